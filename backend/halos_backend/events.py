@@ -1,0 +1,219 @@
+"""Everything that can be said to have happened: a closed, tagged union.
+
+The run journal (`<run>/events.jsonl`) is written by the supervisor, attempt events
+(`<attempt>/events.jsonl`) by rank 0 of a stage. Settings cross as plain JSON, so this module
+imports nothing of the schema. Numbers that are not finite are named in `non_finite` and left out,
+because JSON has no word for them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+Stage = Literal["sample", "label", "train"]
+STAGES: tuple[Stage, ...] = ("sample", "label", "train")
+
+
+class ProcessIdentity(msgspec.Struct, frozen=True):
+    """A process, told apart from any later one that gets the same pid."""
+
+    pid: int
+    start_time: float
+    boot_id: str
+    host: str
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """Root of all events; `t` is Unix seconds."""
+
+    t: float
+
+
+class StageEvent(Event, frozen=True, kw_only=True):
+    """An event of one attempt of one stage of one round."""
+
+    round: int
+    stage: Stage
+    attempt: int
+
+
+class RunCreated(Event, frozen=True, kw_only=True):
+    """The run exists: its prompts are frozen and its inputs checked."""
+
+    schema_version: int
+    run: str
+    version: str
+    settings: dict[str, Any]
+    num_prompts: int
+    num_too_long: int
+    prompts_sha256: str
+    policy_sha256: str
+    checkpoint_bytes: int
+
+
+class SupervisorStarted(Event, frozen=True, kw_only=True):
+    """A supervisor took the run's lock. `generation` counts them."""
+
+    generation: int
+    process: ProcessIdentity
+    version: str
+
+
+class RoundStarted(Event, frozen=True, kw_only=True):
+    """A round takes `num_prompts` prompts from `cursor` on, with these settings."""
+
+    round: int
+    cursor: int
+    num_prompts: int
+    settings: dict[str, Any]
+
+
+class StageStarted(StageEvent, frozen=True, kw_only=True):
+    """A stage's process exists."""
+
+    process: ProcessIdentity
+    command: list[str]
+
+
+class StageAdopted(StageEvent, frozen=True, kw_only=True):
+    """A new supervisor found the stage of an earlier one alive and goes on watching it."""
+
+    process: ProcessIdentity
+
+
+class StageFinished(StageEvent, frozen=True, kw_only=True):
+    """A stage's `DONE` is verified; `summary` is enough to draw the finished stage."""
+
+    elapsed_s: float
+    summary: dict[str, Any]
+
+
+class StageFailed(StageEvent, frozen=True, kw_only=True):
+    """An attempt ended without a valid `DONE`."""
+
+    reason: str
+    exit_code: int | None
+    last_lines: list[str]
+
+
+class RoundFinished(Event, frozen=True, kw_only=True):
+    """All stages of a round are done. `checkpoint` is relative to the run directory.
+
+    `untrained` says why the policy stays as it was (no feedback left, say); then no checkpoint.
+    """
+
+    round: int
+    checkpoint: str | None
+    metrics: dict[str, Any]
+    untrained: str | None = None
+
+
+class CheckpointPruned(Event, frozen=True, kw_only=True):
+    """A checkpoint or trainer state that a proven later one replaces was deleted."""
+
+    round: int
+    path: str
+    freed_bytes: int
+
+
+class AbortRequested(Event, frozen=True, kw_only=True):
+    """The owner wants the run to stop for good."""
+
+    request_id: str
+
+
+class RunInterrupted(Event, frozen=True, kw_only=True):
+    """The supervisor was told to go (SIGTERM); the run can be resumed."""
+
+    reason: str
+
+
+class RunAborted(Event, frozen=True, kw_only=True):
+    """The run stopped for good; the last finished round's checkpoint is the result."""
+
+    request_id: str
+
+
+class RunFailed(Event, frozen=True, kw_only=True):
+    """The run cannot go on by itself."""
+
+    reason: str
+
+
+class RunResumed(Event, frozen=True, kw_only=True):
+    """A failed or interrupted run goes on."""
+
+
+class RunCompleted(Event, frozen=True, kw_only=True):
+    """The run has its result."""
+
+    reason: str
+
+
+RunEvent = (
+    RunCreated
+    | SupervisorStarted
+    | RoundStarted
+    | StageStarted
+    | StageAdopted
+    | StageFinished
+    | StageFailed
+    | RoundFinished
+    | CheckpointPruned
+    | AbortRequested
+    | RunInterrupted
+    | RunAborted
+    | RunFailed
+    | RunResumed
+    | RunCompleted
+)
+
+
+class PhaseChanged(StageEvent, frozen=True, kw_only=True):
+    """What the stage does now: `loading policy`, `generating`, `saving checkpoint`, ..."""
+
+    phase: str
+
+
+class Progressed(StageEvent, frozen=True, kw_only=True):
+    """How far the stage is, in `unit` (completions, steps, ...)."""
+
+    done: int
+    total: int
+    unit: str
+
+
+class MetricsLogged(StageEvent, frozen=True, kw_only=True):
+    """Metrics of one optimizer step (`step` counts within the round, from 1)."""
+
+    step: int
+    metrics: dict[str, float]
+    non_finite: list[str] = []
+
+
+class Warned(StageEvent, frozen=True, kw_only=True):
+    """Something a person should know that does not stop the stage."""
+
+    text: str
+
+
+class AttemptFailed(StageEvent, frozen=True, kw_only=True):
+    """The stage's own last word: why it cannot go on."""
+
+    reason: str
+
+
+AttemptEvent = PhaseChanged | Progressed | MetricsLogged | Warned | AttemptFailed
+
+run_event_decoder = msgspec.json.Decoder(RunEvent)
+attempt_event_decoder = msgspec.json.Decoder(AttemptEvent)
+
+
+def split_finite(metrics: Mapping[str, float]) -> tuple[dict[str, float], list[str]]:
+    """The finite metrics, and the names of the others."""
+    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    return finite, [name for name in metrics if name not in finite]

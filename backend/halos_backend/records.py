@@ -1,0 +1,126 @@
+"""The rows of the project's data files (JSON Lines), and how they are read and written.
+
+A prompt is sampled into a group; a judge scores the group; feedback is made of scored groups.
+Training reads `token_ids`, never text, so that sampling, scoring and training see the same thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from halos_backend.errors import CorruptFileError
+
+FinishReason = Literal["stop", "length"]
+"""`stop`: the policy ended by itself (end token or stop string). `length`: cut off."""
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One row of `prompts.jsonl`: a conversation that awaits a completion.
+
+    `token_ids` is the prompt under the policy's chat template with the generation prompt.
+    `columns` are the source row's other columns, for reward functions.
+    """
+
+    prompt_id: str
+    prompt: tuple[Message, ...]
+    token_ids: tuple[int, ...]
+    columns: dict[str, Any] = {}
+
+
+class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One sampled completion; scored when `reward` is set, given up when `unscored` says why.
+
+    `token_ids` are exactly the sampled ids, the end token included where the policy sampled it;
+    `text` leaves out special tokens and the stop string.
+    """
+
+    completion_id: str
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    reward: float | None = None
+    unscored: str | None = None
+
+
+class Group(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="scalar"):
+    """All completions of one prompt in one round; with rewards it is `scalar` feedback."""
+
+    prompt_id: str
+    prompt: tuple[Message, ...]
+    prompt_token_ids: tuple[int, ...]
+    policy_version: int
+    completions: tuple[Completion, ...]
+    columns: dict[str, Any] = {}
+
+
+class PreferencePair(msgspec.Struct, frozen=True, tag_field="type", tag="pairwise"):
+    """`pairwise` feedback: of two completions of one prompt, which one is better."""
+
+    prompt_id: str
+    prompt: tuple[Message, ...]
+    prompt_token_ids: tuple[int, ...]
+    chosen: Completion
+    rejected: Completion
+    reward_chosen: float
+    reward_rejected: float
+
+
+class UnpairedFeedback(msgspec.Struct, frozen=True, tag_field="type", tag="binary"):
+    """`binary` feedback: a completion and whether it is desirable."""
+
+    prompt_id: str
+    prompt: tuple[Message, ...]
+    prompt_token_ids: tuple[int, ...]
+    completion: Completion
+    is_desirable: bool
+    reward: float
+
+
+Feedback = Group | PreferencePair | UnpairedFeedback
+
+Row = TypeVar("Row")
+
+
+def encode_row(row: msgspec.Struct) -> bytes:
+    """One JSON line, newline included."""
+    return msgspec.json.encode(row) + b"\n"
+
+
+def write_rows(path: Path, rows: Iterable[msgspec.Struct]) -> int:
+    """Write a whole JSON Lines file; returns the number of rows. Flushing to disk is `DONE`'s."""
+    count = 0
+    with path.open("wb") as file:
+        for row in rows:
+            file.write(encode_row(row))
+            count += 1
+    return count
+
+
+def read_rows(path: Path, row_type: type[Row] | Any, *, torn_tail: bool = False) -> Iterator[Any]:
+    """Yield the rows of a JSON Lines file as `row_type`.
+
+    `torn_tail` holds back a last line without its newline (a file that is or was being written).
+    Raises CorruptFileError naming file and line.
+    """
+    decoder = msgspec.json.Decoder(row_type)
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n") and torn_tail:
+                return
+            if not line.strip():
+                continue
+            try:
+                yield decoder.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise CorruptFileError(f"{path}, line {number}: {error}") from error

@@ -1,0 +1,186 @@
+"""What every stage program shares: an attempt directory in, events and `DONE` out, one exit.
+
+A stage module calls `run_stage(execute)`. `execute` gets an `Attempt`, writes its outputs into the
+attempt's directory, and returns a `StageResult`. Under torchrun every rank runs `execute`; only
+rank 0 writes events and `DONE`.
+
+The module imports no ML library by itself: threads are set in the environment before the stage's
+own imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+
+from halos_backend import clock
+from halos_backend.config.schema import RunSettings
+from halos_backend.errors import ExitCode, HalosError, StageError
+from halos_backend.events import (
+    AttemptEvent,
+    AttemptFailed,
+    MetricsLogged,
+    PhaseChanged,
+    Progressed,
+    Warned,
+    split_finite,
+)
+from halos_backend.store.job import Job, read_job
+from halos_backend.store.manifest import write_done
+from halos_backend.store.run_dir import AttemptDir
+from halos_backend.store.writer import EventWriter
+
+PROGRESS_INTERVAL_S = 0.1
+OOM_SCORE_ADJ = 500
+"""The kernel kills a stage before the supervisor and the shell."""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """`outputs` are files or directories that count; `summary` goes into StageFinished."""
+
+    outputs: tuple[Path, ...]
+    summary: dict[str, Any]
+
+
+@dataclass
+class Attempt:
+    """One execution of a stage, as the stage sees it."""
+
+    directory: AttemptDir
+    job: Job
+    settings: RunSettings
+    rank: int
+    _writer: EventWriter | None = field(repr=False)
+    _last_progress: float = field(default=float("-inf"), repr=False)
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def earlier_attempts(self) -> list[AttemptDir]:
+        return [AttemptDir(Path(path)) for path in self.job.earlier_attempts]
+
+    def phase(self, phase: str) -> None:
+        """Say what the stage does now."""
+        self._emit(PhaseChanged(t=clock.now(), phase=phase, **self._about()))
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        """Say how far the stage is; at most 10 a second are written, the last one always."""
+        if done < total and clock.monotonic() - self._last_progress < PROGRESS_INTERVAL_S:
+            return
+        self._last_progress = clock.monotonic()
+        self._emit(Progressed(t=clock.now(), done=done, total=total, unit=unit, **self._about()))
+
+    def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log one optimizer step's metrics; those that are not finite are named, not written."""
+        finite, non_finite = split_finite(metrics)
+        self._emit(
+            MetricsLogged(
+                t=clock.now(), step=step, metrics=finite, non_finite=non_finite, **self._about()
+            )
+        )
+
+    def warn(self, text: str) -> None:
+        """Say something a person should know that does not stop the stage."""
+        self._emit(Warned(t=clock.now(), text=text, **self._about()))
+
+    def fail(self, reason: str) -> None:
+        """Say the stage's last word. For `run_stage`."""
+        self._emit(AttemptFailed(t=clock.now(), reason=reason, **self._about()))
+
+    def _about(self) -> dict[str, Any]:
+        return {"round": self.job.round, "stage": self.job.stage, "attempt": self.job.attempt}
+
+    def _emit(self, event: AttemptEvent) -> None:
+        if self._writer is not None:
+            self._writer.append(event)
+
+
+def open_attempt(path: Path) -> Attempt:
+    """The attempt at `path`, for the rank that the environment names."""
+    directory = AttemptDir(path)
+    job = read_job(directory.job)
+    rank = int(os.environ.get("RANK", "0"))
+    return Attempt(
+        directory=directory,
+        job=job,
+        settings=RunSettings.model_validate(job.settings),
+        rank=rank,
+        _writer=EventWriter(directory.events) if rank == 0 else None,
+    )
+
+
+def set_threads(num_threads: int) -> None:
+    """Fix the thread pools of torch and its libraries; call before importing them."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(num_threads)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def run_stage(execute: Callable[[Attempt], StageResult]) -> NoReturn:
+    """The main function of every stage program: `python -m ... --attempt-dir DIR`."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--attempt-dir", type=Path, required=True)
+    attempt = open_attempt(parser.parse_args().attempt_dir)
+    set_threads(attempt.job.num_threads)
+    _prefer_as_oom_victim()
+    exit_code = _execute(execute, attempt)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)  # interpreter tear-down with torch loaded costs 1 to 1.6 s
+
+
+def _execute(execute: Callable[[Attempt], StageResult], attempt: Attempt) -> int:
+    """Run the stage; every failure ends in an AttemptFailed with its reason and an exit code."""
+    try:
+        result = execute(attempt)
+        if attempt.is_main:
+            attempt.phase("verifying outputs")
+            write_done(attempt.directory.path, result.outputs, result.summary)
+    except HalosError as error:
+        _say_why(attempt, str(error))
+        return error.exit_code
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _say_why(attempt, f"no space left on the disk of {error.filename or attempt.directory.path}; "
+                     "free some, then: halos-tui resume")  # fmt: skip
+        else:
+            traceback.print_exc()
+            _say_why(attempt, f"{type(error).__name__}: {error}")
+        return ExitCode.FAILED
+    except BaseException as error:  # noqa: BLE001  the edge of the process
+        traceback.print_exc()
+        _say_why(attempt, f"{type(error).__name__}: {error}")
+        return ExitCode.FAILED
+    return ExitCode.COMPLETED
+
+
+def _say_why(attempt: Attempt, reason: str) -> None:
+    print(reason, file=sys.stderr)  # noqa: T201  standard error is the attempt's log
+    with contextlib.suppress(OSError):
+        attempt.fail(reason)
+
+
+def _prefer_as_oom_victim() -> None:
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE_ADJ))
+
+
+def read_json(path: Path) -> Any:
+    """A small JSON file of ours. Raises StageError naming it."""
+    try:
+        return msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError) as error:
+        raise StageError(f"{path}: {error}") from error

@@ -1,0 +1,1 @@
+"""The run directory: where each file is, and how it is written, read and folded into a state."""

@@ -1,0 +1,81 @@
+"""Owns `job.json`: all that one attempt of a stage needs to know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from halos_backend import SCHEMA_VERSION, atomic
+from halos_backend.errors import CorruptFileError
+from halos_backend.events import Stage
+
+
+class SampleInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="sample"):
+    """`num_prompts` prompts of the run's order (see store.prompt_order) from `cursor` on."""
+
+    policy: str
+    policy_version: int
+    prompts: str
+    cursor: int
+    num_prompts: int
+
+
+class LabelInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="label"):
+    """The finished sample attempt's `completions.jsonl`."""
+
+    completions: str
+
+
+class TrainInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="train"):
+    """Paths of what to train on and from.
+
+    `model` is what is trained (the policy; for bradley_terry the reward model), `initial` the
+    policy at the start of the run, `reference` None for a loss without one. `trainer_state` is the
+    previous round's, None in round 1. `progress_start` and `progress_end` are this round's part of
+    the run's prompt budget, in 0..1, for a schedule over the run. `first_step` counts the optimizer
+    steps of earlier rounds.
+    """
+
+    model: str
+    initial: str
+    reference: str | None
+    feedback: str
+    completions: str
+    trainer_state: str | None
+    progress_start: float
+    progress_end: float
+    first_step: int
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What an attempt is to do. Paths are absolute; outputs go to the attempt's own directory.
+
+    `settings` are the round's resolved settings as plain JSON. `earlier_attempts` are directories
+    of failed attempts of the same stage and round, newest first, whose complete rows may be reused.
+    """
+
+    run: str
+    round: int
+    stage: Stage
+    attempt: int
+    seed: int
+    num_threads: int
+    num_processes: int
+    settings: dict[str, Any]
+    inputs: SampleInputs | LabelInputs | TrainInputs
+    earlier_attempts: tuple[str, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+
+def write_job(path: Path, job: Job) -> None:
+    atomic.write_bytes(path, msgspec.json.format(msgspec.json.encode(job)) + b"\n", durable=False)
+
+
+def read_job(path: Path) -> Job:
+    """Raises CorruptFileError."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Job)
+    except (OSError, msgspec.DecodeError) as error:
+        raise CorruptFileError(f"{path}: {error}") from error

@@ -1,0 +1,110 @@
+"""Owns `DONE`: the manifest written last, which makes an attempt count.
+
+It names every output with its size and SHA-256. Routine verification looks at sizes and at the
+headers of safetensors files; full verification reads every byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from halos_backend import SCHEMA_VERSION, atomic
+
+CHUNK_BYTES = 1 << 20
+
+
+class FileEntry(msgspec.Struct, frozen=True):
+    """One output; `name` is relative to the attempt directory."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What an attempt left, and the summary of it."""
+
+    files: tuple[FileEntry, ...]
+    summary: dict[str, Any]
+    schema_version: int = SCHEMA_VERSION
+
+
+def sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def files_below(path: Path) -> list[Path]:
+    """The file itself, or every file of the tree, sorted."""
+    if path.is_file():
+        return [path]
+    return sorted(entry for entry in path.rglob("*") if entry.is_file())
+
+
+def write_done(directory: Path, outputs: Sequence[Path], summary: dict[str, Any]) -> Manifest:
+    """Flush `outputs` (files or trees inside `directory`) to disk, then write `DONE`."""
+    entries = []
+    for path in (file for output in outputs for file in files_below(output)):
+        atomic.fsync_file(path)
+        name = path.relative_to(directory).as_posix()
+        entries.append(FileEntry(name, path.stat().st_size, sha256_of(path)))
+    for folder in {path for output in outputs for path in (output, *output.rglob("*"))}:
+        if folder.is_dir():
+            atomic.fsync_dir(folder)
+    manifest = Manifest(tuple(entries), summary)
+    atomic.write_bytes(
+        directory / "DONE", msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
+    )
+    return manifest
+
+
+def read_done(directory: Path) -> Manifest | None:
+    """The manifest, or None where there is none or it cannot be read."""
+    try:
+        return msgspec.json.decode((directory / "DONE").read_bytes(), type=Manifest)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def find_damage(directory: Path, manifest: Manifest, *, full: bool = False) -> str | None:
+    """Why the outputs are not what `DONE` says, or None when they are."""
+    for entry in manifest.files:
+        path = directory / entry.name
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            return f"{path}: {error.strerror}"
+        if size != entry.bytes:
+            return f"{path}: {size} bytes, not {entry.bytes} as DONE says"
+        if path.suffix == ".safetensors" and (reason := _bad_safetensors_header(path, size)):
+            return f"{path}: {reason}"
+        if full and sha256_of(path) != entry.sha256:
+            return f"{path}: its bytes are not those that were written"
+    return None
+
+
+def _bad_safetensors_header(path: Path, size: int) -> str | None:
+    """The format is 8 bytes of header length, the header as JSON, then the tensors' bytes."""
+    with path.open("rb") as file:
+        prefix = file.read(8)
+        if len(prefix) < 8:
+            return "no safetensors header"
+        (length,) = struct.unpack("<Q", prefix)
+        if length > size - 8:
+            return "safetensors header longer than the file"
+        try:
+            header = json.loads(file.read(length))
+        except ValueError:
+            return "safetensors header is no JSON"
+    ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+    return None if 8 + length + max(ends, default=0) == size else "safetensors file cut short"

@@ -1,0 +1,88 @@
+"""Reads journals that may be growing: whole lines only, bytes not text, corrupt lines by number.
+
+A torn line that a later writer ended with a newline was never acknowledged: readers skip it when it
+is no JSON at all. A line that is JSON but no event of ours is corrupt and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from halos_backend.errors import CorruptFileError
+from halos_backend.events import AttemptEvent, RunEvent, attempt_event_decoder, run_event_decoder
+
+EventT = TypeVar("EventT")
+
+
+class JournalReader(Generic[EventT]):
+    """Follows one journal from `offset` on; `read` returns what is new and complete."""
+
+    def __init__(self, path: Path, decoder: msgspec.json.Decoder[Any], *, offset: int = 0) -> None:
+        self.path = path
+        self.offset = offset
+        self._decoder = decoder
+        self._line = 0
+
+    def read(self) -> list[EventT]:
+        """New events since the last call; none when the file is not there yet.
+
+        Raises CorruptFileError for a line that is not an event, or when the file became shorter.
+        """
+        try:
+            with self.path.open("rb") as file:
+                size = file.seek(0, 2)
+                if size < self.offset:
+                    raise CorruptFileError(
+                        f"{self.path} became shorter ({self.offset} to {size} bytes):"
+                        " something other than halos-tui changed it"
+                    )
+                file.seek(self.offset)
+                content = file.read(size - self.offset)
+        except FileNotFoundError:
+            return []
+        complete = content[: content.rfind(b"\n") + 1]
+        self.offset += len(complete)
+        return list(self._decode(complete))
+
+    def _decode(self, content: bytes) -> Iterator[EventT]:
+        for line in content.splitlines():
+            self._line += 1
+            if not line.strip():
+                continue
+            try:
+                yield self._decoder.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                if _is_json(line):
+                    raise CorruptFileError(f"{self.path}, line {self._line}: {error}") from error
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def run_journal(path: Path, *, offset: int = 0) -> JournalReader[RunEvent]:
+    return JournalReader(path, run_event_decoder, offset=offset)
+
+
+def attempt_journal(path: Path, *, offset: int = 0) -> JournalReader[AttemptEvent]:
+    return JournalReader(path, attempt_event_decoder, offset=offset)
+
+
+def tail_lines(path: Path, count: int) -> list[str]:
+    """The last `count` lines of a log, decoded with replacement; reads at most 64 KiB."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 65536))
+            content = file.read()
+    except FileNotFoundError:
+        return []
+    return content.decode(errors="replace").splitlines()[-count:]

@@ -1,0 +1,196 @@
+"""Owns the layout of a run directory: every path of a run is joined here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from halos_backend.errors import RunNotFoundError, UsageError
+from halos_backend.events import Stage
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class AttemptDir:
+    """One execution of a stage: its job, its output, and `DONE` once it is proven."""
+
+    path: Path
+
+    @property
+    def job(self) -> Path:
+        return self.path / "job.json"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """Standard output and standard error of the stage, as bytes."""
+        return self.path / "stdout.log"
+
+    @property
+    def done(self) -> Path:
+        return self.path / "DONE"
+
+    @property
+    def exit(self) -> Path:
+        return self.path / "exit.json"
+
+    @property
+    def completions(self) -> Path:
+        return self.path / "completions.jsonl"
+
+    @property
+    def rewards(self) -> Path:
+        """Rewards in the order they were computed; what a later attempt may reuse."""
+        return self.path / "rewards.jsonl"
+
+    @property
+    def scores(self) -> Path:
+        return self.path / "scores.jsonl"
+
+    @property
+    def feedback(self) -> Path:
+        return self.path / "feedback.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """A plain Hugging Face model directory."""
+        return self.path / "checkpoint"
+
+    @property
+    def trainer_state(self) -> Path:
+        """What the next round's trainer needs and nobody else; pruned apart from the checkpoint."""
+        return self.path / "trainer_state"
+
+    @property
+    def partial_state(self) -> Path:
+        """The trainer's state in mid-round, for a later attempt of the same round."""
+        return self.path / "partial_state"
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """One run."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        """The run file as the person wrote it."""
+        return self.path / "config.toml"
+
+    @property
+    def resolved_config(self) -> Path:
+        """The settings as the program understood them, every default filled in."""
+        return self.path / "config.resolved.json"
+
+    @property
+    def prompts(self) -> Path:
+        """The run's prompts, frozen at its creation."""
+        return self.path / "prompts.jsonl"
+
+    @property
+    def prepared(self) -> Path:
+        """What the check of the inputs found: counts and digests."""
+        return self.path / "prepared.json"
+
+    @property
+    def prepare_log(self) -> Path:
+        return self.path / "prepare.log"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def state(self) -> Path:
+        return self.path / "state.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "supervisor.lock"
+
+    @property
+    def heartbeat(self) -> Path:
+        return self.path / "supervisor.heartbeat"
+
+    @property
+    def supervisor_log(self) -> Path:
+        return self.path / "supervisor.log"
+
+    @property
+    def control(self) -> Path:
+        return self.path / "control"
+
+    @property
+    def answered(self) -> Path:
+        return self.path / "control" / "done"
+
+    @property
+    def final(self) -> Path:
+        """A link to the newest finished round's checkpoint."""
+        return self.path / "final"
+
+    def round(self, round: int) -> Path:
+        return self.path / "rounds" / f"{round:04d}"
+
+    def round_settings(self, round: int) -> Path:
+        return self.round(round) / "settings.json"
+
+    def attempt(self, round: int, stage: Stage, attempt: int) -> AttemptDir:
+        return AttemptDir(self.round(round) / stage / f"attempt_{attempt}")
+
+    def relative(self, path: Path) -> str:
+        """A path as the journal writes it."""
+        return path.relative_to(self.path).as_posix()
+
+
+def default_runs_root() -> Path:
+    """`$HALOS_RUNS_DIR`, else `runs` in the user's data directory. Makes nothing."""
+    configured = os.environ.get("HALOS_RUNS_DIR")
+    return Path(configured) if configured else platformdirs.user_data_path("halos-tui") / "runs"
+
+
+def cache_root() -> Path:
+    """`$HALOS_CACHE_DIR`, else the user's cache directory. Makes nothing."""
+    configured = os.environ.get("HALOS_CACHE_DIR")
+    return Path(configured) if configured else platformdirs.user_cache_path("halos-tui")
+
+
+def create_run_dir(root: Path, name: str) -> RunDir:
+    """Make an empty run directory, mode 0700. Raises UsageError for a bad or taken name."""
+    if not RUN_NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} is no run name: letters, digits, '.', '_' and '-', at most 100,"
+            " beginning with a letter or digit"
+        )
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    run_dir = RunDir(root / name)
+    try:
+        run_dir.path.mkdir(mode=0o700)
+    except FileExistsError:
+        raise UsageError(
+            f"a run named {name!r} exists in {root}; choose another with --name,"
+            f" or go on with it: halos-tui resume {name}"
+        ) from None
+    run_dir.answered.mkdir(parents=True, mode=0o700)
+    return run_dir
+
+
+def find_run(root: Path, name: str) -> RunDir:
+    """The run of that name under `root`, or the run directory at that path."""
+    for candidate in (root / name, Path(name)):
+        if RunDir(candidate).events.is_file():
+            return RunDir(candidate.resolve())
+    raise RunNotFoundError(f"no run {name!r} in {root}; halos-tui list shows what is there")

@@ -1,0 +1,57 @@
+"""Appends events to a JSON Lines file: one writer, one `write` a record, torn tails ended first."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from halos_backend.events import Event
+
+
+class EventWriter:
+    """The one writer of one journal.
+
+    A record is written whole or not at all: after a failed write (disk full) the file is cut back
+    to the record's start and the error raised.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._encoder = msgspec.json.Encoder()
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._end_torn_tail()
+
+    def append(self, event: Event, *, durable: bool = False) -> None:
+        """Write one event; `durable` flushes it to disk. Raises OSError with nothing written."""
+        start = os.fstat(self._fd).st_size
+        record = self._encoder.encode(event) + b"\n"
+        try:
+            written = os.write(self._fd, record)
+            if written != len(record):
+                written += os.write(self._fd, record[written:])
+            if durable:
+                os.fsync(self._fd)
+        except OSError:
+            os.ftruncate(self._fd, start)
+            raise
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def __enter__(self) -> EventWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _end_torn_tail(self) -> None:
+        size = os.fstat(self._fd).st_size
+        if size and os.pread(self._fd, 1, size - 1) != b"\n":
+            os.write(self._fd, b"\n")
