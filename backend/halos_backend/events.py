@@ -126,8 +126,8 @@ class AbortRequested(Event, frozen=True, kw_only=True):
     request_id: str
 
 
-class RunInterrupted(Event, frozen=True, kw_only=True):
-    """The supervisor was told to go (SIGTERM); the run can be resumed."""
+class RunPaused(Event, frozen=True, kw_only=True):
+    """The run stopped in good order (SIGTERM to the supervisor, say) and can be resumed."""
 
     reason: str
 
@@ -145,7 +145,7 @@ class RunFailed(Event, frozen=True, kw_only=True):
 
 
 class RunResumed(Event, frozen=True, kw_only=True):
-    """A failed or interrupted run goes on."""
+    """A failed, paused or interrupted run goes on."""
 
 
 class RunCompleted(Event, frozen=True, kw_only=True):
@@ -165,7 +165,7 @@ RunEvent = (
     | RoundFinished
     | CheckpointPruned
     | AbortRequested
-    | RunInterrupted
+    | RunPaused
     | RunAborted
     | RunFailed
     | RunResumed

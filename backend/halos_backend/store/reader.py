@@ -1,7 +1,7 @@
 """Reads journals that may be growing: whole lines only, bytes not text, corrupt lines by number.
 
-A torn line that a later writer ended with a newline was never acknowledged: readers skip it when it
-is no JSON at all. A line that is JSON but no event of ours is corrupt and named.
+A torn line that a later writer ended with a newline was never acknowledged: readers skip a line
+that is the beginning of a JSON value. Any other line that is no event of ours is corrupt and named.
 """
 
 from __future__ import annotations
@@ -56,16 +56,18 @@ class JournalReader(Generic[EventT]):
             try:
                 yield self._decoder.decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                if _is_json(line):
+                if not _is_torn(line):
                     raise CorruptFileError(f"{self.path}, line {self._line}: {error}") from error
 
 
-def _is_json(line: bytes) -> bool:
+def _is_torn(line: bytes) -> bool:
     try:
         msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except msgspec.DecodeError as error:
+        return "truncated" in str(error)
+    except UnicodeDecodeError:
         return False
-    return True
+    return False
 
 
 def run_journal(path: Path, *, offset: int = 0) -> JournalReader[RunEvent]:

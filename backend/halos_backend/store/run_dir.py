@@ -168,24 +168,18 @@ def cache_root() -> Path:
     return Path(configured) if configured else platformdirs.user_cache_path("halos-tui")
 
 
-def create_run_dir(root: Path, name: str) -> RunDir:
-    """Make an empty run directory, mode 0700. Raises UsageError for a bad or taken name."""
+def check_run_name(root: Path, name: str) -> None:
+    """Raises UsageError for a name that no run can have, or that one has already."""
     if not RUN_NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} is no run name: letters, digits, '.', '_' and '-', at most 100,"
             " beginning with a letter or digit"
         )
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    run_dir = RunDir(root / name)
-    try:
-        run_dir.path.mkdir(mode=0o700)
-    except FileExistsError:
+    if (root / name).exists():
         raise UsageError(
             f"a run named {name!r} exists in {root}; choose another with --name,"
             f" or go on with it: halos-tui resume {name}"
-        ) from None
-    run_dir.answered.mkdir(parents=True, mode=0o700)
-    return run_dir
+        )
 
 
 def find_run(root: Path, name: str) -> RunDir:

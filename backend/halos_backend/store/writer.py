@@ -37,6 +37,11 @@ class EventWriter:
             os.ftruncate(self._fd, start)
             raise
 
+    @property
+    def size(self) -> int:
+        """Bytes in the file so far."""
+        return os.fstat(self._fd).st_size
+
     def close(self) -> None:
         os.close(self._fd)
 

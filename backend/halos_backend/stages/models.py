@@ -1,0 +1,128 @@
+"""Loads tokenizers and models the one way every stage does: safetensors only, no foreign code
+unless the settings trust it, one chat template, errors that name the thing and the fix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from halos_backend.config.schema import LaunchSettings, PolicySettings
+from halos_backend.errors import UsageError
+
+T = TypeVar("T")
+
+
+def pick_device(launch: LaunchSettings, *, local_rank: int = 0) -> torch.device:
+    """The GPU of this rank, or the CPU."""
+    if launch.device == "auto" and torch.cuda.is_available():
+        return torch.device("cuda", local_rank)
+    return torch.device("cpu")
+
+
+def resolve_dtype(name: str, config: PretrainedConfig) -> torch.dtype:
+    """`auto` is the dtype the checkpoint was saved in, float32 where it does not say."""
+    if name != "auto":
+        return getattr(torch, name)
+    saved = getattr(config, "dtype", None)
+    return saved if isinstance(saved, torch.dtype) else torch.float32
+
+
+def load_tokenizer(path: str, policy: PolicySettings) -> PreTrainedTokenizerBase:
+    """The policy's tokenizer with the run's chat template and a pad token. Raises UsageError."""
+    tokenizer = _loading(
+        f"tokenizer {path}",
+        lambda: AutoTokenizer.from_pretrained(path, trust_remote_code=policy.trust_remote_code),
+    )
+    if policy.chat_template is not None:
+        try:
+            tokenizer.chat_template = Path(policy.chat_template).read_text(encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"policy.chat_template = {policy.chat_template!r}: {error.strerror}"
+            ) from error
+    if tokenizer.chat_template is None:
+        raise UsageError(
+            f"the tokenizer of {path} has no chat template: name a Jinja file in"
+            " policy.chat_template"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_config(path: str, *, trust_remote_code: bool) -> PretrainedConfig:
+    """The model's configuration. Raises UsageError."""
+    return _loading(
+        f"model {path}",
+        lambda: AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code),
+    )
+
+
+def load_policy(path: str, policy: PolicySettings, *, dtype: torch.dtype) -> PreTrainedModel:
+    """A causal language model on the CPU, in evaluation mode. Raises UsageError."""
+    return _load_weights(AutoModelForCausalLM, path, dtype, policy.trust_remote_code)
+
+
+def load_classifier(
+    path: str, *, dtype: torch.dtype, trust_remote_code: bool, **config: Any
+) -> PreTrainedModel:
+    """A sequence classifier on the CPU, in evaluation mode. Raises UsageError."""
+    return _load_weights(
+        AutoModelForSequenceClassification, path, dtype, trust_remote_code, **config
+    )
+
+
+def context_length(config: PretrainedConfig) -> int:
+    """Tokens the model can see, prompt and completion together."""
+    text_config = config.get_text_config()
+    return int(getattr(text_config, "max_position_embeddings", None) or 2**20)
+
+
+def end_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Every token at which the policy itself ends: its generation settings' and its tokenizer's."""
+    ids: set[int] = set()
+    configured = model.generation_config.eos_token_id if model.generation_config else None
+    for value in (configured, tokenizer.eos_token_id):
+        if isinstance(value, int):
+            ids.add(value)
+        elif value is not None:
+            ids.update(value)
+    return ids
+
+
+def _load_weights(
+    auto_class: Any, path: str, dtype: torch.dtype, trust_remote_code: bool, **config: Any
+) -> PreTrainedModel:
+    model = _loading(
+        f"model {path}",
+        lambda: auto_class.from_pretrained(
+            path, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code, **config
+        ),
+    )
+    return model.eval()
+
+
+def _loading(what: str, load: Callable[[], T]) -> T:
+    """transformers says "wrong file", "no network" and "no such model" by many exceptions."""
+    try:
+        return load()
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = str(error).strip().splitlines()
+        raise UsageError(
+            f"cannot load the {what}: {reason[0] if reason else type(error).__name__}\n"
+            "It must be a directory with config.json, *.safetensors weights and a tokenizer,"
+            " or a hub name that this machine can reach."
+        ) from error

@@ -1,0 +1,75 @@
+"""The runs under a root, and one run's state: from its snapshot where that is fresh, else its journal.
+
+`state.json` is the fold up to a journal offset, so that a list of many runs opens few journals.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from halos_backend import SCHEMA_VERSION, atomic
+from halos_backend.errors import CorruptFileError
+from halos_backend.store.reader import run_journal
+from halos_backend.store.run_dir import RunDir
+from halos_backend.store.state import RunState, fold
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The fold of the journal's first `offset` bytes."""
+
+    offset: int
+    state: RunState
+    schema_version: int = SCHEMA_VERSION
+
+
+_decoder = msgspec.json.Decoder(Snapshot)
+
+
+def write_snapshot(run_dir: RunDir, state: RunState, *, offset: int) -> None:
+    atomic.write_bytes(
+        run_dir.state, msgspec.json.encode(Snapshot(offset, state)) + b"\n", durable=False
+    )
+
+
+def load_state(run_dir: RunDir) -> RunState:
+    """The run's state as of now. Raises CorruptFileError."""
+    snapshot = _read_snapshot(run_dir)
+    if snapshot is None:
+        return fold(run_journal(run_dir.events).read())
+    return fold(run_journal(run_dir.events, offset=snapshot.offset).read(), snapshot.state)
+
+
+def list_runs(root: Path) -> list[RunDir]:
+    """Every run under `root`, newest journal first."""
+    try:
+        candidates = [RunDir(path) for path in root.iterdir() if not path.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    dated = []
+    for run_dir in candidates:
+        try:
+            dated.append((run_dir.events.stat().st_mtime, run_dir.name, run_dir))
+        except OSError:
+            continue
+    return [run_dir for _, _, run_dir in sorted(dated, reverse=True)]
+
+
+def check_readable(state: RunState, run_dir: RunDir) -> RunState:
+    """Raises CorruptFileError for a journal that says nothing of a run."""
+    if not state.run:
+        raise CorruptFileError(f"{run_dir.events}: no RunCreated; this is no run's journal")
+    return state
+
+
+def _read_snapshot(run_dir: RunDir) -> Snapshot | None:
+    """None where it is missing, unreadable, of another version, or ahead of the journal."""
+    try:
+        snapshot = _decoder.decode(run_dir.state.read_bytes())
+        size = run_dir.events.stat().st_size
+    except (OSError, msgspec.DecodeError):
+        return None
+    if snapshot.schema_version != SCHEMA_VERSION or snapshot.offset > size:
+        return None
+    return snapshot

@@ -1,0 +1,1 @@
+"""The round loop: what comes next, and the processes that do it."""

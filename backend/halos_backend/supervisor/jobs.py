@@ -1,0 +1,122 @@
+"""Makes the job of a stage's next attempt from the state of the run."""
+
+from __future__ import annotations
+
+from halos_backend.config.schema import LOSSES_WITH_REFERENCE, RunSettings
+from halos_backend.events import Stage
+from halos_backend.store.job import Job, LabelInputs, SampleInputs, TrainInputs
+from halos_backend.store.run_dir import AttemptDir, RunDir
+from halos_backend.store.state import RoundState, RunState
+from halos_backend.supervisor.launch import num_stage_processes
+from halos_backend.supervisor.plan import StartStage, total_prompts
+
+
+def make_job(action: StartStage, state: RunState, settings: RunSettings, run_dir: RunDir) -> Job:
+    """All that the attempt needs; every path in it is absolute."""
+    round = state.rounds[action.round - 1]
+    earlier = [
+        str(run_dir.attempt(action.round, action.stage, attempt).path)
+        for attempt in range(action.attempt - 1, 0, -1)
+    ]
+    threads = settings.launch.num_threads
+    if threads is None:
+        raise ValueError("settings are not resolved: launch.num_threads is empty")
+    return Job(
+        run=state.run,
+        round=action.round,
+        stage=action.stage,
+        attempt=action.attempt,
+        seed=settings.loop.seed,
+        num_threads=threads,
+        num_processes=num_stage_processes(action.stage, settings.launch),
+        settings=round.settings,
+        inputs=_inputs(action.stage, round, state, settings, run_dir),
+        earlier_attempts=tuple(earlier),
+    )
+
+
+def _inputs(
+    stage: Stage, round: RoundState, state: RunState, settings: RunSettings, run_dir: RunDir
+) -> SampleInputs | LabelInputs | TrainInputs:
+    match stage:
+        case "sample":
+            version, path = _policy(round, state, settings, run_dir)
+            return SampleInputs(
+                policy=path,
+                policy_version=version,
+                prompts=str(run_dir.prompts),
+                cursor=round.cursor,
+                num_prompts=round.num_prompts,
+            )
+        case "label":
+            return LabelInputs(
+                completions=str(_finished_attempt(round, "sample", run_dir).completions)
+            )
+        case "train":
+            return _train_inputs(round, state, settings, run_dir)
+
+
+def _train_inputs(
+    round: RoundState, state: RunState, settings: RunSettings, run_dir: RunDir
+) -> TrainInputs:
+    total = total_prompts(settings, state.num_prompts)
+    before = _trained_before(round, state)
+    model = _model(round, state, settings, run_dir)
+    steps = sum(
+        earlier.stages["train"].summary["num_steps"]
+        for earlier in state.rounds[: round.round - 1]
+        if earlier.checkpoint
+    )
+    return TrainInputs(
+        model=model,
+        initial=settings.policy.path,
+        reference=_reference(settings, model),
+        feedback=str(_finished_attempt(round, "label", run_dir).feedback),
+        completions=str(_finished_attempt(round, "sample", run_dir).completions),
+        trainer_state=None
+        if before is None
+        else str(_finished_attempt(before, "train", run_dir).trainer_state),
+        progress_start=min(1.0, round.cursor / total),
+        progress_end=min(1.0, (round.cursor + round.num_prompts) / total),
+        first_step=steps,
+    )
+
+
+def _policy(
+    round: RoundState, state: RunState, settings: RunSettings, run_dir: RunDir
+) -> tuple[int, str]:
+    """Version (the round that made it, 0 for the initial one) and path of what samples."""
+    before = _trained_before(round, state)
+    if before is None or settings.train.loss.kind == "bradley_terry":
+        return 0, settings.policy.path
+    return before.round, str(_finished_attempt(before, "train", run_dir).checkpoint)
+
+
+def _model(round: RoundState, state: RunState, settings: RunSettings, run_dir: RunDir) -> str:
+    """What is trained: the policy, or bradley_terry's reward model, of the round before."""
+    before = _trained_before(round, state)
+    if before is None:
+        return settings.policy.path
+    return str(_finished_attempt(before, "train", run_dir).checkpoint)
+
+
+def _reference(settings: RunSettings, model: str) -> str | None:
+    if settings.train.loss.kind not in LOSSES_WITH_REFERENCE:
+        return None
+    match settings.train.reference:
+        case "initial":
+            return settings.policy.path
+        case "previous":
+            return model
+        case path:
+            return path
+
+
+def _trained_before(round: RoundState, state: RunState) -> RoundState | None:
+    """The last round before this one that left a checkpoint."""
+    earlier = state.rounds[: round.round - 1]
+    return next((other for other in reversed(earlier) if other.checkpoint), None)
+
+
+def _finished_attempt(round: RoundState, stage: Stage, run_dir: RunDir) -> AttemptDir:
+    return run_dir.attempt(round.round, stage, round.stages[stage].attempt)

@@ -1,0 +1,59 @@
+"""Makes the command line and the environment of a stage's process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from halos_backend.config.schema import LaunchSettings
+from halos_backend.events import Stage
+
+ATTEMPT_TAG = "HALOS_ATTEMPT_DIR"
+"""In the environment of every process of a stage, so that the whole tree can be found."""
+
+MULTI_PROCESS_STAGES: frozenset[Stage] = frozenset({"label", "train"})
+
+
+def stage_command(stage: Stage, attempt_dir: Path, num_processes: int) -> list[str]:
+    """torchrun stands before a stage of several processes only; it costs 2 s a start."""
+    module = ["-m", f"halos_backend.stages.{stage}", "--attempt-dir", str(attempt_dir)]
+    if num_processes == 1:
+        return [sys.executable, *module]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
+    return [sys.executable, *launcher, str(num_processes), *module]
+
+
+def num_stage_processes(stage: Stage, launch: LaunchSettings) -> int:
+    return launch.num_processes if stage in MULTI_PROCESS_STAGES else 1
+
+
+def stage_environment(
+    attempt_dir: Path, launch: LaunchSettings, environment: Mapping[str, str]
+) -> dict[str, str]:
+    """The supervisor's environment, and what a stage must not guess."""
+    made = {
+        **importable_environment(environment),
+        ATTEMPT_TAG: str(attempt_dir),
+        "PYTHONUNBUFFERED": "1",
+        # torch elastic would take SIGHUP for a reason to stop; a closed terminal is none
+        "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGQUIT",
+    }
+    if launch.device == "cpu" or not has_nvidia_device():
+        made["ACCELERATE_USE_CPU"] = "true"
+    return made
+
+
+def importable_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment with an absolute PYTHONPATH, for a process with another working directory."""
+    made = dict(environment)
+    if paths := made.get("PYTHONPATH"):
+        made["PYTHONPATH"] = os.pathsep.join(
+            str(Path(path).resolve()) for path in paths.split(os.pathsep) if path
+        )
+    return made
+
+
+def has_nvidia_device() -> bool:
+    return any(Path("/dev").glob("nvidia[0-9]*"))

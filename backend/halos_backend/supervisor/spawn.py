@@ -1,0 +1,153 @@
+"""Creates runs and starts their supervisors; what a client calls before it only watches."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from halos_backend import SCHEMA_VERSION, __version__, atomic, clock
+from halos_backend.errors import ExitCode, HalosError, RunInUseError, UsageError
+from halos_backend.events import RunCreated
+from halos_backend.store.identity import lock_holder
+from halos_backend.store.reader import tail_lines
+from halos_backend.store.run_dir import RunDir, check_run_name
+from halos_backend.store.writer import EventWriter
+from halos_backend.supervisor.launch import importable_environment
+
+Report = Callable[[int, int], None]
+"""Called with (done, total) prompts while they are prepared."""
+
+
+def create_run(
+    root: Path,
+    name: str,
+    *,
+    config_text: str,
+    settings: Mapping[str, Any],
+    report: Report = lambda done, total: None,
+) -> RunDir:
+    """Check the inputs, freeze the prompts, and make the run directory in one step.
+
+    `settings` are resolved settings as plain JSON. Nothing is left behind on failure. Raises
+    UsageError for wrong input or a taken name.
+    """
+    check_run_name(root, name)
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    unfinished = RunDir(root / f".{name}.creating-{os.getpid()}")
+    unfinished.path.mkdir(mode=0o700)
+    try:
+        prepared = prepare_inputs(unfinished, config_text, settings, report)
+        _write_first_event(unfinished, name, settings, prepared)
+        check_run_name(root, name)
+        unfinished.path.rename(root / name)
+    except BaseException:
+        shutil.rmtree(unfinished.path, ignore_errors=True)
+        raise
+    atomic.fsync_dir(root)
+    return RunDir(root / name)
+
+
+def prepare_inputs(
+    run_dir: RunDir, config_text: str, settings: Mapping[str, Any], report: Report
+) -> dict[str, Any]:
+    """Write the run's settings into `run_dir`, check them there, and return what was found."""
+    run_dir.answered.mkdir(parents=True, mode=0o700)
+    atomic.write_bytes(run_dir.config, config_text.encode())
+    resolved = msgspec.json.format(msgspec.json.encode(settings)) + b"\n"
+    atomic.write_bytes(run_dir.resolved_config, resolved)
+    _run_prepare(run_dir, report)
+    prepared: dict[str, Any] = msgspec.json.decode(run_dir.prepared.read_bytes())
+    return prepared
+
+
+def start_supervisor(run_dir: RunDir) -> None:
+    """Start a supervisor that outlives this process; returns once it holds the run's lock.
+
+    Raises RunInUseError when another one holds it, HalosError with its log when it does not start.
+    """
+    if (holder := lock_holder(run_dir)) is not None:
+        raise RunInUseError(
+            f"the run {run_dir.name} is supervised already by process {holder.pid} on {holder.host};"
+            f" halos-tui watch {run_dir.name}"
+        )
+    with run_dir.supervisor_log.open("ab") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "halos_backend.supervisor", "--run-dir", str(run_dir.path)],
+            cwd=run_dir.path,
+            env={**importable_environment(os.environ), "PYTHONSAFEPATH": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    while (holder := lock_holder(run_dir)) is None or holder.pid != child.pid:
+        if (code := child.poll()) is not None:
+            if code == 0:
+                return
+            reason = "\n".join(tail_lines(run_dir.supervisor_log, 5))
+            raise HalosError(f"the supervisor of {run_dir.name} did not start:\n{reason}")
+        time.sleep(0.02)
+
+
+def interrupt_supervisor(run_dir: RunDir) -> None:
+    """Ask the run's living supervisor to stop in good order, so that the run can be resumed."""
+    if (holder := lock_holder(run_dir)) is not None:
+        os.kill(holder.pid, signal.SIGTERM)
+
+
+def _run_prepare(run_dir: RunDir, report: Report) -> None:
+    command = [sys.executable, "-m", "halos_backend.stages.prepare", "--run-dir", str(run_dir.path)]
+    with (
+        run_dir.prepare_log.open("wb") as log,
+        subprocess.Popen(
+            command,
+            env=importable_environment(os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        ) as child,
+    ):
+        for line in child.stdout or ():
+            match line.split():
+                case ["progress", done, total]:
+                    report(int(done), int(total))
+    if child.returncode != 0:
+        raise _prepare_error(run_dir, child.returncode)
+
+
+def _prepare_error(run_dir: RunDir, code: int) -> HalosError:
+    if code == ExitCode.USAGE:
+        return UsageError(run_dir.prepare_log.read_text(errors="replace").strip())
+    reason = "\n".join(tail_lines(run_dir.prepare_log, 15))
+    return HalosError(f"checking the run's inputs failed (exit code {code}):\n{reason}")
+
+
+def _write_first_event(
+    run_dir: RunDir, name: str, settings: Mapping[str, Any], prepared: Mapping[str, Any]
+) -> None:
+    with EventWriter(run_dir.events) as writer:
+        writer.append(
+            RunCreated(
+                t=clock.now(),
+                schema_version=SCHEMA_VERSION,
+                run=name,
+                version=__version__,
+                settings=dict(settings),
+                num_prompts=prepared["num_prompts"],
+                num_too_long=prepared["num_too_long"],
+                prompts_sha256=prepared["prompts_sha256"],
+                policy_sha256=prepared["policy_sha256"],
+                checkpoint_bytes=prepared["checkpoint_bytes"],
+            ),
+            durable=True,
+        )
