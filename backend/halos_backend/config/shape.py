@@ -1,0 +1,163 @@
+"""Looks into the schema: which tables and values stand where, and how a value is described.
+
+What the errors say (`wording`), the overrides (`overrides`) and the files of `init` share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from halos_backend.config.schema import Table
+
+FORMS = {"function": "file.py:name (a Python file and a function in it)"}
+"""What a pattern of the schema asks for, by the field's name."""
+
+
+def tables_of(field: FieldInfo) -> tuple[type[Table], ...]:
+    """The tables a field may hold: none for a value, several for a union on `kind`."""
+    return tuple(
+        member
+        for member in _members(field.annotation)
+        if isinstance(member, type) and issubclass(member, Table)
+    )
+
+
+def kind_of(table: type[Table]) -> str | None:
+    """The `kind` that names this table in its union; None for a table without kinds."""
+    field = table.model_fields.get("kind")
+    return None if field is None else str(get_args(field.annotation)[0])
+
+
+def kinds_of(field: FieldInfo) -> dict[str, type[Table]]:
+    """The tables of a union on `kind`, by kind; empty for anything else."""
+    return {kind: table for table in tables_of(field) if (kind := kind_of(table)) is not None}
+
+
+def held_table(field: FieldInfo, value: object) -> type[Table] | None:
+    """The table that `value` is meant to be: by its kind in a union; None where that is unclear."""
+    if kinds := kinds_of(field):
+        kind = value.get("kind") if isinstance(value, Mapping) else None
+        return kinds.get(kind) if isinstance(kind, str) else None
+    return next(iter(tables_of(field)), None)
+
+
+def field_at(root: type[Table], path: Sequence[str], values: object) -> FieldInfo | None:
+    """The field a dotted path names, with union kinds read from `values`; None if there is none."""
+    table: type[Table] | None = root
+    field: FieldInfo | None = None
+    for key in path:
+        field = None if table is None else table.model_fields.get(key)
+        if field is None:
+            return None
+        values = values.get(key) if isinstance(values, Mapping) else None
+        table = held_table(field, values)
+    return field
+
+
+def places_of(name: str, table: type[Table], *, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Dotted paths of all fields called `name`, in this table and below."""
+    for key, field in table.model_fields.items():
+        if key == name:
+            yield ".".join((*path, key))
+        for inner in tables_of(field):
+            yield from places_of(name, inner, path=(*path, key))
+
+
+def value_types(field: FieldInfo) -> set[object]:
+    """The plain types a field takes; a literal counts as its values' type, `tuple` as a list."""
+    types: set[object] = set()
+    for member in _members(field.annotation):
+        if get_origin(member) is Literal:
+            types.update(type(choice) for choice in get_args(member))
+        else:
+            types.add(get_origin(member) or member)
+    return types - {type(None)}
+
+
+def choices_of(field: FieldInfo) -> tuple[str, ...]:
+    """The words a field takes, from its literals."""
+    return tuple(
+        choice
+        for member in _members(field.annotation)
+        if get_origin(member) is Literal
+        for choice in get_args(member)
+    )
+
+
+def describe(name: str, field: FieldInfo) -> str:
+    """What a field takes, in words: "a number above 0", "'mean', 'median' or a number"."""
+    names = [repr(choice) for choice in choices_of(field)]
+    types = value_types(field)
+    if bool in types:
+        names.append("true or false")
+    if int in types:
+        names.append(f"a whole number{_bounds(field)}")
+    if float in types:
+        names.append(f"a number{_bounds(field)}")
+    if str in types and not choices_of(field):
+        names.append(_text(name, field))
+    if tuple in types:
+        names.append("a list of whole numbers" if _lists_numbers(field) else "a list of texts")
+    return any_of(names)
+
+
+def describe_entry(field: FieldInfo) -> str:
+    """What one entry of a list field has to be."""
+    return "a whole number" if _lists_numbers(field) else "text"
+
+
+def any_of(names: Sequence[str]) -> str:
+    """`a, b or c`."""
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def first_sentence(text: str | None) -> str:
+    """A docstring's first sentence on one line, without its full stop."""
+    line = " ".join((text or "").split())
+    return line.split(". ")[0].removesuffix(".")
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """A union's members with their constraints taken off; the annotation itself otherwise."""
+    if get_origin(annotation) in (Union, UnionType):
+        return tuple(inner for part in get_args(annotation) for inner in _members(part))
+    if hasattr(annotation, "__metadata__"):
+        return _members(annotation.__origin__)
+    return (annotation,)
+
+
+def _metadata(field: FieldInfo) -> list[Any]:
+    """Constraints of the field, also those inside `X | None`."""
+    found = list(field.metadata)
+    for part in get_args(field.annotation):
+        for entry in getattr(part, "__metadata__", ()):
+            found.extend(entry.metadata if isinstance(entry, FieldInfo) else [entry])
+    return found
+
+
+def _bounds(field: FieldInfo) -> str:
+    words = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}
+    parts = [
+        f"{word} {limit:g}"
+        for entry in _metadata(field)
+        for name, word in words.items()
+        if (limit := getattr(entry, name, None)) is not None
+    ]
+    return f" {' and '.join(parts)}" if parts else ""
+
+
+def _text(name: str, field: FieldInfo) -> str:
+    metadata = _metadata(field)
+    if any(getattr(entry, "pattern", None) for entry in metadata):
+        return f"text of the form {FORMS[name]}"
+    if any(getattr(entry, "min_length", None) for entry in metadata):
+        return "text that is not empty"
+    return "text"
+
+
+def _lists_numbers(field: FieldInfo) -> bool:
+    return any(int in get_args(member) for member in _members(field.annotation))

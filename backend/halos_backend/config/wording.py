@@ -1,0 +1,183 @@
+"""Words every problem of a run file: what pydantic finds, said with the person's own names.
+
+Also finds what pydantic lets pass: text for numbers, true for 1, infinity.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from halos_backend.config.schema import Table
+from halos_backend.config.shape import (
+    any_of,
+    choices_of,
+    describe,
+    describe_entry,
+    first_sentence,
+    held_table,
+    kinds_of,
+    places_of,
+    tables_of,
+    value_types,
+)
+
+Problem = tuple[str, str]
+"""A setting's dotted path, and what is wrong with it."""
+
+MAX_SHOWN_CHARS = 60
+
+
+def find_problems(root: type[Table], values: Mapping[str, Any]) -> list[Problem]:
+    """Everything wrong with single settings of `values`; one reason for each path."""
+    problems: dict[str, str] = {}
+    try:
+        root.model_validate(values)
+    except ValidationError as error:
+        for details in error.errors(include_url=False, include_context=False):
+            path, reason = _word(root, details)
+            problems.setdefault(path, reason)
+    for path, reason in _find_loose_values(root, values, ()):
+        problems.setdefault(path, reason)
+    return list(problems.items())
+
+
+def unknown_key(table: type[Table], key: str, *, path: str, root: type[Table]) -> str:
+    """Why `key` is not one of the table's, and which name was probably meant."""
+    names = list(table.model_fields)
+    if near := difflib.get_close_matches(key, names, n=1):
+        return f"unknown key; did you mean '{near[0]}'?"
+    elsewhere = [place for place in dict.fromkeys(places_of(key, root)) if place != path]
+    if elsewhere:
+        return f"unknown key here; did you mean '{elsewhere[0]}'?"
+    return f"unknown key; the names here are {', '.join(names)}"
+
+
+def unknown_choice(value: object, choices: Sequence[str]) -> str:
+    """Why a word is none of those a setting takes, and which was probably meant."""
+    near = difflib.get_close_matches(str(value), choices, n=1)
+    meant = f"; did you mean '{near[0]}'?" if near else ""
+    return f"takes {any_of([repr(choice) for choice in choices])}, not {show(value)}{meant}"
+
+
+def show(value: object) -> str:
+    """A value of a run file on one line, as TOML would have it."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "true" if value else "false"
+        case Mapping():
+            return "a table"
+        case list() | tuple():
+            return "a list"
+        case str() if len(value) > MAX_SHOWN_CHARS:
+            return f"{value[:MAX_SHOWN_CHARS]!r}..."
+        case str() | int() | float():
+            return repr(value)
+        case _:
+            return f"a {type(value).__name__}"
+
+
+def _word(root: type[Table], details: ErrorDetails) -> Problem:
+    table, field, path = _locate(root, details["loc"])
+    value = details["input"]
+    match details["type"]:
+        case "extra_forbidden":
+            return path, unknown_key(table, path.rpartition(".")[2], path=path, root=root)
+        case "missing" if field is not None:
+            return path, _missing(field, path)
+        case "union_tag_invalid" if field is not None:
+            kind = value.get("kind") if isinstance(value, Mapping) else None
+            return f"{path}.kind", unknown_choice(kind, list(kinds_of(field)))
+        case "union_tag_not_found" if field is not None:
+            kinds = any_of([repr(kind) for kind in kinds_of(field)])
+            return f"{path}.kind", f"is missing: write kind = {kinds}"
+    if field is not None and tables_of(field):
+        kind = " with a kind" if kinds_of(field) else ""
+        return path, f"is a table: write [{path}]{kind}, not {show(value)}"
+    if field is None:
+        return path, str(details["msg"])
+    return path, _wrong_value(field, path, value)
+
+
+def _locate(
+    root: type[Table], loc: tuple[int | str, ...]
+) -> tuple[type[Table], FieldInfo | None, str]:
+    """Innermost table, field and dotted path of a pydantic location.
+
+    The location also names union members ("dpo", "float"), which a run file does not have.
+    """
+    table, path = root, ""
+    field: FieldInfo | None = None
+    for part in loc:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif field is not None and part in kinds_of(field):
+            table, field = kinds_of(field)[part], None
+        elif field is None or tables_of(field):
+            table = table if field is None else tables_of(field)[0]
+            field = table.model_fields.get(part)
+            path = f"{path}.{part}" if path else part
+            if field is None:
+                break
+    return table, field, path
+
+
+def _missing(field: FieldInfo, path: str) -> str:
+    about = first_sentence(field.description)
+    if kinds := kinds_of(field):
+        names = any_of([repr(kind) for kind in kinds])
+        return f"is missing: write a table [{path}] with kind = {names} ({about})"
+    if tables_of(field):
+        return f"is missing: write a table [{path}] ({about})"
+    return f"is missing ({about})"
+
+
+def _wrong_value(field: FieldInfo, path: str, value: object) -> str:
+    name = path.rpartition(".")[2]
+    if name.endswith("]"):
+        return f"has to be {describe_entry(field)}, not {show(value)}"
+    if path == "label.feedback.threshold" and value in ("mean", "median"):
+        return f"'{value}' fits binary feedback only; pairwise takes {describe(name, field)}"
+    choices = choices_of(field)
+    if choices and isinstance(value, str) and value_types(field) == {str}:
+        return unknown_choice(value, choices)
+    return f"takes {describe(name, field)}, not {show(value)}"
+
+
+def _find_loose_values(
+    table: type[Table], values: Mapping[str, Any], path: tuple[str, ...]
+) -> Iterator[Problem]:
+    for key, value in values.items():
+        field = table.model_fields.get(key)
+        if field is None:
+            continue
+        here = (*path, key)
+        inner = held_table(field, value)
+        if inner is not None and isinstance(value, Mapping):
+            yield from _find_loose_values(inner, value, here)
+        elif not tables_of(field) and _is_loose(field, value):
+            yield ".".join(here), f"takes {describe(key, field)}, not {show(value)}"
+
+
+def _is_loose(field: FieldInfo, value: object) -> bool:
+    """Whether pydantic would bend `value` into the field's type, or let infinity through."""
+    types = value_types(field)
+    match value:
+        case bool():
+            return bool not in types
+        case int() | float():
+            return types == {bool} or (isinstance(value, float) and not math.isfinite(value))
+        case str():
+            return str not in types or (
+                bool(choices_of(field)) and float in types and value not in choices_of(field)
+            )
+        case _:
+            return False
