@@ -1,4 +1,4 @@
-"""A judge for GSM8K: is the last number of the completion the answer, and if not, how near is it?"""
+"""A judge for GSM8K: is the last number the answer, and if not, how near is it?"""
 
 from __future__ import annotations
 

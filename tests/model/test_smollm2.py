@@ -1,4 +1,4 @@
-"""A real model end to end: SmolLM2-135M-Instruct, real GSM8K prompts, a judge that checks numbers."""
+"""A real model end to end: SmolLM2-135M-Instruct, GSM8K prompts, a judge of numbers."""
 
 from __future__ import annotations
 

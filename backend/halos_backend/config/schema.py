@@ -46,13 +46,15 @@ class PromptsSettings(Table):
     subset: str | None = None
     """Configuration name of a Hugging Face dataset."""
     prompt: str = "prompt"
-    """Column that holds the prompt: text or a list of messages. `turns[0]` and `a.b` reach inside."""
+    """Column that holds the prompt: text or a list of messages. `turns[0]` and `a.b` reach
+    inside."""
     prompt_id: str | None = None
     """Column that holds a stable id; without it the row's number is the id."""
     system_prompt: str | None = None
     """A system message put before every prompt that has none."""
     max_tokens: PositiveInt | None = None
-    """Prompts of more tokens are counted and skipped; by default what the policy's context leaves."""
+    """Prompts of more tokens are counted and skipped; by default what the policy's context
+    leaves."""
 
 
 class LoopSettings(Table):
@@ -163,7 +165,7 @@ class LabelSettings(Table):
 
 
 class Humanline(Table):
-    """Humanline clamping of token log-ratios (ContextualAI/HALOs), with a reference that follows."""
+    """Humanline clamping of token log-ratios (ContextualAI/HALOs); the reference follows."""
 
     log_epsilon_p: Annotated[float, Field(lt=0)] = -1.0
     """Lower clamp of policy minus reference, per token."""
@@ -264,7 +266,7 @@ class SFT(Table):
 
 
 class CSFT(Table):
-    """Conditional SFT (Korbak et al. 2023): a control text before each completion says its worth."""
+    """Conditional SFT (Korbak et al. 2023): a control text before a completion says its worth."""
 
     kind: Literal["csft"]
     chosen_prefix: str = Field(default="<|good|>", min_length=1)
@@ -306,7 +308,8 @@ class TrainSettings(Table):
     lr: Positive = 5e-6
     """Peak learning rate."""
     batch_size: PositiveInt = 32
-    """Examples per optimizer step over all processes: pairs, or completions where feedback is not pairs."""
+    """Examples per optimizer step over all processes: pairs, or completions where feedback is not
+    pairs."""
     microbatch_tokens: PositiveInt = 8192
     """Tokens per forward on one process, padding included; memory, not results, depend on it."""
     num_epochs: PositiveInt = 1

@@ -45,17 +45,22 @@ def held_table(field: FieldInfo, value: object) -> type[Table] | None:
     return next(iter(tables_of(field)), None)
 
 
-def field_at(root: type[Table], path: Sequence[str], values: object) -> FieldInfo | None:
-    """The field a dotted path names, with union kinds read from `values`; None if there is none."""
+def table_at(root: type[Table], path: Sequence[str], values: object) -> type[Table] | None:
+    """The table a dotted path names, with union kinds read from `values`; None if there is none."""
     table: type[Table] | None = root
-    field: FieldInfo | None = None
     for key in path:
         field = None if table is None else table.model_fields.get(key)
         if field is None:
             return None
         values = values.get(key) if isinstance(values, Mapping) else None
         table = held_table(field, values)
-    return field
+    return table
+
+
+def field_at(root: type[Table], path: Sequence[str], values: object) -> FieldInfo | None:
+    """The field a dotted path names, with union kinds read from `values`; None if there is none."""
+    table = table_at(root, path[:-1], values)
+    return None if table is None else table.model_fields.get(path[-1])
 
 
 def places_of(name: str, table: type[Table], *, path: tuple[str, ...] = ()) -> Iterator[str]:

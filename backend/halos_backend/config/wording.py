@@ -22,6 +22,7 @@ from halos_backend.config.shape import (
     describe_entry,
     first_sentence,
     held_table,
+    kind_of,
     kinds_of,
     places_of,
     tables_of,
@@ -45,7 +46,8 @@ def find_problems(root: type[Table], values: Mapping[str, Any]) -> list[Problem]
             problems.setdefault(path, reason)
     for path, reason in _find_loose_values(root, values, ()):
         problems.setdefault(path, reason)
-    return list(problems.items())
+    entries = {path.partition("[")[0] for path in problems if "[" in path}
+    return [problem for problem in problems.items() if problem[0] not in entries]
 
 
 def unknown_key(table: type[Table], key: str, *, path: str, root: type[Table]) -> str:
@@ -53,10 +55,12 @@ def unknown_key(table: type[Table], key: str, *, path: str, root: type[Table]) -
     names = list(table.model_fields)
     if near := difflib.get_close_matches(key, names, n=1):
         return f"unknown key; did you mean '{near[0]}'?"
-    elsewhere = [place for place in dict.fromkeys(places_of(key, root)) if place != path]
-    if elsewhere:
-        return f"unknown key here; did you mean '{elsewhere[0]}'?"
-    return f"unknown key; the names here are {', '.join(names)}"
+    places = list(places_of(key, root))
+    if places and path not in places:
+        return f"unknown key here; did you mean '{places[0]}'?"
+    kind = kind_of(table)
+    of_kind = "" if kind is None else f" of kind '{kind}'"
+    return f"unknown key{of_kind}; the names here are {', '.join(names)}"
 
 
 def unknown_choice(value: object, choices: Sequence[str]) -> str:

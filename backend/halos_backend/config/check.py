@@ -1,0 +1,139 @@
+"""Owns the rules between settings: what each alone allows and together cannot be.
+
+Each reason says what to write instead. Single values are the schema's matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from halos_backend.config.schema import (
+    CSFT,
+    FEEDBACK_OF_LOSS,
+    GRPO,
+    KTO,
+    LOSSES_WITH_REFERENCE,
+    RunSettings,
+)
+
+Conflict = tuple[str, str]
+"""The setting to change, and why."""
+
+
+def find_conflicts(settings: RunSettings) -> list[Conflict]:
+    """Every rule the settings break, as (dotted path, reason)."""
+    return [conflict for rule in RULES for conflict in rule(settings)]
+
+
+def _feedback_fits_loss(settings: RunSettings) -> Iterator[Conflict]:
+    loss, feedback = settings.train.loss.kind, settings.label.feedback.kind
+    fitting = FEEDBACK_OF_LOSS[loss]
+    if feedback not in fitting:
+        wanted = " or ".join(f"'{kind}'" for kind in fitting)
+        losses = ", ".join(name for name, kinds in FEEDBACK_OF_LOSS.items() if feedback in kinds)
+        yield (
+            "label.feedback.kind",
+            f"train.loss.kind = '{loss}' cannot learn from {feedback} feedback: write {wanted} here"
+            f" ({feedback} feedback is for {losses})",
+        )
+
+
+def _groups_can_be_compared(settings: RunSettings) -> Iterator[Conflict]:
+    size, feedback = settings.sample.group_size, settings.label.feedback.kind
+    if feedback != "binary" and size < 2:
+        yield (
+            "sample.group_size",
+            f"{feedback} feedback compares the completions of a prompt: write 2 or more",
+        )
+    if settings.sample.temperature == 0 and size > 1:
+        yield (
+            "sample.temperature",
+            f"at 0 a prompt's completions are all the same, so a group of {size} says no more than"
+            " one of them: write more than 0, for example 0.7",
+        )
+
+
+def _batch_divides(settings: RunSettings) -> Iterator[Conflict]:
+    size, processes = settings.train.batch_size, settings.launch.num_processes
+    if size % processes:
+        yield (
+            "train.batch_size",
+            f"{size} examples cannot be shared by launch.num_processes = {processes}:"
+            f" write {_nearest_multiples(size, processes)}",
+        )
+    group = settings.sample.group_size
+    if isinstance(settings.train.loss, GRPO) and size % group:
+        yield (
+            "train.batch_size",
+            f"grpo trains on whole groups, and {size} completions are not a number of groups of"
+            f" sample.group_size = {group}: write {_nearest_multiples(size, group)}",
+        )
+
+
+def _round_within_budget(settings: RunSettings) -> Iterator[Conflict]:
+    loop = settings.loop
+    if loop.num_prompts is not None and loop.prompts_per_round > loop.num_prompts:
+        yield (
+            "loop.prompts_per_round",
+            f"{loop.prompts_per_round} prompts in one round are more than loop.num_prompts ="
+            f" {loop.num_prompts} over all rounds: write at most {loop.num_prompts}",
+        )
+
+
+def _reference_has_effect(settings: RunSettings) -> Iterator[Conflict]:
+    train = settings.train
+    if train.loss.kind not in LOSSES_WITH_REFERENCE:
+        if train.reference != "initial":
+            yield (
+                "train.reference",
+                f"train.loss.kind = '{train.loss.kind}' has no reference: take the line out",
+            )
+    elif getattr(train.loss, "humanline", None) is not None and train.reference != "previous":
+        yield (
+            "train.reference",
+            "humanline gives the reference the policy's weights as training goes on, so it cannot"
+            f" stay '{train.reference}': write 'previous'",
+        )
+
+
+def _loss_can_learn(settings: RunSettings) -> Iterator[Conflict]:
+    loss = settings.train.loss
+    if isinstance(loss, CSFT) and loss.chosen_prefix == loss.rejected_prefix:
+        yield (
+            "train.loss.rejected_prefix",
+            "the same text as train.loss.chosen_prefix tells good from bad for nobody: write"
+            " another",
+        )
+    if isinstance(loss, KTO) and loss.desirable_weight == 0 and loss.undesirable_weight == 0:
+        yield (
+            "train.loss.desirable_weight",
+            "both weights are 0, so nothing would be learned: write more than 0 for one of them",
+        )
+    if loss.kind == "bradley_terry" and settings.train.lora is not None:
+        yield (
+            "train.lora",
+            "bradley_terry trains a new reward head, which adapters leave out: take [train.lora]"
+            " out",
+        )
+
+
+def _stops_stop(settings: RunSettings) -> Iterator[Conflict]:
+    if "" in settings.sample.stop:
+        yield ("sample.stop", "an empty text would end every completion at once: take it out")
+
+
+RULES: tuple[Callable[[RunSettings], Iterator[Conflict]], ...] = (
+    _feedback_fits_loss,
+    _groups_can_be_compared,
+    _batch_divides,
+    _round_within_budget,
+    _reference_has_effect,
+    _loss_can_learn,
+    _stops_stop,
+)
+
+
+def _nearest_multiples(number: int, divisor: int) -> str:
+    """The multiples of `divisor` on both sides of `number`, without 0."""
+    below = number // divisor * divisor
+    return f"{below} or {below + divisor}" if below else str(divisor)

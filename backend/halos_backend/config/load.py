@@ -1,0 +1,127 @@
+"""Reads a run file and its overrides into settings, or says everything that is wrong with them.
+
+The rules between settings are `check`'s, the words for single settings `wording`'s. Whether models
+and prompts are any good is found out by the prepare stage, not here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from halos_backend.config.check import find_conflicts
+from halos_backend.config.overrides import apply_overrides, overridden_keys
+from halos_backend.config.schema import RunSettings
+from halos_backend.config.toml_text import read_toml
+from halos_backend.config.wording import Problem, find_problems
+from halos_backend.errors import SettingsError
+
+PLACEHOLDER = "PATH/TO/"
+"""How the values begin that `init` leaves to the person."""
+
+PATH_KEYS = (
+    "policy.path",
+    "policy.chat_template",
+    "prompts.path",
+    "label.judge.path",
+    "label.judge.function",
+    "train.reference",
+)
+FILE_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".jinja", ".py")
+"""Endings of what is always a file, never a hub name."""
+
+
+def load_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
+    """The settings of the run file at `path`, with `--set` overrides in place.
+
+    Relative paths in the file are looked for in its own directory, those of overrides first in the
+    working directory. Raises UsageError for a file that is no TOML, SettingsError with everything
+    that is wrong in it.
+    """
+    return parse_settings(
+        read_toml(path), source=str(path), overrides=overrides, directory=path.parent
+    )
+
+
+def parse_settings(
+    table: Mapping[str, Any],
+    *,
+    source: str,
+    overrides: Sequence[str] = (),
+    directory: Path | None = None,
+) -> RunSettings:
+    """Settings from tables; see `load_settings`. Without `directory` paths stay as they are.
+
+    An override that switches a kind keeps the keys that both kinds have and drops the old one's.
+    """
+    merged, problems = apply_overrides(RunSettings, table, overrides)
+    found = problems + [
+        problem for problem in find_problems(RunSettings, merged) if problem not in problems
+    ]
+    if found:
+        raise SettingsError(source, found)
+    if directory is not None:
+        _resolve_paths(merged, directory, overridden_keys(overrides))
+    settings = RunSettings.model_validate(merged)
+    if conflicts := _placeholders(merged) + find_conflicts(settings):
+        raise SettingsError(source, conflicts)
+    return settings
+
+
+def resolve(settings: RunSettings, *, num_cores: int | None = None) -> RunSettings:
+    """Settings with what depends on the machine filled in: `launch.num_threads`.
+
+    `num_cores` defaults to the physical cores this process may use.
+    """
+    launch = settings.launch
+    if launch.num_threads is not None:
+        return settings
+    cores = usable_cores() if num_cores is None else num_cores
+    threads = max(1, cores // launch.num_processes)
+    return settings.model_copy(
+        update={"launch": launch.model_copy(update={"num_threads": threads})}
+    )
+
+
+def usable_cores() -> int:
+    """Physical cores, or fewer where the process is confined to some of them."""
+    allowed = len(os.sched_getaffinity(0))
+    return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
+
+
+def _resolve_paths(merged: dict[str, Any], directory: Path, overridden: frozenset[str]) -> None:
+    """Make the paths in `merged` absolute; what is no file there is taken for a hub name."""
+    for key in PATH_KEYS:
+        *parents, name = key.split(".")
+        table: Any = merged
+        for parent in parents:
+            table = table.get(parent, {})
+        if isinstance(value := table.get(name), str):
+            typed = any(key == named or key.startswith(f"{named}.") for named in overridden)
+            places = (Path.cwd(), directory) if typed else (directory,)
+            table[name] = _resolve_path(value, places)
+
+
+def _resolve_path(value: str, places: Sequence[Path]) -> str:
+    file, colon, function = value.rpartition(":") if ".py:" in value else (value, "", "")
+    path = Path(file).expanduser()
+    for place in places:
+        if (place / path).exists():
+            return f"{(place / path).resolve()}{colon}{function}"
+    is_file = value.startswith(("./", "../", "~")) or path.suffix in FILE_SUFFIXES
+    return f"{(places[0] / path).resolve()}{colon}{function}" if is_file else value
+
+
+def _placeholders(merged: Mapping[str, Any]) -> list[Problem]:
+    found = []
+    for key in PATH_KEYS:
+        value: Any = merged
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if isinstance(value, str) and PLACEHOLDER in value:
+            found.append((key, "still as halos-tui init wrote it: name your own here"))
+    return found

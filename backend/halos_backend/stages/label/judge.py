@@ -1,0 +1,87 @@
+"""Owns what a judge is: rows in, a reward or a reason for each out, in any order.
+
+How rewards come about is `reward_model`'s and `function`'s; what they become is `feedback`'s.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from halos_backend.records import Group, Message
+
+FLOAT32_MAX = (2 - 2**-23) * 2.0**127
+"""Training reads rewards as float32; a larger one is infinite there."""
+MAX_REASON = 200
+"""Characters of a reason; a judge's own messages may be pages."""
+
+
+@dataclass(frozen=True)
+class Unscored:
+    """Why a completion has no reward. `is_error`: the judge failed, rather than declined."""
+
+    reason: str
+    is_error: bool = False
+
+
+Verdict = float | Unscored
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One completion as a judge sees it."""
+
+    prompt_id: str
+    completion_id: str
+    prompt: tuple[Message, ...]
+    text: str
+    columns: dict[str, Any] = field(default_factory=dict)
+
+
+class Judge(Protocol):
+    """Gives rewards."""
+
+    @property
+    def identity(self) -> str:
+        """Digest of all that rewards depend on besides the rows: only equal ones may be mixed."""
+
+    def score(
+        self, rows: Sequence[LabelRow], known: Mapping[int, float]
+    ) -> Iterator[tuple[int, Verdict]]:
+        """Yield (position in `rows`, verdict) once per row, as they are computed.
+
+        `known` are rewards of an earlier attempt by position, which the judge may yield as they
+        are where its own computation would give the same.
+        """
+
+
+def label_rows(groups: Sequence[Group]) -> list[LabelRow]:
+    """Every completion of every group, in order."""
+    return [
+        LabelRow(
+            prompt_id=group.prompt_id,
+            completion_id=completion.completion_id,
+            prompt=group.prompt,
+            text=completion.text,
+            columns=group.columns,
+        )
+        for group in groups
+        for completion in group.completions
+    ]
+
+
+def checked(reward: float) -> Verdict:
+    """The reward, or why it is none."""
+    if math.isnan(reward):
+        return Unscored("reward is nan", is_error=True)
+    if abs(reward) > FLOAT32_MAX:
+        return Unscored("reward is inf", is_error=True)
+    return reward
+
+
+def short_reason(text: str) -> str:
+    """A reason on one line, cut to `MAX_REASON` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_REASON else f"{line[: MAX_REASON - 1]}…"

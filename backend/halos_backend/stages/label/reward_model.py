@@ -1,0 +1,175 @@
+"""Owns the `reward_model` judge: a sequence classifier gives the reward.
+
+Any AutoModelForSequenceClassification: one logit, two logits (the second is "good"), or an output
+with `score` (ArmoRM, Wang et al. 2024). Sequences are batched by length under a token budget.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from halos_backend.config import schema
+from halos_backend.errors import StageError, UsageError
+from halos_backend.stages.label.batches import plan_batches
+from halos_backend.stages.label.conversations import load_judge_tokenizer, tokenize_conversations
+from halos_backend.stages.label.judge import LabelRow, Unscored, Verdict, checked
+from halos_backend.stages.label.ranks import Ranks
+from halos_backend.stages.models import context_length, load_classifier, load_config
+
+
+@dataclass(frozen=True)
+class ClassifierJudge:
+    """Scores conversations with one forward per batch; the batches are dealt over the ranks."""
+
+    path: str
+    model: Any
+    tokenizer: Any
+    ranks: Ranks
+    batch_tokens: int
+    max_tokens: int
+    identity: str
+
+    def score(
+        self, rows: Sequence[LabelRow], known: Mapping[int, float]
+    ) -> Iterator[tuple[int, Verdict]]:
+        """See Judge. Every rank must iterate to the end, over the same rows; rank 0's `known` counts.
+
+        Known rewards are taken only where they cover a batch: half a batch has another shape.
+        """
+        known = self.ranks.gather([known])[0]
+        tokenized = tokenize_conversations(self.tokenizer, rows, max_tokens=self.max_tokens)
+        for index, ids in enumerate(tokenized):
+            if isinstance(ids, Unscored):
+                yield index, ids
+        sequences = {index: ids for index, ids in enumerate(tokenized) if isinstance(ids, list)}
+        pad_id = self._pad_id(list(sequences.values()))
+        todo: list[tuple[int, ...]] = []
+        for batch in self._batches(sequences):
+            if all(index in known for index in batch):
+                yield from ((index, known[index]) for index in batch)
+            else:
+                todo.append(batch)
+        for start in range(0, len(todo), self.ranks.count):
+            wave = todo[start : start + self.ranks.count]
+            mine = wave[self.ranks.rank] if self.ranks.rank < len(wave) else ()
+            rewards = self._forward([sequences[index] for index in mine], pad_id)
+            yield from (
+                (index, checked(reward))
+                for index, reward in self.ranks.gather(list(zip(mine, rewards, strict=True)))
+            )
+
+    def _batches(self, sequences: Mapping[int, list[int]]) -> list[tuple[int, ...]]:
+        positions = list(sequences)
+        lengths = [len(sequences[index]) for index in positions]
+        return [
+            tuple(positions[place] for place in batch)
+            for batch in plan_batches(lengths, self.batch_tokens)
+        ]
+
+    def _forward(self, sequences: Sequence[list[int]], pad_id: int) -> list[float]:
+        """Rewards of one batch, padded on the right."""
+        if not sequences:
+            return []
+        longest = max(map(len, sequences))
+        padded = [ids + [pad_id] * (longest - len(ids)) for ids in sequences]
+        mask = [[1] * len(ids) + [0] * (longest - len(ids)) for ids in sequences]
+        device = self.ranks.device
+        try:
+            with torch.inference_mode():
+                output = self.model(
+                    input_ids=torch.tensor(padded, device=device),
+                    attention_mask=torch.tensor(mask, device=device),
+                )
+                return rewards_of(output, len(sequences), self.path).float().tolist()
+        except torch.OutOfMemoryError as error:
+            raise StageError(
+                f"no memory left on {device} for {len(sequences)} conversations of {longest}"
+                f" tokens: lower label.judge.batch_tokens (now {self.batch_tokens})"
+            ) from error
+
+    def _pad_id(self, sequences: Sequence[list[int]]) -> int:
+        """The padding token, also set on the model, which finds the last token by it.
+
+        The model's own where it has one. Otherwise one that no sequence holds, for an end token
+        taken as padding would move the reward's position to the token before it.
+        """
+        config = self.model.config
+        vocabulary = getattr(config.get_text_config(), "vocab_size", None) or len(self.tokenizer)
+        used = {token for ids in sequences for token in ids}
+        if used and max(used) >= vocabulary:
+            raise UsageError(
+                f"{self.path}: its tokenizer gives token {max(used)}, but the model knows only"
+                f" {vocabulary}; the two do not belong together"
+            )
+        pad_id = getattr(config.get_text_config(), "pad_token_id", None)
+        if pad_id is None or pad_id < 0:
+            pad_id = _unused_token(self.tokenizer.pad_token_id, used, vocabulary, self.path)
+        config.pad_token_id = config.get_text_config().pad_token_id = pad_id
+        return pad_id
+
+
+def rewards_of(output: Any, num_sequences: int, path: str) -> torch.Tensor:
+    """(sequences,) rewards of a classifier's output. Raises UsageError when it is no reward."""
+    score = getattr(output, "score", None)
+    if score is not None and score.numel() == num_sequences:
+        return score.reshape(num_sequences)
+    logits = output.logits
+    if logits.dim() == 2 and logits.shape[1] in (1, 2):
+        return logits[:, -1]
+    raise UsageError(
+        f"{path} is no reward model: its output has shape {tuple(logits.shape)} for"
+        f" {num_sequences} conversations. A reward model has one logit, two, or an output `score`"
+    )
+
+
+def load_reward_model(settings: schema.RewardModelJudge, ranks: Ranks) -> ClassifierJudge:
+    """The judge, its weights on the rank's device. Raises UsageError."""
+    trust = settings.trust_remote_code
+    tokenizer = load_judge_tokenizer(settings.path, trust_remote_code=trust)
+    dtype = scoring_dtype(settings.dtype, ranks.device)
+    limit = context_length(load_config(settings.path, trust_remote_code=trust))
+    model = load_classifier(settings.path, dtype=dtype, trust_remote_code=trust, whole=True)
+    model.config.use_cache = False  # keys and values of finished conversations serve nobody
+    return ClassifierJudge(
+        path=settings.path,
+        model=model.to(ranks.device),
+        tokenizer=tokenizer,
+        ranks=ranks,
+        batch_tokens=settings.batch_tokens,
+        max_tokens=min(limit, settings.max_tokens or limit),
+        identity=_identity(settings, ranks.device, dtype),
+    )
+
+
+def scoring_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 where the device computes in it, else float32."""
+    if name != "auto":
+        return getattr(torch, name)
+    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if has_bfloat16 else torch.float32
+
+
+def _unused_token(preferred: int | None, used: set[int], vocabulary: int, path: str) -> int:
+    candidates = [] if preferred is None else [preferred]
+    for token in (*candidates, *range(vocabulary)):
+        if token not in used and token < vocabulary:
+            return token
+    raise UsageError(f"{path}: the model names no padding token; set pad_token_id in config.json")
+
+
+def _identity(settings: schema.RewardModelJudge, device: torch.device, dtype: torch.dtype) -> str:
+    """Names, sizes and times stand for the weights' bytes, which take seconds to read."""
+    files = [
+        (file.name, file.stat().st_size, file.stat().st_mtime_ns)
+        for file in sorted(Path(settings.path).glob("*"))
+        if file.is_file()
+    ]
+    told = json.dumps([settings.model_dump(), files, device.type, str(dtype)])
+    return f"reward_model {hashlib.sha256(told.encode()).hexdigest()}"

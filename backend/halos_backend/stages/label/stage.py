@@ -1,0 +1,184 @@
+"""Owns the course of the label stage: read completions, score them, make feedback, sum up."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from halos_backend import clock
+from halos_backend.config import schema
+from halos_backend.errors import StageError
+from halos_backend.records import Group, read_rows, write_rows
+from halos_backend.stages.label.feedback import MadeFeedback, make_feedback
+from halos_backend.stages.label.function import load_function_judge
+from halos_backend.stages.label.judge import Judge, LabelRow, Unscored, Verdict, label_rows
+from halos_backend.stages.label.ledger import LedgerWriter, known_rewards, ledger_digest
+from halos_backend.stages.label.ranks import check_world_size
+from halos_backend.stages.label.statistics import reward_statistics
+from halos_backend.stages.runtime import Attempt, StageResult
+from halos_backend.store.job import LabelInputs
+from halos_backend.store.prompt_order import derived_seed
+
+MAX_REASONS = 10
+
+
+def execute(attempt: Attempt) -> StageResult:
+    """Score every completion and write `scores.jsonl` and `feedback.jsonl`."""
+    started = clock.monotonic()
+    settings = attempt.settings.label
+    check_world_size(attempt.job.num_processes)
+    if isinstance(settings.judge, schema.FunctionJudge) and not attempt.is_main:
+        return StageResult((), {})  # a Python function is called by rank 0 alone
+    completions = _completions_path(attempt)
+    groups = list(read_rows(completions, Group))
+    verdicts = _score(attempt, completions, label_rows(groups))
+    if not attempt.is_main:
+        return StageResult((), {})
+    _report_unscored(attempt, verdicts)
+    attempt.phase("making feedback")
+    scored = scored_groups(groups, verdicts)
+    seed = derived_seed(attempt.job.seed, attempt.job.round, "feedback")
+    feedback = make_feedback(scored, settings.feedback, seed=seed)
+    _warn_of_poor_feedback(attempt, feedback)
+    write_rows(attempt.directory.scores, scored)
+    write_rows(attempt.directory.feedback, feedback.rows)
+    summary = summarize(scored, feedback)
+    outputs = (attempt.directory.scores, attempt.directory.feedback)
+    return StageResult(outputs, {**summary, "elapsed_s": clock.monotonic() - started})
+
+
+def _completions_path(attempt: Attempt) -> Path:
+    inputs = attempt.job.inputs
+    if not isinstance(inputs, LabelInputs):
+        raise StageError(f"{attempt.directory.job}: its inputs are not those of a label stage")
+    path = Path(inputs.completions)
+    if not path.is_file():
+        raise StageError(f"there are no completions to label: {path} does not exist")
+    return path
+
+
+def _score(attempt: Attempt, completions: Path, rows: Sequence[LabelRow]) -> list[Verdict]:
+    """A verdict per row, on every rank; rank 0 also writes them down as they come."""
+    if len({(row.prompt_id, row.completion_id) for row in rows}) < len(rows):
+        raise StageError(f"{completions}: a completion_id occurs twice for one prompt")
+    judge = _open_judge(attempt)
+    attempt.phase("scoring")
+    digest = ledger_digest(completions, judge.identity)
+    known = known_rewards([earlier.rewards for earlier in attempt.earlier_attempts], digest, rows)
+    verdicts: dict[int, Verdict] = {}
+    with contextlib.ExitStack() as stack:
+        path = attempt.directory.rewards
+        ledger = stack.enter_context(LedgerWriter(path, digest)) if attempt.is_main else None
+        for index, verdict in judge.score(rows, known):
+            verdicts[index] = verdict
+            if ledger is not None:
+                ledger.append(rows[index], verdict)
+            attempt.progress(len(verdicts), len(rows), "completions")
+    return [verdicts[index] for index in range(len(rows))]
+
+
+def _open_judge(attempt: Attempt) -> Judge:
+    match attempt.settings.label.judge:
+        case schema.FunctionJudge(function=function):
+            attempt.phase("loading judge")
+            return load_function_judge(function)
+        case schema.RewardModelJudge() as judge:
+            attempt.phase("loading reward model")
+            # Here, because torch and transformers take seconds that a function judge need not wait.
+            from halos_backend.stages.label.ranks import join_ranks
+            from halos_backend.stages.label.reward_model import load_reward_model
+
+            ranks = join_ranks(attempt.job.num_processes, attempt.settings.launch)
+            return load_reward_model(judge, ranks)
+
+
+def scored_groups(groups: Sequence[Group], verdicts: Sequence[Verdict]) -> list[Group]:
+    """The groups with each completion's reward or reason; verdicts in the same order."""
+    remaining = iter(verdicts)
+    return [
+        msgspec.structs.replace(
+            group,
+            completions=tuple(
+                _with_verdict(completion, next(remaining)) for completion in group.completions
+            ),
+        )
+        for group in groups
+    ]
+
+
+def _with_verdict(completion: Any, verdict: Verdict) -> Any:
+    if isinstance(verdict, Unscored):
+        return msgspec.structs.replace(completion, reward=None, unscored=verdict.reason)
+    return msgspec.structs.replace(completion, reward=verdict, unscored=None)
+
+
+def _report_unscored(attempt: Attempt, verdicts: Sequence[Verdict]) -> None:
+    """Warn once, with counts. Raises StageError when the judge failed on every completion."""
+    unscored = [verdict for verdict in verdicts if isinstance(verdict, Unscored)]
+    if not unscored:
+        return
+    reasons = reason_counts([verdict.reason for verdict in unscored])
+    if len(unscored) == len(verdicts) and all(verdict.is_error for verdict in unscored):
+        reason, count = next(iter(reasons.items()))
+        raise StageError(
+            f"{_judge_name(attempt)} scored none of {len(verdicts)} completions:"
+            f" {reason} ({count} times). Mend it, then: halos-tui resume"
+        )
+    told = ", ".join(f"{reason} ({count})" for reason, count in reasons.items())
+    attempt.warn(f"{len(unscored)} of {len(verdicts)} completions are unscored: {told}")
+
+
+def _judge_name(attempt: Attempt) -> str:
+    match attempt.settings.label.judge:
+        case schema.FunctionJudge(function=function):
+            return f"the judge {function}"
+        case schema.RewardModelJudge(path=path):
+            return f"the reward model {path}"
+
+
+def _warn_of_poor_feedback(attempt: Attempt, feedback: MadeFeedback) -> None:
+    if not feedback.rows:
+        attempt.warn(
+            f"no feedback is left: all {feedback.num_dropped} candidates were dropped, because"
+            " rewards are equal, too close for the threshold, or missing"
+        )
+    elif feedback.num_desirable in (0, len(feedback.rows)):
+        word = "desirable" if feedback.num_desirable else "undesirable"
+        attempt.warn(f"all {len(feedback.rows)} completions are {word} by label.feedback.threshold")
+
+
+def reason_counts(reasons: Sequence[str]) -> dict[str, int]:
+    """Reasons with their counts, most common first; beyond ten the rest share one entry."""
+    counts = Counter(reasons).most_common()
+    if len(counts) <= MAX_REASONS:
+        return dict(counts)
+    rest = sum(count for _, count in counts[MAX_REASONS - 1 :])
+    return {**dict(counts[: MAX_REASONS - 1]), "other reasons": rest}
+
+
+def summarize(groups: Sequence[Group], feedback: MadeFeedback) -> dict[str, Any]:
+    """What StageFinished says of the stage, all but its time.
+
+    `num_pairs_kept` and `num_pairs_dropped` count pairs; completions where feedback is binary,
+    groups where it is scalar.
+    """
+    completions = [completion for group in groups for completion in group.completions]
+    scored = [completion for completion in completions if completion.reward is not None]
+    reasons = [completion.unscored for completion in completions if completion.unscored is not None]
+    rewards = [completion.reward for completion in scored if completion.reward is not None]
+    return {
+        "num_completions": len(completions),
+        "num_unscored": len(reasons),
+        "unscored_reasons": reason_counts(reasons),
+        **reward_statistics(rewards, [len(completion.token_ids) for completion in scored]),
+        "num_feedback": len(feedback.rows),
+        "num_pairs_kept": len(feedback.rows),
+        "num_pairs_dropped": feedback.num_dropped,
+        "margin_mean": feedback.margin_mean,
+        "num_desirable": feedback.num_desirable,
+    }

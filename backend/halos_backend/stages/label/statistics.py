@@ -1,0 +1,65 @@
+"""Owns the statistics of a round's rewards. Pure; null (None) where a figure has no meaning."""
+
+from __future__ import annotations
+
+import statistics
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any
+
+QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
+NUM_BINS = 20
+
+
+def reward_statistics(rewards: Sequence[float], lengths: Sequence[int]) -> dict[str, Any]:
+    """The `reward_*` keys of the stage's summary. `lengths` are the completions' tokens."""
+    names = ("mean", "std", "min", "max", *QUANTILES)
+    values: dict[str, float | None] = dict.fromkeys(names)
+    if rewards:
+        is_constant = min(rewards) == max(rewards)
+        values = {
+            "mean": rewards[0] if is_constant else statistics.fmean(rewards),
+            "std": 0.0 if is_constant else statistics.pstdev(rewards),
+            "min": min(rewards),
+            "max": max(rewards),
+            **{name: quantile(rewards, share) for name, share in QUANTILES.items()},
+        }
+    return {
+        **{f"reward_{name}": value for name, value in values.items()},
+        "reward_histogram": histogram(rewards) if rewards else None,
+        "reward_length_corr": correlation(rewards, lengths),
+    }
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Linear interpolation between order statistics (numpy's default, Hyndman and Fan's type 7)."""
+    ordered = sorted(values)
+    below, weight = divmod(share * (len(ordered) - 1), 1)
+    low = ordered[int(below)]
+    high = ordered[min(int(below) + 1, len(ordered) - 1)]
+    return low + (high - low) * weight
+
+
+def histogram(values: Sequence[float]) -> dict[str, list[float] | list[int]]:
+    """Counts in 20 equal bins from the least to the greatest value; the last bin is closed.
+
+    Equal values get one bin of width 1 around them.
+    """
+    low, high = min(values), max(values)
+    if low == high:
+        return {"edges": [low - 0.5, high + 0.5], "counts": [len(values)]}
+    edges = [low + (high - low) * index / NUM_BINS for index in range(NUM_BINS)] + [high]
+    counts = [0] * NUM_BINS
+    for value in values:
+        counts[min(bisect_right(edges, value), NUM_BINS) - 1] += 1
+    return {"edges": edges, "counts": counts}
+
+
+def correlation(xs: Sequence[float], ys: Sequence[float]) -> float | None:
+    """Pearson's correlation; None for fewer than two points or a constant side."""
+    if len(xs) < 2 or min(xs) == max(xs) or min(ys) == max(ys):
+        return None
+    try:
+        return max(-1.0, min(1.0, statistics.correlation(xs, ys)))
+    except statistics.StatisticsError:  # values so close that their variance is 0 in floats
+        return None

@@ -1,0 +1,128 @@
+"""Decides which examples share an optimizer step, a rank and a forward pass.
+
+All of it is a pure function of examples, settings and seed, so every rank works out the same plan
+and knows every denominator of a step without asking.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeVar
+
+from halos_backend.stages.train.examples import Example, GroupedExample, TokenSequence
+from halos_backend.store.prompt_order import derived_seed
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Step:
+    """The examples of one optimizer step over all ranks, in the order of the permutation.
+
+    `mismatched` pairs each example's prompt with another example's completion, for KTO's KL.
+    """
+
+    examples: tuple[Example, ...]
+    mismatched: tuple[TokenSequence, ...] = ()
+
+    @property
+    def sequences(self) -> list[TokenSequence]:
+        return [sequence for example in self.examples for sequence in example.sequences]
+
+    @property
+    def num_completion_tokens(self) -> int:
+        return sum(len(sequence.completion) for sequence in self.sequences)
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(len(sequence) for sequence in self.sequences)
+
+
+def plan_steps(
+    examples: Sequence[Example],
+    *,
+    batch_size: int,
+    num_epochs: int,
+    seed: int,
+    with_mismatched: bool = False,
+) -> list[Step]:
+    """The steps of a round: a permutation per epoch, the last partial batch kept.
+
+    Groups are permuted as wholes and never split over steps.
+    """
+    batches: list[list[Example]] = []
+    for epoch in range(num_epochs):
+        units = _indivisible(examples)
+        random.Random(derived_seed(seed, "train order", epoch)).shuffle(units)
+        batches.extend(_filled(units, batch_size))
+    if not with_mismatched:
+        return [Step(tuple(batch)) for batch in batches]
+    following = [*batches[1:], batches[0]]
+    return [
+        Step(tuple(batch), _mismatched(batch, after[0]))
+        for batch, after in zip(batches, following, strict=True)
+    ]
+
+
+def split_over_ranks(
+    items: Sequence[Item], *, num_ranks: int, rank: int, length: Callable[[Item], int]
+) -> list[Item]:
+    """This rank's items, longest first. Dealt out by length, so that ranks have equal work."""
+    by_length = sorted(items, key=length, reverse=True)
+    return by_length[rank::num_ranks]
+
+
+def microbatches(
+    items: Sequence[Item], *, max_tokens: int, num_rows: int, length: Callable[[Item], int]
+) -> list[list[Item]]:
+    """Consecutive items, longest first, whose padded size stays within `max_tokens`.
+
+    An item is `num_rows` sequences, padded to the longest. One item alone may be over the budget.
+    """
+    made: list[list[Item]] = []
+    for item in items:
+        if made and (len(made[-1]) + 1) * num_rows * length(made[-1][0]) <= max_tokens:
+            made[-1].append(item)
+        else:
+            made.append([item])
+    return made
+
+
+def example_length(example: Example) -> int:
+    """Tokens of the example's longest sequence."""
+    return max(map(len, example.sequences))
+
+
+def _indivisible(examples: Sequence[Example]) -> list[list[Example]]:
+    """Groups as wholes, all other examples one by one."""
+
+    def unit(indexed: tuple[int, Example]) -> tuple[bool, int]:
+        index, example = indexed
+        is_grouped = isinstance(example, GroupedExample)
+        return is_grouped, example.group if isinstance(example, GroupedExample) else index
+
+    return [[example for _, example in rows] for _, rows in groupby(enumerate(examples), key=unit)]
+
+
+def _filled(units: Sequence[list[Example]], batch_size: int) -> list[list[Example]]:
+    """Batches of whole units with at most `batch_size` examples; a larger unit is alone."""
+    batches: list[list[Example]] = []
+    for unit in units:
+        if batches and len(batches[-1]) + len(unit) <= batch_size:
+            batches[-1].extend(unit)
+        else:
+            batches.append(list(unit))
+    return batches
+
+
+def _mismatched(batch: Sequence[Example], following: Example) -> tuple[TokenSequence, ...]:
+    """Each prompt with the next example's completion (KTO, section 4); a lone one borrows."""
+    sequences = [example.sequences[0] for example in batch]
+    shifted = [*sequences[1:], sequences[0]] if len(sequences) > 1 else [following.sequences[0]]
+    return tuple(
+        TokenSequence(own.prompt, other.completion)
+        for own, other in zip(sequences, shifted, strict=True)
+    )

@@ -1,0 +1,220 @@
+"""Turns feedback rows into training examples: sampled token ids as they are, nothing re-tokenized.
+
+One example is what `train.batch_size` counts: a pair, or one completion. Which feedback a loss can
+learn from, and how it reads the other kind, is decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from halos_backend.config.schema import CSFT, FEEDBACK_OF_LOSS, GRPO, KTO, SFT, Loss
+from halos_backend.errors import StageError
+from halos_backend.records import (
+    Completion,
+    Feedback,
+    Group,
+    PreferencePair,
+    UnpairedFeedback,
+    read_rows,
+)
+from halos_backend.stages.train.losses.csft import control_prefix
+from halos_backend.stages.train.losses.grpo import group_advantages
+
+
+@dataclass(frozen=True)
+class TokenSequence:
+    """A prompt and its completion, both as token ids. Equal sequences are equal keys."""
+
+    prompt: tuple[int, ...]
+    completion: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.completion)
+
+
+@dataclass(frozen=True)
+class PairedExample:
+    """Two completions of one prompt; the chosen one is better."""
+
+    chosen: TokenSequence
+    rejected: TokenSequence
+
+    @property
+    def sequences(self) -> tuple[TokenSequence, ...]:
+        return (self.chosen, self.rejected)
+
+
+@dataclass(frozen=True)
+class UnpairedExample:
+    """One completion, good or bad."""
+
+    sequence: TokenSequence
+    is_desirable: bool
+
+    @property
+    def sequences(self) -> tuple[TokenSequence, ...]:
+        return (self.sequence,)
+
+
+@dataclass(frozen=True)
+class GroupedExample:
+    """One completion of a group, with its advantage over the whole group."""
+
+    sequence: TokenSequence
+    group: int
+    advantage: float
+
+    @property
+    def sequences(self) -> tuple[TokenSequence, ...]:
+        return (self.sequence,)
+
+
+Example = PairedExample | UnpairedExample | GroupedExample
+
+
+@dataclass(frozen=True)
+class RoundExamples:
+    """What a round trains on, and how many completions of its feedback had no reward."""
+
+    examples: tuple[Example, ...]
+    num_unscored: int = 0
+
+
+def read_examples(
+    feedback: Path, loss: Loss, tokenizer: PreTrainedTokenizerBase | None
+) -> RoundExamples:
+    """Every example of a feedback file, in its order. Raises StageError when there is none."""
+    rows = list(read_rows(feedback, Feedback))
+    made = make_examples(rows, loss, tokenizer)
+    if not made.examples:
+        raise StageError(
+            f"{feedback} has no feedback to train on: the round has nothing to teach."
+            " Lower label.feedback's threshold, raise sample.temperature, or take more prompts"
+        )
+    return made
+
+
+def make_examples(
+    rows: Sequence[Feedback], loss: Loss, tokenizer: PreTrainedTokenizerBase | None = None
+) -> RoundExamples:
+    """The rows as `loss` sees them. `tokenizer` is for csft's control texts only."""
+    match loss:
+        case GRPO():
+            return _grouped(rows, loss)
+        case KTO():
+            return RoundExamples(tuple(_unpaired(rows, loss)))
+        case SFT():
+            return RoundExamples(tuple(e for e in _unpaired(rows, loss) if e.is_desirable))
+        case CSFT():
+            if tokenizer is None:
+                raise StageError("csft needs the policy's tokenizer for its control texts")
+            return RoundExamples(tuple(_prefixed(_unpaired(rows, loss), loss, tokenizer)))
+        case _:
+            return RoundExamples(tuple(_paired(rows, loss)))
+
+
+def _paired(rows: Sequence[Feedback], loss: Loss) -> Iterable[PairedExample]:
+    for row in rows:
+        if not isinstance(row, PreferencePair):
+            _refuse(row, loss)
+        yield PairedExample(_sequence(row, row.chosen), _sequence(row, row.rejected))
+
+
+def _unpaired(rows: Sequence[Feedback], loss: Loss) -> Iterable[UnpairedExample]:
+    """Binary feedback as it is; a pair is a desirable and an undesirable completion."""
+    for row in rows:
+        match row:
+            case UnpairedFeedback():
+                yield UnpairedExample(_sequence(row, row.completion), row.is_desirable)
+            case PreferencePair():
+                yield UnpairedExample(_sequence(row, row.chosen), is_desirable=True)
+                yield UnpairedExample(_sequence(row, row.rejected), is_desirable=False)
+            case Group():
+                _refuse(row, loss)
+
+
+def _prefixed(
+    examples: Iterable[UnpairedExample], loss: CSFT, tokenizer: PreTrainedTokenizerBase
+) -> Iterable[UnpairedExample]:
+    """Each completion behind its control text, which is learned with it.
+
+    Sampling puts the chosen text at the end of the prompt; there it is taken off first.
+    """
+    texts = {
+        is_desirable: control_prefix(
+            is_desirable=is_desirable, chosen=loss.chosen_prefix, rejected=loss.rejected_prefix
+        )
+        for is_desirable in (True, False)
+    }
+    prefixes = {
+        key: tuple(tokenizer.encode(text, add_special_tokens=False)) for key, text in texts.items()
+    }
+    for example in examples:
+        prompt = example.sequence.prompt
+        if prompt[-len(prefixes[True]) :] == prefixes[True]:
+            prompt = prompt[: -len(prefixes[True])]
+        completion = prefixes[example.is_desirable] + example.sequence.completion
+        yield UnpairedExample(TokenSequence(prompt, completion), example.is_desirable)
+
+
+def _grouped(rows: Sequence[Feedback], loss: GRPO) -> RoundExamples:
+    """Scored completions with their advantage over all scored completions of their group."""
+    sequences: list[TokenSequence] = []
+    groups: list[int] = []
+    rewards: list[float] = []
+    num_unscored = 0
+    for number, row in enumerate(rows):
+        if not isinstance(row, Group):
+            _refuse(row, loss)
+        for completion in row.completions:
+            if completion.reward is None:
+                num_unscored += 1
+                continue
+            sequences.append(_sequence(row, completion))
+            groups.append(number)
+            rewards.append(completion.reward)
+    # Group by group: one call over all of them needs groups x completions of memory.
+    advantages = [0.0] * len(rewards)
+    for members in _members(groups):
+        values = group_advantages(
+            rewards=torch.tensor([rewards[i] for i in members], dtype=torch.float64),
+            group_index=torch.zeros(len(members), dtype=torch.long),
+            scale=loss.scale_advantages,
+        )
+        for index, value in zip(members, values.tolist(), strict=True):
+            advantages[index] = value
+    examples = tuple(map(GroupedExample, sequences, groups, advantages))
+    return RoundExamples(examples, num_unscored)
+
+
+def _members(groups: Sequence[int]) -> list[list[int]]:
+    members: dict[int, list[int]] = defaultdict(list)
+    for index, group in enumerate(groups):
+        members[group].append(index)
+    return list(members.values())
+
+
+def _sequence(row: Feedback, completion: Completion) -> TokenSequence:
+    if not row.prompt_token_ids:
+        raise StageError(
+            f"prompt {row.prompt_id!r} has no tokens, so nothing predicts its completion's first:"
+            " the chat template must put something before a completion"
+        )
+    return TokenSequence(row.prompt_token_ids, completion.token_ids)
+
+
+def _refuse(row: Feedback, loss: Loss) -> NoReturn:
+    found = {Group: "scalar", PreferencePair: "pairwise", UnpairedFeedback: "binary"}[type(row)]
+    wanted = " or ".join(FEEDBACK_OF_LOSS[loss.kind])
+    raise StageError(
+        f"the loss {loss.kind} cannot learn from {found} feedback;"
+        f" set label.feedback.kind to {wanted}"
+    )

@@ -1,0 +1,152 @@
+"""Token log-probabilities of completions, without ever holding (rows, tokens, vocabulary) in fp32.
+
+Only hidden states that predict a completion token go through the output embeddings, in chunks; the
+log-softmax is fp32. Models that do more than one linear map after their last hidden state (soft
+caps, logit scales) are found by `has_plain_head` and go through their own forward.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from halos_backend.stages.train.collate import TokenBatch
+
+CHUNK_ELEMENTS = 1 << 25
+"""Logits held at a time: 128 MiB in fp32. A chunk of 1,024 rows of a 32,768-token vocabulary."""
+
+
+def has_plain_head(policy: PreTrainedModel) -> bool:
+    """Whether logits are the output embeddings of the decoder's hidden states and nothing else.
+
+    Asked of the model itself, with a few tokens, rather than of a list of known architectures.
+    """
+    head = policy.get_output_embeddings()
+    if type(head) is not nn.Linear:
+        return False
+    probe = torch.arange(4, device=head.weight.device).unsqueeze(0)
+    with torch.no_grad():
+        logits = policy(input_ids=probe, use_cache=False).logits
+        try:
+            hidden = _hidden_states(policy, probe, torch.ones_like(probe))
+            return torch.equal(head(hidden), logits)
+        except (AttributeError, TypeError, ValueError, RuntimeError):
+            return False  # a decoder that cannot be called alone; its own forward can
+
+
+def token_logps(policy: PreTrainedModel, batch: TokenBatch, *, is_plain: bool) -> Tensor:
+    """Log-probabilities of the completions' tokens, (rows, completion tokens), 0 outside the mask.
+
+    `is_plain` is `has_plain_head(policy)`.
+    """
+    if batch.targets.numel() == 0:
+        return batch.completion_mask.float()
+    if not is_plain:
+        logits = policy(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+        ).logits
+        rows = logits.flatten(0, 1).index_select(0, batch.positions)
+        return batch.unflatten(_log_softmax_of(rows, batch.targets))
+    hidden = _hidden_states(policy, batch.input_ids, batch.attention_mask)
+    rows = hidden.flatten(0, 1).index_select(0, batch.positions)
+    head: Any = policy.get_output_embeddings()
+    return batch.unflatten(linear_logps(rows, head.weight, head.bias, batch.targets))
+
+
+def linear_logps(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    *,
+    chunk_elements: int = CHUNK_ELEMENTS,
+) -> Tensor:
+    """log softmax(hidden @ weight.T + bias)[targets], (n,) in fp32, for hidden (n, width).
+
+    Logits that fit into one chunk are kept for the backward pass; more are computed again there.
+    """
+    chunk_rows = max(1, chunk_elements // weight.shape[0])
+    if len(hidden) <= chunk_rows:
+        return _log_softmax_of(nn.functional.linear(hidden, weight, bias), targets)
+    dtype = hidden.dtype
+    if torch.is_autocast_enabled(hidden.device.type):
+        dtype = torch.get_autocast_dtype(hidden.device.type)
+    logps: Tensor = _ChunkedLogps.apply(hidden, weight, bias, targets, chunk_rows, dtype)
+    return logps
+
+
+def _hidden_states(policy: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    decoder: Any = policy.get_decoder()
+    hidden: Tensor = decoder(
+        input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+    ).last_hidden_state
+    return hidden
+
+
+def _log_softmax_of(logits: Tensor, targets: Tensor) -> Tensor:
+    return -nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+
+
+class _ChunkedLogps(torch.autograd.Function):
+    """Keeps the log-sum-exp of each row instead of its logits; the backward computes them again.
+
+    On 16 x 256 tokens and a vocabulary of 49,152 that is 0.51 GiB and 7.3 s against 2.26 GiB and
+    5.7 s of a plain log-softmax, and 0.59 GiB and 10 s of torch.utils.checkpoint.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        chunk_rows: int,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        logps, sums = [], []
+        with torch.autocast(hidden.device.type, enabled=False):
+            for rows, ids in zip(hidden.split(chunk_rows), targets.split(chunk_rows), strict=True):
+                logits = _logits(rows, weight, bias, dtype)
+                log_sum = logits.logsumexp(-1)
+                logps.append(logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1) - log_sum)
+                sums.append(log_sum)
+        ctx.save_for_backward(hidden, weight, bias, targets, torch.cat(sums))
+        ctx.chunk_rows, ctx.dtype = chunk_rows, dtype
+        return torch.cat(logps)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        hidden, weight, bias, targets, log_sums = ctx.saved_tensors
+        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        grad_hidden = torch.empty_like(hidden) if needs_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if needs_bias else None
+        with torch.autocast(hidden.device.type, enabled=False):
+            for start in range(0, len(hidden), ctx.chunk_rows):
+                part = slice(start, start + ctx.chunk_rows)
+                logits = _logits(hidden[part], weight, bias, ctx.dtype)
+                # d logp / d logits = onehot(target) - softmax
+                grad_logits = logits.sub_(log_sums[part].unsqueeze(-1)).exp_().neg_()
+                ones = torch.ones_like(log_sums[part]).unsqueeze(-1)
+                grad_logits.scatter_add_(-1, targets[part].unsqueeze(-1), ones)
+                grad_logits.mul_(grads[0][part].unsqueeze(-1))
+                if grad_bias is not None:
+                    grad_bias += grad_logits.sum(0)
+                small = grad_logits.to(ctx.dtype)
+                if grad_hidden is not None:
+                    grad_hidden[part] = (small @ weight.to(ctx.dtype)).to(hidden.dtype)
+                if grad_weight is not None:
+                    grad_weight += (small.t() @ hidden[part].to(ctx.dtype)).float()
+        grad_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
+        grad_bias = None if grad_bias is None else grad_bias.to(bias.dtype)
+        return grad_hidden, grad_weight, grad_bias, None, None, None
+
+
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """fp32 logits of a matrix product in `dtype`, as autocast would give them."""
+    bias = None if bias is None else bias.to(dtype)
+    return nn.functional.linear(hidden.to(dtype), weight.to(dtype), bias).float()

@@ -1,0 +1,25 @@
+"""The fixtures of whole runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from place import JUDGE, LETTERS, Place, make_policy
+
+
+@pytest.fixture(scope="session")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "policy"
+    make_policy(path)
+    return path
+
+
+@pytest.fixture
+def place(policy: Path, tmp_path: Path) -> Place:
+    (tmp_path / "policy").symlink_to(policy)
+    (tmp_path / "judge.py").write_text(JUDGE)
+    rows = [{"prompt": f"say {LETTERS[i]}{'x' * (i % 5)}", "answer": i} for i in range(20)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Place(tmp_path)
