@@ -1,4 +1,4 @@
-"""Whole-file writes that survive a crash: written aside, flushed to disk, renamed, directory flushed."""
+"""Whole-file writes that survive a crash: written aside, flushed, renamed, directory flushed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     if durable:

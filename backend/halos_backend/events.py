@@ -126,6 +126,13 @@ class AbortRequested(Event, frozen=True, kw_only=True):
     request_id: str
 
 
+class RequestRejected(Event, frozen=True, kw_only=True):
+    """A request file changed nothing; `request_id` is empty where the file names none."""
+
+    request_id: str
+    reason: str
+
+
 class RunPaused(Event, frozen=True, kw_only=True):
     """The run stopped in good order (SIGTERM to the supervisor, say) and can be resumed."""
 
@@ -165,6 +172,7 @@ RunEvent = (
     | RoundFinished
     | CheckpointPruned
     | AbortRequested
+    | RequestRejected
     | RunPaused
     | RunAborted
     | RunFailed

@@ -87,6 +87,9 @@ class UnpairedFeedback(msgspec.Struct, frozen=True, tag_field="type", tag="binar
     reward: float
 
 
+BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not the JSON they should be."""
+
 Feedback = Group | PreferencePair | UnpairedFeedback
 
 Row = TypeVar("Row")
@@ -122,5 +125,5 @@ def read_rows(path: Path, row_type: type[Row] | Any, *, torn_tail: bool = False)
                 continue
             try:
                 yield decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except BAD_JSON as error:
                 raise CorruptFileError(f"{path}, line {number}: {error}") from error

@@ -66,7 +66,9 @@ def _apply(root: type[Table], result: dict[str, Any], override: Override) -> lis
         return _take_out(root, result, override)
     table = result
     for depth, key in enumerate(override.path[:-1], start=1):
-        inner = table.setdefault(key, {})
+        if table.get(key) is None:  # resolved settings say null where a run file says nothing
+            table[key] = {}
+        inner = table[key]
         if not isinstance(inner, dict):
             where = ".".join(override.path[:depth])
             return [(override.key, f"{where} is a value, not a table: nothing can be set below it")]

@@ -308,8 +308,8 @@ class TrainSettings(Table):
     lr: Positive = 5e-6
     """Peak learning rate."""
     batch_size: PositiveInt = 32
-    """Examples per optimizer step over all processes: pairs, or completions where feedback is not
-    pairs."""
+    """Examples per optimizer step over all processes: pairs, or completions for the losses that
+    take one at a time (kto, grpo, sft, csft)."""
     microbatch_tokens: PositiveInt = 8192
     """Tokens per forward on one process, padding included; memory, not results, depend on it."""
     num_epochs: PositiveInt = 1

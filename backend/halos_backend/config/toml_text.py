@@ -14,6 +14,8 @@ from pydantic import BaseModel
 from halos_backend.errors import UsageError
 
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+EXPONENT_ZEROS = re.compile(r"e([+-])0+(?=\d)")
+"""Python writes 5e-06 where a person writes 5e-6."""
 POSITION = re.compile(r"^(?P<reason>.*) \(at (?P<place>.*)\)$")
 
 
@@ -64,7 +66,7 @@ def format_value(value: object) -> str:
         case bool():
             return "true" if value else "false"
         case int() | float():
-            return repr(value)
+            return EXPONENT_ZEROS.sub(r"e\1", repr(value))
         case str():
             # JSON's escapes are TOML's, but for the delete character, which TOML wants escaped too.
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as transformers_logging
 
 from halos_backend.config.schema import LaunchSettings, PolicySettings
 from halos_backend.errors import UsageError
@@ -135,6 +136,7 @@ def _load_weights(
 
 def _loading(what: str, load: Callable[[], T]) -> T:
     """transformers says "wrong file", "no network" and "no such model" by many exceptions."""
+    transformers_logging.disable_progress_bar()  # a stage's log is a file; progress is an event
     try:
         return load()
     except (OSError, ValueError, KeyError, ImportError) as error:

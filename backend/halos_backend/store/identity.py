@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from halos_backend.events import ProcessIdentity
+from halos_backend.records import BAD_JSON
 from halos_backend.store.run_dir import RunDir
 
 
@@ -21,11 +24,11 @@ def boot_id() -> str:
 
 def identify(pid: int) -> ProcessIdentity:
     """The identity of a living process of this host. Raises ProcessLookupError."""
-    found = _start_time_and_state(pid)
+    found = process_status(pid)
     if found is None:
         raise ProcessLookupError(f"no process {pid}")
     return ProcessIdentity(
-        pid=pid, start_time=found[0], boot_id=boot_id(), host=socket.gethostname()
+        pid=pid, start_time=found.start_time, boot_id=boot_id(), host=socket.gethostname()
     )
 
 
@@ -37,24 +40,64 @@ def is_alive(identity: ProcessIdentity) -> bool:
     """Whether that very process runs on this host; a zombie does not."""
     if identity.boot_id != boot_id() or identity.host != socket.gethostname():
         return False
-    found = _start_time_and_state(identity.pid)
-    return found is not None and found[0] == identity.start_time and found[1] not in "ZX"
+    found = process_status(identity.pid)
+    return found is not None and found.start_time == identity.start_time and found.is_alive
 
 
-def _start_time_and_state(pid: int) -> tuple[float, str] | None:
-    """Seconds from boot to the process's start, and its state letter (proc(5), fields 22 and 3)."""
+class ProcessStatus(NamedTuple):
+    """What proc(5) says of one process; `start_time` in seconds from boot."""
+
+    pid: int
+    parent: int
+    session: int
+    start_time: float
+    is_alive: bool
+
+
+def process_status(pid: int) -> ProcessStatus | None:
+    """The process of this host that has the pid now; a zombie is found, but not alive."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
         return None
-    fields = stat[stat.rindex(")") + 2 :].split()
-    return int(fields[19]) / os.sysconf("SC_CLK_TCK"), fields[0]
+    # the second field is the program's name in parentheses: any bytes, parentheses and blanks too
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return ProcessStatus(
+        pid=pid,
+        parent=int(fields[1]),
+        session=int(fields[3]),
+        start_time=int(fields[19]) / os.sysconf("SC_CLK_TCK"),
+        is_alive=fields[0] not in (b"Z", b"X"),
+    )
+
+
+def send_signal(pid: int, start_time: float, number: signal.Signals) -> bool:
+    """Signal that very process; False where it is gone, whoever has its pid now."""
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        status = process_status(pid)
+        if status is None or status.start_time != start_time:
+            return False
+        signal.pidfd_send_signal(fd, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def recorded_holder(run_dir: RunDir) -> ProcessIdentity | None:
+    """The supervisor that wrote itself into the lock file last, alive or not, here or elsewhere."""
+    try:
+        return msgspec.json.decode(run_dir.lock.read_bytes(), type=ProcessIdentity)
+    except (OSError, *BAD_JSON):
+        return None
 
 
 def lock_holder(run_dir: RunDir) -> ProcessIdentity | None:
-    """The supervisor that wrote itself into the lock file, if it lives."""
-    try:
-        holder = msgspec.json.decode(run_dir.lock.read_bytes(), type=ProcessIdentity)
-    except (OSError, msgspec.DecodeError):
-        return None
-    return holder if is_alive(holder) else None
+    """The supervisor that wrote itself into the lock file, if it lives on this host."""
+    holder = recorded_holder(run_dir)
+    return holder if holder is not None and is_alive(holder) else None

@@ -10,6 +10,7 @@ import msgspec
 from halos_backend import SCHEMA_VERSION, atomic
 from halos_backend.errors import CorruptFileError
 from halos_backend.events import Stage
+from halos_backend.records import BAD_JSON
 
 
 class SampleInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="sample"):
@@ -77,5 +78,5 @@ def read_job(path: Path) -> Job:
     """Raises CorruptFileError."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Job)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *BAD_JSON) as error:
         raise CorruptFileError(f"{path}: {error}") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import msgspec
 
 from halos_backend import SCHEMA_VERSION, atomic
+from halos_backend.records import BAD_JSON
 
 CHUNK_BYTES = 1 << 20
 
@@ -45,23 +47,27 @@ def sha256_of(path: Path) -> str:
 
 
 def files_below(path: Path) -> list[Path]:
-    """The file itself, or every file of the tree, sorted."""
-    if path.is_file():
+    """The file itself, or every file of the tree, sorted. Raises FileNotFoundError."""
+    if not path.is_dir():
+        path.stat()
         return [path]
     return sorted(entry for entry in path.rglob("*") if entry.is_file())
 
 
 def write_done(directory: Path, outputs: Sequence[Path], summary: dict[str, Any]) -> Manifest:
-    """Flush `outputs` (files or trees inside `directory`) to disk, then write `DONE`."""
+    """Flush `outputs` (files or trees inside `directory`) to disk, then write `DONE`.
+
+    Numbers of the summary that are not finite are left null and named in `non_finite`.
+    Raises OSError for an output that is missing.
+    """
     entries = []
     for path in (file for output in outputs for file in files_below(output)):
         atomic.fsync_file(path)
         name = path.relative_to(directory).as_posix()
         entries.append(FileEntry(name, path.stat().st_size, sha256_of(path)))
-    for folder in {path for output in outputs for path in (output, *output.rglob("*"))}:
-        if folder.is_dir():
-            atomic.fsync_dir(folder)
-    manifest = Manifest(tuple(entries), summary)
+    for folder in {path for output in outputs for path in _folders(directory, output)}:
+        atomic.fsync_dir(folder)
+    manifest = Manifest(tuple(entries), _with_non_finite_named(summary))
     atomic.write_bytes(
         directory / "DONE", msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
     )
@@ -72,7 +78,7 @@ def read_done(directory: Path) -> Manifest | None:
     """The manifest, or None where there is none or it cannot be read."""
     try:
         return msgspec.json.decode((directory / "DONE").read_bytes(), type=Manifest)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *BAD_JSON):
         return None
 
 
@@ -81,15 +87,38 @@ def find_damage(directory: Path, manifest: Manifest, *, full: bool = False) -> s
     for entry in manifest.files:
         path = directory / entry.name
         try:
-            size = path.stat().st_size
+            reason = _file_damage(path, entry, full=full)
         except OSError as error:
-            return f"{path}: {error.strerror}"
-        if size != entry.bytes:
-            return f"{path}: {size} bytes, not {entry.bytes} as DONE says"
-        if path.suffix == ".safetensors" and (reason := _bad_safetensors_header(path, size)):
+            reason = error.strerror
+        if reason is not None:
             return f"{path}: {reason}"
-        if full and sha256_of(path) != entry.sha256:
-            return f"{path}: its bytes are not those that were written"
+    return None
+
+
+def _folders(directory: Path, output: Path) -> list[Path]:
+    """Every folder below `directory` whose entries the output needs."""
+    above = [folder for folder in output.parents if folder.is_relative_to(directory)]
+    return [*above, *(path for path in (output, *output.rglob("*")) if path.is_dir())]
+
+
+def _with_non_finite_named(summary: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no word for NaN and infinity; they become null, and are named."""
+    names = [
+        name
+        for name, value in summary.items()
+        if isinstance(value, float) and not math.isfinite(value)
+    ]
+    return {**summary, **dict.fromkeys(names), "non_finite": names} if names else summary
+
+
+def _file_damage(path: Path, entry: FileEntry, *, full: bool) -> str | None:
+    size = path.stat().st_size
+    if size != entry.bytes:
+        return f"{size} bytes, not {entry.bytes} as DONE says"
+    if path.suffix == ".safetensors" and (reason := _bad_safetensors_header(path, size)):
+        return reason
+    if full and sha256_of(path) != entry.sha256:
+        return "its bytes are not those that were written"
     return None
 
 
@@ -104,7 +133,11 @@ def _bad_safetensors_header(path: Path, size: int) -> str | None:
             return "safetensors header longer than the file"
         try:
             header = json.loads(file.read(length))
-        except ValueError:
+        except (ValueError, RecursionError):
             return "safetensors header is no JSON"
-    ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-    return None if 8 + length + max(ends, default=0) == size else "safetensors file cut short"
+    try:
+        tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+        end = 8 + length + max((int(tensor["data_offsets"][1]) for tensor in tensors), default=0)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return "safetensors header names no tensors"
+    return None if end == size else f"safetensors header promises {end} bytes, the file has {size}"

@@ -12,8 +12,10 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from halos_backend import __version__
 from halos_backend.errors import CorruptFileError
 from halos_backend.events import AttemptEvent, RunEvent, attempt_event_decoder, run_event_decoder
+from halos_backend.records import BAD_JSON
 
 EventT = TypeVar("EventT")
 
@@ -25,7 +27,6 @@ class JournalReader(Generic[EventT]):
         self.path = path
         self.offset = offset
         self._decoder = decoder
-        self._line = 0
 
     def read(self) -> list[EventT]:
         """New events since the last call; none when the file is not there yet.
@@ -45,29 +46,46 @@ class JournalReader(Generic[EventT]):
         except FileNotFoundError:
             return []
         complete = content[: content.rfind(b"\n") + 1]
+        events = list(self._decode(complete))
         self.offset += len(complete)
-        return list(self._decode(complete))
+        return events
 
     def _decode(self, content: bytes) -> Iterator[EventT]:
-        for line in content.splitlines():
-            self._line += 1
+        for index, line in enumerate(content.split(b"\n")):
             if not line.strip():
                 continue
             try:
                 yield self._decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except BAD_JSON as error:
                 if not _is_torn(line):
-                    raise CorruptFileError(f"{self.path}, line {self._line}: {error}") from error
+                    number = self._lines_before() + index + 1
+                    raise CorruptFileError(
+                        f"{self.path}, line {number}: {_why(line, error)}"
+                    ) from error
+
+    def _lines_before(self) -> int:
+        with self.path.open("rb") as file:
+            return file.read(self.offset).count(b"\n")
 
 
 def _is_torn(line: bytes) -> bool:
+    """Whether the line is the beginning of a JSON value: the error is that nothing follows."""
     try:
         msgspec.json.decode(line)
     except msgspec.DecodeError as error:
-        return "truncated" in str(error)
-    except UnicodeDecodeError:
+        return "truncated" in str(error) or str(error).endswith(f"number (byte {len(line)})")
+    except BAD_JSON:
         return False
     return False
+
+
+def _why(line: bytes, error: Exception) -> str:
+    if str(error).endswith("- at `$.type`"):
+        return (
+            f"halos-tui {__version__} knows no such event; was it written by a newer version?"
+            f" ({error})"
+        )
+    return f"{error}: {line[:80].decode(errors='backslashreplace')!r}"
 
 
 def run_journal(path: Path, *, offset: int = 0) -> JournalReader[RunEvent]:
@@ -85,6 +103,6 @@ def tail_lines(path: Path, count: int) -> list[str]:
             size = file.seek(0, 2)
             file.seek(max(0, size - 65536))
             content = file.read()
-    except FileNotFoundError:
+    except OSError:
         return []
     return content.decode(errors="replace").splitlines()[-count:]

@@ -1,4 +1,4 @@
-"""The runs under a root, and one run's state: from its snapshot where that is fresh, else its journal.
+"""The runs under a root, and one run's state: from its snapshot if that is sound, or its journal.
 
 `state.json` is the fold up to a journal offset, so that a list of many runs opens few journals.
 """
@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from stat import S_ISREG
 
 import msgspec
 
 from halos_backend import SCHEMA_VERSION, atomic
 from halos_backend.errors import CorruptFileError
+from halos_backend.records import BAD_JSON
 from halos_backend.store.reader import run_journal
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState, fold
@@ -50,9 +52,11 @@ def list_runs(root: Path) -> list[RunDir]:
     dated = []
     for run_dir in candidates:
         try:
-            dated.append((run_dir.events.stat().st_mtime, run_dir.name, run_dir))
+            status = run_dir.events.stat()
         except OSError:
             continue
+        if S_ISREG(status.st_mode):
+            dated.append((status.st_mtime, run_dir.name, run_dir))
     return [run_dir for _, _, run_dir in sorted(dated, reverse=True)]
 
 
@@ -64,12 +68,13 @@ def check_readable(state: RunState, run_dir: RunDir) -> RunState:
 
 
 def _read_snapshot(run_dir: RunDir) -> Snapshot | None:
-    """None where it is missing, unreadable, of another version, or ahead of the journal."""
+    """None where it is missing, unreadable, of another version, or not of this journal."""
     try:
         snapshot = _decoder.decode(run_dir.state.read_bytes())
-        size = run_dir.events.stat().st_size
-    except (OSError, msgspec.DecodeError):
+        if snapshot.schema_version != SCHEMA_VERSION or snapshot.offset < 1:
+            return None
+        with run_dir.events.open("rb") as journal:
+            journal.seek(snapshot.offset - 1)
+            return snapshot if journal.read(1) == b"\n" else None
+    except (OSError, *BAD_JSON):
         return None
-    if snapshot.schema_version != SCHEMA_VERSION or snapshot.offset > size:
-        return None
-    return snapshot

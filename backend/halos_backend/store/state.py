@@ -17,6 +17,7 @@ from halos_backend.events import (
     AbortRequested,
     CheckpointPruned,
     ProcessIdentity,
+    RequestRejected,
     RoundFinished,
     RoundStarted,
     RunAborted,
@@ -142,7 +143,7 @@ def fold(events: Iterable[RunEvent], state: RunState | None = None) -> RunState:
 
 
 def apply(state: RunState, event: RunEvent) -> RunState:
-    """The state after one event. Total: an event about an unknown round leaves the state as it is."""
+    """The state after one event. Total: an event about an unknown round changes nothing."""
     return replace(_apply(state, event), updated_t=event.t)
 
 
@@ -164,7 +165,7 @@ def _apply(state: RunState, event: RunEvent) -> RunState:
             status = "running" if state.status == "created" else state.status
             return replace(state, generation=generation, status=status)
         case RoundStarted():
-            return replace(state, rounds=(*state.rounds, _new_round(event)))
+            return _start_round(state, event)
         case StageStarted() | StageAdopted() | StageFinished() | StageFailed():
             return _apply_to_stage(state, event)
         case RoundFinished():
@@ -173,6 +174,8 @@ def _apply(state: RunState, event: RunEvent) -> RunState:
             return replace(state, pruned=(*state.pruned, path))
         case AbortRequested(request_id=request_id):
             return replace(state, status="aborting", abort_request_id=request_id)
+        case RequestRejected():
+            return state
         case RunPaused(reason=reason):
             return replace(state, status="paused", reason=reason, failure=None)
         case RunAborted():
@@ -185,14 +188,19 @@ def _apply(state: RunState, event: RunEvent) -> RunState:
             return replace(state, status="completed", reason=reason)
 
 
-def _new_round(event: RoundStarted) -> RoundState:
-    return RoundState(
+def _start_round(state: RunState, event: RoundStarted) -> RunState:
+    if event.round != len(state.rounds) + 1:
+        return state
+    # rounds with equal settings share one object: a long run holds them once
+    known = state.rounds[-1].settings if state.rounds else state.settings
+    round = RoundState(
         round=event.round,
         cursor=event.cursor,
         num_prompts=event.num_prompts,
-        settings=event.settings,
+        settings=known if known == event.settings else event.settings,
         started_t=event.t,
     )
+    return replace(state, rounds=(*state.rounds, round))
 
 
 def _apply_to_stage(

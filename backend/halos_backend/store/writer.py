@@ -8,6 +8,7 @@ from types import TracebackType
 
 import msgspec
 
+from halos_backend import atomic
 from halos_backend.events import Event
 
 
@@ -19,23 +20,25 @@ class EventWriter:
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._encoder = msgspec.json.Encoder()
+        is_new = not path.exists()
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._end_torn_tail()
+        if is_new:
+            atomic.fsync_dir(path.parent)
 
     def append(self, event: Event, *, durable: bool = False) -> None:
         """Write one event; `durable` flushes it to disk. Raises OSError with nothing written."""
         start = os.fstat(self._fd).st_size
         record = self._encoder.encode(event) + b"\n"
         try:
-            written = os.write(self._fd, record)
-            if written != len(record):
-                written += os.write(self._fd, record[written:])
+            self._write(record)
             if durable:
                 os.fsync(self._fd)
-        except OSError:
+        except OSError as error:
             os.ftruncate(self._fd, start)
-            raise
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     @property
     def size(self) -> int:
@@ -56,7 +59,11 @@ class EventWriter:
     ) -> None:
         self.close()
 
+    def _write(self, record: bytes) -> None:
+        while record:
+            record = record[os.write(self._fd, record) :]
+
     def _end_torn_tail(self) -> None:
         size = os.fstat(self._fd).st_size
         if size and os.pread(self._fd, 1, size - 1) != b"\n":
-            os.write(self._fd, b"\n")
+            self._write(b"\n")

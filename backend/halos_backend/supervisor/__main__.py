@@ -6,27 +6,47 @@ import argparse
 import sys
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from halos_backend.config.schema import RunSettings
-from halos_backend.errors import HalosError
+from halos_backend.errors import CorruptFileError, ExitCode, HalosError, RunNotFoundError
 from halos_backend.store.run_dir import RunDir
+from halos_backend.supervisor.launch import stage_command
 from halos_backend.supervisor.lock import take_lock
 from halos_backend.supervisor.loop import Supervisor
+from halos_backend.supervisor.stage_runner import MakeCommand
 
 
-def main() -> int:
+def main(*, command: MakeCommand = stage_command) -> int:
     """Supervise one run to its end; returns the exit code of what went wrong, or 0."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--run-dir", type=Path, required=True)
-    run_dir = RunDir(parser.parse_args().run_dir)
+    # the stages carry the path in their environment: a run has one name for it
+    run_dir = RunDir(parser.parse_args().run_dir.resolve())
     try:
-        take_lock(run_dir)
-        settings = RunSettings.model_validate_json(run_dir.resolved_config.read_bytes())
-        supervisor = Supervisor(run_dir, settings)
-        supervisor.run()
+        _supervise(run_dir, command)
     except HalosError as error:
         print(error, file=sys.stderr)  # noqa: T201  standard error is supervisor.log
         return error.exit_code
-    return 0
+    except OSError as error:
+        text = f"{error}; once that is mended: halos-tui resume {run_dir.name}"
+        print(text, file=sys.stderr)  # noqa: T201
+        return ExitCode.FAILED
+    return ExitCode.COMPLETED
+
+
+def _supervise(run_dir: RunDir, command: MakeCommand) -> None:
+    if not run_dir.events.is_file():
+        raise RunNotFoundError(f"{run_dir.path} is no run directory: it has no events.jsonl")
+    take_lock(run_dir)
+    Supervisor(run_dir, _read_settings(run_dir), command=command).run()
+
+
+def _read_settings(run_dir: RunDir) -> RunSettings:
+    try:
+        return RunSettings.model_validate_json(run_dir.resolved_config.read_bytes())
+    except ValidationError as error:
+        raise CorruptFileError(f"{run_dir.resolved_config}: {error}") from error
 
 
 if __name__ == "__main__":

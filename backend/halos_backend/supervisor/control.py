@@ -1,26 +1,42 @@
-"""Requests to a run's supervisor: small files dropped into `control/`, moved aside when answered."""
+"""Requests to a supervisor: small files dropped into `control/`, moved aside when answered."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import stat
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from halos_backend import atomic, clock
+from halos_backend.records import BAD_JSON
 from halos_backend.store.run_dir import RunDir
 
 MAX_REQUEST_BYTES = 64 * 1024
+
+RequestId = Annotated[str, msgspec.Meta(pattern="^[0-9A-Za-z_-]{1,64}$")]
 
 
 class Abort(msgspec.Struct, frozen=True, tag_field="type", tag="abort"):
     """Stop for good, now."""
 
-    request_id: str
+    request_id: RequestId
 
 
 Request = Abort
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file in `control/` that is no request."""
+
+    reason: str
+
 
 _decoder = msgspec.json.Decoder(Request)
 
@@ -36,19 +52,20 @@ def send(run_dir: RunDir, request: Request) -> None:
     atomic.write_bytes(run_dir.control / name, msgspec.json.encode(request) + b"\n")
 
 
-def pending(run_dir: RunDir) -> list[tuple[Path, Request | None]]:
-    """Unanswered request files, oldest first; None for what is no request."""
+def pending(run_dir: RunDir) -> list[tuple[Path, Request | Unreadable]]:
+    """Unanswered request files, oldest first, whatever they hold."""
     try:
-        paths = sorted(path for path in run_dir.control.glob("[0-9]*.json") if path.is_file())
+        paths = sorted(run_dir.control.glob("[0-9]*.json"))
     except OSError:
         return []
     return [(path, _read(path)) for path in paths]
 
 
 def file_away(run_dir: RunDir, path: Path) -> None:
-    """Move an answered request out of the way."""
-    run_dir.answered.mkdir(mode=0o700, exist_ok=True)
-    path.replace(run_dir.answered / path.name)
+    """Move an answered request out of the way; one that cannot be moved stays."""
+    with contextlib.suppress(OSError):
+        run_dir.answered.mkdir(mode=0o700, exist_ok=True)
+        path.rename(run_dir.answered / path.name)
 
 
 def wait_for_answer(run_dir: RunDir, request_id: str, *, timeout_s: float) -> bool:
@@ -61,10 +78,19 @@ def wait_for_answer(run_dir: RunDir, request_id: str, *, timeout_s: float) -> bo
     return False
 
 
-def _read(path: Path) -> Request | None:
+def _read(path: Path) -> Request | Unreadable:
     try:
-        if path.is_symlink() or path.stat().st_size > MAX_REQUEST_BYTES:
-            return None
-        return _decoder.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError):
-        return None
+        # a link, a pipe or a device must neither be followed nor waited for
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        return Unreadable(f"it cannot be opened: {error.strerror}")
+    with open(fd, "rb") as file:  # noqa: PTH123  a descriptor, not a path
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return Unreadable("it is no regular file")
+        content = file.read(MAX_REQUEST_BYTES + 1)
+    if len(content) > MAX_REQUEST_BYTES:
+        return Unreadable(f"it is over {MAX_REQUEST_BYTES} bytes")
+    try:
+        return _decoder.decode(content)
+    except BAD_JSON as error:
+        return Unreadable(f"it is no request: {error}")

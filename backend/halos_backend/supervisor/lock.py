@@ -11,7 +11,7 @@ import msgspec
 
 from halos_backend import clock
 from halos_backend.errors import HalosError, RunInUseError
-from halos_backend.store.identity import lock_holder, own_identity
+from halos_backend.store.identity import own_identity, recorded_holder
 from halos_backend.store.run_dir import RunDir
 
 
@@ -45,6 +45,6 @@ def take_lock(run_dir: RunDir, *, timeout_s: float = 1.0) -> int:
 
 
 def _who_holds(run_dir: RunDir) -> str:
-    holder = lock_holder(run_dir)
+    holder = recorded_holder(run_dir)  # it may be on another host, where it cannot be checked
     who = f" by process {holder.pid} on {holder.host}" if holder else ""
     return f"the run {run_dir.name} is supervised already{who}; halos-tui watch {run_dir.name}"

@@ -14,10 +14,10 @@ import msgspec
 
 from halos_backend import __version__, atomic, clock
 from halos_backend.config.schema import RunSettings
-from halos_backend.errors import HalosError
 from halos_backend.events import (
     AbortRequested,
     CheckpointPruned,
+    RequestRejected,
     RoundFinished,
     RoundStarted,
     RunAborted,
@@ -29,13 +29,13 @@ from halos_backend.events import (
     SupervisorStarted,
 )
 from halos_backend.store.identity import own_identity
-from halos_backend.store.manifest import find_damage, read_done
 from halos_backend.store.reader import run_journal
-from halos_backend.store.registry import write_snapshot
+from halos_backend.store.registry import check_readable
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import ENDED, RoundState, RunState, apply, fold
 from halos_backend.store.writer import EventWriter
 from halos_backend.supervisor import control
+from halos_backend.supervisor.launch import stage_command
 from halos_backend.supervisor.plan import (
     AbortRun,
     Action,
@@ -49,36 +49,48 @@ from halos_backend.supervisor.plan import (
     Wait,
     plan,
 )
+from halos_backend.supervisor.pulse import Pulse
 from halos_backend.supervisor.retention import Prunable
-from halos_backend.supervisor.stage_runner import StageRunner
+from halos_backend.supervisor.round_result import (
+    damaged_checkpoint,
+    find_checkpoint_damage,
+    round_metrics,
+)
+from halos_backend.supervisor.stage_runner import MakeCommand, StageRunner
 
 TICK_S = 0.05
-HEARTBEAT_S = 1.0
 
 
 class Supervisor:
     """One supervisor of one run. `run` returns when the run has ended, failed or was paused."""
 
-    def __init__(self, run_dir: RunDir, settings: RunSettings) -> None:
+    def __init__(
+        self, run_dir: RunDir, settings: RunSettings, *, command: MakeCommand = stage_command
+    ) -> None:
         self.run_dir = run_dir
         self.settings = settings
         self._writer = EventWriter(run_dir.events)  # ends a torn tail, so it comes before reading
-        reader = run_journal(run_dir.events)
-        self.state: RunState = fold(reader.read())
-        self._stages = StageRunner(run_dir, settings, self._record)
+        self.state: RunState = check_readable(fold(run_journal(run_dir.events).read()), run_dir)
+        self._stages = StageRunner(run_dir, settings, self._record, command=command)
+        self._pulse = Pulse(run_dir)
         self._terminated = False
-        self._beats = 0
-        self._last_beat = float("-inf")
+        self._answered: set[str] = set()
 
     def run(self) -> None:
-        """Do what `plan` says until it says nothing more."""
-        if self.state.status in ENDED:
-            return
+        """Do what `plan` says until it says nothing more.
+
+        Raises OSError when the journal cannot be written; the stage that runs then goes on, and the
+        next supervisor takes it up.
+        """
         self._install_signals()
-        self._start()
-        while actions := self._next_actions():
-            for action in actions:
-                self._execute(action)
+        try:
+            if self.state.status not in ENDED:
+                self._start()
+            while actions := self._next_actions():
+                for action in actions:
+                    self._execute(action)
+        finally:
+            self._pulse.snapshot(self.state, offset=self._writer.size)
 
     def _start(self) -> None:
         process = own_identity()
@@ -91,28 +103,37 @@ class Supervisor:
             )
         )
         self._stages.recover(self.state)
-        if self.state.status in ("failed", "paused") or self.state.failure is not None:
+        failed = self.state.status == "running" and self.state.failure is not None
+        if failed or self.state.status in ("failed", "paused"):
             self._record(RunResumed(t=clock.now()))
 
     def _next_actions(self) -> tuple[Action, ...]:
-        self._beat()
+        self._pulse.beat(self.state, offset=self._writer.size)
         self._answer_requests()
-        if self._terminated:
-            self._pause()
+        if self._terminated and self.state.status == "running":
+            return self._pause()
         return plan(self.state, self.settings)
 
     def _execute(self, action: Action) -> None:
+        """Do one action. A disk that refuses it while nothing runs fails the run, resumably."""
+        try:
+            self._do(action)
+        except OSError as error:
+            if self.state.active or self.state.status != "running":
+                raise
+            self._record(RunFailed(t=clock.now(), reason=str(error)))
+
+    def _do(self, action: Action) -> None:
         match action:
             case Wait():
-                self._stages.poll()
-                if self.state.active:
-                    time.sleep(TICK_S)
+                self._wait()
             case StartRound():
                 self._start_round(action)
             case StartStage():
                 self._stages.start(action, self.state)
             case StopStage(round=round, stage=stage):
                 self._stages.stop(round, stage, reason="aborted")
+                self._wait()
             case FinishRound():
                 self._finish_round(action)
             case Prune(what=what):
@@ -125,6 +146,11 @@ class Supervisor:
             case AbortRun():
                 request_id = self.state.abort_request_id or ""
                 self._record(RunAborted(t=clock.now(), request_id=request_id))
+
+    def _wait(self) -> None:
+        self._stages.poll()
+        if self.state.active:
+            time.sleep(TICK_S)
 
     def _start_round(self, action: StartRound) -> None:
         settings = self.settings.model_dump(mode="json")
@@ -143,27 +169,24 @@ class Supervisor:
 
     def _finish_round(self, action: FinishRound) -> None:
         round = self.state.rounds[action.round - 1]
-        checkpoint = None if action.untrained else self._proven_checkpoint(round)
-        if checkpoint is not None:
+        checkpoint: str | None = None
+        if not action.untrained:
+            attempt = self.run_dir.attempt(round.round, "train", round.stages["train"].attempt)
+            if (damage := find_checkpoint_damage(attempt)) is not None:
+                self._record(damaged_checkpoint(round, damage))
+                return
+            checkpoint = self.run_dir.relative(attempt.checkpoint)
             atomic.replace_symlink(self.run_dir.final, checkpoint)
         self._record(
             RoundFinished(
                 t=clock.now(),
                 round=round.round,
                 checkpoint=checkpoint,
-                metrics=_round_metrics(round),
+                metrics=round_metrics(round),
                 untrained=action.untrained,
             )
         )
         self._delete_partial_states(round)
-
-    def _proven_checkpoint(self, round: RoundState) -> str:
-        attempt = self.run_dir.attempt(round.round, "train", round.stages["train"].attempt)
-        manifest = read_done(attempt.path)
-        damage = "DONE cannot be read" if manifest is None else find_damage(attempt.path, manifest)
-        if damage is not None:
-            raise HalosError(f"the checkpoint of round {round.round} is damaged: {damage}")
-        return self.run_dir.relative(attempt.checkpoint)
 
     def _delete_partial_states(self, round: RoundState) -> None:
         """Mid-round states of failed attempts; the round's checkpoint is proven by now."""
@@ -184,48 +207,44 @@ class Supervisor:
 
     def _answer_requests(self) -> None:
         for path, request in control.pending(self.run_dir):
-            if request is not None and self.state.abort_request_id is None:
-                self._record(AbortRequested(t=clock.now(), request_id=request.request_id))
+            if path.name not in self._answered:
+                self._answer(request)
+                self._answered.add(path.name)  # where `control/` cannot be written the file stays
             control.file_away(self.run_dir, path)
 
-    def _pause(self) -> None:
+    def _answer(self, request: control.Request | control.Unreadable) -> None:
+        if isinstance(request, control.Unreadable):
+            self._record(RequestRejected(t=clock.now(), request_id="", reason=request.reason))
+        elif request.request_id == self.state.abort_request_id:
+            pass  # answered by a supervisor that died before it filed the request away
+        elif self.state.status in ("aborting", *ENDED):
+            reason = f"the run is {self.state.status}"
+            self._record(
+                RequestRejected(t=clock.now(), request_id=request.request_id, reason=reason)
+            )
+        else:
+            self._record(AbortRequested(t=clock.now(), request_id=request.request_id))
+
+    def _pause(self) -> tuple[Action, ...]:
+        """Stop what runs, then say that the run is paused."""
         for round, stage in sorted(self.state.active):
             self._stages.stop(round, stage, reason="interrupted: the supervisor was told to stop")
-        if self.state.status == "running":
-            self._record(RunPaused(t=clock.now(), reason="interrupted"))
+        if self.state.active:
+            return (Wait(),)
+        self._record(RunPaused(t=clock.now(), reason="interrupted"))
+        return ()
 
     def _record(self, event: RunEvent) -> None:
         """Write the event down, then let it be true."""
         self._writer.append(event, durable=True)
         self.state = apply(self.state, event)
-        write_snapshot(self.run_dir, self.state, offset=self._writer.size)
-
-    def _beat(self) -> None:
-        if clock.monotonic() - self._last_beat < HEARTBEAT_S:
-            return
-        self._last_beat = clock.monotonic()
-        self._beats += 1
-        atomic.write_bytes(self.run_dir.heartbeat, f"{self._beats}\n".encode(), durable=False)
 
     def _install_signals(self) -> None:
+        # an inherited SIG_IGN would make the kernel reap the stages and lose their exit codes
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, self._on_terminate)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def _on_terminate(self, number: int, frame: FrameType | None) -> None:
+    def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
         self._terminated = True
-
-
-def _round_metrics(round: RoundState) -> dict[str, object]:
-    """The few numbers that a table of rounds shows."""
-    wanted = {
-        "sample": ("num_completions", "length_mean", "truncated_frac", "unique_frac"),
-        "label": ("reward_mean", "reward_std", "num_unscored", "num_feedback"),
-        "train": ("loss_last", "kl_initial", "implicit_reward_accuracy", "num_steps"),
-    }
-    return {
-        key: stage.summary[key]
-        for name, stage in round.stages.items()
-        for key in wanted[name]
-        if key in stage.summary
-    }

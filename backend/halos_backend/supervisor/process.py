@@ -1,12 +1,11 @@
-"""Starts, watches and ends a stage's process tree.
+"""Starts, watches and ends a stage's process tree; it never waits, so that its caller stays awake.
 
-The tree is found by session, by descent and by an environment tag, because torchrun workers make
-sessions of their own and outlive a killed parent.
+The tree is found by an environment tag, by session and by descent, because torchrun workers make
+sessions of their own and outlive a killed parent, and some programs overwrite their environment.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -15,11 +14,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from halos_backend import clock
+from halos_backend.errors import HalosError
 from halos_backend.events import ProcessIdentity
-from halos_backend.store.identity import identify, is_alive
+from halos_backend.store.identity import (
+    ProcessStatus,
+    identify,
+    is_alive,
+    process_status,
+    send_signal,
+)
 from halos_backend.supervisor.launch import ATTEMPT_TAG
 
-POLL_S = 0.02
+POLL_S = 0.01
+KILL_TIMEOUT_S = 10.0
 
 
 class StageProcess:
@@ -31,6 +38,7 @@ class StageProcess:
         self.identity = identity
         self.attempt_dir = attempt_dir
         self._child = child
+        self._kill_at: float | None = None
 
     @classmethod
     def start(
@@ -56,44 +64,87 @@ class StageProcess:
 
     @property
     def is_running(self) -> bool:
-        if self._child is not None:
-            return self._child.poll() is None
-        return is_alive(self.identity)
+        """Whether the first process runs. It is not reaped here, so its pid stays its own."""
+        if self._child is None:
+            return is_alive(self.identity)
+        if self._child.returncode is not None:
+            return False
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self._child.pid, options) is None
+
+    @property
+    def is_ending(self) -> bool:
+        return self._kill_at is not None
 
     @property
     def exit_code(self) -> int | None:
-        """Of a process that ended; negative for a signal; None where nobody waited for it."""
+        """Once the tree is gone: negative for a signal; None of an adopted process."""
         return None if self._child is None else self._child.returncode
 
-    def kill_tree(self, *, grace_s: float) -> None:
-        """SIGTERM, then after `grace_s` SIGKILL, to every process of the attempt; waits for them."""
-        self._signal_all(signal.SIGTERM)
-        deadline = clock.monotonic() + grace_s
-        while self._living() and clock.monotonic() < deadline:
-            time.sleep(POLL_S)
-        while self._living():
-            self._signal_all(signal.SIGKILL)
-            time.sleep(POLL_S)
+    def end(self, *, grace_s: float) -> None:
+        """Ask the whole tree to end; `is_gone` kills what is left after `grace_s`."""
+        if self._kill_at is not None:
+            return
+        self._kill_at = clock.monotonic() + grace_s
+        if grace_s > 0:
+            self._signal(self._living(), signal.SIGTERM)
 
-    def _living(self) -> list[int]:
+    def is_gone(self) -> bool:
+        """Whether nothing of the tree lives. After `end` and its grace this kills the rest."""
+        # twice: a process that forks and ends during one look shows neither itself nor its child
+        if living := self._living() or self._living():
+            if self._kill_at is not None and clock.monotonic() >= self._kill_at:
+                self._signal(living, signal.SIGKILL)
+            return False
         if self._child is not None:
-            self._child.poll()
-        return tagged_processes(self.attempt_dir)
+            self._child.wait()
+        return True
 
-    def _signal_all(self, number: signal.Signals) -> None:
-        for pid in tagged_processes(self.attempt_dir):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+    def _living(self) -> list[ProcessStatus]:
+        holds_pid = is_alive(self.identity) or (
+            self._child is not None and self._child.returncode is None
+        )
+        return attempt_processes(self.attempt_dir, session=self.identity.pid if holds_pid else None)
+
+    def _signal(self, processes: Sequence[ProcessStatus], number: signal.Signals) -> None:
+        for process in processes:
+            send_signal(process.pid, process.start_time, number)
 
 
-def tagged_processes(attempt_dir: Path) -> list[int]:
-    """Pids of the living processes that carry the attempt's tag in their environment."""
+def kill_attempt(attempt_dir: Path) -> None:
+    """Kill what runs for an attempt that nobody watches. Raises HalosError if it lives on."""
+    deadline = clock.monotonic() + KILL_TIMEOUT_S
+    while living := attempt_processes(attempt_dir):
+        if clock.monotonic() > deadline:
+            pids = ", ".join(str(process.pid) for process in living)
+            raise HalosError(f"processes of {attempt_dir} cannot be killed: {pids}")
+        for process in living:
+            send_signal(process.pid, process.start_time, signal.SIGKILL)
+        time.sleep(POLL_S)
+
+
+def attempt_processes(attempt_dir: Path, *, session: int | None = None) -> list[ProcessStatus]:
+    """The living processes of an attempt: with its tag, of the session, and their descendants.
+
+    Name a session only while its leader's pid cannot have been given to another process.
+    """
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    running = {status.pid: status for pid in pids if (status := process_status(pid))}
     tag = f"{ATTEMPT_TAG}={attempt_dir}".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            if tag in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-    return found
+    found = {
+        pid
+        for pid, status in running.items()
+        if status.session == session or tag in _environment(pid)
+    }
+    while more := {
+        pid for pid, status in running.items() if status.parent in found and pid not in found
+    }:
+        found |= more
+    return [running[pid] for pid in found if running[pid].is_alive and pid != os.getpid()]
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []

@@ -17,7 +17,7 @@ import msgspec
 from halos_backend import SCHEMA_VERSION, __version__, atomic, clock
 from halos_backend.errors import ExitCode, HalosError, RunInUseError, UsageError
 from halos_backend.events import RunCreated
-from halos_backend.store.identity import lock_holder
+from halos_backend.store.identity import lock_holder, send_signal
 from halos_backend.store.reader import tail_lines
 from halos_backend.store.run_dir import RunDir, check_run_name
 from halos_backend.store.writer import EventWriter
@@ -33,7 +33,7 @@ def create_run(
     *,
     config_text: str,
     settings: Mapping[str, Any],
-    report: Report = lambda done, total: None,
+    report: Report = lambda _done, _total: None,
 ) -> RunDir:
     """Check the inputs, freeze the prompts, and make the run directory in one step.
 
@@ -76,8 +76,8 @@ def start_supervisor(run_dir: RunDir) -> None:
     """
     if (holder := lock_holder(run_dir)) is not None:
         raise RunInUseError(
-            f"the run {run_dir.name} is supervised already by process {holder.pid} on {holder.host};"
-            f" halos-tui watch {run_dir.name}"
+            f"the run {run_dir.name} is supervised already by process {holder.pid} on"
+            f" {holder.host}; halos-tui watch {run_dir.name}"
         )
     with run_dir.supervisor_log.open("ab") as log:
         child = subprocess.Popen(
@@ -94,6 +94,8 @@ def start_supervisor(run_dir: RunDir) -> None:
             if code == 0:
                 return
             reason = "\n".join(tail_lines(run_dir.supervisor_log, 5))
+            if code == ExitCode.RUN_IN_USE:
+                raise RunInUseError(reason)
             raise HalosError(f"the supervisor of {run_dir.name} did not start:\n{reason}")
         time.sleep(0.02)
 
@@ -101,7 +103,7 @@ def start_supervisor(run_dir: RunDir) -> None:
 def interrupt_supervisor(run_dir: RunDir) -> None:
     """Ask the run's living supervisor to stop in good order, so that the run can be resumed."""
     if (holder := lock_holder(run_dir)) is not None:
-        os.kill(holder.pid, signal.SIGTERM)
+        send_signal(holder.pid, holder.start_time, signal.SIGTERM)
 
 
 def _run_prepare(run_dir: RunDir, report: Report) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import msgspec
 
 from halos_backend import atomic, clock
 from halos_backend.config.schema import RunSettings
+from halos_backend.errors import CorruptFileError
 from halos_backend.events import (
     RunEvent,
     Stage,
@@ -26,50 +30,68 @@ from halos_backend.store.state import RunState, StageState
 from halos_backend.supervisor.jobs import make_job
 from halos_backend.supervisor.launch import stage_command, stage_environment
 from halos_backend.supervisor.plan import StartStage
-from halos_backend.supervisor.process import StageProcess
+from halos_backend.supervisor.process import StageProcess, kill_attempt
 
 STOP_GRACE_S = 10.0
 LAST_LINES = 15
 
 Key = tuple[int, Stage]
+MakeCommand = Callable[[Stage, Path, int], list[str]]
+"""Command line of (stage, attempt directory, number of processes)."""
+
+
+@dataclass
+class _Running:
+    process: StageProcess
+    attempt: int
+    started_t: float
+    stop_reason: str | None = None
 
 
 class StageRunner:
     """The stages that run now. Every outcome goes through `record`, which updates the state."""
 
     def __init__(
-        self, run_dir: RunDir, settings: RunSettings, record: Callable[[RunEvent], None]
+        self,
+        run_dir: RunDir,
+        settings: RunSettings,
+        record: Callable[[RunEvent], None],
+        *,
+        command: MakeCommand = stage_command,
     ) -> None:
         self._run_dir = run_dir
         self._settings = settings
         self._record = record
-        self._running: dict[Key, tuple[StageProcess, int, float]] = {}
+        self._command = command
+        self._running: dict[Key, _Running] = {}
 
     def start(self, action: StartStage, state: RunState) -> None:
         """Write the job and start its process in a new attempt directory."""
-        attempt = self._run_dir.attempt(action.round, action.stage, action.attempt)
-        attempt.path.mkdir(parents=True, mode=0o700, exist_ok=True)
+        action, attempt = self._unused_attempt(action)
         job = make_job(action, state, self._settings, self._run_dir)
+        attempt.path.mkdir(parents=True, mode=0o700)
         write_job(attempt.job, job)
-        command = stage_command(action.stage, attempt.path, job.num_processes)
+        command = self._command(action.stage, attempt.path, job.num_processes)
         process = StageProcess.start(
             command,
             attempt_dir=attempt.path,
             log=attempt.log,
             environment=stage_environment(attempt.path, self._settings.launch, os.environ),
         )
-        started_t = clock.now()
-        self._running[action.round, action.stage] = (process, action.attempt, started_t)
-        self._record(
-            StageStarted(
-                t=started_t,
-                round=action.round,
-                stage=action.stage,
-                attempt=action.attempt,
-                process=process.identity,
-                command=command,
-            )
+        started = StageStarted(
+            t=clock.now(),
+            round=action.round,
+            stage=action.stage,
+            attempt=action.attempt,
+            process=process.identity,
+            command=command,
         )
+        try:
+            self._record(started)
+        except OSError:
+            kill_attempt(attempt.path)  # what the journal does not know must not run
+            raise
+        self._running[action.round, action.stage] = _Running(process, action.attempt, started.t)
 
     def recover(self, state: RunState) -> None:
         """Take up the stages that the journal calls running: alive, finished meanwhile, or dead."""
@@ -79,29 +101,42 @@ class StageRunner:
             if stage.process is None:
                 continue
             process = StageProcess.adopt(stage.process, attempt.path)
-            self._running[number, name] = (process, stage.attempt, stage.started_t)
+            self._running[number, name] = _Running(process, stage.attempt, stage.started_t)
             if process.is_running:
                 self._record(_adopted(number, stage))
             else:
+                kill_attempt(attempt.path)
                 self._settle(number, name, full=True)
 
     def poll(self) -> None:
-        """Record the stages that ended since the last call."""
-        for round, stage in list(self._running):
-            if not self._running[round, stage][0].is_running:
+        """Record the stages of which nothing runs any more since the last call."""
+        for (round, stage), running in list(self._running.items()):
+            if not running.process.is_running:
+                running.process.end(grace_s=0.0)  # ranks and helpers that outlive it
+            if running.process.is_ending and running.process.is_gone():
                 self._settle(round, stage)
 
     def stop(self, round: int, stage: Stage, *, reason: str) -> None:
-        """End a stage's whole tree; an attempt that was just done counts as done."""
-        self._running[round, stage][0].kill_tree(grace_s=STOP_GRACE_S)
-        self._settle(round, stage, reason=reason)
+        """Begin to end a stage's tree; `poll` records the end. An attempt that got done counts."""
+        running = self._running[round, stage]
+        running.stop_reason = running.stop_reason or reason
+        running.process.end(grace_s=STOP_GRACE_S)
 
-    def _settle(
-        self, round: int, stage: Stage, *, reason: str | None = None, full: bool = False
-    ) -> None:
+    def _unused_attempt(self, action: StartStage) -> tuple[StartStage, AttemptDir]:
+        """The attempt, or the next one that has no directory yet.
+
+        A supervisor that died between starting a stage and recording it leaves a directory, and
+        perhaps a process, that the journal does not know.
+        """
+        while (attempt := self._run_dir.attempt(*_key(action))).path.exists():
+            kill_attempt(attempt.path)
+            action = replace(action, attempt=action.attempt + 1)
+        return action, attempt
+
+    def _settle(self, round: int, stage: Stage, *, full: bool = False) -> None:
         """Decide by `DONE` whether the attempt counts, and record it."""
-        process, number, started_t = self._running.pop((round, stage))
-        process.kill_tree(grace_s=0.0)  # ranks and helpers that outlived the first process
+        running = self._running.pop((round, stage))
+        process, number = running.process, running.attempt
         attempt = self._run_dir.attempt(round, stage, number)
         self._write_exit(attempt, process)
         manifest = read_done(attempt.path)
@@ -113,7 +148,7 @@ class StageRunner:
                     round=round,
                     stage=stage,
                     attempt=number,
-                    elapsed_s=clock.now() - started_t,
+                    elapsed_s=max(0.0, clock.now() - running.started_t),
                     summary=manifest.summary,
                 )
             )
@@ -124,7 +159,7 @@ class StageRunner:
                 round=round,
                 stage=stage,
                 attempt=number,
-                reason=reason or damage or why_failed(attempt, process.exit_code),
+                reason=running.stop_reason or damage or why_failed(attempt, process.exit_code),
                 exit_code=process.exit_code,
                 last_lines=tail_lines(attempt.log, LAST_LINES),
             )
@@ -132,19 +167,27 @@ class StageRunner:
 
     def _write_exit(self, attempt: AttemptDir, process: StageProcess) -> None:
         ended = {"exit_code": process.exit_code, "t": clock.now()}
-        atomic.write_bytes(attempt.exit, msgspec.json.encode(ended) + b"\n", durable=False)
+        with contextlib.suppress(OSError):  # a full disk; the journal says the same
+            atomic.write_bytes(attempt.exit, msgspec.json.encode(ended) + b"\n", durable=False)
 
 
 def why_failed(attempt: AttemptDir, exit_code: int | None) -> str:
     """The stage's own last word, else how its process ended."""
-    said = fold_attempt(attempt_journal(attempt.events).read()).failure
+    try:
+        said = fold_attempt(attempt_journal(attempt.events).read()).failure
+    except (OSError, CorruptFileError) as error:
+        said = f"it ended without DONE, and its journal cannot be read: {error}"
     if said is not None:
         return said
     if exit_code is None:
-        return "its process ended while no supervisor was watching"
+        return "it ended without DONE; its exit code was an earlier supervisor's to collect"
     if exit_code < 0:
         return f"its process was killed by signal {-exit_code}"
     return f"its process ended with exit code {exit_code} and no DONE; see {attempt.log}"
+
+
+def _key(action: StartStage) -> tuple[int, Stage, int]:
+    return action.round, action.stage, action.attempt
 
 
 def _adopted(round: int, stage: StageState) -> StageAdopted:

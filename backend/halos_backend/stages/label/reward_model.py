@@ -39,7 +39,7 @@ class ClassifierJudge:
     def score(
         self, rows: Sequence[LabelRow], known: Mapping[int, float]
     ) -> Iterator[tuple[int, Verdict]]:
-        """See Judge. Every rank must iterate to the end, over the same rows; rank 0's `known` counts.
+        """See Judge. Every rank must iterate to the end over the same rows; `known` is rank 0's.
 
         Known rewards are taken only where they cover a batch: half a batch has another shape.
         """

@@ -1,4 +1,4 @@
-"""Puts sequences of one forward pass into tensors: right-padded, lengths as they are, masks explicit."""
+"""Puts the sequences of a forward pass into tensors: right-padded, true lengths, explicit masks."""
 
 from __future__ import annotations
 

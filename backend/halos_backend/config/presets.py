@@ -1,0 +1,182 @@
+"""Writes the commented run files of `halos-tui init`: every table and key of the schema.
+
+The comments are the schema's own docstrings. What is not set is there as a comment. The presets
+themselves are `preset_files`'.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from halos_backend.config.load import PLACEHOLDER
+from halos_backend.config.preset_files import preset_names, preset_notes, preset_settings
+from halos_backend.config.schema import (
+    FEEDBACK_OF_LOSS,
+    LOSSES_WITH_REFERENCE,
+    FunctionJudge,
+    RunSettings,
+    Table,
+    TrainSettings,
+)
+from halos_backend.config.shape import any_of, describe, held_table, kinds_of, tables_of
+from halos_backend.config.toml_text import format_value
+from halos_backend.config.wording import unknown_choice
+from halos_backend.errors import UsageError
+
+__all__ = ["init_file", "preset_names", "preset_settings"]
+
+WIDTH = 96
+INTRODUCTION = (
+    "# A run file of halos-tui. Check it with `halos-tui run FILE --dry-run`, start it with",
+    "# `halos-tui run FILE`. Lines of `#` and a space explain; a `#` right before a name marks a",
+    "# setting that is not in force.",
+)
+FUNCTION_JUDGE = {"kind": "function", "function": "judge.py:reward"}
+BETA_FIELDS = ("beta", "tau", "delta")
+"""What the BETA of `init LOSS BETA LR` sets: the first of these that the loss has."""
+
+FITTING: dict[str, dict[str, Any]] = {
+    # The learning rates of the papers' language model runs, where they are far from DPO's.
+    "simpo": {"lr": 1e-6},
+    "grpo": {"lr": 1e-6, "batch_size": 64},
+    "sft": {"lr": 2e-5},
+    "csft": {"lr": 2e-5},
+    "bradley_terry": {"lr": 1e-5},
+}
+"""Values of [train] for a loss to begin with, where the schema's defaults do not fit it."""
+
+
+def init_file(
+    loss: str, beta: float | None = None, lr: float | None = None, preset: str | None = None
+) -> str:
+    """A commented run file for `loss`, with the values of a preset where one is named.
+
+    `beta` sets the loss's beta (ipo's tau, slic's delta), `lr` the peak learning rate. Raises
+    UsageError for an unknown loss or preset, a preset of another loss, and a beta without a place.
+    """
+    values = _start_values(loss) if preset is None else _preset_values(preset, loss)
+    if beta is not None:
+        values["train"]["loss"][_beta_field(loss)] = beta
+    if lr is not None:
+        values["train"]["lr"] = lr
+    notes = [] if preset is None else ["", preset_notes(preset)]
+    lines = [*INTRODUCTION, *notes]
+    lines.extend(_table(RunSettings, values, path=(), loss=loss))
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
+
+
+def _start_values(loss: str) -> dict[str, Any]:
+    _check_loss(loss)
+    return {
+        "policy": {"path": f"{PLACEHOLDER}POLICY"},
+        "prompts": {"path": f"{PLACEHOLDER}PROMPTS.jsonl"},
+        "label": {
+            "judge": {"kind": "reward_model", "path": f"{PLACEHOLDER}REWARD_MODEL"},
+            "feedback": {"kind": FEEDBACK_OF_LOSS[loss][0]},
+        },
+        "train": {"loss": {"kind": loss}, **FITTING.get(loss, {})},
+    }
+
+
+def _preset_values(preset: str, loss: str) -> dict[str, Any]:
+    values = preset_settings(preset)
+    kind = values["train"]["loss"]["kind"]
+    if kind != loss:
+        raise UsageError(f"the preset '{preset}' is for {kind}: halos-tui init {kind}")
+    start = _start_values(loss)
+    for table in ("policy", "prompts"):
+        values[table] = start[table] | values.get(table, {})
+    values["label"]["judge"] = start["label"]["judge"] | values["label"]["judge"]
+    return values
+
+
+def _check_loss(loss: str) -> None:
+    losses = list(kinds_of(TrainSettings.model_fields["loss"]))
+    if loss not in losses:
+        raise UsageError(f"LOSS {unknown_choice(loss, losses)}")
+
+
+def _beta_field(loss: str) -> str:
+    fields = kinds_of(TrainSettings.model_fields["loss"])[loss].model_fields
+    field = next((name for name in BETA_FIELDS if name in fields), None)
+    if field is None:
+        raise UsageError(
+            f"{loss} has no beta: leave BETA out, and set the learning rate by train.lr in the file"
+        )
+    return field
+
+
+def _table(
+    table: type[Table], values: Mapping[str, Any], *, path: tuple[str, ...], loss: str
+) -> Iterator[str]:
+    """A table's lines: its own keys first, then the tables inside it."""
+    fields = {
+        name: field
+        for name, field in table.model_fields.items()
+        if not _is_without_effect((*path, name), loss)
+    }
+    inner = {name: field for name, field in fields.items() if tables_of(field)}
+    if path and len(inner) < len(fields):
+        yield from (*_comment(table.__doc__), f"[{'.'.join(path)}]")
+    for name, field in fields.items():
+        if name not in inner:
+            yield from _entry(name, field, values)
+    for name, field in inner.items():
+        yield ""
+        yield from _inner_table(field, values.get(name), path=(*path, name), loss=loss)
+
+
+def _inner_table(
+    field: FieldInfo, value: Mapping[str, Any] | None, *, path: tuple[str, ...], loss: str
+) -> Iterator[str]:
+    if field.default is None and value is None:
+        yield from _switched_off(_table(tables_of(field)[0], {}, path=path, loss=loss))
+        return
+    value = value or {}
+    table = held_table(field, value)
+    assert table is not None, f"{path} has no kind"
+    if kinds := kinds_of(field):
+        yield from _comment(f"{field.description} Kinds: {any_of(list(kinds))}.")
+    yield from _table(table, value, path=path, loss=loss)
+    if path == ("label", "judge") and value["kind"] != "function":
+        yield from ("", "# Or instead:")
+        yield from _switched_off(_table(FunctionJudge, FUNCTION_JUDGE, path=path, loss=loss))
+
+
+def _switched_off(lines: Iterator[str]) -> Iterator[str]:
+    """A table that is not in force; taking the first `#` of its settings away switches it on."""
+    for line in lines:
+        yield line if line.startswith("#") or not line else f"#{line}"
+
+
+def _entry(name: str, field: FieldInfo, values: Mapping[str, Any]) -> Iterator[str]:
+    if name == "kind":
+        yield f'kind = "{values["kind"]}"'
+        return
+    yield from _comment(field.description)
+    value = values.get(name, field.default)
+    if value is None:
+        yield f"#{name} =    # not set; takes {describe(name, field)}"
+    else:
+        assert value is not PydanticUndefined, f"{name} has no value to begin with"
+        yield f"{name} = {format_value(value)}"
+
+
+def _is_without_effect(path: tuple[str, ...], loss: str) -> bool:
+    match path:
+        case ("train", "reference"):
+            return loss not in LOSSES_WITH_REFERENCE
+        case ("train", "lora"):
+            return loss == "bradley_terry"
+        case _:
+            return False
+
+
+def _comment(text: str | None) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(" ".join((text or "").split()), WIDTH)]

@@ -1,0 +1,89 @@
+"""Examines GPUs through NVIDIA's management library, where it and a driver are there."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+from halos_backend.doctor.finding import Finding, in_gib
+
+FREE_SHARE_OF_IDLE_GPU = 0.9
+
+
+def load_nvml() -> Any:
+    """The `pynvml` module, initialized; None without the package, a driver or a GPU."""
+    try:
+        nvml = importlib.import_module("pynvml")
+    except ImportError:
+        return None
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
+        return None
+    return nvml
+
+
+def gpu_memory_bytes(load: Callable[[], Any] = load_nvml) -> int | None:
+    """Memory of the smallest GPU; None without one."""
+    nvml = load()
+    if nvml is None:
+        return None
+    try:
+        handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+        return min((int(nvml.nvmlDeviceGetMemoryInfo(h).total) for h in handles), default=None)
+    except nvml.NVMLError:
+        return None
+    finally:
+        nvml.nvmlShutdown()
+
+
+def examine_gpus(
+    load: Callable[[], Any] = load_nvml, version: Callable[[str], str] = metadata.version
+) -> list[Finding]:
+    """Each GPU with its memory, the driver, and whether torch is built for GPUs at all."""
+    nvml = load()
+    if nvml is None:
+        return [Finding("ok", "gpu", "no NVIDIA GPU found: stages run on the CPU")]
+    try:
+        count = nvml.nvmlDeviceGetCount()
+        found = [_examine_gpu(nvml, index) for index in range(count)]
+        driver = _text(nvml.nvmlSystemGetDriverVersion())
+    except nvml.NVMLError as error:
+        return [Finding("warning", "gpu", f"the driver does not answer: {error}", "try nvidia-smi")]
+    finally:
+        nvml.nvmlShutdown()
+    return [*found, Finding("ok", "gpu driver", driver), *_examine_torch(count, version)]
+
+
+def _examine_gpu(nvml: Any, index: int) -> Finding:
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    name = _text(nvml.nvmlDeviceGetName(handle))
+    text = f"{index}: {name}, {in_gib(memory.free)} free of {in_gib(memory.total)}"
+    if memory.free < FREE_SHARE_OF_IDLE_GPU * memory.total:
+        return Finding("warning", "gpu", text, "nvidia-smi shows who holds the rest")
+    return Finding("ok", "gpu", text)
+
+
+def _examine_torch(num_gpus: int, version: Callable[[str], str]) -> list[Finding]:
+    """The build is told by the version's local part; importing torch would take seconds."""
+    try:
+        found = version("torch")
+    except metadata.PackageNotFoundError:
+        return []
+    if num_gpus and found.endswith("+cpu"):
+        return [
+            Finding(
+                "problem",
+                "gpu",
+                f"torch {found} is built for the CPU, so the GPUs would stay idle",
+                f"pip install --force-reinstall torch=={found.removesuffix('+cpu')}",
+            )
+        ]
+    return []
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

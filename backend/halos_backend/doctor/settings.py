@@ -1,0 +1,146 @@
+"""Examines a run's settings: what they would need here, and what a person may not have meant."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from halos_backend.config.schema import RewardModelJudge, RunSettings
+from halos_backend.doctor.disk import existing_parent
+from halos_backend.doctor.evaluation_sets import find_evaluation_set
+from halos_backend.doctor.finding import Finding, in_gib
+from halos_backend.doctor.gpu import gpu_memory_bytes
+from halos_backend.doctor.needs import (
+    disk_needed_bytes,
+    example_noun,
+    examples_per_round,
+    trainer_memory_bytes,
+)
+from halos_backend.store.run_dir import default_runs_root
+
+TIGHT_SHARE = 0.8
+"""Activations and logits need room too: a trainer that fills this much is a warning."""
+
+
+def examine_settings(
+    settings: RunSettings, *, prepared: Mapping[str, Any] | None, runs_root: Path | None = None
+) -> list[Finding]:
+    """What a run of these settings needs. `prepared` is the prepare stage's finding of the inputs.
+
+    Disk and memory are judged only where `prepared` has `num_parameters` and `checkpoint_bytes`.
+    """
+    sizes = _sizes(prepared)
+    findings = [examine_prompts(settings), examine_batch(settings), *examine_lengths(settings)]
+    if sizes is None:
+        return [*findings, Finding("ok", "needs", "known once the policy has been looked at")]
+    num_parameters, checkpoint_bytes = sizes
+    needed = disk_needed_bytes(
+        settings,
+        num_parameters=num_parameters,
+        checkpoint_bytes=checkpoint_bytes,
+        num_prompts=(prepared or {}).get("num_prompts"),
+    )
+    root = existing_parent(runs_root or default_runs_root())
+    memory = trainer_memory_bytes(
+        settings, num_parameters=num_parameters, checkpoint_bytes=checkpoint_bytes
+    )
+    gpu = gpu_memory_bytes() if settings.launch.device == "auto" else None
+    return [
+        *findings,
+        examine_disk(needed, shutil.disk_usage(root).free),
+        examine_gpu_memory(memory, gpu)
+        if gpu is not None
+        else examine_cpu_memory(
+            memory, psutil.virtual_memory().available, settings.launch.num_processes
+        ),
+    ]
+
+
+def examine_prompts(settings: RunSettings) -> Finding:
+    known = find_evaluation_set(settings.prompts)
+    if known is None:
+        return Finding("ok", "prompts", f"{settings.prompts.path} is no known evaluation set")
+    splits = known.training_splits
+    fix = f"set prompts.split to '{splits[0]}'" if splits else "name other prompts in prompts.path"
+    return Finding(
+        "warning",
+        "prompts",
+        f"{settings.prompts.path} looks like {known.name}: the run trains on what it is judged by",
+        fix,
+    )
+
+
+def examine_batch(settings: RunSettings) -> Finding:
+    train, processes = settings.train, settings.launch.num_processes
+    most = examples_per_round(settings)
+    steps = -(-most * train.num_epochs // train.batch_size)
+    shared = f", {train.batch_size // processes} on each of {processes}" if processes > 1 else ""
+    text = (
+        f"one step sees {train.batch_size} {example_noun(settings)}{shared};"
+        f" a round has at most {most}, so {steps} {'step' if steps == 1 else 'steps'}"
+    )
+    if most < train.batch_size:
+        return Finding(
+            "warning",
+            "batch",
+            f"{text}: less than one batch",
+            "raise loop.prompts_per_round or lower train.batch_size",
+        )
+    return Finding("ok", "batch", text)
+
+
+def examine_lengths(settings: RunSettings) -> list[Finding]:
+    judge, completion = settings.label.judge, settings.sample.max_new_tokens
+    findings = []
+    if isinstance(judge, RewardModelJudge) and judge.max_tokens is not None:
+        longest = (settings.prompts.max_tokens or 0) + completion
+        if judge.max_tokens < longest:
+            findings.append(
+                Finding(
+                    "warning",
+                    "lengths",
+                    f"conversations of up to {longest} tokens may be sampled, but those of more"
+                    f" than label.judge.max_tokens = {judge.max_tokens} stay unscored",
+                    "lower sample.max_new_tokens or raise label.judge.max_tokens",
+                )
+            )
+    return findings
+
+
+def examine_disk(needed: int, free: int) -> Finding:
+    text = f"needs up to {in_gib(needed)}, {in_gib(free)} are free"
+    if needed > free:
+        fix = "free some space, lower loop.keep_checkpoints, or set HALOS_RUNS_DIR to another disk"
+        return Finding("problem", "disk", text, fix)
+    return Finding("ok", "disk", text)
+
+
+def examine_gpu_memory(needed: int, memory: int) -> Finding:
+    """Each process trains on a GPU of its own."""
+    return _examine_memory(needed, memory, "the smallest GPU has")
+
+
+def examine_cpu_memory(needed_per_process: int, available: int, num_processes: int) -> Finding:
+    return _examine_memory(needed_per_process * num_processes, available, "available are")
+
+
+def _examine_memory(needed: int, available: int, whose: str) -> Finding:
+    text = f"training needs {in_gib(needed)} and activations, {whose} {in_gib(available)}"
+    fix = "train adapters ([train.lora]), or a smaller policy"
+    if needed > available:
+        return Finding("problem", "memory", text, fix)
+    if needed > TIGHT_SHARE * available:
+        return Finding(
+            "warning", "memory", text, "lower train.microbatch_tokens, set gradient_checkpointing"
+        )
+    return Finding("ok", "memory", text)
+
+
+def _sizes(prepared: Mapping[str, Any] | None) -> tuple[int, int] | None:
+    found = prepared or {}
+    parameters, checkpoint = found.get("num_parameters"), found.get("checkpoint_bytes")
+    return None if parameters is None or checkpoint is None else (int(parameters), int(checkpoint))

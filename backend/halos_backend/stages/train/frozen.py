@@ -1,0 +1,131 @@
+"""What a round needs of weights that do not move: computed before its first step, then let go.
+
+The models are the policy at the start of the round, the reference and the initial policy. Each is
+loaded at most once, and not at all where it equals the policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from halos_backend.config.schema import GRPO, LOSSES_WITH_REFERENCE, BradleyTerry, Humanline
+from halos_backend.errors import StageError
+from halos_backend.stages.models import load_policy
+from halos_backend.stages.runtime import Attempt
+from halos_backend.stages.train.batches import Step
+from halos_backend.stages.train.examples import TokenSequence
+from halos_backend.stages.train.kl_initial import (
+    SAME_POLICY,
+    KlInitial,
+    estimate_kl,
+    sample_completions,
+)
+from halos_backend.stages.train.logps import has_plain_head
+from halos_backend.stages.train.ranks import Ranks
+from halos_backend.stages.train.reference import FollowingReference, LogpsTable, precompute
+from halos_backend.stages.train.trainee import Trainee
+from halos_backend.store.job import TrainInputs
+from halos_backend.store.prompt_order import derived_seed
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """`old` is of the policy at the start of the round, for GRPO; `kl` is None without a policy."""
+
+    reference: LogpsTable | FollowingReference | None = None
+    old: LogpsTable | None = None
+    kl: KlInitial | None = None
+
+
+@dataclass
+class FrozenModels:
+    """The policy before its first step, and one other model at a time."""
+
+    attempt: Attempt
+    inputs: TrainInputs
+    ranks: Ranks
+    policy: Trainee
+    pad_token_id: int
+    _path: str | None = None
+    _model: PreTrainedModel | None = None
+
+    def evaluate(self, steps: Sequence[Step]) -> Frozen:
+        """Score the round's sequences under every model that the loss and the KL ask for."""
+        loss = self.attempt.settings.train.loss
+        if isinstance(loss, BradleyTerry):
+            return Frozen()
+        sequences = [s for step in steps for s in (*step.sequences, *step.mismatched)]
+        old = None
+        if isinstance(loss, GRPO):
+            self.attempt.phase("log-probabilities at the start of the round")
+            old = self._table(None, sequences)
+        reference = self._reference(sequences, old)
+        frozen = Frozen(reference, old, self._kl_initial())
+        self._path, self._model = None, None
+        return frozen
+
+    def _reference(
+        self, sequences: Sequence[TokenSequence], old: LogpsTable | None
+    ) -> LogpsTable | FollowingReference | None:
+        loss, path = self.attempt.settings.train.loss, self.inputs.reference
+        if loss.kind not in LOSSES_WITH_REFERENCE:
+            return None
+        if path is None:
+            raise StageError(f"the loss {loss.kind} needs a reference, and the job names none")
+        humanline: Humanline | None = getattr(loss, "humanline", None)
+        if humanline is not None:
+            self.attempt.phase("loading reference")
+            return FollowingReference(self._load(path), self.ranks, humanline.sync_every)
+        if old is not None and self._is_policy(path):
+            return old
+        self.attempt.phase("reference log-probabilities")
+        return self._table(path, sequences)
+
+    def _kl_initial(self) -> KlInitial | None:
+        """Of the policy at the start of the round; no forward pass where it is the initial one."""
+        inputs, job = self.inputs, self.attempt.job
+        if inputs.model == inputs.initial:
+            return SAME_POLICY
+        sample = sample_completions(
+            Path(inputs.completions),
+            count=self.attempt.settings.train.num_kl_completions,
+            seed=derived_seed(job.seed, job.round, "kl_initial"),
+        )
+        self.attempt.phase("KL to the initial policy")
+        initial = self._table(inputs.initial, sample)
+        return estimate_kl(sample, policy=self._table(None, sample), initial=initial)
+
+    def _table(self, path: str | None, sequences: Sequence[TokenSequence]) -> LogpsTable:
+        """Log-probabilities under the model at `path`, None for the policy's own."""
+        if path is None or self._is_policy(path):
+            model, is_plain = self.policy.model, self.policy.is_plain
+        else:
+            model = self._load(path)
+            is_plain = has_plain_head(model)
+        return precompute(
+            model,
+            sequences,
+            self.ranks,
+            pad_token_id=self.pad_token_id,
+            max_tokens=self.attempt.settings.train.microbatch_tokens,
+            is_plain=is_plain,
+            on_progress=partial(self.attempt.progress, unit="completions"),
+        )
+
+    def _is_policy(self, path: str) -> bool:
+        return path == self.inputs.model and self.policy.equals_file
+
+    def _load(self, path: str) -> PreTrainedModel:
+        """In fp32, like the policy: equal weights must give equal log-probabilities."""
+        if self._model is None or self._path != path:
+            self._model = None  # freed before the next one is loaded
+            self._model = load_policy(path, self.attempt.settings.policy, dtype=torch.float32)
+            self._model.to(self.ranks.device)
+            self._path = path
+        return self._model

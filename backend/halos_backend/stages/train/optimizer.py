@@ -1,0 +1,82 @@
+"""AdamW over fp32 weights, its moments by parameter name, and clipping by the global norm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from halos_backend.config.schema import TrainSettings
+from halos_backend.errors import StageError
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+Moments = dict[str, Tensor]
+"""AdamW's state, flat: `exp_avg.NAME` and so on for each parameter's name."""
+
+
+def make_optimizer(
+    weights: Mapping[str, nn.Parameter], settings: TrainSettings
+) -> torch.optim.AdamW:
+    """Weight decay spares norms, biases and everything else of fewer than two dimensions."""
+    decayed = [weight for weight in weights.values() if weight.dim() >= 2]
+    spared = [weight for weight in weights.values() if weight.dim() < 2]
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": spared, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=settings.lr,
+        betas=(settings.adam_beta1, settings.adam_beta2),
+        eps=settings.adam_epsilon,
+        fused=True,  # a third of foreach's time on one thread
+    )
+
+
+def read_moments(optimizer: torch.optim.AdamW, weights: Mapping[str, nn.Parameter]) -> Moments:
+    """The optimizer's own tensors, not copies; none before the first step."""
+    return {
+        f"{moment}.{name}": optimizer.state[weight][moment]
+        for name, weight in weights.items()
+        for moment in MOMENTS
+        if optimizer.state[weight]
+    }
+
+
+def restore_moments(
+    optimizer: torch.optim.AdamW, weights: Mapping[str, nn.Parameter], moments: Moments
+) -> None:
+    """Put moments back by value. Raises StageError when they are not those of `weights`."""
+    expected = {f"{moment}.{name}" for name in weights for moment in MOMENTS}
+    if expected != moments.keys():
+        differing = sorted(expected ^ moments.keys())
+        raise StageError(f"the optimizer's state is of another model: {differing[0]} and others")
+    for name, weight in weights.items():
+        state = {moment: moments[f"{moment}.{name}"] for moment in MOMENTS}
+        if state["exp_avg"].shape != weight.shape:
+            raise StageError(f"the optimizer's state has another shape than {name}")
+        optimizer.state[weight] = {
+            moment: value.to(device=weight.device, dtype=torch.float32, copy=True)
+            for moment, value in state.items()
+        }
+
+
+def set_lr(optimizer: torch.optim.AdamW, lr: float) -> None:
+    """The learning rate of the next step, whatever was restored."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def gradient_norm(weights: Mapping[str, nn.Parameter]) -> Tensor:
+    """The 2-norm of all gradients together, a scalar."""
+    return nn.utils.get_total_norm(
+        [weight.grad for weight in weights.values() if weight.grad is not None]
+    )
+
+
+def clip_gradients(weights: Mapping[str, nn.Parameter], *, max_norm: float, norm: float) -> None:
+    """Scale the gradients down to `max_norm` where their norm is larger."""
+    if norm > max_norm:
+        gradients = [weight.grad for weight in weights.values() if weight.grad is not None]
+        torch._foreach_mul_(gradients, max_norm / norm)

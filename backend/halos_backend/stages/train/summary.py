@@ -1,0 +1,60 @@
+"""The train stage's summary: what StageFinished says of a round of training."""
+
+from __future__ import annotations
+
+import math
+import resource
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from halos_backend.stages.train.kl_initial import KlInitial
+
+IMPLICIT_REWARDS = tuple(
+    f"implicit_reward_{name}" for name in ("chosen", "rejected", "margin", "accuracy")
+)
+
+
+def summarize(
+    history: Sequence[dict[str, float]],
+    *,
+    kl: KlInitial | None,
+    peak_memory_bytes: int,
+    optimizer_carried: bool,
+    elapsed_s: float,
+) -> dict[str, Any]:
+    """`history` are the metrics of each step. Implicit rewards are means of the last quarter."""
+    last_quarter = history[-math.ceil(len(history) / 4) :]
+    num_tokens = sum(metrics["num_tokens"] for metrics in history)
+    training_s = sum(metrics["num_tokens"] / metrics["tokens_per_s"] for metrics in history)
+    return {
+        "num_steps": len(history),
+        "num_examples": int(sum(metrics["num_examples"] for metrics in history)),
+        "loss_first": history[0]["loss"],
+        "loss_last": history[-1]["loss"],
+        **{name: _mean(name, last_quarter) for name in IMPLICIT_REWARDS},
+        "kl_initial": None if kl is None else kl.mean,
+        "kl_initial_stderr": None if kl is None else kl.stderr,
+        "grad_norm_mean": _mean("grad_norm", history),
+        "grad_norm_last": history[-1]["grad_norm"],
+        "num_tokens": int(num_tokens),
+        "tokens_per_s": num_tokens / training_s,
+        "lr_last": history[-1]["lr"],
+        "peak_memory_bytes": peak_memory_bytes,
+        "optimizer_carried": optimizer_carried,
+        "elapsed_s": elapsed_s,
+    }
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most this process held: of the GPU's memory, or of the host's where it trains there."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _mean(name: str, history: Sequence[dict[str, float]]) -> float | None:
+    """Over the steps that have the metric; None where none has."""
+    values = [metrics[name] for metrics in history if name in metrics]
+    return sum(values) / len(values) if values else None

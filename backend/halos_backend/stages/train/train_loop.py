@@ -1,0 +1,110 @@
+"""The optimizer steps of a round: learning rates, metrics, and states to go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from halos_backend import clock
+from halos_backend.config.schema import IPO, Loss
+from halos_backend.stages.runtime import Attempt
+from halos_backend.stages.train.batches import Step
+from halos_backend.stages.train.optimizer import read_moments, restore_moments
+from halos_backend.stages.train.partial_state import (
+    PartialHeader,
+    find_partial_state,
+    job_digest,
+    write_partial_state,
+)
+from halos_backend.stages.train.reference import FollowingReference
+from halos_backend.stages.train.schedule import schedule_factor, step_progress
+from halos_backend.stages.train.train_step import Trainer
+from halos_backend.stages.train.trainee import overwrite_weights
+from halos_backend.store.job import TrainInputs
+from halos_backend.store.prompt_order import derived_seed
+
+History = list[dict[str, float]]
+
+
+def train_steps(
+    attempt: Attempt, inputs: TrainInputs, trainer: Trainer, steps: Sequence[Step]
+) -> History:
+    """All steps of the round, from where an earlier attempt left off; the metrics of each."""
+    train, job = attempt.settings.train, attempt.job
+    history = _resume(attempt, trainer)
+    attempt.phase("training")
+    attempt.progress(len(history), len(steps), "steps")
+    for number in range(len(history) + 1, len(steps) + 1):
+        started = clock.monotonic()
+        step = steps[number - 1]
+        # by step, so that a resumed round needs no random state; by rank, for adapters' dropout
+        torch.manual_seed(derived_seed(job.seed, job.round, "step", number, attempt.rank))
+        lr = step_lr(attempt, inputs, number=number, num_steps=len(steps))
+        metrics = trainer.step(number, step, lr=lr)
+        if isinstance(trainer.reference, FollowingReference):
+            trainer.reference.after_step(number, trainer.trainee)
+        metrics |= {
+            "lr": lr,
+            "num_tokens": step.num_tokens,
+            "num_examples": len(step.examples),
+            "tokens_per_s": step.num_tokens / (clock.monotonic() - started),
+            **_strength(train.loss),
+        }
+        history.append(metrics)
+        attempt.metrics(number, metrics)
+        attempt.progress(number, len(steps), "steps")
+        if number % train.save_every_steps == 0 and number < len(steps) and attempt.is_main:
+            _save_partial(attempt, trainer, history)
+    return history
+
+
+def step_lr(attempt: Attempt, inputs: TrainInputs, *, number: int, num_steps: int) -> float:
+    """The learning rate of step `number` (from 1): the round's peak times the schedule's factor."""
+    train = attempt.settings.train
+    progress = step_progress(
+        step=number,
+        num_steps=num_steps,
+        scope=train.schedule_scope,
+        start=inputs.progress_start,
+        end=inputs.progress_end,
+    )
+    return train.lr * schedule_factor(
+        schedule=train.schedule, progress=progress, warmup_frac=train.warmup_frac
+    )
+
+
+def _strength(loss: Loss) -> dict[str, float]:
+    """The pull to the reference, by its own name."""
+    if isinstance(loss, IPO):
+        return {"tau": loss.tau}
+    beta: float | None = getattr(loss, "beta", None)
+    return {} if beta is None else {"beta": beta}
+
+
+def _save_partial(attempt: Attempt, trainer: Trainer, history: History) -> None:
+    trainee, reference = trainer.trainee, {}
+    if isinstance(trainer.reference, FollowingReference):
+        reference = trainer.reference.weights(trainee)
+    write_partial_state(
+        attempt.directory,
+        PartialHeader(len(history), job_digest(attempt.job), history),
+        {
+            "weights": trainee.weights,
+            "optimizer": read_moments(trainer.optimizer, trainee.weights),
+            "reference": reference,
+        },
+    )
+
+
+def _resume(attempt: Attempt, trainer: Trainer) -> History:
+    """Take over the most advanced state of earlier attempts; the metrics of the steps it did."""
+    state = find_partial_state(attempt.earlier_attempts, attempt.job, warn=attempt.warn)
+    if state is None:
+        return []
+    attempt.phase(f"going on from step {state.step} of an earlier attempt")
+    overwrite_weights(trainer.trainee, state.weights)
+    restore_moments(trainer.optimizer, trainer.trainee.weights, state.optimizer)
+    if isinstance(trainer.reference, FollowingReference) and state.reference:
+        trainer.reference.restore(state.reference, trainer.trainee)
+    return state.history

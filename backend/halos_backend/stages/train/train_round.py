@@ -1,0 +1,126 @@
+"""A round of training, from feedback to checkpoint: read it from top to bottom."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from halos_backend import clock
+from halos_backend.config.schema import KTO
+from halos_backend.errors import StageError
+from halos_backend.stages.models import load_tokenizer
+from halos_backend.stages.runtime import Attempt, StageResult
+from halos_backend.stages.train.batches import Step, plan_steps
+from halos_backend.stages.train.checkpoint import save_round
+from halos_backend.stages.train.examples import read_examples
+from halos_backend.stages.train.frozen import FrozenModels
+from halos_backend.stages.train.optimizer import make_optimizer, restore_moments
+from halos_backend.stages.train.ranks import join_ranks, make_deterministic
+from halos_backend.stages.train.summary import peak_memory_bytes, summarize
+from halos_backend.stages.train.train_loop import train_steps
+from halos_backend.stages.train.train_step import Trainer
+from halos_backend.stages.train.trainee import Trainee, load_trainee, trainee_dtype
+from halos_backend.stages.train.trainer_state import (
+    OPTIMIZER,
+    TrainerState,
+    changes_since,
+    open_trainer_state,
+)
+from halos_backend.store.job import TrainInputs
+from halos_backend.store.prompt_order import derived_seed
+
+
+def train_round(attempt: Attempt) -> StageResult:
+    """Train on the round's feedback. Every rank runs this; rank 0 alone writes."""
+    started = clock.monotonic()
+    settings, inputs, job = attempt.settings, _train_inputs(attempt), attempt.job
+    torch.set_num_threads(job.num_threads)
+    tokenizer = load_tokenizer(inputs.model, settings.policy)
+    steps = _plan(attempt, inputs, tokenizer)
+
+    if job.num_processes > 1:
+        attempt.phase("waiting for the other processes")
+    ranks = join_ranks(job.num_processes, settings.launch, trainee_dtype(inputs, settings))
+    make_deterministic(ranks.device)
+
+    attempt.phase("loading policy")
+    torch.manual_seed(derived_seed(job.seed, job.round, "train"))
+    pad_token_id = int(tokenizer.pad_token_id)
+    state = open_trainer_state(inputs.trainer_state)
+    trainee = load_trainee(inputs, settings, state, pad_token_id=pad_token_id, device=ranks.device)
+    frozen = FrozenModels(attempt, inputs, ranks, trainee, pad_token_id).evaluate(steps)
+    if frozen.kl is not None:
+        attempt.metrics(0, {"kl_initial": frozen.kl.mean})
+
+    optimizer = make_optimizer(trainee.weights, settings.train)
+    carried = _carry_optimizer(attempt, optimizer, trainee, state)
+    trainer = Trainer(
+        trainee=trainee,
+        optimizer=optimizer,
+        settings=settings.train,
+        ranks=ranks,
+        pad_token_id=pad_token_id,
+        reference=frozen.reference,
+        old=frozen.old,
+    )
+    history = train_steps(attempt, inputs, trainer, steps)
+
+    attempt.phase("saving checkpoint")
+    peak_bytes = int(ranks.max(peak_memory_bytes(ranks.device)))
+    if not attempt.is_main:
+        return StageResult((), {})
+    outputs = save_round(attempt.directory, trainee, optimizer, tokenizer, settings.train)
+    shutil.rmtree(attempt.directory.partial_state, ignore_errors=True)
+    summary = summarize(
+        history,
+        kl=frozen.kl,
+        peak_memory_bytes=peak_bytes,
+        optimizer_carried=carried,
+        elapsed_s=clock.monotonic() - started,
+    )
+    return StageResult(outputs, summary)
+
+
+def _train_inputs(attempt: Attempt) -> TrainInputs:
+    inputs = attempt.job.inputs
+    if not isinstance(inputs, TrainInputs):
+        raise StageError(f"{attempt.directory.job}: its inputs are not those of a train stage")
+    return inputs
+
+
+def _plan(attempt: Attempt, inputs: TrainInputs, tokenizer: PreTrainedTokenizerBase) -> list[Step]:
+    """The optimizer steps of the round, the same on every rank."""
+    train = attempt.settings.train
+    made = read_examples(Path(inputs.feedback), train.loss, tokenizer)
+    if made.num_unscored:
+        attempt.warn(f"{made.num_unscored} completions without a reward are not trained on")
+    return plan_steps(
+        made.examples,
+        batch_size=train.batch_size,
+        num_epochs=train.num_epochs,
+        seed=derived_seed(attempt.job.seed, attempt.job.round),
+        with_mismatched=isinstance(train.loss, KTO),
+    )
+
+
+def _carry_optimizer(
+    attempt: Attempt,
+    optimizer: torch.optim.AdamW,
+    trainee: Trainee,
+    state: TrainerState | None,
+) -> bool:
+    """Restore the previous round's moments where settings and state allow; says why not."""
+    train = attempt.settings.train
+    if state is None or not train.keep_optimizer:
+        return False
+    changes = changes_since(state, train)
+    moments = None if changes else state.tensors(OPTIMIZER)
+    if moments is None:
+        why = " and ".join(changes) or "the previous round did not save it (train.keep_optimizer)"
+        attempt.warn(f"the optimizer starts anew: {why}")
+        return False
+    restore_moments(optimizer, trainee.weights, moments)
+    return True

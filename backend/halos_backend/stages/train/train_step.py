@@ -1,0 +1,185 @@
+"""One optimizer step: shares of microbatches added up over the ranks, clipped, applied."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from halos_backend.config.schema import BradleyTerry, TrainSettings
+from halos_backend.errors import NonFiniteError
+from halos_backend.stages.train.batches import (
+    Step,
+    example_length,
+    microbatches,
+    split_over_ranks,
+)
+from halos_backend.stages.train.collate import TokenBatch, collate
+from halos_backend.stages.train.examples import Example, GroupedExample, UnpairedExample
+from halos_backend.stages.train.logps import token_logps
+from halos_backend.stages.train.losses.kto import kto_kl
+from halos_backend.stages.train.objective import (
+    Rows,
+    Share,
+    StepTotals,
+    logratio_sums,
+    metric_names,
+    reward_share,
+    share_of_step,
+)
+from halos_backend.stages.train.optimizer import clip_gradients, gradient_norm, set_lr
+from halos_backend.stages.train.ranks import Ranks
+from halos_backend.stages.train.reference import TokenLogps, frozen_token_logps
+from halos_backend.stages.train.trainee import Trainee
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """What every step of a round needs. `reference` and `old` are None where the loss has none."""
+
+    trainee: Trainee
+    optimizer: torch.optim.AdamW
+    settings: TrainSettings
+    ranks: Ranks
+    pad_token_id: int
+    reference: TokenLogps | None = None
+    old: TokenLogps | None = None
+
+    def step(self, number: int, step: Step, *, lr: float) -> dict[str, float]:
+        """Do optimizer step `number` (from 1); returns its metrics, global over the step.
+
+        Raises NonFiniteError before anything is changed.
+        """
+        totals = StepTotals(
+            num_examples=len(step.examples),
+            num_completion_tokens=step.num_completion_tokens,
+            kto_kl=self._kto_kl(step) if step.mismatched else None,
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        sums = self._add_up(step.examples, totals)
+        weights = self.trainee.weights
+        self.ranks.sum_gradients(list(weights.values()))
+        metrics = self._metrics(sums, gradient_norm(weights), totals)
+        _check_finite(number, metrics)
+        clip_gradients(weights, max_norm=self.settings.max_grad_norm, norm=metrics["grad_norm"])
+        set_lr(self.optimizer, lr)
+        self.optimizer.step()
+        return metrics
+
+    def _add_up(self, examples: Sequence[Example], totals: StepTotals) -> dict[str, Tensor]:
+        """Forward and backward of this rank's microbatches; loss and metric sums over them."""
+        names = metric_names(self.settings.loss)
+        zero = torch.zeros((), dtype=torch.float64, device=self.ranks.device)
+        sums = dict.fromkeys(["loss", *names, *(f"{name} count" for name in names)], zero)
+        mine = split_over_ranks(
+            examples, num_ranks=self.ranks.count, rank=self.ranks.rank, length=example_length
+        )
+        for members in microbatches(
+            mine,
+            max_tokens=self.settings.microbatch_tokens,
+            num_rows=len(examples[0].sequences),
+            length=example_length,
+        ):
+            with self.trainee.training():
+                with self.ranks.autocast():
+                    share = self._share(members, totals)
+                share.loss.backward()
+            sums["loss"] = sums["loss"] + share.loss.detach()
+            for name in names:
+                value, count = share.sums[name]
+                sums[name] = sums[name] + value.detach()
+                sums[f"{name} count"] = sums[f"{name} count"] + count
+        return sums
+
+    def _share(self, members: Sequence[Example], totals: StepTotals) -> Share:
+        """The microbatch's rows: first of all examples the first sequence, then the second."""
+        columns = zip(*(example.sequences for example in members), strict=True)
+        batch = self._collate([sequence for column in columns for sequence in column])
+        if isinstance(self.settings.loss, BradleyTerry):
+            return reward_share(self._rewards(batch), totals)
+        rows = Rows(
+            token_logps=token_logps(self.trainee.model, batch, is_plain=self.trainee.is_plain),
+            completion_mask=batch.completion_mask,
+            reference_token_logps=self.reference.token_logps(batch) if self.reference else None,
+            old_token_logps=self.old.token_logps(batch) if self.old else None,
+            is_desirable=torch.tensor(
+                [isinstance(e, UnpairedExample) and e.is_desirable for e in members],
+                device=self.ranks.device,
+            ),
+            advantages=torch.tensor(
+                [e.advantage if isinstance(e, GroupedExample) else 0.0 for e in members],
+                device=self.ranks.device,
+            ),
+        )
+        return share_of_step(self.settings.loss, rows, totals)
+
+    def _rewards(self, batch: TokenBatch) -> Tensor:
+        """The classifier's own forward, so that a judge that loads it sees the same rewards."""
+        logits: Tensor = self.trainee.model(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+        ).logits
+        return logits.squeeze(-1).float()
+
+    def _kto_kl(self, step: Step) -> Tensor:
+        """KTO's reference point over the whole step: policy against reference, mismatched."""
+        total = torch.zeros((), device=self.ranks.device)
+        mine = split_over_ranks(
+            step.mismatched, num_ranks=self.ranks.count, rank=self.ranks.rank, length=len
+        )
+        for members in microbatches(
+            mine, max_tokens=self.settings.microbatch_tokens, num_rows=1, length=len
+        ):
+            batch = self._collate(members)
+            assert self.reference is not None
+            logratios = logratio_sums(
+                self.settings.loss,
+                token_logps=frozen_token_logps(
+                    self.trainee.model, batch, self.ranks, is_plain=self.trainee.is_plain
+                ),
+                reference_token_logps=self.reference.token_logps(batch),
+                mask=batch.completion_mask,
+            )
+            total = total + logratios.sum()
+        return kto_kl(
+            mismatched_logratios_sum=self.ranks.sum(total), num_mismatched=len(step.mismatched)
+        )
+
+    def _collate(self, sequences: Sequence) -> TokenBatch:
+        return collate(sequences, pad_token_id=self.pad_token_id, device=self.ranks.device)
+
+    def _metrics(
+        self, sums: Mapping[str, Tensor], norm: Tensor, totals: StepTotals
+    ) -> dict[str, float]:
+        """The step's metrics: one sum over the ranks, one wait for the device."""
+        summed = self.ranks.sum(torch.stack(list(sums.values())))
+        kl = norm.new_zeros(()) if totals.kto_kl is None else totals.kto_kl
+        *values, grad_norm, kto_reference = torch.cat(
+            [summed, torch.stack([norm.double(), kl.double()])]
+        ).tolist()
+        by_name = dict(zip(sums, values, strict=True))
+        metrics = {"loss": by_name["loss"], "grad_norm": grad_norm}
+        for name in metric_names(self.settings.loss):
+            if count := by_name[f"{name} count"]:
+                metrics[name] = by_name[name] / count
+        if "implicit_reward_chosen" in metrics and "implicit_reward_rejected" in metrics:
+            chosen, rejected = (
+                metrics["implicit_reward_chosen"],
+                metrics["implicit_reward_rejected"],
+            )
+            metrics["implicit_reward_margin"] = chosen - rejected
+        if totals.kto_kl is not None:
+            metrics["kto_kl"] = kto_reference
+        return metrics
+
+
+def _check_finite(number: int, metrics: Mapping[str, float]) -> None:
+    for name, words in (("loss", "loss"), ("grad_norm", "gradient norm")):
+        if not math.isfinite(metrics[name]):
+            raise NonFiniteError(
+                f"the {words} of step {number} is {metrics[name]}; nothing was changed or saved."
+                " Try a lower train.lr, a lower train.max_grad_norm or a longer"
+                " train.warmup_frac, and look for broken rewards or weights"
+            )

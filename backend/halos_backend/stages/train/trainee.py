@@ -1,0 +1,201 @@
+"""The model that a round trains, in fp32 whatever its checkpoints' dtype: all of it, or adapters.
+
+Its dropout stays off, so that policy and reference can be compared token by token; only the
+adapters' own is on while training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from halos_backend.config.schema import BradleyTerry, LoRA, RunSettings
+from halos_backend.errors import StageError
+from halos_backend.stages.models import load_classifier, load_config, load_policy, resolve_dtype
+from halos_backend.stages.train.logps import has_plain_head
+from halos_backend.stages.train.trainer_state import (
+    ADAPTER,
+    BASE,
+    MASTER,
+    TrainerState,
+    fits_weights,
+)
+from halos_backend.store.job import TrainInputs
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """A policy (for bradley_terry a reward model) under training.
+
+    `wrapper` is peft's, around `model`. `dtype` is that of checkpoints. `equals_file` says that its
+    weights at the start are exactly those of `inputs.model`. `keeps_base` says that the weights
+    under the adapters are not the initial policy's and must be kept.
+    """
+
+    model: PreTrainedModel
+    wrapper: Any | None
+    dtype: torch.dtype
+    is_plain: bool
+    equals_file: bool
+    keeps_base: bool
+
+    @property
+    def weights(self) -> dict[str, nn.Parameter]:
+        """What is trained, by name; tied weights once."""
+        named = self.model.named_parameters()
+        return {name: weight for name, weight in named if weight.requires_grad}
+
+    @property
+    def base_weights(self) -> dict[str, nn.Parameter]:
+        """The frozen weights under the adapters, by the names they have without adapters."""
+        named = self.model.named_parameters()
+        return {
+            name.replace(".base_layer", "").replace(".original_module", ""): weight
+            for name, weight in named
+            if not weight.requires_grad
+        }
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """For forward and backward passes: adapters' dropout and gradient checkpointing are on."""
+        switched = [
+            module
+            for name, module in self.model.named_modules()
+            if isinstance(module, GradientCheckpointingLayer) or ".lora_dropout." in name
+        ]
+        for module in switched:
+            module.training = True
+        try:
+            yield
+        finally:
+            for module in switched:
+                module.training = False
+
+
+def trainee_dtype(inputs: TrainInputs, settings: RunSettings) -> torch.dtype:
+    config = load_config(inputs.model, trust_remote_code=settings.policy.trust_remote_code)
+    return resolve_dtype(settings.policy.dtype, config)
+
+
+def load_trainee(
+    inputs: TrainInputs,
+    settings: RunSettings,
+    state: TrainerState | None,
+    *,
+    pad_token_id: int,
+    device: torch.device,
+) -> Trainee:
+    """The policy as the previous round left it. Raises StageError, UsageError."""
+    dtype = trainee_dtype(inputs, settings)
+    carried = state if state is not None and fits_weights(state, settings.train) else None
+    adapters = carried.tensors(ADAPTER) if carried else None
+    path = inputs.initial if adapters else inputs.model
+    model = _load_fp32(path, settings)
+    model.config.get_text_config().pad_token_id = pad_token_id
+    base = carried.tensors(BASE) if carried else None
+    master = carried.tensors(MASTER) if carried else None
+    if base is not None:
+        _overwrite(dict(model.named_parameters()), base, what="base weights")
+    if master is not None:
+        _check_belongs(model, master, dtype, path)
+        _overwrite(dict(model.named_parameters()), master, what="master weights")
+    wrapper = None
+    if settings.train.lora is not None:
+        is_classifier = isinstance(settings.train.loss, BradleyTerry)
+        wrapper = _with_adapters(model, settings.train.lora, is_classifier=is_classifier)
+        model = wrapper.get_base_model()
+    else:
+        model.requires_grad_(True)
+    model.to(device)
+    if settings.train.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    trainee = Trainee(
+        model=model.eval(),
+        wrapper=wrapper,
+        dtype=dtype,
+        is_plain=has_plain_head(model),
+        equals_file=adapters is None and master is None,
+        keeps_base=base is not None or (adapters is None and inputs.model != inputs.initial),
+    )
+    if adapters is not None:
+        _overwrite(trainee.weights, adapters, what="adapters")
+    return trainee
+
+
+def merged(trainee: Trainee) -> PreTrainedModel:
+    """The plain model in its checkpoints' dtype, adapters merged in; the trainee is used up."""
+    model = trainee.model if trainee.wrapper is None else trainee.wrapper.merge_and_unload()
+    return model.to(trainee.dtype)
+
+
+def state_files(trainee: Trainee) -> dict[str, Mapping[str, Tensor]]:
+    """The weights that the next round needs beside the checkpoint. Call it before `merged`."""
+    if trainee.wrapper is not None:
+        base = trainee.base_weights if trainee.keeps_base else {}
+        return {ADAPTER: trainee.weights, BASE: base}
+    is_exact = trainee.dtype == torch.float32
+    return {MASTER: {} if is_exact else trainee.weights}
+
+
+def overwrite_weights(trainee: Trainee, tensors: Mapping[str, Tensor]) -> None:
+    """Put saved values into what is trained. Raises StageError when names or shapes differ."""
+    _overwrite(trainee.weights, tensors, what="weights")
+
+
+def _load_fp32(path: str, settings: RunSettings) -> PreTrainedModel:
+    policy = settings.policy
+    if isinstance(settings.train.loss, BradleyTerry):
+        return load_classifier(
+            path,
+            dtype=torch.float32,
+            trust_remote_code=policy.trust_remote_code,
+            num_labels=1,
+        )
+    return load_policy(path, policy, dtype=torch.float32)
+
+
+def _with_adapters(model: PreTrainedModel, lora: LoRA, *, is_classifier: bool) -> Any:
+    from peft import LoraConfig, TaskType, get_peft_model  # 0.3 s that full training need not pay
+
+    targets = lora.target_modules
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type=TaskType.SEQ_CLS if is_classifier else TaskType.CAUSAL_LM,
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise StageError(f"train.lora.target_modules: {error}") from error
+
+
+def _overwrite(weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor], *, what: str) -> None:
+    if differing := weights.keys() ^ tensors.keys():
+        raise StageError(f"the saved {what} are of another model: {min(differing)} and others")
+    with torch.no_grad():
+        for name, weight in weights.items():
+            if weight.shape != tensors[name].shape:
+                raise StageError(f"the saved {what} have another shape than {name}")
+            weight.copy_(tensors[name])
+
+
+def _check_belongs(
+    model: PreTrainedModel, master: Mapping[str, Tensor], dtype: torch.dtype, path: str
+) -> None:
+    """The checkpoint is the master weights rounded, or one of the two is somebody else's."""
+    for name, weight in model.named_parameters():
+        if name in master and not torch.equal(weight, master[name].to(dtype).float()):
+            raise StageError(
+                f"{Path(path)} and the previous round's trainer state are not of one model"
+                f" ({name} differs): policy and trainer state must come from the same round"
+            )

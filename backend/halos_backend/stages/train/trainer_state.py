@@ -1,0 +1,125 @@
+"""What one round's trainer leaves to the next, in safetensors and JSON.
+
+state.json             what was trained, how; who may take what from here
+master.safetensors     fp32 weights, where the checkpoint's dtype is lower
+adapter.safetensors    fp32 LoRA weights, instead
+base.safetensors       fp32 weights under the adapters, where they are not the initial policy's
+optimizer.safetensors  AdamW's moments, where they are to be carried
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from halos_backend import SCHEMA_VERSION
+from halos_backend.config.schema import LoRA, TrainSettings
+from halos_backend.errors import StageError
+
+HEADER = "state.json"
+MASTER = "master"
+ADAPTER = "adapter"
+BASE = "base"
+OPTIMIZER = "optimizer"
+
+
+class Header(msgspec.Struct, frozen=True):
+    """What was trained. `adapter` is what must be equal for LoRA weights to fit, None without."""
+
+    loss: str
+    optimizer: str
+    adapter: dict[str, float | str | list[str]] | None
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def is_classifier(self) -> bool:
+        return self.loss == "bradley_terry"
+
+
+@dataclass(frozen=True)
+class TrainerState:
+    """An earlier round's trainer state on disk."""
+
+    path: Path
+    header: Header
+
+    def tensors(self, name: str) -> dict[str, Tensor] | None:
+        """The tensors of that file on the CPU, None where it was not written."""
+        file = self.path / f"{name}.safetensors"
+        return read_tensors(file) if file.is_file() else None
+
+
+def header_of(settings: TrainSettings) -> Header:
+    return Header(settings.loss.kind, settings.optimizer, _adapter_key(settings.lora))
+
+
+def open_trainer_state(path: str | None) -> TrainerState | None:
+    """The state at `path`. Raises StageError when it is named and cannot be read."""
+    if path is None:
+        return None
+    try:
+        header = msgspec.json.decode((Path(path) / HEADER).read_bytes(), type=Header)
+    except (OSError, msgspec.DecodeError) as error:
+        raise StageError(f"the previous round's trainer state {path} is unreadable: {error}") from (
+            error
+        )
+    return TrainerState(Path(path), header)
+
+
+def fits_weights(state: TrainerState, settings: TrainSettings) -> bool:
+    """Whether the state's weights are those that `settings` would train on."""
+    now = header_of(settings)
+    return (state.header.adapter, state.header.is_classifier) == (now.adapter, now.is_classifier)
+
+
+def changes_since(state: TrainerState, settings: TrainSettings) -> list[str]:
+    """What makes the state's moments useless for `settings`, in words; empty when nothing does."""
+    now = header_of(settings)
+    changes = []
+    if state.header.loss != now.loss:
+        changes.append(f"the loss changed from {state.header.loss} to {now.loss}")
+    if state.header.adapter != now.adapter:
+        changes.append("the trainable parameters (train.lora) changed")
+    if state.header.optimizer != now.optimizer:
+        changes.append(f"the optimizer changed from {state.header.optimizer} to {now.optimizer}")
+    return changes
+
+
+def write_trainer_state(
+    path: Path, header: Header, files: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """Write the state; `files` maps the names above to tensors, an empty one is left out."""
+    path.mkdir(parents=True, exist_ok=True)
+    for name, tensors in files.items():
+        if tensors:
+            write_tensors(path / f"{name}.safetensors", tensors)
+    (path / HEADER).write_bytes(msgspec.json.format(msgspec.json.encode(header)) + b"\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    save_file({name: t.detach().contiguous().cpu() for name, t in tensors.items()}, path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Raises StageError naming the file."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise StageError(f"{path}: {error}") from error
+
+
+def _adapter_key(lora: LoRA | None) -> dict[str, float | str | list[str]] | None:
+    if lora is None:
+        return None
+    targets = lora.target_modules
+    return {
+        "r": lora.r,
+        "alpha": lora.alpha,
+        "target_modules": targets if isinstance(targets, str) else list(targets),
+    }

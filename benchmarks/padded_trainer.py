@@ -1,0 +1,60 @@
+"""The plain trainer that `train.py` compares with: DPO steps on pairs padded to `max_length`, a
+log-softmax over the whole vocabulary at every position, the reference's forward in every step.
+
+`python padded_trainer.py MODEL FEEDBACK MAX_LENGTH BATCH_SIZE` prints {"seconds", "examples"}.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+
+def pad(pair: dict, side: str, max_length: int) -> tuple[list[int], list[int]]:
+    prompt, completion = pair["prompt_token_ids"], pair[side]["token_ids"]
+    ids = [*prompt, *completion]
+    labels = [-100] * len(prompt) + completion
+    missing = max_length - len(ids)
+    return ids + [0] * missing, labels + [-100] * missing
+
+
+def sequence_logps(model: PreTrainedModel, ids: Tensor, labels: Tensor) -> Tensor:
+    logits = model(ids, attention_mask=(ids != 0).long(), use_cache=False).logits[:, :-1].float()
+    logps = logits.log_softmax(-1)
+    labels = labels[:, 1:]
+    mask = labels != -100
+    return (logps.gather(2, labels.masked_fill(~mask, 0)[..., None])[..., 0] * mask).sum(-1)
+
+
+def main(model_path: str, feedback: str, max_length: int, batch_size: int) -> None:
+    torch.set_num_threads(1)
+    policy = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
+    reference = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32).eval()
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-5)
+    with open(feedback) as file:  # noqa: PTH123
+        pairs = [json.loads(line) for line in file]
+    started = time.monotonic()
+    for start in range(0, len(pairs), batch_size):
+        batch = pairs[start : start + batch_size]
+        rows = [pad(pair, side, max_length) for side in ("chosen", "rejected") for pair in batch]
+        ids = torch.tensor([row[0] for row in rows])
+        labels = torch.tensor([row[1] for row in rows])
+        with torch.no_grad():
+            reference_logps = sequence_logps(reference, ids, labels)
+        chosen, rejected = (sequence_logps(policy, ids, labels) - reference_logps).chunk(2)
+        loss = -F.logsigmoid(0.1 * (chosen - rejected)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        optimizer.step()
+    print(json.dumps({"seconds": time.monotonic() - started, "examples": len(pairs)}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

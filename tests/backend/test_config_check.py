@@ -1,0 +1,150 @@
+"""Rules between settings: each is refused with the setting to change and what to write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from halos_backend.config.check import find_conflicts
+from halos_backend.config.load import parse_settings
+from halos_backend.config.schema import FEEDBACK_OF_LOSS, LOSSES_WITH_REFERENCE, RunSettings
+from halos_backend.errors import SettingsError
+
+
+def settings(loss: str = "dpo", feedback: str | None = None, **tables: Any) -> RunSettings:
+    """Settings checked one by one, but not against each other."""
+    train = {"loss": {"kind": loss}} | tables.pop("train", {})
+    table = {
+        "policy": {"path": "org/policy"},
+        "prompts": {"path": "org/prompts"},
+        "label": {
+            "judge": {"kind": "function", "function": "judge.py:f"},
+            "feedback": {"kind": feedback or FEEDBACK_OF_LOSS[loss][0]},
+        },
+        "train": train,
+    }
+    return RunSettings.model_validate(table | tables)
+
+
+CONFLICTS = {
+    "grpo on pairs": (
+        settings("grpo", "pairwise"),
+        "label.feedback.kind",
+        "train.loss.kind = 'grpo' cannot learn from pairwise feedback: write 'scalar' here",
+    ),
+    "dpo on whole groups": (
+        settings("dpo", "scalar"),
+        "label.feedback.kind",
+        "cannot learn from scalar feedback: write 'pairwise' here (scalar feedback is for grpo)",
+    ),
+    "pairs of one": (
+        settings(sample={"group_size": 1}),
+        "sample.group_size",
+        "pairwise feedback compares the completions of a prompt: write 2 or more",
+    ),
+    "groups of one": (
+        settings("grpo", sample={"group_size": 1}),
+        "sample.group_size",
+        "scalar feedback compares the completions of a prompt: write 2 or more",
+    ),
+    "greedy groups": (
+        settings("kto", "binary", sample={"temperature": 0, "group_size": 4}),
+        "sample.temperature",
+        "so a group of 4 says no more than one of them: write more than 0, for example 0.7",
+    ),
+    "a batch the processes cannot share": (
+        settings(train={"batch_size": 10}, launch={"num_processes": 4}),
+        "train.batch_size",
+        "cannot be shared by launch.num_processes = 4: write 8 or 12",
+    ),
+    "a batch smaller than the processes": (
+        settings(train={"batch_size": 3}, launch={"num_processes": 4}),
+        "train.batch_size",
+        "3 examples cannot be shared by launch.num_processes = 4: write 4",
+    ),
+    "a batch that splits groups": (
+        settings("grpo", train={"batch_size": 20}, sample={"group_size": 8}),
+        "train.batch_size",
+        "are not a number of groups of sample.group_size = 8: write 16 or 24",
+    ),
+    "a round beyond the budget": (
+        settings(loop={"num_prompts": 100, "prompts_per_round": 512}),
+        "loop.prompts_per_round",
+        "more than loop.num_prompts = 100 over all rounds: write at most 100",
+    ),
+    "humanline with a fixed reference": (
+        settings(train={"loss": {"kind": "dpo", "humanline": {}}, "reference": "initial"}),
+        "train.reference",
+        "it cannot stay 'initial': write 'previous'",
+    ),
+    "a reference for a loss without one": (
+        settings("simpo", train={"reference": "previous"}),
+        "train.reference",
+        "train.loss.kind = 'simpo' has no reference: take the line out",
+    ),
+    "one control text": (
+        settings(
+            "csft", train={"loss": {"kind": "csft", "chosen_prefix": "x", "rejected_prefix": "x"}}
+        ),
+        "train.loss.rejected_prefix",
+        "write another",
+    ),
+    "kto without weights": (
+        settings(
+            "kto",
+            train={"loss": {"kind": "kto", "desirable_weight": 0, "undesirable_weight": 0}},
+        ),
+        "train.loss.desirable_weight",
+        "write more than 0 for one of them",
+    ),
+    "adapters for a reward model": (
+        settings("bradley_terry", train={"lora": {}}),
+        "train.lora",
+        "take [train.lora] out",
+    ),
+    "an empty stop": (settings(sample={"stop": ["a", ""]}), "sample.stop", "take it out"),
+}
+
+
+@pytest.mark.parametrize("case", CONFLICTS)
+def test_a_conflict_names_the_setting_and_what_to_write(case: str) -> None:
+    found, path, reason = CONFLICTS[case]
+    conflicts = find_conflicts(found)
+    assert [where for where, _ in conflicts] == [path]
+    assert reason in conflicts[0][1]
+
+
+@pytest.mark.parametrize("loss", FEEDBACK_OF_LOSS)
+def test_every_loss_with_each_of_its_feedback_kinds_is_free_of_conflicts(loss: str) -> None:
+    for feedback in FEEDBACK_OF_LOSS[loss]:
+        assert find_conflicts(settings(loss, feedback)) == []
+
+
+@pytest.mark.parametrize("loss", sorted(LOSSES_WITH_REFERENCE))
+def test_humanline_with_the_previous_policy_is_free_of_conflicts(loss: str) -> None:
+    train = {"loss": {"kind": loss, "humanline": {}}, "reference": "previous"}
+    assert find_conflicts(settings(loss, train=train)) == []
+
+
+def test_greedy_sampling_of_single_completions_is_free_of_conflicts() -> None:
+    sample = {"temperature": 0, "group_size": 1}
+    assert find_conflicts(settings("kto", "binary", sample=sample)) == []
+
+
+def test_a_round_of_the_whole_budget_is_free_of_conflicts() -> None:
+    assert find_conflicts(settings(loop={"num_prompts": 512, "prompts_per_round": 512})) == []
+
+
+def test_several_conflicts_are_all_found() -> None:
+    found = settings("grpo", "pairwise", sample={"group_size": 1, "stop": [""]})
+    assert {path for path, _ in find_conflicts(found)} == {
+        "label.feedback.kind",
+        "sample.group_size",
+        "sample.stop",
+    }
+
+
+def test_loading_refuses_conflicts() -> None:
+    table = settings("grpo", "pairwise").model_dump()
+    with pytest.raises(SettingsError, match=r"here: 1 problem\n  label\.feedback\.kind: "):
+        parse_settings(table, source="here")

@@ -1,0 +1,271 @@
+"""Tiny random policies, feedback rows and jobs for the tests of training."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from halos_backend.config.schema import RunSettings
+from halos_backend.events import AttemptEvent, MetricsLogged, Warned
+from halos_backend.records import (
+    Completion,
+    Group,
+    Message,
+    PreferencePair,
+    UnpairedFeedback,
+    write_rows,
+)
+from halos_backend.stages.runtime import open_attempt
+from halos_backend.stages.train.__main__ import execute
+from halos_backend.store.job import Job, TrainInputs, write_job
+from halos_backend.store.manifest import write_done
+from halos_backend.store.reader import attempt_journal
+from halos_backend.store.run_dir import AttemptDir
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+VOCABULARY = 64
+PAD, END, GOOD, BAD = 0, 1, 2, 3
+TEMPLATE = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+BACKEND = Path(__file__).resolve().parents[2] / "backend"
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    special = ["<pad>", "<end>", "<|good|>", "<|bad|>"]
+    words = [*special, *(f"w{number}" for number in range(len(special), VOCABULARY))]
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="w4"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<end>",
+        chat_template=TEMPLATE,
+    )
+
+
+def make_policy(
+    path: Path, *, seed: int = 0, dtype: torch.dtype = torch.float32, **config: Any
+) -> Path:
+    """A random Llama of two layers, 32 wide, with its tokenizer."""
+    torch.manual_seed(seed)
+    sizes = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+        "pad_token_id": PAD,
+        "eos_token_id": END,
+        "bos_token_id": None,
+        "initializer_range": 0.2,
+    }
+    model = LlamaForCausalLM(LlamaConfig(**{**sizes, **config})).to(dtype)
+    model.save_pretrained(path)
+    make_tokenizer().save_pretrained(path)
+    return path
+
+
+def load_plain(path: Path | str) -> Any:
+    """A checkpoint as any other program would load it, in fp32."""
+    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+
+
+def _completion(rng: random.Random, name: str, reward: float | None = None) -> Completion:
+    ids = tuple(rng.randrange(4, VOCABULARY) for _ in range(rng.randint(1, 9)))
+    return Completion(name, "text", (*ids, END), "stop", reward)
+
+
+def _prompt(rng: random.Random) -> tuple[int, ...]:
+    return tuple(rng.randrange(4, VOCABULARY) for _ in range(rng.randint(2, 7)))
+
+
+MESSAGES = (Message("user", "w5"),)
+
+
+def pairs(count: int, *, seed: int = 1) -> list[PreferencePair]:
+    rng = random.Random(seed)
+    return [
+        PreferencePair(
+            f"p{i}", MESSAGES, _prompt(rng), _completion(rng, "a"), _completion(rng, "b"), 1.0, 0.0
+        )
+        for i in range(count)
+    ]
+
+
+def unpaired(count: int, *, seed: int = 2) -> list[UnpairedFeedback]:
+    rng = random.Random(seed)
+    return [
+        UnpairedFeedback(
+            f"p{i}", MESSAGES, _prompt(rng), _completion(rng, "a"), i % 3 != 0, float(i % 3)
+        )
+        for i in range(count)
+    ]
+
+
+def groups(count: int, *, size: int = 4, seed: int = 3) -> list[Group]:
+    rng = random.Random(seed)
+    return [
+        Group(
+            f"p{i}",
+            MESSAGES,
+            _prompt(rng),
+            0,
+            tuple(_completion(rng, f"c{j}", rng.random()) for j in range(size)),
+        )
+        for i in range(count)
+    ]
+
+
+FEEDBACK_KINDS = {
+    PreferencePair: {"kind": "pairwise"},
+    UnpairedFeedback: {"kind": "binary"},
+    Group: {"kind": "scalar"},
+}
+
+
+def make_attempt(
+    directory: Path,
+    rows: Sequence[Any],
+    *,
+    model: Path | str,
+    loss: dict[str, Any],
+    initial: Path | str | None = None,
+    reference: Path | str | None = None,
+    completions: Path | None = None,
+    trainer_state: Path | None = None,
+    policy: dict[str, Any] | None = None,
+    round: int = 1,
+    num_processes: int = 1,
+    earlier_attempts: tuple[str, ...] = (),
+    progress: tuple[float, float] = (0.0, 1.0),
+    **train: Any,
+) -> AttemptDir:
+    """An attempt directory with its job and feedback; `train` are settings of [train]."""
+    directory.mkdir(parents=True)
+    feedback = directory.parent / f"{directory.name}.feedback.jsonl"
+    if earlier_attempts:
+        feedback = Path(earlier_attempts[0]).parent / f"{Path(earlier_attempts[0]).name}.feedback.jsonl"
+    else:
+        write_rows(feedback, rows)
+    quick = {"lr": 1e-3, "schedule": "constant", "warmup_frac": 0.0}
+    settings = RunSettings.model_validate(
+        {
+            "policy": {"path": str(initial or model), **(policy or {})},
+            "prompts": {"path": "prompts.jsonl"},
+            "label": {
+                "judge": {"kind": "function", "function": "judge.py:judge"},
+                "feedback": FEEDBACK_KINDS[type(rows[0])] if rows else {"kind": "pairwise"},
+            },
+            "train": {**quick, **train, "loss": loss},
+            "launch": {"device": "cpu"},
+        }
+    )
+    attempt = AttemptDir(directory)
+    inputs = TrainInputs(
+        model=str(model),
+        initial=str(initial or model),
+        reference=str(reference) if reference else None,
+        feedback=str(feedback),
+        completions=str(completions or directory / "none.jsonl"),
+        trainer_state=str(trainer_state) if trainer_state else None,
+        progress_start=progress[0],
+        progress_end=progress[1],
+        first_step=0,
+    )
+    job = Job(
+        run="test",
+        round=round,
+        stage="train",
+        attempt=1 + len(earlier_attempts),
+        seed=7,
+        num_threads=1,
+        num_processes=num_processes,
+        settings=settings.model_dump(mode="json"),
+        inputs=inputs,
+        earlier_attempts=earlier_attempts,
+    )
+    write_job(attempt.job, job)
+    return attempt
+
+
+def train(attempt: AttemptDir) -> dict[str, Any]:
+    """Run the attempt in this process, up to DONE; returns its summary."""
+    result = execute(open_attempt(attempt.path))
+    write_done(attempt.path, result.outputs, result.summary)
+    return result.summary
+
+
+def command(attempt: AttemptDir, *, num_processes: int = 1) -> list[str]:
+    stage = ["-m", "halos_backend.stages.train", "--attempt-dir", str(attempt.path)]
+    if num_processes == 1:
+        return [sys.executable, *stage]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
+    return [sys.executable, *launcher, str(num_processes), *stage]
+
+
+def environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "PYTHONPATH": str(BACKEND),
+        "ACCELERATE_USE_CPU": "true",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def train_in_process(attempt: AttemptDir, *, num_processes: int = 1) -> None:
+    """Run the attempt as the supervisor would."""
+    ended = subprocess.run(
+        command(attempt, num_processes=num_processes),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+
+
+def events(attempt: AttemptDir) -> list[AttemptEvent]:
+    return attempt_journal(attempt.events).read()
+
+
+def metrics(attempt: AttemptDir) -> dict[int, dict[str, float]]:
+    """The logged metrics by step; none may have been non-finite."""
+    logged = [event for event in events(attempt) if isinstance(event, MetricsLogged)]
+    assert not [event for event in logged if event.non_finite]
+    return {event.step: event.metrics for event in logged}
+
+
+def warnings_of(attempt: AttemptDir) -> list[str]:
+    return [event.text for event in events(attempt) if isinstance(event, Warned)]
+
+
+def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of a checkpoint, as it is on disk."""
+    from safetensors.torch import load_file
+
+    return load_file(checkpoint / "model.safetensors")
+
+
+def summary_of(attempt: AttemptDir) -> dict[str, Any]:
+    return msgspec.json.decode(attempt.done.read_bytes())["summary"]
+
+
+def token_logps_alone(model: Any, prompt: Sequence[int], completion: Sequence[int]) -> torch.Tensor:
+    """An independent computation: one sequence, no padding, the model's own logits, in fp64."""
+    ids = torch.tensor([[*prompt, *completion]])
+    logits = model(input_ids=ids).logits[0].double()
+    logps = logits.log_softmax(-1)
+    first = len(prompt)
+    return torch.stack([logps[first + i - 1, token] for i, token in enumerate(completion)])
