@@ -127,9 +127,7 @@ def failed(round: int, stage: Stage, attempt: int = 1, reason: str = "broken") -
 
 def round_finished(round: int, attempt: int = 1, untrained: str | None = None) -> RoundFinished:
     checkpoint = None if untrained else checkpoint_path(round, attempt)
-    return RoundFinished(
-        t=6.0, round=round, checkpoint=checkpoint, metrics={}, untrained=untrained
-    )
+    return RoundFinished(t=6.0, round=round, checkpoint=checkpoint, metrics={}, untrained=untrained)
 
 
 def whole_round(

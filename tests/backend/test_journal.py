@@ -8,12 +8,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-
 from halos_backend.errors import CorruptFileError
 from halos_backend.events import MetricsLogged, RunEvent, RunPaused, RunResumed, split_finite
 from halos_backend.store.reader import attempt_journal, run_journal, tail_lines
 from halos_backend.store.state import fold
 from halos_backend.store.writer import EventWriter
+
 from tests.backend.journals import created, settings, supervised, whole_round
 
 AWKWARD = RunPaused(t=-1.5e-07, reason='é € 😀 "quoted" \\ \n\r  \x01')
@@ -57,7 +57,8 @@ def test_every_reader_sees_the_same_after_a_torn_tail_was_ended(tmp_path: Path) 
     before = [AWKWARD]
     content = write(path, before)
     # numbers, literals, escapes and bytes of a character: a tail may end in the midst of each
-    torn = b'{"type":"RunPaused","t":-1.5e+9,"x":[true,null,{"a":1}],"reason":"\\u20ac\xc3\xa9\xf0\x9f\x98\x80"'
+    torn = b'{"type":"RunPaused","t":-1.5e+9,"x":[true,null,{"a":1}],"reason":"\\u20ac'
+    torn += 'é😀"'.encode()
 
     for size in range(1, len(torn) + 1):
         path.write_bytes(content + torn[:size])

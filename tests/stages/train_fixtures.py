@@ -153,10 +153,9 @@ def make_attempt(
 ) -> AttemptDir:
     """An attempt directory with its job and feedback; `train` are settings of [train]."""
     directory.mkdir(parents=True)
-    feedback = directory.parent / f"{directory.name}.feedback.jsonl"
-    if earlier_attempts:
-        feedback = Path(earlier_attempts[0]).parent / f"{Path(earlier_attempts[0]).name}.feedback.jsonl"
-    else:
+    first = Path(earlier_attempts[0]) if earlier_attempts else directory
+    feedback = first.with_name(f"{first.name}.feedback.jsonl")
+    if not earlier_attempts:
         write_rows(feedback, rows)
     quick = {"lr": 1e-3, "schedule": "constant", "warmup_frac": 0.0}
     settings = RunSettings.model_validate(
@@ -177,7 +176,7 @@ def make_attempt(
         initial=str(initial or model),
         reference=str(reference) if reference else None,
         feedback=str(feedback),
-        completions=str(completions or directory / "none.jsonl"),
+        completions=str(completions or directory.parent / "none.jsonl"),
         trainer_state=str(trainer_state) if trainer_state else None,
         progress_start=progress[0],
         progress_end=progress[1],
@@ -269,3 +268,9 @@ def token_logps_alone(model: Any, prompt: Sequence[int], completion: Sequence[in
     logps = logits.log_softmax(-1)
     first = len(prompt)
     return torch.stack([logps[first + i - 1, token] for i, token in enumerate(completion)])
+
+
+def write_completions(path: Path, rows: Sequence[Group]) -> Path:
+    """A round's `completions.jsonl`."""
+    write_rows(path, rows)
+    return path

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -139,7 +140,7 @@ def _loading(what: str, load: Callable[[], T]) -> T:
     transformers_logging.disable_progress_bar()  # a stage's log is a file; progress is an event
     try:
         return load()
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()
         raise UsageError(
             f"cannot load the {what}: {reason[0] if reason else type(error).__name__}\n"

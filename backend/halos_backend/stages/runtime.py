@@ -154,8 +154,12 @@ def _execute(execute: Callable[[Attempt], StageResult], attempt: Attempt) -> int
         return error.exit_code
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            _say_why(attempt, f"no space left on the disk of {error.filename or attempt.directory.path}; "
-                     "free some, then: halos-tui resume")  # fmt: skip
+            where = error.filename or attempt.directory.path
+            _say_why(
+                attempt,
+                f"no space left on the disk of {where}; free some, then: halos-tui resume"
+                f" {attempt.job.run}",
+            )
         else:
             traceback.print_exc()
             _say_why(attempt, f"{type(error).__name__}: {error}")

@@ -126,7 +126,8 @@ def kill_attempt(attempt_dir: Path) -> None:
 def attempt_processes(attempt_dir: Path, *, session: int | None = None) -> list[ProcessStatus]:
     """The living processes of an attempt: with its tag, of the session, and their descendants.
 
-    Name a session only while its leader's pid cannot have been given to another process.
+    Name a session only while its leader's pid cannot have been given to another process; without
+    one, what neither carries the tag nor descends from a process that does stays unseen.
     """
     pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     running = {status.pid: status for pid in pids if (status := process_status(pid))}

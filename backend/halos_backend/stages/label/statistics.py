@@ -7,13 +7,14 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
-QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
+from halos_backend.stages.quantiles import quantiles
+
 NUM_BINS = 20
 
 
 def reward_statistics(rewards: Sequence[float], lengths: Sequence[int]) -> dict[str, Any]:
     """The `reward_*` keys of the stage's summary. `lengths` are the completions' tokens."""
-    names = ("mean", "std", "min", "max", *QUANTILES)
+    names = ("mean", "std", "min", "max", *quantiles([0.0]))
     values: dict[str, float | None] = dict.fromkeys(names)
     if rewards:
         is_constant = min(rewards) == max(rewards)
@@ -22,22 +23,13 @@ def reward_statistics(rewards: Sequence[float], lengths: Sequence[int]) -> dict[
             "std": 0.0 if is_constant else statistics.pstdev(rewards),
             "min": min(rewards),
             "max": max(rewards),
-            **{name: quantile(rewards, share) for name, share in QUANTILES.items()},
+            **quantiles(rewards),
         }
     return {
         **{f"reward_{name}": value for name, value in values.items()},
         "reward_histogram": histogram(rewards) if rewards else None,
         "reward_length_corr": correlation(rewards, lengths),
     }
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """Linear interpolation between order statistics (numpy's default, Hyndman and Fan's type 7)."""
-    ordered = sorted(values)
-    below, weight = divmod(share * (len(ordered) - 1), 1)
-    low = ordered[int(below)]
-    high = ordered[min(int(below) + 1, len(ordered) - 1)]
-    return low + (high - low) * weight
 
 
 def histogram(values: Sequence[float]) -> dict[str, list[float] | list[int]]:

@@ -86,7 +86,8 @@ class Trainer:
             with self.trainee.training():
                 with self.ranks.autocast():
                     share = self._share(members, totals)
-                share.loss.backward()
+                if share.loss.requires_grad:  # not where all completions are empty
+                    share.loss.backward()
             sums["loss"] = sums["loss"] + share.loss.detach()
             for name in names:
                 value, count = share.sums[name]

@@ -6,6 +6,7 @@ adapters' own is on while training.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ def load_trainee(
         model.requires_grad_(True)
     model.to(device)
     if settings.train.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        _enable_checkpointing(model)
     trainee = Trainee(
         model=model.eval(),
         wrapper=wrapper,
@@ -174,9 +175,21 @@ def _with_adapters(model: PreTrainedModel, lora: LoRA, *, is_classifier: bool) -
         task_type=TaskType.SEQ_CLS if is_classifier else TaskType.CAUSAL_LM,
     )
     try:
-        return get_peft_model(model, config)
+        with warnings.catch_warnings():
+            # peft 0.21 asks transformers 5.23 by a name that is on its way out
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")
+            return get_peft_model(model, config)
     except ValueError as error:
         raise StageError(f"train.lora.target_modules: {error}") from error
+
+
+def _enable_checkpointing(model: PreTrainedModel) -> None:
+    # the older of its two names warns where there is the newer one
+    enable = getattr(model, "activation_checkpointing_enable", None)
+    try:
+        (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
+    except ValueError as error:
+        raise StageError(f"train.gradient_checkpointing: {error}; set it to false") from error
 
 
 def _overwrite(weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor], *, what: str) -> None:

@@ -1,0 +1,32 @@
+"""Renders a conversation as the token ids that the policy continues."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from halos_backend.records import Message
+
+
+def prompt_token_ids(
+    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Sequence[Message]]
+) -> list[list[int]]:
+    """Token ids of each conversation under the chat template, with the generation prompt.
+
+    The template writes the special tokens, so the tokenizer adds none.
+    """
+    if not conversations:
+        return []
+    texts = [
+        tokenizer.apply_chat_template(
+            [{"role": message.role, "content": message.content} for message in conversation],
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        for conversation in conversations
+    ]
+    encoded: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)[
+        "input_ids"
+    ]
+    return encoded

@@ -1,0 +1,31 @@
+"""`python -m halos_backend.stages.prepare --run-dir DIR`: check the inputs, freeze the prompts."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from halos_backend.errors import HalosError
+from halos_backend.stages.runtime import set_threads
+from halos_backend.store.run_dir import RunDir
+
+
+def main() -> int:
+    """Errors go to standard error as one message; progress to standard output."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--run-dir", type=Path, required=True)
+    run_dir = RunDir(parser.parse_args().run_dir)
+    set_threads(1)
+    from halos_backend.stages.prepare.prepare import prepare  # after the threads are set
+
+    try:
+        prepare(run_dir)
+    except HalosError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""Checks the policy without loading its weights: files, context, tokens; and measures them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PretrainedConfig
+
+from halos_backend.config.schema import RunSettings
+from halos_backend.errors import UsageError
+from halos_backend.stages.models import context_length, load_config, resolve_dtype
+from halos_backend.store.manifest import sha256_of
+
+INDEX = "model.safetensors.index.json"
+BYTES_OF_PARAMETER = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class CheckedPolicy:
+    """What the run needs to know of its policy. `checkpoint_bytes` are those of its weights."""
+
+    context_length: int
+    max_prompt_tokens: int
+    num_parameters: int
+    checkpoint_bytes: int
+    dtype: str
+    sha256: str
+
+
+def check_policy(settings: RunSettings) -> CheckedPolicy:
+    """Raises UsageError for a policy that cannot be sampled from with these settings."""
+    policy = settings.policy
+    config = load_config(policy.path, trust_remote_code=policy.trust_remote_code)
+    context = context_length(config)
+    shards = weight_files(policy.path)
+    num_parameters = sum(_num_parameters(shard) for shard in shards)
+    dtype = str(resolve_dtype(policy.dtype, config)).removeprefix("torch.")
+    return CheckedPolicy(
+        context_length=context,
+        max_prompt_tokens=_max_prompt_tokens(settings, context),
+        num_parameters=num_parameters,
+        checkpoint_bytes=num_parameters * BYTES_OF_PARAMETER.get(dtype, 4),
+        dtype=dtype,
+        sha256=_digest(config, shards),
+    )
+
+
+def weight_files(path: str) -> list[Path]:
+    """The safetensors files of a model, found in its directory or fetched from the hub."""
+    folder = Path(path)
+    if not folder.is_dir():
+        folder = _snapshot(path)
+    if (folder / INDEX).is_file():
+        names = set(json.loads((folder / INDEX).read_text())["weight_map"].values())
+        shards = [folder / name for name in sorted(names)]
+    else:
+        shards = [folder / "model.safetensors"]
+    for shard in shards:
+        if not shard.is_file():
+            raise UsageError(
+                f"policy.path = {path!r}: there are no weights in safetensors ({shard.name} is"
+                " missing); save the model with save_pretrained, which writes them"
+            )
+    return shards
+
+
+def _snapshot(path: str) -> Path:
+    from transformers.utils import cached_file  # resolves a hub name; not needed for directories
+
+    for name in ("model.safetensors", INDEX):
+        try:
+            found = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
+        except OSError as error:
+            raise UsageError(f"policy.path = {path!r}: {str(error).splitlines()[0]}") from error
+        if found is not None:
+            return Path(found).parent
+    raise UsageError(f"policy.path = {path!r}: there are no weights in safetensors")
+
+
+def _max_prompt_tokens(settings: RunSettings, context: int) -> int:
+    """Longest prompt that leaves room for a completion."""
+    room = context - settings.sample.max_new_tokens
+    wanted = settings.prompts.max_tokens
+    if room < 1:
+        raise UsageError(
+            f"sample.max_new_tokens = {settings.sample.max_new_tokens} leaves no room for a prompt:"
+            f" the policy's context is {context} tokens; lower it"
+        )
+    if wanted is not None and wanted > room:
+        raise UsageError(
+            f"prompts.max_tokens = {wanted} and sample.max_new_tokens ="
+            f" {settings.sample.max_new_tokens} together exceed the policy's context of {context}"
+            f" tokens; lower prompts.max_tokens to {room} or less"
+        )
+    return wanted or room
+
+
+def _num_parameters(shard: Path) -> int:
+    """Counted from the header: 8 bytes of its length, then JSON."""
+    with shard.open("rb") as file:
+        prefix = file.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+        try:
+            header = json.loads(file.read(length)) if 0 < length < shard.stat().st_size else None
+        except ValueError:
+            header = None
+    if not isinstance(header, dict):
+        raise UsageError(f"{shard} is no safetensors file, or it was cut short; copy it again")
+    tensors = (tensor for name, tensor in header.items() if name != "__metadata__")
+    return sum(math.prod(tensor["shape"]) for tensor in tensors)
+
+
+def _digest(config: PretrainedConfig, shards: list[Path]) -> str:
+    digest = hashlib.sha256(config.to_json_string().encode())
+    for shard in shards:
+        digest.update(f"{shard.name} {sha256_of(shard)}".encode())
+    return digest.hexdigest()

@@ -1,0 +1,92 @@
+"""The check of a run's inputs, top to bottom: judge, policy, then every prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from halos_backend import atomic, clock
+from halos_backend.config.schema import RunSettings
+from halos_backend.errors import PromptsError, UsageError
+from halos_backend.records import Prompt, encode_row
+from halos_backend.stages.chat import prompt_token_ids
+from halos_backend.stages.models import load_tokenizer
+from halos_backend.stages.prepare.judge_check import check_judge
+from halos_backend.stages.prepare.policy_check import check_policy
+from halos_backend.stages.prepare.rows import SourcePrompt, source_prompts
+from halos_backend.stages.prepare.source import read_source
+from halos_backend.store.manifest import sha256_of
+from halos_backend.store.run_dir import RunDir
+
+CHUNK = 512
+PROGRESS_INTERVAL_S = 0.1
+
+
+def prepare(run_dir: RunDir) -> None:
+    """Write `prompts.jsonl` and `prepared.json`. Raises UsageError and PromptsError."""
+    settings = RunSettings.model_validate_json(run_dir.resolved_config.read_bytes())
+    check_judge(settings.label.judge)
+    policy = check_policy(settings)
+    num_prompts, num_too_long = _freeze_prompts(run_dir, settings, policy.max_prompt_tokens)
+    found = {
+        "num_prompts": num_prompts,
+        "num_too_long": num_too_long,
+        "prompts_sha256": sha256_of(run_dir.prompts),
+        "policy_sha256": policy.sha256,
+        "checkpoint_bytes": policy.checkpoint_bytes,
+        "num_parameters": policy.num_parameters,
+        "context_length": policy.context_length,
+        "policy_dtype": policy.dtype,
+    }
+    atomic.write_bytes(run_dir.prepared, msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+
+
+def _freeze_prompts(run_dir: RunDir, settings: RunSettings, max_tokens: int) -> tuple[int, int]:
+    """Write the prompts that fit; returns how many, and how many were too long."""
+    tokenizer = load_tokenizer(settings.policy.path, settings.policy)
+    _check_stop_tokens(settings, len(tokenizer))
+    sources = list(source_prompts(read_source(settings.prompts), settings.prompts))
+    if not sources:
+        raise PromptsError(f"prompts.path = {settings.prompts.path!r}: there are no prompts in it")
+    num_prompts = num_too_long = 0
+    with run_dir.prompts.open("wb") as file:
+        for chunk in _chunks(sources):
+            encoded = prompt_token_ids(tokenizer, [source.messages for source in chunk])
+            for source, token_ids in zip(chunk, encoded, strict=True):
+                if len(token_ids) > max_tokens:
+                    num_too_long += 1
+                    continue
+                num_prompts += 1
+                file.write(encode_row(_prompt(source, token_ids)))
+    atomic.fsync_file(run_dir.prompts)
+    if num_prompts == 0:
+        raise PromptsError(
+            f"{settings.prompts.path}: all {num_too_long} prompts are longer than {max_tokens}"
+            " tokens; lower sample.max_new_tokens or raise prompts.max_tokens"
+        )
+    return num_prompts, num_too_long
+
+
+def _prompt(source: SourcePrompt, token_ids: list[int]) -> Prompt:
+    return Prompt(source.prompt_id, source.messages, tuple(token_ids), source.columns)
+
+
+def _chunks(sources: list[SourcePrompt]) -> Iterator[list[SourcePrompt]]:
+    """Tokenized together; says on standard output how far it is."""
+    done, last = 0, float("-inf")
+    for start in range(0, len(sources), CHUNK):
+        chunk = sources[start : start + CHUNK]
+        yield chunk
+        done += len(chunk)
+        if done == len(sources) or clock.monotonic() - last > PROGRESS_INTERVAL_S:
+            last = clock.monotonic()
+            print(f"progress {done} {len(sources)}", flush=True)  # noqa: T201
+
+
+def _check_stop_tokens(settings: RunSettings, vocabulary: int) -> None:
+    for token_id in settings.sample.stop_token_ids:
+        if not 0 <= token_id < vocabulary:
+            raise UsageError(
+                f"sample.stop_token_ids: {token_id} is no token of the policy (it has {vocabulary})"
+            )

@@ -1,0 +1,119 @@
+"""Turns a source row into a conversation and the columns that go with it, by the column mapping."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from halos_backend.config.schema import PromptsSettings
+from halos_backend.errors import PromptsError
+from halos_backend.records import Message
+from halos_backend.stages.prepare.source import Row
+
+STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
+
+
+@dataclass(frozen=True)
+class SourcePrompt:
+    """A prompt before it has token ids. `where` names its row in messages."""
+
+    where: str
+    prompt_id: str
+    messages: tuple[Message, ...]
+    columns: dict[str, Any]
+
+
+def source_prompts(
+    rows: Iterable[tuple[str, Row]], prompts: PromptsSettings
+) -> Iterator[SourcePrompt]:
+    """Yield the prompts of the rows; HALOs samples, several to a prompt, count once.
+
+    Raises PromptsError for a missing column, a row without a prompt, an id that occurs twice.
+    """
+    seen: dict[str, str] = {}
+    for number, (where, row) in enumerate(rows):
+        is_sample = row.get("type") == "sample" and "prompt_id" in row
+        prompt_id = _prompt_id(where, row, number, prompts, is_sample=is_sample)
+        if prompt_id in seen:
+            if is_sample:
+                continue
+            raise PromptsError(f"{where}: the id {prompt_id!r} is that of {seen[prompt_id]} too")
+        seen[prompt_id] = where
+        used = {path_steps(path)[0] for path in (prompts.prompt, prompts.prompt_id) if path}
+        yield SourcePrompt(
+            where=where,
+            prompt_id=prompt_id,
+            messages=_messages(where, look_up(where, row, prompts.prompt), prompts),
+            columns={name: plain(value) for name, value in row.items() if name not in used},
+        )
+
+
+def path_steps(path: str) -> list[str | int]:
+    """`turns[0].text` as ["turns", 0, "text"]."""
+    return [int(index) if index else name for name, index in STEP.findall(path)]
+
+
+def look_up(where: str, row: Row, path: str) -> Any:
+    """The value at a column path. A column may have the whole path for its name."""
+    if path in row:
+        return row[path]
+    value: Any = row
+    for step in path_steps(path):
+        try:
+            value = value[step]
+        except (KeyError, IndexError, TypeError):
+            raise PromptsError(_missing(where, row, path)) from None
+    return value
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it; dates and the like become text."""
+    return msgspec.to_builtins(value, str_keys=True, enc_hook=str)
+
+
+def _missing(where: str, row: Row, path: str) -> str:
+    near = difflib.get_close_matches(path, row, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    columns = ", ".join(repr(name) for name in list(row)[:20])
+    return f"{where}: there is no column {path!r}; {hint}its columns are {columns}"
+
+
+def _prompt_id(
+    where: str, row: Row, number: int, prompts: PromptsSettings, *, is_sample: bool
+) -> str:
+    if prompts.prompt_id is not None:
+        return str(look_up(where, row, prompts.prompt_id))
+    return str(row["prompt_id"]) if is_sample else str(number)
+
+
+def _messages(where: str, value: Any, prompts: PromptsSettings) -> tuple[Message, ...]:
+    if isinstance(value, str):
+        messages = [Message("user", value)]
+    elif isinstance(value, list) and value:
+        messages = [_message(where, item) for item in value]
+    else:
+        raise PromptsError(
+            f"{where}: {prompts.prompt!r} is {type(value).__name__}, not text or a list of messages"
+        )
+    if not any(message.content.strip() for message in messages):
+        raise PromptsError(f"{where}: {prompts.prompt!r} is empty")
+    if messages[-1].role == "assistant":
+        raise PromptsError(
+            f"{where}: the conversation ends with the assistant's turn, so there is nothing to"
+            " complete; map the prompt without it"
+        )
+    if prompts.system_prompt is not None and messages[0].role != "system":
+        messages.insert(0, Message("system", prompts.system_prompt))
+    return tuple(messages)
+
+
+def _message(where: str, item: Any) -> Message:
+    match item:
+        case {"role": str(role), "content": str(content)}:
+            return Message(role, content)
+    raise PromptsError(f"{where}: a message must have text in 'role' and in 'content'")

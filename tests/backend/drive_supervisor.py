@@ -1,0 +1,23 @@
+"""The supervisor's own program, with `fake_stage.py` for every stage."""
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+from halos_backend.events import Stage
+from halos_backend.supervisor import stage_runner
+from halos_backend.supervisor.__main__ import main
+
+FAKE_STAGE = Path(__file__).with_name("fake_stage.py")
+
+
+def fake_command(stage: Stage, attempt_dir: Path, num_processes: int) -> list[str]:
+    return [sys.executable, "-I", "-S", str(FAKE_STAGE), str(attempt_dir)]
+
+
+if __name__ == "__main__":
+    stage_runner.STOP_GRACE_S = float(os.environ.get("TEST_GRACE_S", "10"))
+    if limit := os.environ.get("TEST_FILE_LIMIT"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+    sys.exit(main(command=fake_command))
