@@ -1,9 +1,10 @@
-# ruff: noqa: T201  standard output is the attempt's log
 """A stage program for tests of the supervisor: Python's standard library only, a few ms long.
 
 `fake.json` in the run directory says how each "round/stage/attempt" behaves; the rest succeed.
 It keeps to the contract of DESIGN 7 by its own means, so that it also tests the contract.
 """
+
+# ruff: noqa: T201  standard output is the attempt's log
 
 import hashlib
 import json
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 SUMMARIES = {
     "sample": {"num_prompts": 2, "num_completions": 4, "length_mean": 3.0},
@@ -57,7 +59,8 @@ def main() -> int:
             hold(attempt)
             succeed(attempt, job)
         case "hold with all sorts of helpers":
-            spread(attempt)
+            only_a_child = subprocess.Popen(["sleep", "1000"], env={}, start_new_session=True)
+            spread(attempt, only_a_child.pid)
             hold(attempt)
         case "leave a helper":
             spread(attempt)
@@ -75,7 +78,7 @@ def hold(attempt: Path) -> None:
         time.sleep(0.01)
 
 
-def spread(attempt: Path) -> None:
+def spread(attempt: Path, *more_pids: int) -> None:
     """Leave processes as launchers and engines do; their pids are written down."""
     sleeper = ["sleep", "1000"]
     own_session = subprocess.Popen(sleeper, start_new_session=True)
@@ -83,7 +86,7 @@ def spread(attempt: Path) -> None:
     orphan = subprocess.run(
         ["/bin/sh", "-c", "sleep 1000 > /dev/null & echo $!"], env={}, stdout=subprocess.PIPE
     )
-    pids = [os.getpid(), own_session.pid, no_tag.pid, int(orphan.stdout)]
+    pids = [os.getpid(), own_session.pid, no_tag.pid, int(orphan.stdout), *more_pids]
     (attempt / "pids").write_text(json.dumps(pids))
 
 
@@ -96,7 +99,7 @@ def outputs(attempt: Path, stage: str) -> list[Path]:
     return [attempt / name for name in names[stage]]
 
 
-def succeed(attempt: Path, job: dict) -> None:
+def succeed(attempt: Path, job: dict[str, Any]) -> None:
     header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
     content = struct.pack("<Q", len(header)) + header + b"\0\0\0\0"
     for path in outputs(attempt, job["stage"]):

@@ -139,7 +139,7 @@ def whole_round(
         if stage == "train" and not trained:
             break
         yield started(round, stage)
-        changes = {"reward_mean": reward_mean, "num_feedback": 4 if trained else 0}
+        changes: dict[str, Any] = {"reward_mean": reward_mean, "num_feedback": 4 if trained else 0}
         yield finished(round, stage, **(changes if stage == "label" else {}))
     yield round_finished(round, untrained=None if trained else "no feedback is left")
 

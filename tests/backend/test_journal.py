@@ -54,7 +54,7 @@ def test_a_torn_tail_is_held_back_at_every_byte(tmp_path: Path) -> None:
 
 def test_every_reader_sees_the_same_after_a_torn_tail_was_ended(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    before = [AWKWARD]
+    before: list[RunEvent] = [AWKWARD]
     content = write(path, before)
     # numbers, literals, escapes and bytes of a character: a tail may end in the midst of each
     torn = b'{"type":"RunPaused","t":-1.5e+9,"x":[true,null,{"a":1}],"reason":"\\u20ac'

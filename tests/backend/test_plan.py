@@ -66,10 +66,10 @@ def test_the_first_round_takes_the_first_prompts() -> None:
 
 
 def test_the_stages_of_a_round_follow_each_other() -> None:
-    begun = [supervised(), round_started(1, DPO)]
-    sampled = [*begun, started(1, "sample"), finished(1, "sample")]
-    labelled = [*sampled, started(1, "label"), finished(1, "label")]
-    trained = [*labelled, started(1, "train"), finished(1, "train")]
+    begun: list[RunEvent] = [supervised(), round_started(1, DPO)]
+    sampled: list[RunEvent] = [*begun, started(1, "sample"), finished(1, "sample")]
+    labelled: list[RunEvent] = [*sampled, started(1, "label"), finished(1, "label")]
+    trained: list[RunEvent] = [*labelled, started(1, "train"), finished(1, "train")]
 
     assert next_actions(*begun) == (StartStage(1, "sample", 1),)
     assert next_actions(*sampled) == (StartStage(1, "label", 1),)
@@ -78,19 +78,24 @@ def test_the_stages_of_a_round_follow_each_other() -> None:
 
 
 def test_a_running_stage_is_waited_for() -> None:
-    begun = [supervised(), round_started(1, DPO), started(1, "sample")]
+    begun: list[RunEvent] = [supervised(), round_started(1, DPO), started(1, "sample")]
 
     assert next_actions(*begun) == (Wait(),)
 
 
 def test_the_next_round_goes_on_where_the_last_one_ended() -> None:
-    events = [supervised(), *whole_round(1, DPO)]
+    events: list[RunEvent] = [supervised(), *whole_round(1, DPO)]
 
     assert next_actions(*events) == (StartRound(round=2, cursor=4, num_prompts=4),)
 
 
 def test_a_failed_stage_fails_the_run_and_is_tried_again_when_resumed() -> None:
-    events = [supervised(), round_started(1, DPO), started(1, "sample"), failed(1, "sample")]
+    events: list[RunEvent] = [
+        supervised(),
+        round_started(1, DPO),
+        started(1, "sample"),
+        failed(1, "sample"),
+    ]
     assert next_actions(*events) == (FailRun("broken"),)
 
     events.append(RunFailed(t=7.0, reason="broken"))
@@ -105,7 +110,7 @@ def test_a_failed_stage_fails_the_run_and_is_tried_again_when_resumed() -> None:
 
 def test_a_train_stage_whose_checkpoint_was_found_damaged_is_tried_again() -> None:
     *trained, _ = whole_round(1, DPO)
-    events = [supervised(), *trained, failed(1, "train", reason="damaged")]
+    events: list[RunEvent] = [supervised(), *trained, failed(1, "train", reason="damaged")]
 
     assert next_actions(*events) == (FailRun("damaged"),)
     assert next_actions(*events, RunResumed(t=9.0)) == (StartStage(1, "train", 2),)
@@ -132,7 +137,7 @@ def test_a_round_without_feedback_ends_untrained_and_says_why(
 
 
 def test_the_round_after_an_untrained_one_starts() -> None:
-    events = [supervised(), *whole_round(1, DPO, trained=False)]
+    events: list[RunEvent] = [supervised(), *whole_round(1, DPO, trained=False)]
 
     assert next_actions(*events) == (StartRound(round=2, cursor=4, num_prompts=4),)
 
@@ -190,16 +195,21 @@ def test_the_prompt_budget_is_never_a_denominator_of_zero() -> None:
 
 def test_an_abort_stops_what_runs_and_then_the_run() -> None:
     abort = AbortRequested(t=6.0, request_id="r")
-    running = [supervised(), round_started(1, DPO), started(1, "sample"), abort]
+    running: list[RunEvent] = [supervised(), round_started(1, DPO), started(1, "sample"), abort]
     assert next_actions(*running) == (StopStage(1, "sample"),)
 
-    stopped = [*running, failed(1, "sample", reason="aborted")]
+    stopped: list[RunEvent] = [*running, failed(1, "sample", reason="aborted")]
     assert next_actions(*stopped) == (AbortRun(),)
     assert next_actions(*stopped, RunAborted(t=7.0, request_id="r")) == ()
 
 
 def test_an_abort_between_stages_ends_the_run_at_once() -> None:
-    events = [supervised(), round_started(1, DPO), started(1, "sample"), finished(1, "sample")]
+    events: list[RunEvent] = [
+        supervised(),
+        round_started(1, DPO),
+        started(1, "sample"),
+        finished(1, "sample"),
+    ]
 
     assert next_actions(*events, AbortRequested(t=6.0, request_id="r")) == (AbortRun(),)
 
@@ -228,7 +238,7 @@ def test_a_rejected_request_changes_nothing_but_the_time() -> None:
 
 
 def test_pruning_comes_before_the_next_round() -> None:
-    events = [supervised(), *whole_round(1, DPO), *whole_round(2, DPO)]
+    events: list[RunEvent] = [supervised(), *whole_round(1, DPO), *whole_round(2, DPO)]
 
     assert next_actions(*events) == (
         Prune((Prunable(1, "rounds/0001/train/attempt_1/trainer_state"),)),

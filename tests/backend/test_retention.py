@@ -124,7 +124,7 @@ def test_what_was_pruned_is_not_named_again() -> None:
 @pytest.mark.parametrize("reference", ["initial", "previous"])
 @pytest.mark.parametrize("keep", [1, 2])
 def test_no_job_of_the_next_round_names_what_was_pruned(reference: str, keep: int) -> None:
-    rewards = [0.1, 0.5, 0.3, 0.2, 0.4, 0.1]
+    rewards: list[float | None] = [0.1, 0.5, 0.3, 0.2, 0.4, 0.1]
     for rounds in range(1, len(rewards) + 1):
         state, made = run_of(rewards[:rounds], keep_checkpoints=keep)
         made = made.model_copy(

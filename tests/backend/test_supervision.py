@@ -17,6 +17,7 @@ from halos_backend.events import (
     AbortRequested,
     RequestRejected,
     RunAborted,
+    RunEvent,
     RunPaused,
     RunResumed,
     StageAdopted,
@@ -26,12 +27,17 @@ from halos_backend.events import (
 )
 from halos_backend.store.identity import is_alive, lock_holder
 from halos_backend.store.run_dir import RunDir
+from halos_backend.store.state import fold
 from halos_backend.supervisor import control
 from halos_backend.supervisor.launch import ATTEMPT_TAG
+from halos_backend.supervisor.plan import StartStage
 from halos_backend.supervisor.spawn import interrupt_supervisor, start_supervisor
+from halos_backend.supervisor.stage_runner import StageRunner
 
 from tests.backend.deadline import DEADLINE_S, wait_until
+from tests.backend.drive_supervisor import fake_command
 from tests.backend.fake_run import MARK, FakeRun
+from tests.backend.journals import round_started, settings
 
 MakeRun = Callable[..., FakeRun]
 LONG_GRACE = {"TEST_GRACE_S": "600"}
@@ -272,6 +278,25 @@ def test_a_second_supervisor_is_refused_with_the_holders_identity(make_run: Make
     assert run.state.generation == 1
 
 
+def test_a_stage_whose_start_cannot_be_written_down_does_not_run(make_run: MakeRun) -> None:
+    run = make_run()
+    run.behave(r1_sample_1="hold")
+    attempt = run.dir.attempt(1, "sample", 1)
+
+    def record(event: RunEvent) -> None:
+        wait_until(lambda: (attempt.path / "holding").exists())
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    made = settings(num_rounds=1, prompts_per_round=2)
+    state = fold([round_started(1, made)], run.state)
+    runner = StageRunner(run.dir, made, record, command=fake_command)
+
+    with pytest.raises(OSError, match="No space left"):
+        runner.start(StartStage(1, "sample", 1), state)
+
+    assert run.processes() == []
+
+
 # --- requests -------------------------------------------------------------------------------
 
 
@@ -292,8 +317,9 @@ def test_abort_stops_the_stage_and_keeps_the_last_result(make_run: MakeRun) -> N
     assert [path.name for path in run.dir.control.iterdir()] == ["done"]
 
 
+@pytest.mark.parametrize("stage_dies_too", [False, True])
 def test_an_abort_is_obeyed_by_the_next_supervisor_when_the_first_dies_over_it(
-    make_run: MakeRun,
+    make_run: MakeRun, stage_dies_too: bool
 ) -> None:
     run = make_run()
     run.behave(r1_sample_1="hold and ignore SIGTERM")
@@ -302,6 +328,11 @@ def test_an_abort_is_obeyed_by_the_next_supervisor_when_the_first_dies_over_it(
     control.send(run.dir, control.Abort(request_id="stop-it"))
     wait_until(lambda: of_type(run, AbortRequested))
     run.kill(first)
+    stage = run.state.rounds[0].stages["sample"].process
+    assert stage is not None
+    if stage_dies_too:
+        os.kill(stage.pid, signal.SIGKILL)
+        wait_until(lambda: not is_alive(stage))
 
     assert run.supervise(**SHORT_GRACE) == ExitCode.COMPLETED
 

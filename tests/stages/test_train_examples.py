@@ -80,12 +80,6 @@ def test_csft_puts_the_control_text_before_each_completion() -> None:
     )
 
 
-def test_csft_replaces_the_control_text_that_sampling_put_at_the_end_of_the_prompt() -> None:
-    row = UnpairedFeedback("p", MESSAGES, (10, GOOD), completion(30, 1), False, 0.0)
-    (example,) = make_examples([row], loss("csft"), make_tokenizer()).examples
-    assert example.sequences == (TokenSequence((10,), (BAD, 30, 1)),)
-
-
 def test_grpo_advantages_are_over_the_scored_completions_of_the_whole_group() -> None:
     group = Group(
         "p",
@@ -155,9 +149,7 @@ def test_a_step_holds_whole_groups_only() -> None:
 
 
 def test_a_group_larger_than_the_batch_is_a_step_of_its_own() -> None:
-    steps = plan_steps(
-        examples_of(groups(2, size=4), "grpo"), batch_size=2, num_epochs=1, seed=0
-    )
+    steps = plan_steps(examples_of(groups(2, size=4), "grpo"), batch_size=2, num_epochs=1, seed=0)
     assert [len(step.examples) for step in steps] == [4, 4]
 
 

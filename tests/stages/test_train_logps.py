@@ -36,9 +36,11 @@ def check_against_plain(policy: PreTrainedModel, *, is_plain: bool) -> None:
     assert values.dtype == torch.float32
     assert batch.completion_mask.sum(-1).tolist() == [3, 6, 1, 0]
     for sequence, row, mask in zip(SEQUENCES, values, batch.completion_mask, strict=True):
-        expected = token_logps_alone(policy, sequence.prompt, sequence.completion) if len(
-            sequence.completion
-        ) else torch.zeros(0)
+        expected = (
+            token_logps_alone(policy, sequence.prompt, sequence.completion)
+            if len(sequence.completion)
+            else torch.zeros(0)
+        )
         assert mask.tolist() == [True] * len(expected) + [False] * (6 - len(expected))
         torch.testing.assert_close(row[mask].double(), expected.double(), atol=2e-6, rtol=0)
         assert not row[~mask].any()

@@ -51,9 +51,7 @@ def flat_update(start: Path, attempt: AttemptDir) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_two_processes_equal_one(
-    case: str, policy: Path, initial: Path, tmp_path: Path
-) -> None:
+def test_two_processes_equal_one(case: str, policy: Path, initial: Path, tmp_path: Path) -> None:
     completions = write_completions(tmp_path / "completions.jsonl", groups(3))
     settings: dict[str, Any] = {
         "model": policy, "reference": policy, "initial": initial, "completions": completions,

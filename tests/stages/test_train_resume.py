@@ -124,6 +124,11 @@ DPO: dict[str, Any] = {
 }  # fmt: skip
 
 
+def newest_state(attempt: AttemptDir) -> Path:
+    """A kill may land before the state before it is removed."""
+    return max(attempt.partial_state.glob("step_*"))
+
+
 def first_step(attempt: AttemptDir) -> int:
     return min(step for step in metrics(attempt) if step > 0)
 
@@ -140,7 +145,7 @@ def test_state_of_other_settings_is_not_taken_over(policy: Path, killed: Attempt
 def test_a_damaged_state_is_passed_over_with_a_warning(policy: Path, killed: AttemptDir) -> None:
     broken = AttemptDir(killed.path.with_name("attempt_3"))
     shutil.copytree(killed.path, broken.path)
-    (state,) = broken.partial_state.iterdir()
+    state = newest_state(broken)
     weights = state / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     fourth = make_attempt(
@@ -164,7 +169,11 @@ def _later(header: Path) -> bytes:
 def test_a_newer_state_replaces_the_older_one(tmp_path: Path) -> None:
     directory = AttemptDir(tmp_path)
     for step in (2, 4):
-        tensors = {"weights": {"w": torch.full((2,), float(step))}, "optimizer": {}, "reference": {}}
+        tensors = {
+            "weights": {"w": torch.full((2,), float(step))},
+            "optimizer": {},
+            "reference": {},
+        }
         write_partial_state(directory, PartialHeader(step, "digest", []), tensors)
     (state,) = directory.partial_state.iterdir()
     assert state.name == "step_000004"
@@ -173,7 +182,7 @@ def test_a_newer_state_replaces_the_older_one(tmp_path: Path) -> None:
 
 def test_a_half_written_state_counts_for_nothing(tmp_path: Path, killed: AttemptDir) -> None:
     directory = AttemptDir(tmp_path)
-    (whole,) = killed.partial_state.glob("step_*")
+    whole = newest_state(killed)
     shutil.copytree(whole, directory.partial_state / f".{whole.name}.tmp")
     warnings: list[str] = []
     job = read_job(killed.job)

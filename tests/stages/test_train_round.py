@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.stages.train_fixtures import (
     END,
+    GOOD,
     MESSAGES,
     TEMPLATE,
     groups,
@@ -111,9 +114,7 @@ def test_first_dpo_step_equals_a_plain_computation(
     assert found["loss"] == pytest.approx((1 + (-margins).exp()).log().mean().item(), abs=1e-5)
     assert found["implicit_reward_chosen"] == pytest.approx(0.3 * chosen.mean().item(), abs=1e-5)
     assert found["implicit_reward_margin"] == pytest.approx(margins.mean().item(), abs=1e-5)
-    assert found["implicit_reward_accuracy"] == pytest.approx(
-        (margins > 0).double().mean().item()
-    )
+    assert found["implicit_reward_accuracy"] == pytest.approx((margins > 0).double().mean().item())
     assert found["beta"] == 0.3
     assert found["num_examples"] == 10
     assert found["num_tokens"] == sum(
@@ -361,9 +362,14 @@ def test_humanline_starts_from_the_jobs_reference_and_clamps_each_token(
     chosen = [ratios(row, row.chosen) for row in rows]
     rejected = [ratios(row, row.rejected) for row in rows]
     margins = torch.stack(
-        [c.clamp(-0.05, 0.1).sum() - r.clamp(-0.05, 0.1).sum() for c, r in zip(chosen, rejected, strict=True)]
-    )  # fmt: skip
-    assert found["loss"] == pytest.approx((1 + (-0.5 * margins).exp()).log().mean().item(), abs=1e-5)
+        [
+            better.clamp(-0.05, 0.1).sum() - worse.clamp(-0.05, 0.1).sum()
+            for better, worse in zip(chosen, rejected, strict=True)
+        ]
+    )
+    assert found["loss"] == pytest.approx(
+        (1 + (-0.5 * margins).exp()).log().mean().item(), abs=1e-5
+    )
     every = torch.cat([*chosen, *rejected])
     inside = ((every > -0.05) & (every < 0.1)).double().mean().item()
     assert 0 < inside < 1
@@ -405,6 +411,23 @@ def test_kl_to_the_initial_policy_is_estimated_on_the_rounds_completions(
     stderr = expected.std().item() / math.sqrt(20)
     assert summary["kl_initial_stderr"] == pytest.approx(stderr, rel=1e-4)
     assert metrics(attempt)[0] == {"kl_initial": summary["kl_initial"]}
+
+
+def test_kl_sees_csfts_completions_behind_the_text_they_were_sampled_with(
+    policy: Path, other: Path, tmp_path: Path
+) -> None:
+    (group,) = groups(1, size=1)
+    completions = tmp_path / "completions.jsonl"
+    write_rows(completions, [group])
+    attempt = make_attempt(
+        tmp_path / "attempt", unpaired(4), model=policy, initial=other, loss={"kind": "csft"},
+        completions=completions,
+    )  # fmt: skip
+    summary = train(attempt)
+    ids = ((*group.prompt_token_ids, GOOD), group.completions[0].token_ids)
+    ratio = token_logps_alone(load_plain(other), *ids) - token_logps_alone(load_plain(policy), *ids)
+    assert summary["kl_initial"] == pytest.approx((ratio.exp() - ratio - 1).sum().item(), rel=1e-4)
+    assert summary["kl_initial_stderr"] is None
 
 
 def test_kl_takes_only_so_many_completions(policy: Path, other: Path, tmp_path: Path) -> None:
@@ -553,6 +576,37 @@ def test_checkpoint_is_a_plain_directory_with_the_runs_chat_template(
     assert tokenizer.chat_template == "OTHER " + TEMPLATE
     assert {w.dtype for w in weights_of(attempt.checkpoint).values()} == {torch.bfloat16}
     assert load_plain(attempt.checkpoint).config.eos_token_id == END
+
+
+@pytest.mark.parametrize("module", ["weights", "checkpoint"])
+def test_a_disk_that_takes_no_more_is_an_os_error_naming_the_file(
+    module: str, policy: Path, tmp_path: Path
+) -> None:
+    """A file size limit stands in for a full disk: safetensors wraps both alike."""
+    attempt = make_attempt(
+        tmp_path / "attempt", pairs(4), model=policy, reference=policy, loss={"kind": "dpo"},
+        keep_optimizer=module == "weights",
+    )  # fmt: skip
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16384, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as raised:
+            train(attempt)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert raised.value.errno == errno.EFBIG
+    expected = {"weights": attempt.trainer_state, "checkpoint": attempt.checkpoint}[module]
+    assert raised.value.filename.startswith(str(expected))
+
+
+def test_a_policys_configuration_is_left_as_it_was(tmp_path: Path) -> None:
+    """A pad token in it would freeze that token's embedding from the next round on."""
+    policy = make_policy(tmp_path / "policy", pad_token_id=None)
+    attempt = make_attempt(
+        tmp_path / "attempt", pairs(4), model=policy, reference=policy, loss={"kind": "dpo"}
+    )
+    train(attempt)
+    assert load_plain(attempt.checkpoint).config.pad_token_id is None
 
 
 def test_gradient_checkpointing_changes_memory_not_results(policy: Path, tmp_path: Path) -> None:

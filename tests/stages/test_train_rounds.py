@@ -1,4 +1,4 @@
-"""What one round hands to the next: fp32 weights, AdamW's moments, adapters; and what it does not."""
+"""What one round hands to the next: fp32 weights, AdamW's moments, adapters."""
 
 from __future__ import annotations
 
@@ -91,7 +91,9 @@ def test_updates_below_the_checkpoints_resolution_accumulate_over_rounds(
     checkpoint = weights_of(low[0].checkpoint)
     assert {weight.dtype for weight in checkpoint.values()} == {torch.bfloat16}
     rounded = torch.cat([(checkpoint[n].float() == start[n]).flatten() for n in start])
-    assert rounded.double().mean() > 0.97  # what a checkpoint alone would carry over: next to nothing
+    assert (
+        rounded.double().mean() > 0.97
+    )  # what a checkpoint alone would carry over: next to nothing
     assert {weight.dtype for weight in masters[0].values()} == {torch.float32}
     assert distance(masters[0], start) > 0
     assert distance(masters[1], start) > 1.8 * distance(masters[0], start)

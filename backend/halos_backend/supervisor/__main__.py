@@ -46,7 +46,10 @@ def _read_settings(run_dir: RunDir) -> RunSettings:
     try:
         return RunSettings.model_validate_json(run_dir.resolved_config.read_bytes())
     except ValidationError as error:
-        raise CorruptFileError(f"{run_dir.resolved_config}: {error}") from error
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
+        )
+        raise CorruptFileError(f"{run_dir.resolved_config}: {problems}") from error
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import time
@@ -80,17 +81,23 @@ def wait_for_answer(run_dir: RunDir, request_id: str, *, timeout_s: float) -> bo
 
 def _read(path: Path) -> Request | Unreadable:
     try:
-        # a link, a pipe or a device must neither be followed nor waited for
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        return Unreadable(f"it cannot be opened: {error.strerror}")
-    with open(fd, "rb") as file:  # noqa: PTH123  a descriptor, not a path
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return Unreadable("it is no regular file")
-        content = file.read(MAX_REQUEST_BYTES + 1)
-    if len(content) > MAX_REQUEST_BYTES:
-        return Unreadable(f"it is over {MAX_REQUEST_BYTES} bytes")
-    try:
+        content = _read_regular_file(path)
         return _decoder.decode(content)
+    except OSError as error:
+        return Unreadable(f"it cannot be read: {error.strerror}")
     except BAD_JSON as error:
         return Unreadable(f"it is no request: {error}")
+
+
+def _read_regular_file(path: Path) -> bytes:
+    # a link, a pipe or a device is neither followed nor waited for
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if status.st_size > MAX_REQUEST_BYTES:
+            raise OSError(errno.EFBIG, f"over {MAX_REQUEST_BYTES} bytes")
+        return os.read(fd, MAX_REQUEST_BYTES)
+    finally:
+        os.close(fd)

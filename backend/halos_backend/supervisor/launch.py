@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from halos_backend.config.schema import LaunchSettings
 from halos_backend.events import Stage
+from halos_backend.supervisor.environment import importable_environment
 
 ATTEMPT_TAG = "HALOS_ATTEMPT_DIR"
 """In the environment of every process of a stage, so that the whole tree can be found."""
@@ -42,16 +42,6 @@ def stage_environment(
     }
     if launch.device == "cpu" or not has_nvidia_device():
         made["ACCELERATE_USE_CPU"] = "true"
-    return made
-
-
-def importable_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment with an absolute PYTHONPATH, for a process with another working directory."""
-    made = dict(environment)
-    if paths := made.get("PYTHONPATH"):
-        made["PYTHONPATH"] = os.pathsep.join(
-            str(Path(path).resolve()) for path in paths.split(os.pathsep) if path
-        )
     return made
 
 

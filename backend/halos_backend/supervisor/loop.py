@@ -175,6 +175,7 @@ class Supervisor:
             if (damage := find_checkpoint_damage(attempt)) is not None:
                 self._record(damaged_checkpoint(round, damage))
                 return
+            self._delete_partial_states(round)
             checkpoint = self.run_dir.relative(attempt.checkpoint)
             atomic.replace_symlink(self.run_dir.final, checkpoint)
         self._record(
@@ -186,12 +187,10 @@ class Supervisor:
                 untrained=action.untrained,
             )
         )
-        self._delete_partial_states(round)
 
     def _delete_partial_states(self, round: RoundState) -> None:
-        """Mid-round states of failed attempts; the round's checkpoint is proven by now."""
-        last = round.stages["train"].attempt if "train" in round.stages else 0
-        for number in range(1, last + 1):
+        """Mid-round states; the round's checkpoint is proven and its stage recorded by now."""
+        for number in range(1, round.stages["train"].attempt + 1):
             path = self.run_dir.attempt(round.round, "train", number).partial_state
             if path.exists():
                 self._delete(Prunable(round.round, self.run_dir.relative(path)))

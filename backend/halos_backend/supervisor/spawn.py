@@ -21,7 +21,10 @@ from halos_backend.store.identity import lock_holder, send_signal
 from halos_backend.store.reader import tail_lines
 from halos_backend.store.run_dir import RunDir, check_run_name
 from halos_backend.store.writer import EventWriter
-from halos_backend.supervisor.launch import importable_environment
+from halos_backend.supervisor.environment import importable_environment
+
+_started: list[subprocess.Popen[bytes]] = []
+"""Supervisors that this process started, so that those that ended do not stay zombies."""
 
 Report = Callable[[int, int], None]
 """Called with (done, total) prompts while they are prepared."""
@@ -70,7 +73,7 @@ def prepare_inputs(
 
 
 def start_supervisor(run_dir: RunDir) -> None:
-    """Start a supervisor that outlives this process; returns once it holds the run's lock.
+    """Start a supervisor that outlives this process; returns once it has written to the journal.
 
     Raises RunInUseError when another one holds it, HalosError with its log when it does not start.
     """
@@ -79,25 +82,38 @@ def start_supervisor(run_dir: RunDir) -> None:
             f"the run {run_dir.name} is supervised already by process {holder.pid} on"
             f" {holder.host}; halos-tui watch {run_dir.name}"
         )
-    with run_dir.supervisor_log.open("ab") as log:
+    size = run_dir.events.stat().st_size
+    logged = run_dir.supervisor_log.stat().st_size if run_dir.supervisor_log.exists() else 0
+    child = _start_detached(run_dir)
+    while run_dir.events.stat().st_size == size:
+        if (code := child.poll()) is not None:
+            if code == 0:
+                return
+            reason = run_dir.supervisor_log.read_bytes()[logged:].decode(errors="replace").strip()
+            if code == ExitCode.RUN_IN_USE:
+                raise RunInUseError(reason)
+            raise HalosError(f"the supervisor of {run_dir.name} did not start:\n{reason}")
+        time.sleep(0.02)
+
+
+def _start_detached(run_dir: RunDir) -> subprocess.Popen[bytes]:
+    path = run_dir.path.resolve()
+    try:
+        log = run_dir.supervisor_log.open("ab")
+    except OSError as error:
+        raise HalosError(f"the run {run_dir.name} cannot be supervised: {error}") from error
+    with log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "halos_backend.supervisor", "--run-dir", str(run_dir.path)],
-            cwd=run_dir.path,
+            [sys.executable, "-m", "halos_backend.supervisor", "--run-dir", str(path)],
+            cwd=path,
             env={**importable_environment(os.environ), "PYTHONSAFEPATH": "1"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    while (holder := lock_holder(run_dir)) is None or holder.pid != child.pid:
-        if (code := child.poll()) is not None:
-            if code == 0:
-                return
-            reason = "\n".join(tail_lines(run_dir.supervisor_log, 5))
-            if code == ExitCode.RUN_IN_USE:
-                raise RunInUseError(reason)
-            raise HalosError(f"the supervisor of {run_dir.name} did not start:\n{reason}")
-        time.sleep(0.02)
+    _started[:] = [earlier for earlier in _started if earlier.poll() is None] + [child]
+    return child
 
 
 def interrupt_supervisor(run_dir: RunDir) -> None:

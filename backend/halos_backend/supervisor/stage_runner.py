@@ -90,6 +90,7 @@ class StageRunner:
             self._record(started)
         except OSError:
             kill_attempt(attempt.path)  # what the journal does not know must not run
+            process.is_gone()
             raise
         self._running[action.round, action.stage] = _Running(process, action.attempt, started.t)
 

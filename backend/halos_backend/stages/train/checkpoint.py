@@ -12,6 +12,7 @@ from halos_backend.stages.train.optimizer import read_moments
 from halos_backend.stages.train.trainee import Trainee, merged, state_files
 from halos_backend.stages.train.trainer_state import (
     OPTIMIZER,
+    disk_errors,
     header_of,
     write_trainer_state,
 )
@@ -36,6 +37,7 @@ def save_round(
         {**state_files(trainee), OPTIMIZER: moments},
     )
     model = merged(trainee)
-    model.save_pretrained(directory.checkpoint)
+    with disk_errors(directory.checkpoint):
+        model.save_pretrained(directory.checkpoint)
     tokenizer.save_pretrained(directory.checkpoint)
     return directory.checkpoint, directory.trainer_state

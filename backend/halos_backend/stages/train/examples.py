@@ -141,28 +141,33 @@ def _unpaired(rows: Sequence[Feedback], loss: Loss) -> Iterable[UnpairedExample]
                 _refuse(row, loss)
 
 
+def control_tokens(
+    loss: Loss, tokenizer: PreTrainedTokenizerBase | None, *, is_desirable: bool
+) -> tuple[int, ...]:
+    """csft's control text as token ids, as sampling puts the desirable one after each prompt.
+
+    Without csft there is none.
+    """
+    if not isinstance(loss, CSFT) or tokenizer is None:
+        return ()
+    text = control_prefix(
+        is_desirable=is_desirable, chosen=loss.chosen_prefix, rejected=loss.rejected_prefix
+    )
+    return tuple(tokenizer.encode(text, add_special_tokens=False))
+
+
 def _prefixed(
     examples: Iterable[UnpairedExample], loss: CSFT, tokenizer: PreTrainedTokenizerBase
 ) -> Iterable[UnpairedExample]:
-    """Each completion behind its control text, which is learned with it.
-
-    Sampling puts the chosen text at the end of the prompt; there it is taken off first.
-    """
-    texts = {
-        is_desirable: control_prefix(
-            is_desirable=is_desirable, chosen=loss.chosen_prefix, rejected=loss.rejected_prefix
-        )
+    """Each completion behind its control text, which is learned with it."""
+    prefixes = {
+        is_desirable: control_tokens(loss, tokenizer, is_desirable=is_desirable)
         for is_desirable in (True, False)
     }
-    prefixes = {
-        key: tuple(tokenizer.encode(text, add_special_tokens=False)) for key, text in texts.items()
-    }
     for example in examples:
-        prompt = example.sequence.prompt
-        if prompt[-len(prefixes[True]) :] == prefixes[True]:
-            prompt = prompt[: -len(prefixes[True])]
-        completion = prefixes[example.is_desirable] + example.sequence.completion
-        yield UnpairedExample(TokenSequence(prompt, completion), example.is_desirable)
+        sequence = example.sequence
+        completion = prefixes[example.is_desirable] + sequence.completion
+        yield UnpairedExample(TokenSequence(sequence.prompt, completion), example.is_desirable)
 
 
 def _grouped(rows: Sequence[Feedback], loss: GRPO) -> RoundExamples:

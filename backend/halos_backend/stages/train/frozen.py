@@ -52,6 +52,7 @@ class FrozenModels:
     ranks: Ranks
     policy: Trainee
     pad_token_id: int
+    sampling_prefix: tuple[int, ...] = ()
     _path: str | None = None
     _model: PreTrainedModel | None = None
 
@@ -96,6 +97,7 @@ class FrozenModels:
             Path(inputs.completions),
             count=self.attempt.settings.train.num_kl_completions,
             seed=derived_seed(job.seed, job.round, "kl_initial"),
+            sampling_prefix=self.sampling_prefix,
         )
         self.attempt.phase("KL to the initial policy")
         initial = self._table(inputs.initial, sample)

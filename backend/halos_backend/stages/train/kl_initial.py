@@ -30,10 +30,15 @@ class KlInitial:
 SAME_POLICY = KlInitial(0.0, 0.0)
 
 
-def sample_completions(completions: Path, *, count: int, seed: int) -> list[TokenSequence]:
-    """`count` of the round's completions, or all there are; the same ones for the same seed."""
+def sample_completions(
+    completions: Path, *, count: int, seed: int, sampling_prefix: tuple[int, ...] = ()
+) -> list[TokenSequence]:
+    """`count` of the round's completions, or all there are; the same ones for the same seed.
+
+    `sampling_prefix` is what sampling put after every prompt, as csft does.
+    """
     sequences = [
-        TokenSequence(group.prompt_token_ids, completion.token_ids)
+        TokenSequence((*group.prompt_token_ids, *sampling_prefix), completion.token_ids)
         for group in read_rows(completions, Group)
         for completion in group.completions
     ]

@@ -15,7 +15,7 @@ from halos_backend.stages.models import load_tokenizer
 from halos_backend.stages.runtime import Attempt, StageResult
 from halos_backend.stages.train.batches import Step, plan_steps
 from halos_backend.stages.train.checkpoint import save_round
-from halos_backend.stages.train.examples import read_examples
+from halos_backend.stages.train.examples import control_tokens, read_examples
 from halos_backend.stages.train.frozen import FrozenModels
 from halos_backend.stages.train.optimizer import make_optimizer, restore_moments
 from halos_backend.stages.train.ranks import join_ranks, make_deterministic
@@ -48,10 +48,11 @@ def train_round(attempt: Attempt) -> StageResult:
 
     attempt.phase("loading policy")
     torch.manual_seed(derived_seed(job.seed, job.round, "train"))
-    pad_token_id = int(tokenizer.pad_token_id)
+    pad_token_id = _pad_token_id(tokenizer, inputs)
     state = open_trainer_state(inputs.trainer_state)
     trainee = load_trainee(inputs, settings, state, pad_token_id=pad_token_id, device=ranks.device)
-    frozen = FrozenModels(attempt, inputs, ranks, trainee, pad_token_id).evaluate(steps)
+    prefix = control_tokens(settings.train.loss, tokenizer, is_desirable=True)
+    frozen = FrozenModels(attempt, inputs, ranks, trainee, pad_token_id, prefix).evaluate(steps)
     if frozen.kl is not None:
         attempt.metrics(0, {"kl_initial": frozen.kl.mean})
 
@@ -89,6 +90,12 @@ def _train_inputs(attempt: Attempt) -> TrainInputs:
     if not isinstance(inputs, TrainInputs):
         raise StageError(f"{attempt.directory.job}: its inputs are not those of a train stage")
     return inputs
+
+
+def _pad_token_id(tokenizer: PreTrainedTokenizerBase, inputs: TrainInputs) -> int:
+    if tokenizer.pad_token_id is None:
+        raise StageError(f"the tokenizer of {inputs.model} names neither a pad nor an end token")
+    return int(tokenizer.pad_token_id)
 
 
 def _plan(attempt: Attempt, inputs: TrainInputs, tokenizer: PreTrainedTokenizerBase) -> list[Step]:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Trainee:
     equals_file: bool
     keeps_base: bool
 
-    @property
+    @cached_property
     def weights(self) -> dict[str, nn.Parameter]:
         """What is trained, by name; tied weights once."""
         named = self.model.named_parameters()
@@ -67,18 +68,21 @@ class Trainee:
     @contextmanager
     def training(self) -> Iterator[None]:
         """For forward and backward passes: adapters' dropout and gradient checkpointing are on."""
-        switched = [
-            module
-            for name, module in self.model.named_modules()
-            if isinstance(module, GradientCheckpointingLayer) or ".lora_dropout." in name
-        ]
-        for module in switched:
+        for module in self._switched:
             module.training = True
         try:
             yield
         finally:
-            for module in switched:
+            for module in self._switched:
                 module.training = False
+
+    @cached_property
+    def _switched(self) -> list[nn.Module]:
+        return [
+            module
+            for name, module in self.model.named_modules()
+            if isinstance(module, GradientCheckpointingLayer) or ".lora_dropout." in name
+        ]
 
 
 def trainee_dtype(inputs: TrainInputs, settings: RunSettings) -> torch.dtype:
@@ -99,8 +103,7 @@ def load_trainee(
     carried = state if state is not None and fits_weights(state, settings.train) else None
     adapters = carried.tensors(ADAPTER) if carried else None
     path = inputs.initial if adapters else inputs.model
-    model = _load_fp32(path, settings)
-    model.config.get_text_config().pad_token_id = pad_token_id
+    model = _load_fp32(path, settings, pad_token_id)
     base = carried.tensors(BASE) if carried else None
     master = carried.tensors(MASTER) if carried else None
     if base is not None:
@@ -151,16 +154,17 @@ def overwrite_weights(trainee: Trainee, tensors: Mapping[str, Tensor]) -> None:
     _overwrite(trainee.weights, tensors, what="weights")
 
 
-def _load_fp32(path: str, settings: RunSettings) -> PreTrainedModel:
+def _load_fp32(path: str, settings: RunSettings, pad_token_id: int) -> PreTrainedModel:
+    """A policy's configuration stays as it is: its pad token's embedding would stop learning."""
     policy = settings.policy
-    if isinstance(settings.train.loss, BradleyTerry):
-        return load_classifier(
-            path,
-            dtype=torch.float32,
-            trust_remote_code=policy.trust_remote_code,
-            num_labels=1,
-        )
-    return load_policy(path, policy, dtype=torch.float32)
+    if not isinstance(settings.train.loss, BradleyTerry):
+        return load_policy(path, policy, dtype=torch.float32)
+    classifier = load_classifier(
+        path, dtype=torch.float32, trust_remote_code=policy.trust_remote_code, num_labels=1
+    )
+    # by it the classifier finds the last token of a padded row
+    classifier.config.get_text_config().pad_token_id = pad_token_id
+    return classifier
 
 
 def _with_adapters(model: PreTrainedModel, lora: LoRA, *, is_classifier: bool) -> Any:

@@ -9,7 +9,10 @@ optimizer.safetensors  AdamW's moments, where they are to be carried
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,7 +106,22 @@ def write_trainer_state(
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    save_file({name: t.detach().contiguous().cpu() for name, t in tensors.items()}, path)
+    """Raises OSError, a full disk's too."""
+    with disk_errors(path):
+        save_file({name: t.detach().contiguous().cpu() for name, t in tensors.items()}, path)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """safetensors reports a full disk by an exception of its own; the runtime knows OSError."""
+    try:
+        yield
+    except SafetensorError as error:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        if found is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -1,0 +1,1 @@
+"""The built-in task, tokenizer and tiny models behind `halos-tui demo`: no GPU, no network."""

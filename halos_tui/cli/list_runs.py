@@ -1,0 +1,74 @@
+"""`list`: every run under the runs directory, newest first."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import msgspec
+from halos_backend.errors import CorruptFileError
+from halos_backend.store.registry import check_readable, list_runs, load_state
+from halos_backend.store.run_dir import RunDir
+
+from halos_tui.cli.options import Json, RunsDir, runs_root
+from halos_tui.formatting import ABSENT, columns, date_time, number, visible
+from halos_tui.observed import living_supervisor, seen_status
+from halos_tui.rounds import last_reward
+
+HEADER = ("name", "status", "round", "stage", "reward", "started")
+
+
+def command(json: Json = False, runs_dir: RunsDir = None) -> None:
+    """Show every run, newest first."""
+    root = runs_root(runs_dir)
+    rows = [_row(run_dir) for run_dir in list_runs(root)]
+    if json:
+        for row in rows:
+            sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
+    elif rows:
+        table = columns(HEADER, [_cells(row) for row in rows], right="round reward")
+        sys.stdout.write("\n".join(table) + "\n")
+    else:
+        print(f"no runs in {root}; start one: halos-tui demo", file=sys.stderr)  # noqa: T201
+
+
+def _row(run_dir: RunDir) -> dict[str, Any]:
+    """What is shown of a run; one that cannot be read says why, and hides no other."""
+    supervisor = living_supervisor(run_dir)
+    row: dict[str, Any] = {"name": run_dir.name, "path": str(run_dir.path)}
+    try:
+        state = check_readable(load_state(run_dir), run_dir)
+    except (CorruptFileError, OSError) as error:
+        return {**row, "status": "unreadable", "problem": str(error)}
+    current = state.rounds[-1] if state.rounds else None
+    return {
+        **row,
+        "status": seen_status(state, supervisor),
+        "round": len(state.rounds),
+        "num_rounds": state.settings.get("loop", {}).get("num_rounds"),
+        "stage": current.active.stage if current is not None and current.active else None,
+        "reward_mean": last_reward(state),
+        "created_t": state.created_t,
+        "updated_t": state.updated_t,
+    }
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    if "problem" in row:
+        return [
+            visible(row["name"]),
+            row["status"],
+            ABSENT,
+            ABSENT,
+            ABSENT,
+            visible(row["problem"]),
+        ]
+    planned = row["num_rounds"]
+    return [
+        visible(row["name"]),
+        row["status"],
+        f"{row['round']}/{planned}" if planned else str(row["round"]),
+        row["stage"] or ABSENT,
+        number(row["reward_mean"]),
+        date_time(row["created_t"]),
+    ]

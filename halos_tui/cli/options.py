@@ -1,0 +1,51 @@
+"""The arguments and options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name or directory of a run.")]
+RunsDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where runs live; by default $HALOS_RUNS_DIR, else your user data directory."
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="K=V", help="Change a setting: --set train.lr=1e-6."),
+]
+Name = Annotated[str | None, typer.Option(help="Name of the run; by default loss and time.")]
+NoUi = Annotated[
+    bool,
+    typer.Option("--no-ui", help="Follow headless, as this version always does."),
+]
+FollowJson = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="One JSON object per line: the journal's events as they are, and the stages'"
+        " MetricsLogged and Warned.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, one object per line.")]
+Detach = Annotated[
+    bool, typer.Option("--detach", help="Start the run and leave it to itself (exit code 6).")
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Check every input, print the plan, leave nothing behind. With --json one object.",
+    ),
+]
+
+
+def runs_root(given: Path | None) -> Path:
+    """The runs directory: the one that was asked for, or the default."""
+    from halos_backend.store.run_dir import default_runs_root
+
+    return default_runs_root() if given is None else given.resolve()

@@ -1,0 +1,56 @@
+"""`status`: one look at one run."""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+from halos_backend.store.registry import check_readable
+from halos_backend.store.run_dir import RunDir, find_run
+
+from halos_tui import rounds
+from halos_tui.cli.options import Json, RunName, RunsDir, runs_root
+from halos_tui.formatting import columns, count, date_time, duration, rate, visible
+from halos_tui.observed import Observation, as_json, observe
+
+
+def command(run: RunName, json: Json = False, runs_dir: RunsDir = None) -> None:
+    """Show how a run stands.
+
+    Status, rounds, and how far the running stage is; `lost` when nobody supervises it any more.
+    """
+    run_dir = find_run(runs_root(runs_dir), run)
+    seen = observe(run_dir)
+    check_readable(seen.state, run_dir)
+    if json:
+        sys.stdout.write(msgspec.json.encode(as_json(seen, run_dir)).decode() + "\n")
+    else:
+        sys.stdout.write("\n".join(visible(line) for line in _text(seen, run_dir)) + "\n")
+
+
+def _text(seen: Observation, run_dir: RunDir) -> list[str]:
+    state = seen.state
+    planned = state.settings.get("loop", {}).get("num_rounds")
+    reason = f": {state.reason}" if state.reason else ""
+    lines = [
+        f"{state.run}  {seen.status}{reason}",
+        f"started {date_time(state.created_t)}, last event {date_time(state.updated_t)},"
+        f" round {len(state.rounds)}{f' of {planned}' if planned else ''},"
+        f" {count(state.cursor)} of {count(state.num_prompts)} prompts",
+        str(run_dir.path),
+    ]
+    if state.rounds:
+        changes = rounds.reward_changes(state)
+        rows = [rounds.cells(entry, changes[entry.round - 1]) for entry in state.rounds]
+        lines += ["", *columns(rounds.HEADER, rows, right=" ".join(rounds.HEADER))]
+    for (round, stage), live in seen.live.items():
+        lines += ["", f"round {round} {stage}: {live.phase}"]
+        if live.total:
+            lines[-1] += (
+                f", {count(live.done)}/{count(live.total)} {live.unit},"
+                f" {rate(live.rate, live.unit)}, ETA {duration(live.eta_s)}"
+            )
+        lines += [f"warning: {text}" for text in live.warnings]
+    if seen.status == "lost":
+        lines += ["", "nobody supervises it; go on with: halos-tui resume " + state.run]
+    return lines

@@ -1,0 +1,147 @@
+"""How text from elsewhere and numbers look; nothing else in the project formats either.
+
+Model output is untrusted: what could steer a terminal is shown as an escape, never sent.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+
+ABSENT = "-"
+"""What stands where there is no value."""
+
+STEERING = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # C0, delete, C1
+    "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # bidirectional and invisible
+    "\ud800-\udfff"  # lone surrogates, which no terminal can be sent
+    "\ufff9-\ufffb\U000e0000-\U000e007f]"  # annotations and tags
+)
+SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+SI = ("", "k", "M", "G", "T")
+BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def visible(text: str) -> str:
+    """The text on one line, with every character that could steer a terminal as an escape."""
+    return STEERING.sub(_escape, text)
+
+
+def visible_lines(text: str) -> str:
+    """Like `visible`, but line breaks and tabs stay."""
+    return STEERING.sub(lambda found: found[0] if found[0] in "\n\t" else _escape(found), text)
+
+
+def clipped(text: str, width: int) -> str:
+    """At most `width` characters, the last one an ellipsis where something was left out."""
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Significant digits, without superfluous zeros: 0.6931, 5e-6, 12."""
+    if value is None:
+        return ABSENT
+    return re.sub(
+        r"e([+-])0*", lambda found: f"e{found[1].replace('+', '')}", f"{value:.{digits}g}"
+    )
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """A change: +0.031, -0.2, 0 where nothing changed."""
+    if value is None or value == 0:
+        return ABSENT if value is None else "0"
+    return f"{'+' if value > 0 else '-'}{number(abs(value), digits)}"
+
+
+def percent(share: float | None) -> str:
+    return ABSENT if share is None else f"{100 * share:.1f}%"
+
+
+def count(value: int | None) -> str:
+    """1,234,567."""
+    return ABSENT if value is None else f"{value:,}"
+
+
+def plural(value: int, noun: str) -> str:
+    """1 round, 3 rounds."""
+    return f"{count(value)} {noun if value == 1 else f'{noun}s'}"
+
+
+def size(num_bytes: float | None) -> str:
+    """Three significant digits of a binary unit: 3.21 GiB."""
+    if num_bytes is None:
+        return ABSENT
+    return _scaled(num_bytes, BINARY, base=1024, blank=" ")
+
+
+def rate(per_s: float | None, unit: str) -> str:
+    """12.3 steps/s; what is slower than one in 2 s is given per minute."""
+    if per_s is None:
+        return ABSENT
+    if 0 < per_s < 0.5:
+        return f"{_scaled(per_s * 60, SI, base=1000)} {unit}/min"
+    return f"{_scaled(per_s, SI, base=1000)} {unit}/s"
+
+
+def duration(seconds: float | None) -> str:
+    """0.4s, 12s, 3m05s, 2h03m, 4d07h."""
+    if seconds is None:
+        return ABSENT
+    if seconds < 9.95:
+        return f"{max(0.0, seconds):.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def clock_time(t: float) -> str:
+    """Time of day, local: 14:03:22."""
+    return time.strftime("%H:%M:%S", time.localtime(t))
+
+
+def date_time(t: float) -> str:
+    """Local: 2026-11-23 14:03."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(t)) if t else ABSENT
+
+
+def columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> list[str]:
+    """Lines of an aligned table; `right` has the header names of the columns aligned right."""
+    table = [list(header), *[list(row) for row in rows]]
+    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+    to_right = [name in right.split() for name in header]
+    return [
+        "  ".join(
+            cell.rjust(width) if is_right else cell.ljust(width)
+            for cell, width, is_right in zip(row, widths, to_right, strict=True)
+        ).rstrip()
+        for row in table
+    ]
+
+
+def _escape(found: re.Match[str]) -> str:
+    character = found[0]
+    if character in SHORT_ESCAPES:
+        return SHORT_ESCAPES[character]
+    code = ord(character)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _scaled(value: float, units: Sequence[str], *, base: int, blank: str = "") -> str:
+    """Three significant digits and the fitting unit."""
+    scaled, index = float(value), 0
+    while abs(scaled) >= 999.5 and index < len(units) - 1:
+        scaled, index = scaled / base, index + 1
+    digits = (
+        f"{scaled:.0f}"
+        if abs(scaled) >= 99.95 or (index == 0 and scaled == int(scaled))
+        else (f"{scaled:.3g}")
+    )
+    return f"{digits}{blank}{units[index]}"

@@ -1,0 +1,1 @@
+"""Views without a screen: lines, JSON lines, a compact live view; and what `export` writes."""

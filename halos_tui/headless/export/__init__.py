@@ -1,0 +1,1 @@
+"""What `export` writes, a format a module. Rows are streamed from the run's files."""

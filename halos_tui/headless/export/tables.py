@@ -1,0 +1,86 @@
+"""Writes CSV: a row per completion, and a row per round."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from halos_backend.events import STAGES
+from halos_backend.store.state import RoundState
+
+from halos_tui.round_rows import RoundRows, num_tokens
+from halos_tui.rounds import summary_of
+
+COLUMNS = (
+    "round",
+    "prompt_id",
+    "completion_id",
+    "policy_version",
+    "reward",
+    "unscored",
+    "mark",
+    "finish_reason",
+    "num_tokens",
+    "prompt",
+    "text",
+)
+
+
+def write_csv(output: Path, rounds: Sequence[RoundRows]) -> list[Path]:
+    """`completions.csv` and `rounds.csv`. A prompt of several messages is written as JSON."""
+    completions, table = output / "completions.csv", output / "rounds.csv"
+    with completions.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for rows in rounds:
+            writer.writerows(_completions(rows))
+    summaries = [_round(rows.round) for rows in rounds]
+    names = list(dict.fromkeys(name for summary in summaries for name in summary))
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(summaries)
+    return [completions, table]
+
+
+def _completions(rows: RoundRows) -> Iterator[dict[str, Any]]:
+    marks = rows.marks()
+    for group in rows.groups():
+        prompt = (
+            group.prompt[0].content
+            if len(group.prompt) == 1
+            else msgspec.json.encode(group.prompt).decode()
+        )
+        for completion in group.completions:
+            yield {
+                "round": rows.round.round,
+                "prompt_id": group.prompt_id,
+                "completion_id": completion.completion_id,
+                "policy_version": group.policy_version,
+                "reward": completion.reward,
+                "unscored": completion.unscored,
+                "mark": marks.get((group.prompt_id, completion.completion_id)),
+                "finish_reason": completion.finish_reason,
+                "num_tokens": num_tokens(completion),
+                "prompt": prompt,
+                "text": completion.text,
+            }
+
+
+def _round(round: RoundState) -> dict[str, Any]:
+    """The round, and its stages' summaries as `stage_key`; tables inside them are left out."""
+    return {
+        "round": round.round,
+        "num_prompts": round.num_prompts,
+        "checkpoint": round.checkpoint,
+        "untrained": round.untrained,
+        **{
+            f"{stage}_{name}": value
+            for stage in STAGES
+            for name, value in summary_of(round, stage).items()
+            if not isinstance(value, dict | list)
+        },
+    }

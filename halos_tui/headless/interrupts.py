@@ -1,0 +1,91 @@
+"""What Ctrl-C, a closed terminal and SIGTERM mean while a run is followed; never the run's end by
+themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import termios
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Literal
+
+from halos_backend import clock
+
+ANSWER_TIMEOUT_S = 5.0
+
+Answer = Literal["abort", "pause", "detach", "go on"]
+
+
+class Signals:
+    """Counts signals instead of obeying them, as long as it is entered."""
+
+    def __init__(self) -> None:
+        self.interrupts = 0
+        self.hung_up = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._before[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            self.interrupts += 1
+        else:
+            self.hung_up = True
+
+
+def somebody_can_answer() -> bool:
+    """Whether a question on standard error could be read and answered."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def ask(signals: Signals, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Answer:
+    """Wait for a second Ctrl-C or a key. Nothing, or any other key, means to go on."""
+    asked = signals.interrupts
+    deadline = clock.monotonic() + timeout_s
+    with _single_keys(sys.stdin.fileno()) as fd:
+        while clock.monotonic() < deadline and not signals.hung_up:
+            if signals.interrupts > asked:
+                return "abort"
+            if select.select([fd], [], [], 0.05)[0]:
+                return _answer(os.read(fd, 1))
+    return "detach" if signals.hung_up else "go on"
+
+
+def _answer(key: bytes) -> Answer:
+    match key:
+        case b"d" | b"D" | b"":  # an empty read: the terminal is gone
+            return "detach"
+        case b"p" | b"P":
+            return "pause"
+        case _:
+            return "go on"
+
+
+@contextmanager
+def _single_keys(fd: int) -> Iterator[int]:
+    """Keys arrive without Enter and without echo; Ctrl-C stays a signal."""
+    before = termios.tcgetattr(fd)
+    termios.tcflush(fd, termios.TCIFLUSH)  # what was typed before the question is no answer to it
+    tty.setcbreak(fd, termios.TCSADRAIN)
+    try:
+        yield fd
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)

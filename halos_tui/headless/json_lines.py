@@ -1,0 +1,32 @@
+"""Events as JSON Lines: the run journal as it is, and MetricsLogged and Warned of the attempts."""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+from halos_backend.events import AttemptEvent, AttemptFailed, PhaseChanged, Progressed, RunEvent
+
+from halos_tui.tailing import RunTail
+
+LEFT_OUT = (PhaseChanged, Progressed, AttemptFailed)
+"""Worthless once past; why an attempt failed is in StageFailed."""
+
+
+class JsonLines:
+    """Writes one object per line to standard output, each batch as soon as it is there."""
+
+    def __init__(self) -> None:
+        self._encoder = msgspec.json.Encoder()
+
+    def show(self, events: list[RunEvent | AttemptEvent], tail: RunTail) -> None:  # noqa: ARG002
+        for event in events:
+            if not isinstance(event, LEFT_OUT):
+                sys.stdout.write(self._encoder.encode(event).decode() + "\n")
+        sys.stdout.flush()
+
+    def hide(self) -> None:
+        """Nothing to put away before somebody is asked something."""
+
+    def close(self) -> None:
+        sys.stdout.flush()

@@ -1,0 +1,83 @@
+"""What is said on standard error about a followed run: how it ended, and what to do now."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+from halos_backend.store.reader import tail_lines
+from halos_backend.store.run_dir import RunDir, default_runs_root
+from halos_backend.store.state import RunState
+
+from halos_tui.formatting import visible, visible_lines
+
+LOG_LINES = 10
+
+
+def say(text: str) -> None:
+    """A line (or several) on standard error."""
+    print(visible_lines(text), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def command_for(run_dir: RunDir, verb: str, *arguments: str) -> str:
+    """`halos-tui VERB RUN`, with --runs-dir where the run is not in the default place."""
+    root = run_dir.path.parent
+    elsewhere = [] if root == default_runs_root().absolute() else ["--runs-dir", str(root)]
+    return shlex.join(["halos-tui", verb, run_dir.name, *arguments, *elsewhere])
+
+
+def question(run_dir: RunDir) -> str:
+    """What the first Ctrl-C asks."""
+    return (
+        "Ctrl-C again aborts the run for good; p stops it now so that it can be resumed"
+        f" ({command_for(run_dir, 'resume')}); d detaches; anything else goes on"
+    )
+
+
+def say_detached(run_dir: RunDir) -> None:
+    say(f"detached; the run goes on: {command_for(run_dir, 'watch')}")
+
+
+def say_lost(run_dir: RunDir) -> None:
+    """The supervisor is gone without a word in the journal."""
+    log = [f"  {visible(line)}" for line in tail_lines(run_dir.supervisor_log, LOG_LINES)]
+    say(
+        "\n".join(
+            [
+                f"the supervisor of {run_dir.name} is gone; {run_dir.supervisor_log} ends with:",
+                *(log or ["  (nothing)"]),
+                f"go on with: {command_for(run_dir, 'resume')}",
+            ]
+        )
+    )
+
+
+def say_end(run_dir: RunDir, state: RunState) -> None:
+    """How a run stopped, where its result is, what to do now."""
+    name, resume = run_dir.name, command_for(run_dir, "resume")
+    match state.status:
+        case "completed":
+            say(f"completed: {state.reason}{_result(run_dir, state)}")
+        case "aborted":
+            say(f"aborted{_result(run_dir, state)}")
+        case "paused":
+            say(f"run {name} is paused ({state.reason}); go on with: {resume}")
+        case "failed":
+            say(f"run {name} failed: {state.reason}\n{_logs(run_dir, state)}once mended: {resume}")
+        case _:
+            say_detached(run_dir)
+
+
+def _result(run_dir: RunDir, state: RunState) -> str:
+    if not any(round.checkpoint for round in state.rounds):
+        return "; no round was trained, so there is no result"
+    return f"\nresult: {run_dir.final}"
+
+
+def _logs(run_dir: RunDir, state: RunState) -> str:
+    for round in reversed(state.rounds):
+        for stage in round.stages.values():
+            if stage.status == "failed":
+                where = ("--round", str(round.round))
+                return f"its output: {command_for(run_dir, 'logs', stage.stage, *where)}\n"
+    return ""

@@ -1,0 +1,134 @@
+"""Draws a run as one compact picture. Pure: state in, rich renderables out; fits 80x24.
+
+All text is `Text`, never markup, and went through `visible`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from halos_backend.events import Stage
+from halos_backend.store.live import LiveStage
+from halos_backend.store.state import RunState
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from halos_tui import rounds
+from halos_tui.formatting import (
+    clipped,
+    count,
+    duration,
+    number,
+    rate,
+    signed,
+    visible,
+)
+
+BAR_WIDTH = 24
+CHANGE = rounds.HEADER.index("change")
+SHOWN_METRICS = 5
+STYLE_OF_STATUS = {
+    "completed": "good",
+    "failed": "bad",
+    "aborted": "warning",
+    "aborting": "warning",
+    "paused": "warning",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What is to be seen, and when."""
+
+    state: RunState
+    live: Mapping[tuple[int, Stage], LiveStage]
+    warnings: tuple[str, ...]
+    footer: str
+    now: float
+
+
+def draw(picture: Picture, *, width: int, height: int, is_ascii: bool = False) -> RenderableType:
+    """Rounds, the stages that run, warnings, a footer; older rounds are left out to fit."""
+    below: list[Text] = []
+    for (round, stage), live in picture.live.items():
+        below += _live_stage(picture, round, stage, live, is_ascii=is_ascii)
+    if picture.state.reason and picture.state.status == "failed":
+        below.append(Text(visible(picture.state.reason), style="bad"))
+    below += [Text(f"! {visible(text)}", style="warning") for text in picture.warnings]
+    if picture.footer:
+        below.append(Text(picture.footer, style="muted"))
+    for line in below:
+        line.truncate(width, overflow="crop" if is_ascii else "ellipsis")
+        line.no_wrap = True
+    room = max(1, height - len(below) - 4)
+    return Group(_header(picture, width), _rounds(picture.state, room), *below)
+
+
+def _header(picture: Picture, width: int) -> Text:
+    state = picture.state
+    loop = state.settings.get("loop", {})
+    planned = loop.get("num_rounds")
+    ended = state.updated_t if state.status in STYLE_OF_STATUS else picture.now
+    header = Text(no_wrap=True)
+    header.append(visible(state.run) or "run", style="accent")
+    header.append("  ")
+    header.append(state.status, style=STYLE_OF_STATUS.get(state.status, "good"))
+    header.append(f"  round {len(state.rounds)}{f' of {planned}' if planned else ''}")
+    header.append(f"  {_loss_kind(state)}  {duration(max(0.0, ended - state.created_t))}")
+    header.truncate(width)
+    return header
+
+
+def _loss_kind(state: RunState) -> str:
+    return visible(str(state.settings.get("train", {}).get("loss", {}).get("kind", "")))
+
+
+def _rounds(state: RunState, room: int) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="muted")
+    for name in rounds.HEADER:
+        table.add_column(name, justify="right", no_wrap=True)
+    changes = rounds.reward_changes(state)
+    hidden = max(0, len(state.rounds) - room)
+    if hidden:
+        hidden += 1  # the line that says so takes a row too
+        table.add_row(Text(f"({hidden})", style="muted"), Text("earlier", style="muted"))
+    for round in state.rounds[hidden:]:
+        change = changes[round.round - 1]
+        shown: list[str | Text] = [*rounds.cells(round, change)]
+        if change:
+            shown[CHANGE] = Text(signed(change), style="good" if change > 0 else "bad")
+        table.add_row(*shown)
+    return table
+
+
+def _live_stage(
+    picture: Picture, round: int, stage: Stage, live: LiveStage, *, is_ascii: bool
+) -> list[Text]:
+    started = picture.state.rounds[round - 1].stages[stage].started_t
+    elapsed = duration(max(0.0, picture.now - started))
+    head = Text(f"{stage} ", style="accent")
+    head.append(f"{clipped(visible(live.phase), 40)}, {elapsed}", style="")
+    lines = [head]
+    if live.total:
+        line = _bar(live, is_ascii=is_ascii)
+        line.append(f" {count(live.done)}/{count(live.total)} {visible(live.unit)}")
+        line.append(f"  {rate(live.rate, visible(live.unit))}  ETA {duration(live.eta_s)}")
+        lines.append(line)
+    if live.metrics:
+        lines.append(Text(f"step {live.step}: {_metrics(live)}"))
+    return lines
+
+
+def _bar(live: LiveStage, *, is_ascii: bool) -> Text:
+    full = int(BAR_WIDTH * min(1.0, live.done / live.total))
+    done, rest = ("#", "-") if is_ascii else ("━", "╌")
+    bar = Text(done * full, style="accent")
+    bar.append(rest * (BAR_WIDTH - full), style="muted")
+    return bar
+
+
+def _metrics(live: LiveStage) -> str:
+    shown = list(live.metrics.items())[:SHOWN_METRICS]
+    return ", ".join(f"{visible(name)} {number(value)}" for name, value in shown)

@@ -1,0 +1,90 @@
+"""Reads the rows of a round: its groups of completions with their rewards, and its feedback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from halos_backend.errors import UsageError
+from halos_backend.records import (
+    Completion,
+    Feedback,
+    Group,
+    PreferencePair,
+    UnpairedFeedback,
+    read_rows,
+)
+from halos_backend.store.run_dir import RunDir
+from halos_backend.store.state import RoundState, RunState
+
+Mark = Literal["chosen", "rejected", "desirable", "undesirable"]
+
+
+@dataclass(frozen=True)
+class RoundRows:
+    """Where the rows of one round are. Files are streamed; a torn last line is held back."""
+
+    run_dir: RunDir
+    round: RoundState
+
+    @property
+    def is_scored(self) -> bool:
+        label = self.round.stages.get("label")
+        return label is not None and label.status == "finished"
+
+    def groups(self) -> Iterator[Group]:
+        """Scored groups once the round is labelled, before that the groups as sampled."""
+        if self.is_scored:
+            attempt = self.run_dir.attempt(
+                self.round.round, "label", self.round.stages["label"].attempt
+            )
+            return read_rows(attempt.scores, Group, torn_tail=True)
+        sample = self.round.stages["sample"]
+        attempt = self.run_dir.attempt(self.round.round, "sample", sample.attempt)
+        if not attempt.completions.is_file():
+            return iter(())
+        return read_rows(attempt.completions, Group, torn_tail=True)
+
+    def feedback(self) -> Iterator[Feedback]:
+        """What training saw; nothing before the round is labelled."""
+        if not self.is_scored:
+            return iter(())
+        label = self.round.stages["label"]
+        path = self.run_dir.attempt(self.round.round, "label", label.attempt).feedback
+        return read_rows(path, Feedback)
+
+    def marks(self) -> dict[tuple[str, str], Mark]:
+        """What the feedback made of each completion, by (prompt_id, completion_id)."""
+        marks: dict[tuple[str, str], Mark] = {}
+        for row in self.feedback():
+            match row:
+                case PreferencePair(prompt_id=prompt_id):
+                    marks[prompt_id, row.chosen.completion_id] = "chosen"
+                    marks[prompt_id, row.rejected.completion_id] = "rejected"
+                case UnpairedFeedback(prompt_id=prompt_id):
+                    mark: Mark = "desirable" if row.is_desirable else "undesirable"
+                    marks[prompt_id, row.completion.completion_id] = mark
+                case Group():
+                    pass
+        return marks
+
+
+def sampled_rounds(run_dir: RunDir, state: RunState) -> list[RoundRows]:
+    """The rounds in which sampling has begun, oldest first."""
+    return [RoundRows(run_dir, round) for round in state.rounds if "sample" in round.stages]
+
+
+def pick_round(rounds: list[RoundRows], number: int | None, *, run: str) -> RoundRows:
+    """The round of that number, or the newest. Raises UsageError where there is none."""
+    for rows in reversed(rounds):
+        if number in (None, rows.round.round):
+            return rows
+    if not rounds:
+        raise UsageError(f"the run {run} has not sampled anything yet")
+    known = f"1 to {rounds[-1].round.round}"
+    raise UsageError(f"the run {run} has no round {number} with completions; it has {known}")
+
+
+def num_tokens(completion: Completion) -> int:
+    return len(completion.token_ids)

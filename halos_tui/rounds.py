@@ -1,0 +1,69 @@
+"""The table of a run's rounds as text cells, the same wherever it is drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from halos_backend.events import STAGES, Stage
+from halos_backend.store.state import RoundState, RunState
+
+from halos_tui.formatting import ABSENT, count, duration, number, signed
+
+HEADER = ("round", "prompts", "reward", "change", "feedback", "loss", "KL", *STAGES)
+
+
+def reward_changes(state: RunState) -> list[float | None]:
+    """Of each round: its mean reward less that of the last round before it that has one."""
+    changes: list[float | None] = []
+    last: float | None = None
+    for round in state.rounds:
+        mean = reward_mean(round)
+        changes.append(None if mean is None or last is None else mean - last)
+        last = last if mean is None else mean
+    return changes
+
+
+def reward_mean(round: RoundState) -> float | None:
+    """Once the round is labelled, unless nothing could be scored."""
+    mean = summary_of(round, "label").get("reward_mean")
+    return None if mean is None else float(mean)
+
+
+def last_reward(state: RunState) -> float | None:
+    """The mean reward of the newest round that has one."""
+    known = [mean for round in state.rounds if (mean := reward_mean(round)) is not None]
+    return known[-1] if known else None
+
+
+def cells(round: RoundState, change: float | None) -> list[str]:
+    """One row, in the order of HEADER."""
+    train = summary_of(round, "train")
+    return [
+        str(round.round),
+        count(round.num_prompts),
+        number(reward_mean(round)),
+        signed(change),
+        count(summary_of(round, "label").get("num_feedback")),
+        "untrained" if round.untrained else number(train.get("loss_last")),
+        number(train.get("kl_initial"), 3),
+        *[_stage_cell(round, stage) for stage in STAGES],
+    ]
+
+
+def summary_of(round: RoundState, stage: Stage) -> dict[str, Any]:
+    """The stage's summary; empty until it has finished."""
+    found = round.stages.get(stage)
+    return {} if found is None else found.summary
+
+
+def _stage_cell(round: RoundState, stage: Stage) -> str:
+    found = round.stages.get(stage)
+    if found is None:
+        return ABSENT
+    match found.status:
+        case "finished":
+            return duration(found.elapsed_s)
+        case "running":
+            return "..."
+        case "failed":
+            return "failed"

@@ -1,0 +1,47 @@
+"""What every module keeps to: it says what it owns, and it is small enough to read at once."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted(
+    path.relative_to(ROOT)
+    for folder in ("backend", "halos_tui")
+    for path in (ROOT / folder).rglob("*.py")
+)
+MAX_LINES = 300
+NO_NAMES = {"utils", "helpers", "common", "manager", "handler", "data", "info"}
+
+
+def test_there_are_modules_to_look_at() -> None:
+    assert len(MODULES) > 30
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_a_module_begins_by_saying_what_it_owns(module: Path) -> None:
+    docstring = ast.get_docstring(ast.parse((ROOT / module).read_text()))
+
+    assert docstring, "no docstring"
+    assert docstring.splitlines()[0].strip()
+
+
+def test_no_module_is_longer_than_a_person_reads_at_once() -> None:
+    lengths = {str(path): (ROOT / path).read_text().count("\n") for path in MODULES}
+
+    assert {path: n for path, n in lengths.items() if n > MAX_LINES} == {
+        path: n for path, n in lengths.items() if path.endswith("config/schema.py")
+    }, "the schema is one table of settings; everything else divides"
+
+
+def test_no_module_is_named_after_nothing() -> None:
+    assert [path for path in MODULES if path.stem in NO_NAMES] == []
+
+
+def test_no_file_names_the_machine_it_was_written_on() -> None:
+    mine = [path for path in MODULES if str(ROOT) in (ROOT / path).read_text()]
+
+    assert mine == []
