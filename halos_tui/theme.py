@@ -22,7 +22,7 @@ def load_theme(name: str = "dark") -> Theme:
     path = find_theme(name)
     try:
         colours = tomllib.loads(path.read_text(encoding="utf-8"))["colours"]
-        return Theme({meaning: Style.parse(colours[meaning]) for meaning in MEANINGS})
+        return Theme({meaning: Style.parse(str(colours[meaning])) for meaning in MEANINGS})
     except (KeyError, TypeError, ValueError, StyleSyntaxError) as error:
         raise HalosError(
             f"{path}: is no theme ({visible(str(error))}); under [colours] it needs"

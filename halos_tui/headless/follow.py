@@ -115,8 +115,7 @@ class Follower:
 
     def _ask(self) -> ExitCode | None:
         self._output.hide()
-        notices.say(notices.question(self._run_dir))
-        answer = ask(self._signals)
+        answer = ask(self._signals, notices.question(self._run_dir))
         self._seen_interrupts = self._signals.interrupts
         match answer:
             case "abort":

@@ -56,11 +56,12 @@ def somebody_can_answer() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def ask(signals: Signals, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Answer:
-    """Wait for a second Ctrl-C or a key. Nothing, or any other key, means to go on."""
-    asked = signals.interrupts
-    deadline = clock.monotonic() + timeout_s
+def ask(signals: Signals, question: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Answer:
+    """Ask, and wait for a second Ctrl-C or a key. Nothing, or any other key, means to go on."""
     with _single_keys(sys.stdin.fileno()) as fd:
+        asked = signals.interrupts
+        deadline = clock.monotonic() + timeout_s
+        print(question, file=sys.stderr, flush=True)  # noqa: T201
         while clock.monotonic() < deadline and not signals.hung_up:
             if signals.interrupts > asked:
                 return "abort"

@@ -20,24 +20,22 @@ PROMPTS_PER_ROUND = 128
 GROUP_SIZE = 8
 
 LOSSES: dict[str, dict[str, Any]] = {
-    "dpo": {"lr": 5e-4, "batch_size": 32, "loss": {"beta": 0.1}},
-    "cdpo": {"lr": 5e-4, "batch_size": 32, "loss": {"beta": 0.1, "label_smoothing": 0.1}},
-    "ipo": {"lr": 5e-4, "batch_size": 32, "loss": {"tau": 0.5}},
-    "simpo": {"lr": 5e-4, "batch_size": 32, "loss": {"beta": 2.0, "gamma_beta_ratio": 0.5}},
-    "slic": {"lr": 5e-4, "batch_size": 32, "loss": {"delta": 1.0, "lambda_coef": 0.1}},
-    "kto": {"lr": 5e-4, "batch_size": 128, "loss": {"beta": 0.1}},
-    "grpo": {"lr": 5e-4, "batch_size": 128, "loss": {"beta": 0.01}},
-    "sft": {"lr": 5e-4, "batch_size": 32, "loss": {}},
-    "csft": {"lr": 5e-4, "batch_size": 128, "loss": {}},
+    "dpo": {"lr": 2e-4, "batch_size": 16, "loss": {"beta": 0.1}},
+    "cdpo": {"lr": 2e-4, "batch_size": 16, "loss": {"beta": 0.1, "label_smoothing": 0.1}},
+    "ipo": {"lr": 2e-4, "batch_size": 16, "loss": {"tau": 0.5}},
+    "simpo": {"lr": 1e-4, "batch_size": 16, "loss": {"beta": 2.0, "gamma_beta_ratio": 0.5}},
+    "slic": {"lr": 1e-4, "batch_size": 16, "loss": {"delta": 1.0, "lambda_coef": 0.1}},
+    "kto": {"lr": 1e-4, "batch_size": 64, "loss": {"beta": 0.1}},
+    "grpo": {"lr": 4e-4, "batch_size": 128, "loss": {"beta": 0.01}},
+    "sft": {"lr": 2e-4, "batch_size": 16, "loss": {}},
+    "csft": {"lr": 4e-4, "batch_size": 64, "loss": {}},
 }
 """What learns well on this task, with a batch's examples counted as each loss counts them."""
 
 
 def demo_settings(files: EmbeddedFiles, *, loss: str, num_rounds: int) -> dict[str, Any]:
     """A run's settings table. Raises UsageError for a loss that the demo does not have."""
-    if loss not in LOSSES:
-        known = ", ".join(LOSSES)
-        raise UsageError(f"the demo has no loss {loss!r}; it has {known}")
+    check_loss(loss)
     chosen = LOSSES[loss]
     return {
         "policy": {"path": str(files.policy)},
@@ -52,7 +50,7 @@ def demo_settings(files: EmbeddedFiles, *, loss: str, num_rounds: int) -> dict[s
         },
         "label": {
             "judge": {"kind": "reward_model", "path": str(files.reward_model)},
-            "feedback": {"kind": FEEDBACK_OF_LOSS[loss][0]},
+            "feedback": _feedback(loss),
         },
         "train": {
             **chosen,
@@ -65,14 +63,25 @@ def demo_settings(files: EmbeddedFiles, *, loss: str, num_rounds: int) -> dict[s
     }
 
 
+def check_loss(loss: str) -> None:
+    """Raises UsageError for a loss that the demo does not have."""
+    if loss not in LOSSES:
+        raise UsageError(f"the demo has no loss {loss!r}; it has {', '.join(LOSSES)}")
+
+
+def _feedback(loss: str) -> dict[str, Any]:
+    kind = FEEDBACK_OF_LOSS[loss][0]
+    return {"kind": kind, "threshold": "mean"} if kind == "binary" else {"kind": kind}
+
+
 def main() -> int:
+    """Returns the exit code."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--loss", default="dpo")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     try:
-        if arguments.loss not in LOSSES or arguments.rounds < 1:
-            demo_settings(EmbeddedFiles(sys.path[0]), loss=arguments.loss, num_rounds=1)  # type: ignore[arg-type]
+        check_loss(arguments.loss)
         files = ensure_built(Recipe(), _report)
         table = demo_settings(files, loss=arguments.loss, num_rounds=arguments.rounds)
     except HalosError as error:

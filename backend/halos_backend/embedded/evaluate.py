@@ -1,12 +1,15 @@
-"""`python -m halos_backend.embedded.evaluate MODEL HELD_OUT`: the share of held-out problems solved.
+"""`python -m halos_backend.embedded.evaluate MODEL HELD_OUT`: how often held-out problems are solved.
 
-Greedy decoding with plain transformers, judged by the task's own checker.
+Completions are sampled as in a run (temperature 1) with plain transformers, several per problem, and
+judged by the task's own checker. Greedy decoding would hide what is learnt: the initial policy's
+likeliest answer is nearly always right.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import statistics
 import sys
 from pathlib import Path
 
@@ -16,30 +19,41 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from halos_backend.embedded.task import is_exact
 
 MAX_NEW_TOKENS = 10
+SAMPLES_PER_PROMPT = 16
 
 
 def evaluate(model_path: Path, held_out: Path) -> dict[str, float]:
-    """`exact` with its binomial standard error over `num_prompts` prompts."""
+    """`exact`, the mean over prompts of the share solved, and its standard error over prompts."""
     torch.set_num_threads(1)
+    torch.manual_seed(0)
     rows = [json.loads(line) for line in held_out.read_text().splitlines()]
     tokenizer = AutoTokenizer.from_pretrained(model_path, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(model_path).eval()
-    texts = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": row["prompt"]}], tokenize=False, add_generation_prompt=True
-        )
-        for row in rows
-    ]
+    chats = [[{"role": "user", "content": row["prompt"]}] for row in rows]
+    texts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
     inputs = tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
     with torch.inference_mode():
-        ids = model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
+        ids = model.generate(
+            **inputs,
+            max_new_tokens=MAX_NEW_TOKENS,
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            num_return_sequences=SAMPLES_PER_PROMPT,
+        )
     said = tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    exact = sum(is_exact(row["answer"], text) for row, text in zip(rows, said, strict=True))
-    share = exact / len(rows)
+    shares = [
+        statistics.fmean(
+            is_exact(row["answer"], text)
+            for text in said[number * SAMPLES_PER_PROMPT : (number + 1) * SAMPLES_PER_PROMPT]
+        )
+        for number, row in enumerate(rows)
+    ]
     return {
-        "exact": share,
-        "stderr": math.sqrt(share * (1 - share) / len(rows)),
-        "num_prompts": len(rows),
+        "exact": statistics.fmean(shares),
+        "stderr": statistics.stdev(shares) / math.sqrt(len(shares)),
+        "num_prompts": len(shares),
     }
 
 

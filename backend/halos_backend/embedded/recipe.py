@@ -21,8 +21,8 @@ class Recipe:
     policy_steps: int = 150
     careless_frac: float = 0.45
     policy_lr: float = 2e-3
-    reward_model_steps: int = 350
-    reward_model_lr: float = 1e-3
+    reward_model_steps: int = 400
+    reward_model_lr: float = 1.5e-3
     batch_size: int = 64
     num_prompts: int = 2000
     num_held_out: int = 200

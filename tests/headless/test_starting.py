@@ -1,0 +1,154 @@
+"""`run`, `--dry-run`, `--detach`, `abort` with a tiny policy and real stages."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from halos_backend.store.identity import lock_holder
+from halos_backend.store.run_dir import RunDir
+from place import JUDGE, LETTERS, Place, make_policy, wait_for
+
+from tests.backend.fake_run import FakeRun
+from tests.headless.conftest import Halos
+
+
+@pytest.fixture(scope="session")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "policy"
+    make_policy(path)
+    return path
+
+
+@pytest.fixture
+def place(policy: Path, tmp_path: Path) -> Place:
+    """Twenty prompts, six a round, four completions each, pairs in batches of two."""
+    (tmp_path / "policy").symlink_to(policy)
+    (tmp_path / "judge.py").write_text(JUDGE)
+    rows = [{"prompt": f"say {LETTERS[i]}"} for i in range(20)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Place(tmp_path)
+
+
+def _plan(place: Place, **changes: Any) -> dict[str, Any]:
+    shown = place.halos("run", str(place.config(**changes)), "--dry-run", "--json")
+    assert shown.code == 0, shown.stderr
+    (line,) = shown.stdout.splitlines()
+    plan: dict[str, Any] = json.loads(line)
+    return plan
+
+
+def test_a_dry_run_prints_the_rounds_and_leaves_nothing(place: Place) -> None:
+    plan = _plan(place, loop__num_rounds=None)
+    assert plan["num_rounds"] == 4
+    assert plan["rounds"] == [
+        {
+            "first_round": 1,
+            "num_rounds": 3,
+            "num_prompts": 6,
+            "num_completions": 24,
+            "max_examples": 6,
+            "max_steps": 3,
+        },
+        {
+            "first_round": 4,
+            "num_rounds": 1,
+            "num_prompts": 2,
+            "num_completions": 8,
+            "max_examples": 2,
+            "max_steps": 1,
+        },
+    ]
+    assert plan["max_steps"] == 10
+    assert (plan["num_prompts"], plan["num_too_long"]) == (20, 0)
+    assert (plan["effective_batch_size"], plan["example"]) == (2, "pairs")
+    assert 0 < plan["disk_needed_bytes"] < plan["disk_free_bytes"]
+    command = plan["commands"]["train"]
+    assert command[1:4] == ["-m", "halos_backend.stages.train", "--attempt-dir"]
+    assert command[4] == str(place.runs / plan["run"] / "rounds/0001/train/attempt_1")
+    assert not place.runs.exists()
+
+
+def test_a_dry_run_as_text_names_rounds_disk_and_commands(place: Place) -> None:
+    config = str(place.config(loop__num_rounds=None, launch__num_processes=2))
+    shown = place.halos("run", config, "--dry-run", "--name", "dry")
+    assert shown.code == 0, shown.stderr
+    for text in (
+        "dry: 4 rounds of dpo, 20 prompts",
+        "rounds 1 to 3, each: 6 prompts, 24 completions, at most 6 pairs, 3 steps",
+        "round 4: 2 prompts, 8 completions, at most 2 pairs, 1 step",
+        "one step sees 2 pairs on 2 processes; at most 10 steps in all",
+        "-m torch.distributed.run --standalone --nproc_per_node 2 -m halos_backend.stages.label",
+    ):
+        assert text in shown.stdout
+    assert not place.runs.exists()
+
+
+def test_a_dry_run_checks_the_inputs(place: Place) -> None:
+    refused = place.halos("run", str(place.config(prompts__prompt="question")), "--dry-run")
+    assert (refused.code, refused.stdout) == (2, "")
+    assert "question" in refused.stderr
+
+
+def test_a_run_that_the_disk_cannot_hold_is_refused_and_leaves_nothing(place: Place) -> None:
+    refused = place.halos("run", str(place.config(sample__group_size=10**13)), "--no-ui")
+    assert (refused.code, refused.stdout) == (2, "")
+    assert "problem: disk" in refused.stderr
+    assert "halos-tui: problem: batch" not in refused.stderr
+    assert list(place.runs.iterdir()) == []
+
+
+def test_warnings_come_before_the_start_on_stderr(place: Place) -> None:
+    config = place.config(loop__num_rounds=1, train__batch_size=64)
+    done = place.halos("run", str(config), "--no-ui")
+    assert done.code == 0, done.stderr
+    assert done.stderr.count("warning: batch: one step sees 64 pairs") == 1
+    (run,) = place.runs.iterdir()
+    assert re.fullmatch(r"dpo-\d{4}-\d{6}", run.name)
+    assert (run / "config.toml").read_text() == config.read_text()
+
+
+def test_a_name_that_is_taken_is_refused(place: Place) -> None:
+    (place.runs / "mine").mkdir(parents=True)
+    refused = place.halos("run", str(place.config()), "--name", "mine")
+    assert refused.code == 2
+    assert "halos-tui resume mine" in refused.stderr
+
+
+def test_a_detached_run_goes_on_and_can_be_aborted(place: Place) -> None:
+    config = place.config(loop__num_rounds=None, loop__num_epochs=50)
+    started = place.halos("run", str(config), "--name", "long", "--detach")
+    assert (started.code, started.stdout) == (6, "")
+    assert "halos-tui watch long" in started.stderr
+    wait_for(lambda: any(event["type"] == "StageStarted" for event in place.events("long")))
+    aborted = place.halos("abort", "long")
+    assert aborted.code == 3, aborted.stderr
+    assert place.events("long")[-1]["type"] == "RunAborted"
+    assert place.halos("watch", "long").code == 3
+
+
+def test_a_paused_run_can_be_aborted_without_starting_a_stage(halos: Halos, runs: Path) -> None:
+    run = FakeRun(runs / "paused")
+    run.behave(r1_sample_1="hold")
+    supervisor = run.start()
+    run.hold(1, "sample")
+    supervisor.terminate()
+    supervisor.wait(timeout=30)
+    assert run.state.status == "paused"
+    before = run.attempts
+    aborted = halos("abort", "paused")
+    assert aborted.returncode == 3, aborted.stderr
+    assert run.state.status == "aborted"
+    assert run.attempts == before
+    wait_for(lambda: lock_holder(RunDir(runs / "paused")) is None)
+    run.check()
+
+
+def test_the_demo_refuses_a_loss_it_does_not_have(halos: Halos) -> None:
+    refused = halos("demo", "--loss", "ppo")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "ppo" in refused.stderr
+    assert "Traceback" not in refused.stderr
