@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
@@ -19,6 +18,7 @@ from halos_backend.errors import ExitCode, HalosError
 from typer.core import TyperGroup
 
 from halos_tui.formatting import visible_lines
+from halos_tui.streams import silence_stdout
 
 VERBS = {
     "run": "run",
@@ -69,7 +69,7 @@ class VerbGroup(TyperGroup):
             code = error.exit_code
         except OSError as error:
             if error.errno == errno.EPIPE:
-                _silence_stdout()
+                silence_stdout()
                 code = ExitCode.FAILED
             elif error.filename is None:
                 raise
@@ -117,8 +117,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _complain(text: str) -> None:
     print(f"halos-tui: {visible_lines(text)}", file=sys.stderr)  # noqa: T201
-
-
-def _silence_stdout() -> None:
-    """Whoever read it is gone; what is buffered must not raise again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -48,4 +48,4 @@ def runs_root(given: Path | None) -> Path:
     """The runs directory: the one that was asked for, or the default."""
     from halos_backend.store.run_dir import default_runs_root
 
-    return default_runs_root() if given is None else given.resolve()
+    return (default_runs_root() if given is None else given).resolve()

@@ -11,6 +11,7 @@ from halos_backend.store.run_dir import RunDir, find_run
 from halos_tui import rounds
 from halos_tui.cli.options import Json, RunName, RunsDir, runs_root
 from halos_tui.formatting import columns, count, date_time, duration, rate, visible
+from halos_tui.headless.notices import command_for
 from halos_tui.observed import Observation, as_json, observe
 
 
@@ -52,5 +53,5 @@ def _text(seen: Observation, run_dir: RunDir) -> list[str]:
             )
         lines += [f"warning: {text}" for text in live.warnings]
     if seen.status == "lost":
-        lines += ["", "nobody supervises it; go on with: halos-tui resume " + state.run]
+        lines += ["", f"nobody supervises it; go on with: {command_for(run_dir, 'resume')}"]
     return lines

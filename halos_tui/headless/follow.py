@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import sys
 import time
 from typing import Protocol
 
@@ -16,6 +14,7 @@ from halos_backend.supervisor import control, spawn
 from halos_tui.headless import notices
 from halos_tui.headless.interrupts import Signals, ask
 from halos_tui.observed import living_supervisor
+from halos_tui.streams import silence_stdout
 from halos_tui.tailing import RunTail
 
 POLL_S = 0.1
@@ -35,7 +34,7 @@ class Output(Protocol):
         """Make room for a question on the same terminal."""
 
     def close(self) -> None:
-        """Leave the last picture behind."""
+        """Leave the last picture behind; once more does nothing."""
 
 
 class Follower:
@@ -74,8 +73,10 @@ class Follower:
             if error.errno not in (errno.EPIPE, errno.EIO):
                 raise
             # whoever read us is gone, which is no reason to stop a run
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            silence_stdout()
             return ExitCode.UNFINISHED
+        finally:
+            self._output.close()
 
     def _end(self, *, has_supervisor: bool) -> ExitCode | None:
         """The exit code once nothing more will happen."""

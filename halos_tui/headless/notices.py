@@ -22,7 +22,8 @@ def say(text: str) -> None:
 def command_for(run_dir: RunDir, verb: str, *arguments: str) -> str:
     """`halos-tui VERB RUN`, with --runs-dir where the run is not in the default place."""
     root = run_dir.path.parent
-    elsewhere = [] if root == default_runs_root().absolute() else ["--runs-dir", str(root)]
+    is_default = root.resolve() == default_runs_root().resolve()
+    elsewhere = [] if is_default else ["--runs-dir", str(root)]
     return shlex.join(["halos-tui", verb, run_dir.name, *arguments, *elsewhere])
 
 

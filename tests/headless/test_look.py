@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 from halos_backend.events import (
@@ -18,6 +20,7 @@ from halos_backend.store.writer import EventWriter
 
 from tests.headless.conftest import Halos
 from tests.headless.made_run import MadeRun
+from tests.headless.terminal import Terminal
 
 
 def test_list_shows_every_run_and_a_broken_one_breaks_no_other(halos: Halos, runs: Path) -> None:
@@ -185,3 +188,46 @@ def test_logs_of_what_is_not_there_say_what_is(halos: Halos, runs: Path) -> None
         refused = halos("logs", "a-run", *arguments)
         assert refused.returncode == 2, arguments
         assert word in refused.stderr
+
+
+def test_logs_on_a_terminal_show_escape_sequences_as_text(
+    environment: dict[str, str], runs: Path
+) -> None:
+    run = MadeRun(runs)
+    run.start_round(1)
+    run.start_stage(1, "sample").log.write_bytes("\x1b]0;owned\x07 é\n".encode() * 3000)
+    command = [sys.executable, "-m", "halos_tui", "logs", "a-run"]
+    with Terminal(command, env=environment) as terminal:
+        assert terminal.exit_code() == 0
+    assert b"\x1b" not in terminal.output
+    assert terminal.text.count("\\x1b]0;owned\\x07 é\r\n") == 3000
+
+
+def test_followed_logs_end_with_the_attempt(environment: dict[str, str], runs: Path) -> None:
+    run = MadeRun(runs)
+    run.supervised()
+    run.start_round(1)
+    log = run.start_stage(1, "sample").log
+    log.write_text("first\n")
+    command = [sys.executable, "-m", "halos_tui", "logs", "a-run", "-f"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"first\n"
+        with log.open("a") as file:
+            file.write("second\n")
+        assert process.stdout.readline() == b"second\n"
+        with log.open("a") as file:
+            file.write("last\n")
+        run.finish_stage(1, "sample")
+        assert process.stdout.read() == b"last\n"
+        assert process.wait(timeout=30) == 0
+
+
+def test_a_relative_runs_directory_is_one_of_the_working_directory(
+    halos: Halos, environment: dict[str, str], runs: Path
+) -> None:
+    MadeRun(runs)
+    environment["HALOS_RUNS_DIR"] = "runs"  # commands run in its parent
+    status = json.loads(halos("status", "a-run", "--json").stdout)
+    assert status["path"] == str(runs / "a-run")
+    assert halos("status", "a-run").stdout.endswith("halos-tui resume a-run\n")

@@ -28,7 +28,6 @@ LOSSES: dict[str, dict[str, Any]] = {
     "kto": {"lr": 1e-4, "batch_size": 64, "loss": {"beta": 0.1}},
     "grpo": {"lr": 4e-4, "batch_size": 128, "loss": {"beta": 0.01}},
     "sft": {"lr": 2e-4, "batch_size": 16, "loss": {}},
-    "csft": {"lr": 4e-4, "batch_size": 64, "loss": {}},
 }
 """What learns well on this task, with a batch's examples counted as each loss counts them."""
 
