@@ -1,6 +1,6 @@
-"""The part of halos-tui that runs: settings, run store, supervisor and stages. Nothing here draws."""
+"""The part of halos-tui that runs: settings, store, supervisor, stages. Nothing here draws."""
 
 __version__ = "0.1.0"
 
 SCHEMA_VERSION = 1
-"""Version of every file that outlives a program version (journal, job, manifest, resolved settings)."""
+"""Version of every file that outlives a program version: journal, job, manifest, settings."""

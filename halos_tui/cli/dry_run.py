@@ -25,6 +25,7 @@ from halos_backend.supervisor.plan import round_sizes
 
 from halos_tui.cli.starting import check_settings, default_name, prompts_reporter, read_prepared
 from halos_tui.formatting import count, plural, size, visible
+from halos_tui.headless.interrupts import ends_tidily
 from halos_tui.headless.progress import ProgressBar
 
 
@@ -35,7 +36,8 @@ def show_plan(
     name = name or default_name(settings, root)
     check_run_name(root, name)
     check_settings(settings, root, prepared=None)
-    with tempfile.TemporaryDirectory(prefix="halos-dry-run-") as place, ProgressBar() as bar:
+    directory = tempfile.TemporaryDirectory(prefix="halos-dry-run-")
+    with ends_tidily(), directory as place, ProgressBar() as bar:
         run_dir = RunDir(Path(place) / name)
         resolved = settings.model_dump(mode="json")
         spawn.prepare_inputs(run_dir, config_text, resolved, prompts_reporter(bar))
@@ -85,7 +87,7 @@ def make_plan(settings: RunSettings, prepared: dict[str, Any], run_dir: RunDir) 
             stage: stage_command(
                 stage,
                 run_dir.attempt(1, stage, 1).path,
-                num_stage_processes(stage, settings.launch),
+                num_stage_processes(stage, settings),
             )
             for stage in STAGES
         },

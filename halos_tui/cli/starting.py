@@ -18,6 +18,7 @@ from halos_backend.supervisor import spawn
 from halos_tui.cli import following
 from halos_tui.headless import notices
 from halos_tui.headless.findings import complaint
+from halos_tui.headless.interrupts import ends_tidily
 from halos_tui.headless.progress import ProgressBar
 
 
@@ -32,7 +33,7 @@ def start(
 ) -> tuple[RunDir, ExitCode]:
     """Create the run and follow it to its end. Raises UsageError for what the doctor refuses."""
     check_settings(settings, root, prepared=None)
-    with ProgressBar() as bar:
+    with ends_tidily(), ProgressBar() as bar:
         run_dir = spawn.create_run(
             root,
             name or default_name(settings, root),

@@ -13,7 +13,7 @@ import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from halos_backend import clock
 
@@ -49,6 +49,21 @@ class Signals:
             self.interrupts += 1
         else:
             self.hung_up = True
+
+
+@contextmanager
+def ends_tidily() -> Iterator[None]:
+    """SIGTERM and SIGHUP unwind as Ctrl-C does, so that nothing half-made is left behind."""
+
+    def unwind(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, unwind) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def somebody_can_answer() -> bool:

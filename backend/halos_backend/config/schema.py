@@ -105,8 +105,9 @@ class RewardModelJudge(Table):
     """Directory (or hub name) of an AutoModelForSequenceClassification with a tokenizer."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Weights' type while scoring; `auto` is bfloat16 where the device has it, else float32."""
-    batch_tokens: PositiveInt = 16384
-    """Tokens per forward, padding included."""
+    batch_tokens: PositiveInt | None = None
+    """Tokens per forward, padding included; by default 16,384 on a GPU and 1,024 on a CPU, whose
+    caches larger batches overflow."""
     max_tokens: PositiveInt | None = None
     """Longer conversations are unscored; by default the model's context."""
     trust_remote_code: bool = False

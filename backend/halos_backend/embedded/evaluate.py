@@ -1,7 +1,7 @@
-"""`python -m halos_backend.embedded.evaluate MODEL HELD_OUT`: how often held-out problems are solved.
+"""`python -m halos_backend.embedded.evaluate MODEL HELD_OUT`: how often problems are solved.
 
-Completions are sampled as in a run (temperature 1) with plain transformers, several per problem, and
-judged by the task's own checker. Greedy decoding would hide what is learnt: the initial policy's
+Completions are sampled as in a run (temperature 1) with plain transformers, several per problem,
+and judged by the task's own checker. Greedy decoding would hide what is learnt: the initial policy's
 likeliest answer is nearly always right.
 """
 

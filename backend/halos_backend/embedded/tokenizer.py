@@ -1,4 +1,4 @@
-"""The task's tokenizer and chat template: a word per digit, saved as ordinary Hugging Face files."""
+"""The tokenizer and chat template of the task: a word per digit, ordinary Hugging Face files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ CHAT_TEMPLATE = (
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """Text is words apart by spaces; special tokens stand by themselves."""
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token=PAD))
+    tokenizer = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token=PAD)
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

@@ -59,7 +59,7 @@ def fold_attempt(events: Iterable[AttemptEvent], live: LiveStage | None = None) 
 def _apply(live: LiveStage, event: AttemptEvent) -> LiveStage:
     match event:
         case PhaseChanged(phase=phase):
-            return replace(live, phase=phase)
+            return replace(live, phase=phase, done=0, total=0, unit="")
         case Progressed():
             if event.unit != live.unit or event.total != live.total:
                 live = replace(live, first_t=event.t, first_done=event.done)

@@ -28,7 +28,7 @@ def make_job(action: StartStage, state: RunState, settings: RunSettings, run_dir
         attempt=action.attempt,
         seed=settings.loop.seed,
         num_threads=threads,
-        num_processes=num_stage_processes(action.stage, settings.launch),
+        num_processes=num_stage_processes(action.stage, settings),
         settings=round.settings,
         inputs=_inputs(action.stage, round, state, settings, run_dir),
         earlier_attempts=tuple(earlier),

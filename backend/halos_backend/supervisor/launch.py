@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from halos_backend.config.schema import LaunchSettings
+from halos_backend.config.schema import FunctionJudge, LaunchSettings, RunSettings
 from halos_backend.events import Stage
 from halos_backend.supervisor.environment import importable_environment
 
@@ -25,8 +25,11 @@ def stage_command(stage: Stage, attempt_dir: Path, num_processes: int) -> list[s
     return [sys.executable, *launcher, str(num_processes), *module]
 
 
-def num_stage_processes(stage: Stage, launch: LaunchSettings) -> int:
-    return launch.num_processes if stage in MULTI_PROCESS_STAGES else 1
+def num_stage_processes(stage: Stage, settings: RunSettings) -> int:
+    """A judge that is a Python function needs neither ranks nor the launcher's 2 s."""
+    if stage == "label" and isinstance(settings.label.judge, FunctionJudge):
+        return 1
+    return settings.launch.num_processes if stage in MULTI_PROCESS_STAGES else 1
 
 
 def stage_environment(

@@ -23,6 +23,9 @@ from halos_backend.stages.label.judge import LabelRow, Unscored, Verdict, checke
 from halos_backend.stages.label.ranks import Ranks
 from halos_backend.stages.models import context_length, load_classifier, load_config
 
+DEFAULT_BATCH_TOKENS = {"cuda": 16384, "cpu": 1024}
+"""Measured on CPUs: 16,384 is half as fast as 1,024, and with long rows slower than no batches."""
+
 
 @dataclass(frozen=True)
 class ClassifierJudge:
@@ -142,7 +145,7 @@ def load_reward_model(settings: schema.RewardModelJudge, ranks: Ranks) -> Classi
         model=model.to(ranks.device),
         tokenizer=tokenizer,
         ranks=ranks,
-        batch_tokens=settings.batch_tokens,
+        batch_tokens=settings.batch_tokens or DEFAULT_BATCH_TOKENS[ranks.device.type],
         max_tokens=min(limit, settings.max_tokens or limit),
         identity=_identity(settings, ranks.device, dtype),
     )

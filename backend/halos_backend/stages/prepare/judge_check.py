@@ -1,4 +1,4 @@
-"""Checks the judge without scoring anything: a function is imported, a model's files are looked at."""
+"""Checks the judge without scoring: a function is imported, a model's files are looked at."""
 
 from __future__ import annotations
 
