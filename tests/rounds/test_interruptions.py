@@ -34,7 +34,8 @@ def _kill(pid: int, number: signal.Signals) -> None:
 def test_a_run_killed_in_round_two_resumes_to_the_same_weights(
     place: Place, uninterrupted: bytes, stage: str, victim: str
 ) -> None:
-    client = place.start("run", str(place.config()), "--no-ui", "--name", "cut")
+    slow = place.config(label__judge__function=f"{place.path}/judge.py:vowels_slowly")
+    client = place.start("run", str(slow), "--no-ui", "--name", "cut")
     started = wait_for(lambda: _started(place, "cut", 2, stage))
     supervisor = [e for e in place.events("cut") if e["type"] == "SupervisorStarted"][-1]
     attempt = place.runs / "cut" / "rounds" / "0002" / stage / "attempt_1"

@@ -23,8 +23,12 @@ TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<s>' }}{% endif %}"
 )
 JUDGE = '''
+import time
 def vowels(prompt, completion, row):
     return sum(letter in "aeiou" for letter in completion) / 10
+def vowels_slowly(prompt, completion, row):
+    time.sleep(0.05)
+    return vowels(prompt, completion, row)
 def constant(prompt, completion, row):
     return 1.0
 def raises(prompt, completion, row):
