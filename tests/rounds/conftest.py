@@ -18,8 +18,20 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place(policy: Path, tmp_path: Path) -> Place:
-    (tmp_path / "policy").symlink_to(policy)
-    (tmp_path / "judge.py").write_text(JUDGE)
+    return make_place(policy, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def whole(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A place where the run `whole` went to its end undisturbed."""
+    place = make_place(policy, tmp_path_factory.mktemp("whole"))
+    assert place.halos("run", str(place.config()), "--no-ui", "--name", "whole").code == 0
+    return place
+
+
+def make_place(policy: Path, path: Path) -> Place:
+    (path / "policy").symlink_to(policy)
+    (path / "judge.py").write_text(JUDGE)
     rows = [{"prompt": f"say {LETTERS[i]}{'x' * (i % 5)}", "answer": i} for i in range(20)]
-    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return Place(tmp_path)
+    (path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Place(path)

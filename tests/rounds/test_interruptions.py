@@ -10,12 +10,6 @@ import pytest
 from place import Place, wait_for
 
 
-@pytest.fixture
-def uninterrupted(place: Place) -> bytes:
-    assert place.halos("run", str(place.config()), "--no-ui", "--name", "whole").code == 0
-    return place.weights("whole")
-
-
 def _started(place: Place, run: str, round: int, stage: str) -> dict[str, Any] | None:
     if not (place.runs / run / "events.jsonl").is_file():
         return None
@@ -32,7 +26,7 @@ def _kill(pid: int, number: signal.Signals) -> None:
 @pytest.mark.parametrize("stage", ["sample", "label", "train"])
 @pytest.mark.parametrize("victim", ["stage", "supervisor and stage"])
 def test_a_run_killed_in_round_two_resumes_to_the_same_weights(
-    place: Place, uninterrupted: bytes, stage: str, victim: str
+    place: Place, whole: Place, stage: str, victim: str
 ) -> None:
     slow = place.config(label__judge__function=f"{place.path}/judge.py:vowels_slowly")
     client = place.start("run", str(slow), "--no-ui", "--name", "cut")
@@ -45,10 +39,16 @@ def test_a_run_killed_in_round_two_resumes_to_the_same_weights(
     _kill(started["process"]["pid"], signal.SIGKILL)
     client.communicate(timeout=60)
     assert client.returncode == (1 if victim == "stage" else 6)
+    left = attempt / "checkpoint" / "half.safetensors"
+    if stage == "train":
+        left.parent.mkdir(exist_ok=True)
+        left.write_bytes(b"half a checkpoint")
 
     resumed = place.halos("resume", "cut", "--no-ui")
     assert resumed.code == 0, resumed.stderr
-    assert place.weights("cut") == uninterrupted
+    assert place.weights("cut") == whole.weights("whole")
+    assert not left.parent.exists()
+    assert (attempt / "job.json").is_file()
     attempts = [
         (e["round"], e["stage"], e["attempt"])
         for e in place.events("cut")
@@ -59,7 +59,7 @@ def test_a_run_killed_in_round_two_resumes_to_the_same_weights(
 
 
 def test_a_living_stage_is_adopted_after_its_supervisor_was_killed(
-    place: Place, uninterrupted: bytes
+    place: Place, whole: Place
 ) -> None:
     client = place.start("run", str(place.config()), "--no-ui", "--name", "orphan")
     wait_for(lambda: _started(place, "orphan", 1, "train"))
@@ -69,11 +69,11 @@ def test_a_living_stage_is_adopted_after_its_supervisor_was_killed(
     assert client.returncode == 6
     resumed = place.halos("resume", "orphan", "--no-ui")
     assert resumed.code == 0, resumed.stderr
-    assert place.weights("orphan") == uninterrupted
+    assert place.weights("orphan") == whole.weights("whole")
 
 
-def test_resume_of_a_completed_run_is_refused(place: Place, uninterrupted: bytes) -> None:
-    refused = place.halos("resume", "whole")
+def test_resume_of_a_completed_run_is_refused(whole: Place) -> None:
+    refused = whole.halos("resume", "whole")
     assert refused.code == 2
     assert "completed" in refused.stderr
     assert "Traceback" not in refused.stderr

@@ -175,7 +175,7 @@ class Supervisor:
             if (damage := find_checkpoint_damage(attempt)) is not None:
                 self._record(damaged_checkpoint(round, damage))
                 return
-            self._delete_partial_states(round)
+            self._delete_leftovers(round)
             checkpoint = self.run_dir.relative(attempt.checkpoint)
             atomic.replace_symlink(self.run_dir.final, checkpoint)
         self._record(
@@ -188,12 +188,18 @@ class Supervisor:
             )
         )
 
-    def _delete_partial_states(self, round: RoundState) -> None:
-        """Mid-round states; the round's checkpoint is proven and its stage recorded by now."""
-        for number in range(1, round.stages["train"].attempt + 1):
-            path = self.run_dir.attempt(round.round, "train", number).partial_state
-            if path.exists():
-                self._delete(Prunable(round.round, self.run_dir.relative(path)))
+    def _delete_leftovers(self, round: RoundState) -> None:
+        """Mid-round states, and weights of failed attempts; the round's checkpoint is proven.
+
+        What says why an attempt failed (job, events, log) is small and stays.
+        """
+        last = round.stages["train"].attempt
+        for number in range(1, last + 1):
+            attempt = self.run_dir.attempt(round.round, "train", number)
+            weights = () if number == last else (attempt.checkpoint, attempt.trainer_state)
+            for path in (attempt.partial_state, *weights):
+                if path.exists():
+                    self._delete(Prunable(round.round, self.run_dir.relative(path)))
 
     def _delete(self, what: Prunable) -> None:
         path = self.run_dir.path / what.path
