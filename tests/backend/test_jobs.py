@@ -190,13 +190,24 @@ def test_a_later_attempt_knows_the_earlier_ones_newest_first() -> None:
     assert job("sample", settings(), attempt=1).earlier_attempts == ()
 
 
-def test_sample_runs_in_one_process_and_the_others_in_as_many_as_are_set() -> None:
-    made = settings()
-    made = made.model_copy(update={"launch": made.launch.model_copy(update={"num_processes": 4})})
+@pytest.mark.parametrize(
+    ("judge", "label_processes"),
+    [
+        ({"kind": "reward_model", "path": "/models/reward"}, 4),
+        ({"kind": "function", "function": "judge.py:reward"}, 1),
+    ],
+)
+def test_only_models_that_label_and_train_run_in_as_many_processes_as_are_set(
+    judge: dict[str, str], label_processes: int
+) -> None:
+    table = settings().model_dump(mode="json")
+    table["launch"]["num_processes"] = 4
+    table["label"]["judge"] = judge
+    made = RunSettings.model_validate(table)
 
     processes = {stage: job(stage, made).num_processes for stage in ("sample", "label", "train")}
 
-    assert processes == {"sample": 1, "label": 4, "train": 4}
+    assert processes == {"sample": 1, "label": label_processes, "train": 4}
 
 
 def test_a_job_is_read_back_as_it_was_written(tmp_path: Path) -> None:

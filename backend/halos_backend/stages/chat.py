@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from halos_backend.config.schema import CSFT, Loss
 from halos_backend.records import Message
+from halos_backend.stages.train.losses.csft import control_prefix
 
 
 def prompt_token_ids(
@@ -30,3 +32,13 @@ def prompt_token_ids(
         "input_ids"
     ]
     return encoded
+
+
+def sampling_prefix(tokenizer: PreTrainedTokenizerBase, loss: Loss) -> tuple[int, ...]:
+    """Token ids put after every prompt: conditional SFT asks for a desirable completion."""
+    if not isinstance(loss, CSFT):
+        return ()
+    text = control_prefix(
+        is_desirable=True, chosen=loss.chosen_prefix, rejected=loss.rejected_prefix
+    )
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -56,8 +56,7 @@ def weight_files(path: str) -> list[Path]:
     if not folder.is_dir():
         folder = _snapshot(path)
     if (folder / INDEX).is_file():
-        names = set(json.loads((folder / INDEX).read_text())["weight_map"].values())
-        shards = [folder / name for name in sorted(names)]
+        shards = _shards(folder / INDEX)
     else:
         shards = [folder / "model.safetensors"]
     for shard in shards:
@@ -67,6 +66,14 @@ def weight_files(path: str) -> list[Path]:
                 " missing); save the model with save_pretrained, which writes them"
             )
     return shards
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = set(json.loads(index.read_text())["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{index} is no index of weights, or cut short; copy it again") from error
+    return [index.parent / name for name in sorted(names)]
 
 
 def _snapshot(path: str) -> Path:
@@ -101,18 +108,21 @@ def _max_prompt_tokens(settings: RunSettings, context: int) -> int:
 
 
 def _num_parameters(shard: Path) -> int:
-    """Counted from the header: 8 bytes of its length, then JSON."""
+    """Counted from the header: 8 bytes of its length, then JSON; the tensors' bytes follow."""
+    size = shard.stat().st_size
     with shard.open("rb") as file:
         prefix = file.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
         try:
-            header = json.loads(file.read(length)) if 0 < length < shard.stat().st_size else None
+            header = json.loads(file.read(length)) if 0 < length < size else None
         except ValueError:
             header = None
-    if not isinstance(header, dict):
-        raise UsageError(f"{shard} is no safetensors file, or it was cut short; copy it again")
-    tensors = (tensor for name, tensor in header.items() if name != "__metadata__")
-    return sum(math.prod(tensor["shape"]) for tensor in tensors)
+    if isinstance(header, dict):
+        tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+        end = 8 + length + max((tensor["data_offsets"][1] for tensor in tensors), default=0)
+        if end <= size:
+            return sum(math.prod(tensor["shape"]) for tensor in tensors)
+    raise UsageError(f"{shard} is no safetensors file, or it was cut short; copy it again")
 
 
 def _digest(config: PretrainedConfig, shards: list[Path]) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
 
 from halos_backend import atomic, clock
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import PromptsError, UsageError
 from halos_backend.records import Prompt, encode_row
-from halos_backend.stages.chat import prompt_token_ids
+from halos_backend.stages.chat import prompt_token_ids, sampling_prefix
 from halos_backend.stages.models import load_tokenizer
 from halos_backend.stages.prepare.judge_check import check_judge
-from halos_backend.stages.prepare.policy_check import check_policy
+from halos_backend.stages.prepare.policy_check import CheckedPolicy, check_policy
 from halos_backend.stages.prepare.rows import SourcePrompt, source_prompts
 from halos_backend.stages.prepare.source import read_source
 from halos_backend.store.manifest import sha256_of
@@ -28,7 +30,7 @@ def prepare(run_dir: RunDir) -> None:
     settings = RunSettings.model_validate_json(run_dir.resolved_config.read_bytes())
     check_judge(settings.label.judge)
     policy = check_policy(settings)
-    num_prompts, num_too_long = _freeze_prompts(run_dir, settings, policy.max_prompt_tokens)
+    num_prompts, num_too_long = _freeze_prompts(run_dir, settings, policy)
     found = {
         "num_prompts": num_prompts,
         "num_too_long": num_too_long,
@@ -42,17 +44,22 @@ def prepare(run_dir: RunDir) -> None:
     atomic.write_bytes(run_dir.prepared, msgspec.json.format(msgspec.json.encode(found)) + b"\n")
 
 
-def _freeze_prompts(run_dir: RunDir, settings: RunSettings, max_tokens: int) -> tuple[int, int]:
+def _freeze_prompts(
+    run_dir: RunDir, settings: RunSettings, policy: CheckedPolicy
+) -> tuple[int, int]:
     """Write the prompts that fit; returns how many, and how many were too long."""
     tokenizer = load_tokenizer(settings.policy.path, settings.policy)
     _check_stop_tokens(settings, len(tokenizer))
+    prefix = sampling_prefix(tokenizer, settings.train.loss)
+    room = policy.context_length - settings.sample.max_new_tokens
+    max_tokens = min(policy.max_prompt_tokens, room - len(prefix))
     sources = list(source_prompts(read_source(settings.prompts), settings.prompts))
     if not sources:
         raise PromptsError(f"prompts.path = {settings.prompts.path!r}: there are no prompts in it")
     num_prompts = num_too_long = 0
     with run_dir.prompts.open("wb") as file:
         for chunk in _chunks(sources):
-            encoded = prompt_token_ids(tokenizer, [source.messages for source in chunk])
+            encoded = _encoded(tokenizer, chunk)
             for source, token_ids in zip(chunk, encoded, strict=True):
                 if len(token_ids) > max_tokens:
                     num_too_long += 1
@@ -66,6 +73,18 @@ def _freeze_prompts(run_dir: RunDir, settings: RunSettings, max_tokens: int) -> 
             " tokens; lower sample.max_new_tokens or raise prompts.max_tokens"
         )
     return num_prompts, num_too_long
+
+
+def _encoded(tokenizer: PreTrainedTokenizerBase, chunk: Sequence[SourcePrompt]) -> list[list[int]]:
+    """Token ids of each prompt; a prompt that the chat template refuses is found and named."""
+    try:
+        return prompt_token_ids(tokenizer, [source.messages for source in chunk])
+    except TemplateError as error:
+        if len(chunk) == 1:
+            raise PromptsError(
+                f"{chunk[0].where}: the policy's chat template refuses the conversation: {error}"
+            ) from error
+        return [token_ids for source in chunk for token_ids in _encoded(tokenizer, [source])]
 
 
 def _prompt(source: SourcePrompt, token_ids: list[int]) -> Prompt:

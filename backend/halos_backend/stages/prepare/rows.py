@@ -44,13 +44,26 @@ def source_prompts(
                 continue
             raise PromptsError(f"{where}: the id {prompt_id!r} is that of {seen[prompt_id]} too")
         seen[prompt_id] = where
-        used = {path_steps(path)[0] for path in (prompts.prompt, prompts.prompt_id) if path}
-        yield SourcePrompt(
-            where=where,
-            prompt_id=prompt_id,
-            messages=_messages(where, look_up(where, row, prompts.prompt), prompts),
-            columns={name: plain(value) for name, value in row.items() if name not in used},
-        )
+        messages = _messages(where, look_up(where, row, prompts.prompt), prompts)
+        source = SourcePrompt(where, prompt_id, messages, _columns(row, prompts))
+        _check_text(source)
+        yield source
+
+
+def _columns(row: Row, prompts: PromptsSettings) -> dict[str, Any]:
+    """The other columns; one that is only reached into stays, it may hold the answer too."""
+    used = (prompts.prompt, prompts.prompt_id)
+    return {name: plain(value) for name, value in row.items() if name not in used}
+
+
+def _check_text(source: SourcePrompt) -> None:
+    try:
+        msgspec.json.encode((source.prompt_id, source.messages, source.columns))
+    except UnicodeEncodeError as error:
+        raise PromptsError(
+            f"{source.where}: {error.object[error.start]!a} is half a character (a text cut in the"
+            " middle of an emoji?); mend the row or take it out"
+        ) from error
 
 
 def path_steps(path: str) -> list[str | int]:

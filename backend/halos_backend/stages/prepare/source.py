@@ -13,6 +13,11 @@ from halos_backend.errors import PromptsError
 
 Row = dict[str, Any]
 
+ENCODING = "utf-8-sig"
+"""Spreadsheets put a byte order mark before UTF-8."""
+
+SURPLUS = "\n"
+
 
 def read_source(prompts: PromptsSettings) -> Iterator[tuple[str, Row]]:
     """Yield (where, row) for every row; `where` is for messages. Raises PromptsError."""
@@ -49,7 +54,7 @@ def _guarded(read: Callable[[Path], Iterable[Any]], path: Path) -> Iterator[Any]
 
 def _json_rows(path: Path) -> Iterator[Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding=ENCODING))
     except json.JSONDecodeError as error:
         raise PromptsError(
             f"{path}, line {error.lineno}: {error.msg}; if it has one object a line, name it .jsonl"
@@ -60,7 +65,7 @@ def _json_rows(path: Path) -> Iterator[Any]:
 
 
 def _json_line_rows(path: Path) -> Iterator[Any]:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding=ENCODING) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
@@ -71,8 +76,18 @@ def _json_line_rows(path: Path) -> Iterator[Any]:
 
 
 def _csv_rows(path: Path) -> Iterator[Any]:
-    with path.open(encoding="utf-8", newline="") as file:
-        yield from csv.DictReader(file)
+    with path.open(encoding=ENCODING, newline="") as file:
+        reader = csv.DictReader(file, restkey=SURPLUS)
+        try:
+            for row in reader:
+                if SURPLUS in row:
+                    raise PromptsError(
+                        f"{path}, line {reader.line_num}: more fields than columns; put text with"
+                        " commas in double quotes"
+                    )
+                yield row
+        except csv.Error as error:
+            raise PromptsError(f"{path}, line {reader.line_num}: {error}") from error
 
 
 def _parquet_rows(path: Path) -> Iterator[Any]:

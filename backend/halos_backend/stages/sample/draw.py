@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from halos_backend.errors import NonFiniteError
+
 NUM_CANDIDATES = 512
 """A nucleus is looked for in this many tokens before the whole vocabulary is sorted."""
 
@@ -24,10 +26,16 @@ def draw_tokens(logits: Tensor, numbers: Tensor, *, temperature: float, top_p: f
     """One token per row. `logits` are (rows, vocabulary), `numbers` (rows,) in [0, 1).
 
     Temperature 0 takes the likeliest token. The nucleus is the smallest set of likeliest tokens
-    whose probability reaches `top_p` (Holtzman et al. 2020).
+    whose probability reaches `top_p` (Holtzman et al. 2020). Raises NonFiniteError.
     """
+    highest, likeliest_tokens = logits.max(-1)
+    if not bool(highest.isfinite().all()):  # NaN is the highest where there is one
+        raise NonFiniteError(
+            "the policy's logits are NaN or infinite; see whether its weights are, or take"
+            ' policy.dtype = "bfloat16" or "float32" in place of float16'
+        )
     if temperature == 0.0:
-        return logits.argmax(-1)
+        return likeliest_tokens
     probabilities = torch.softmax(logits.float() / temperature, -1)
     if top_p == 1.0:
         return _invert(probabilities, numbers)
@@ -38,12 +46,18 @@ def draw_tokens(logits: Tensor, numbers: Tensor, *, temperature: float, top_p: f
 
 
 def _likeliest(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    """Probabilities in falling order and their tokens, enough of them to hold every nucleus."""
+    """Probabilities in falling order and their tokens, enough of them to hold every nucleus.
+
+    Equal ones are in the tokens' order, and those equal to the last candidate's do not count: which
+    of them are candidates is chance, and a draw must not depend on how its batch mates are sorted.
+    """
     size = probabilities.shape[-1]
     if size > NUM_CANDIDATES:
-        likeliest, tokens = probabilities.topk(NUM_CANDIDATES, dim=-1)
-        if bool((likeliest.double().sum(-1) >= top_p).all()):
-            return likeliest, tokens
+        tokens = probabilities.topk(NUM_CANDIDATES, dim=-1).indices.sort(-1).values
+        likeliest, order = probabilities.gather(-1, tokens).sort(-1, descending=True, stable=True)
+        surely_in = likeliest.masked_fill(likeliest == likeliest[:, -1:], 0.0)
+        if bool((surely_in.double().sum(-1) >= top_p).all()):
+            return likeliest, tokens.gather(-1, order)
     return probabilities.sort(dim=-1, descending=True, stable=True)
 
 

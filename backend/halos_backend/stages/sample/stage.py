@@ -8,16 +8,15 @@ from pathlib import Path
 import torch
 
 from halos_backend import clock
-from halos_backend.config.schema import CSFT
 from halos_backend.errors import StageError
 from halos_backend.records import Completion, Group, Prompt, encode_row, read_rows
+from halos_backend.stages.chat import sampling_prefix
 from halos_backend.stages.runtime import Attempt, StageResult
 from halos_backend.stages.sample.batches import Batch, Row, num_done_batches, plan_batches
 from halos_backend.stages.sample.engine import Engine, Generated, Request
 from halos_backend.stages.sample.summary import Tally
 from halos_backend.stages.sample.takeover import reusable_groups
-from halos_backend.stages.sample.transformers_engine import TransformersEngine, load_engine
-from halos_backend.stages.train.losses.csft import control_prefix
+from halos_backend.stages.sample.transformers_engine import load_engine
 from halos_backend.store.job import SampleInputs
 from halos_backend.store.prompt_order import derived_seed, prompt_rows
 
@@ -75,7 +74,7 @@ def _generate(
         return
     attempt.phase("loading policy")
     engine = load_engine(inputs.policy, attempt.settings)
-    prefix = _sampling_prefix(attempt, engine)
+    prefix = sampling_prefix(engine.tokenizer, attempt.settings.train.loss)
     attempt.phase("generating")
     total = len(prompts) * attempt.settings.sample.group_size
     done = tally.num_reused
@@ -107,17 +106,6 @@ def _generate_batch(engine: Engine, requests: list[Request], finished) -> list[G
             f"out of GPU memory with {len(requests)} completions at a time: lower"
             " sample.batch_size or sample.max_new_tokens"
         ) from error
-
-
-def _sampling_prefix(attempt: Attempt, engine: TransformersEngine) -> tuple[int, ...]:
-    """Token ids put after the prompt: conditional SFT asks for a desirable completion."""
-    loss = attempt.settings.train.loss
-    if not isinstance(loss, CSFT):
-        return ()
-    text = control_prefix(
-        is_desirable=True, chosen=loss.chosen_prefix, rejected=loss.rejected_prefix
-    )
-    return tuple(engine.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _request(attempt: Attempt, prompt: Prompt, row: Row, prefix: tuple[int, ...]) -> Request:
