@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from halos_backend.config.load import parse_settings
-from halos_backend.embedded.build import Encoder, embedded_files, ensure_built
+from halos_backend.embedded.build import embedded_files, ensure_built
 from halos_backend.embedded.demo import LOSSES, demo_settings
+from halos_backend.embedded.examples import Encoder
 from halos_backend.embedded.recipe import EmbeddedFiles, Recipe
 from halos_backend.embedded.task import (
     Problem,

@@ -1,8 +1,8 @@
 """`python -m halos_backend.embedded.evaluate MODEL HELD_OUT`: how often problems are solved.
 
 Completions are sampled as in a run (temperature 1) with plain transformers, several per problem,
-and judged by the task's own checker. Greedy decoding would hide what is learnt: the initial policy's
-likeliest answer is nearly always right.
+and judged by the task's own checker. Greedy decoding would hide what is learnt: the initial
+policy's likeliest answer is nearly always right.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import statistics
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -22,8 +23,8 @@ MAX_NEW_TOKENS = 10
 SAMPLES_PER_PROMPT = 16
 
 
-def evaluate(model_path: Path, held_out: Path) -> dict[str, float]:
-    """`exact`, the mean over prompts of the share solved, and its standard error over prompts."""
+def evaluate(model_path: Path, held_out: Path) -> dict[str, Any]:
+    """The `shares` solved of each prompt, their mean `exact`, and its standard error `stderr`."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rows = [json.loads(line) for line in held_out.read_text().splitlines()]
@@ -54,6 +55,7 @@ def evaluate(model_path: Path, held_out: Path) -> dict[str, float]:
         "exact": statistics.fmean(shares),
         "stderr": statistics.stdev(shares) / math.sqrt(len(shares)),
         "num_prompts": len(shares),
+        "shares": shares,
     }
 
 

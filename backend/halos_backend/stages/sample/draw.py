@@ -54,11 +54,13 @@ def _likeliest(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
     size = probabilities.shape[-1]
     if size > NUM_CANDIDATES:
         tokens = probabilities.topk(NUM_CANDIDATES, dim=-1).indices.sort(-1).values
-        likeliest, order = probabilities.gather(-1, tokens).sort(-1, descending=True, stable=True)
+        likeliest, order = probabilities.gather(-1, tokens).sort(
+            dim=-1, descending=True, stable=True
+        )
         surely_in = likeliest.masked_fill(likeliest == likeliest[:, -1:], 0.0)
         if bool((surely_in.double().sum(-1) >= top_p).all()):
             return likeliest, tokens.gather(-1, order)
-    return probabilities.sort(dim=-1, descending=True, stable=True)
+    return torch.sort(probabilities, dim=-1, descending=True, stable=True)
 
 
 def _invert(weights: Tensor, numbers: Tensor) -> Tensor:

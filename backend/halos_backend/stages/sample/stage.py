@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -98,7 +98,9 @@ def _generate(
     tally.stop()
 
 
-def _generate_batch(engine: Engine, requests: list[Request], finished) -> list[Generated]:  # type: ignore[no-untyped-def]
+def _generate_batch(
+    engine: Engine, requests: list[Request], finished: Callable[[int], None]
+) -> list[Generated]:
     try:
         return engine.generate(requests, finished=finished)
     except torch.OutOfMemoryError as error:

@@ -46,9 +46,11 @@ class TransformersEngine:
     top_p: float
     device: torch.device
     _last_logits_only: bool = field(init=False)
+    _special_ids: frozenset[int] = field(init=False)
 
     def __post_init__(self) -> None:
         parameters = inspect.signature(self.model.forward).parameters
+        self._special_ids = frozenset(self.tokenizer.all_special_ids)
         self._last_logits_only = "logits_to_keep" in parameters
 
     @torch.inference_mode()
@@ -131,12 +133,20 @@ class TransformersEngine:
         return ended
 
     def _has_stop(self, token_ids: list[int]) -> bool:
-        """Whether the newest tokens complete a stop string; a token is a byte or more of text."""
+        """Whether the newest tokens complete a stop string; a token is a byte or more of text.
+
+        A stop string may be a special token, and one of plain text may have a special token in it,
+        which the completion's text leaves out.
+        """
         if not self.stop:
             return False
         longest = max(len(stop.encode()) for stop in self.stop)
-        tail = self.tokenizer.decode(token_ids[-longest - 4 :], skip_special_tokens=False)
-        return any(stop in tail for stop in self.stop)
+        tail = token_ids[-longest - 4 :]
+        texts = [self.tokenizer.decode(tail, skip_special_tokens=False)]
+        if not self._special_ids.isdisjoint(tail):
+            plain = [token for token in token_ids if token not in self._special_ids]
+            texts.append(self.tokenizer.decode(plain[-longest - 4 :]))
+        return any(stop in text for stop in self.stop for text in texts)
 
     def _generated(self, token_ids: list[int], reason: FinishReason) -> Generated:
         text = self.tokenizer.decode(token_ids, skip_special_tokens=True)

@@ -1,0 +1,75 @@
+"""Owns what the prepare stage's tests run on: a tiny policy and a run directory with settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from halos_backend import atomic
+from halos_backend.config.schema import RunSettings
+from halos_backend.records import Prompt, read_rows
+from halos_backend.stages.prepare.prepare import prepare
+from halos_backend.store.run_dir import RunDir
+from place import make_policy
+
+ROWS = [{"prompt": "say a", "answer": "a"}, {"prompt": "say b", "answer": "b"}]
+JUDGE = "def reward(prompt, completion, row):\n    return 1.0\n\nNUMBER = 3\n"
+
+
+class PreparePlace:
+    """A policy, a judge, and a run directory that is prepared again and again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.policy = path / "policy"
+        make_policy(self.policy)
+        (path / "judge.py").write_text(JUDGE)
+        self.run_dir = RunDir(path / "run")
+        self.run_dir.path.mkdir()
+
+    def set_context(self, num_tokens: int) -> None:
+        config = json.loads((self.policy / "config.json").read_text())
+        config["max_position_embeddings"] = num_tokens
+        (self.policy / "config.json").write_text(json.dumps(config))
+
+    def source(self, name: str, content: str | bytes) -> Path:
+        path = self.path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def json_lines(self, rows: Sequence[Any], name: str = "prompts.jsonl") -> Path:
+        return self.source(name, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def write_settings(self, path: Path | str, **tables: dict[str, Any]) -> None:
+        judge = {"kind": "function", "function": f"{self.path}/judge.py:reward"}
+        table: dict[str, dict[str, Any]] = {
+            "policy": {"path": str(self.policy)},
+            "prompts": {"path": str(path)},
+            "sample": {"max_new_tokens": 8},
+            "label": {"judge": judge, "feedback": {"kind": "pairwise"}},
+            "train": {"loss": {"kind": "dpo"}},
+            "launch": {"num_threads": 1, "device": "cpu"},
+        }
+        for name, values in tables.items():
+            table[name] = {**table[name], **values}
+        resolved = RunSettings.model_validate(table)
+        atomic.write_bytes(self.run_dir.resolved_config, resolved.model_dump_json().encode())
+
+    def prepare(self, path: Path | str, **tables: dict[str, Any]) -> list[Prompt]:
+        """The frozen prompts."""
+        self.write_settings(path, **tables)
+        prepare(self.run_dir)
+        return list(read_rows(self.run_dir.prompts, Prompt))
+
+    @property
+    def prepared(self) -> dict[str, Any]:
+        found = msgspec.json.decode(self.run_dir.prepared.read_bytes())
+        assert isinstance(found, dict)
+        return found
+
+
+def texts(prompts: Sequence[Prompt]) -> list[str]:
+    return [prompt.prompt[-1].content for prompt in prompts]
