@@ -16,6 +16,9 @@ Row = dict[str, Any]
 ENCODING = "utf-8-sig"
 """Spreadsheets put a byte order mark before UTF-8."""
 
+LONGEST_FIELD = 2**31 - 1
+"""The csv module's own limit of 131,072 characters is less than a document."""
+
 SURPLUS = "\n"
 
 
@@ -76,6 +79,7 @@ def _json_line_rows(path: Path) -> Iterator[Any]:
 
 
 def _csv_rows(path: Path) -> Iterator[Any]:
+    csv.field_size_limit(LONGEST_FIELD)
     with path.open(encoding=ENCODING, newline="") as file:
         reader = csv.DictReader(file, restkey=SURPLUS)
         try:
