@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import msgspec
@@ -69,6 +73,42 @@ class PreparePlace:
         found = msgspec.json.decode(self.run_dir.prepared.read_bytes())
         assert isinstance(found, dict)
         return found
+
+
+@contextmanager
+def hub(folder: Path) -> Iterator[str]:
+    """The address of a hub that has one repository, whatever its name: the files of `folder`."""
+
+    class Repository(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            name = self.path.partition("?")[0].rpartition("/resolve/main/")[2]
+            file = folder / name
+            found = file.is_file()
+            content = file.read_bytes() if found else b""
+            self.send_response(200 if found else 404)
+            self.send_header("X-Repo-Commit", "a" * 40)
+            self.send_header("Content-Length", str(len(content)))
+            if found:
+                self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+            else:
+                self.send_header("X-Error-Code", "EntryNotFound")
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content)
+
+        do_GET = do_HEAD
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Repository) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def texts(prompts: Sequence[Prompt]) -> list[str]:

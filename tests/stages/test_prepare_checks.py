@@ -15,7 +15,7 @@ from halos_backend.errors import UsageError
 from place import make_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-from tests.stages.prepare_fixtures import ROWS, PreparePlace
+from tests.stages.prepare_fixtures import ROWS, PreparePlace, hub
 
 WEIGHTS = "model.safetensors"
 # 32 tokens, 32 wide, 2 layers; 4 heads of 8, 2 of them for keys and values; 64 wide inside
@@ -98,7 +98,15 @@ def test_a_missing_shard_is_named(place: PreparePlace) -> None:
         place.prepare(place.json_lines(ROWS))
 
 
+def test_an_index_beside_whole_weights_counts_for_nothing(place: PreparePlace) -> None:
+    # transformers takes model.safetensors where there is one
+    (place.policy / f"{WEIGHTS}.index.json").write_text('{"weight_map": {"a": "gone"}}')
+    place.prepare(place.json_lines(ROWS))
+    assert place.prepared["num_parameters"] == NUM_PARAMETERS
+
+
 def test_an_index_that_was_cut_short_is_refused(place: PreparePlace) -> None:
+    (place.policy / WEIGHTS).rename(place.policy / "model-1.safetensors")
     (place.policy / f"{WEIGHTS}.index.json").write_text('{"weight_map": {"a"')
     with pytest.raises(UsageError, match="is no index of weights, or cut short"):
         place.prepare(place.json_lines(ROWS))
@@ -181,16 +189,23 @@ def test_a_classifier_of_many_labels_is_no_reward_model(place: PreparePlace) -> 
         reward_model(place, place.path / "judge")
 
 
+def test_a_reward_model_without_weights_is_refused(place: PreparePlace) -> None:
+    save_reward_model(place.path / "judge")
+    (place.path / "judge" / WEIGHTS).unlink()
+    with pytest.raises(UsageError, match=r"label\.judge\.path = .*there are no weights in safet"):
+        reward_model(place, place.path / "judge")
+
+
 def test_a_reward_model_without_chat_template_is_refused(place: PreparePlace) -> None:
     save_reward_model(place.path / "judge", template=False)
     with pytest.raises(UsageError, match=r"reward model .* has no chat template"):
         reward_model(place, place.path / "judge")
 
 
-def run_program(place: PreparePlace) -> subprocess.CompletedProcess[str]:
+def run_program(place: PreparePlace, **environment: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "halos_backend.stages.prepare", "--run-dir", place.run_dir.path],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment},
         capture_output=True,
         text=True,
         timeout=120,
@@ -206,6 +221,29 @@ def test_program_says_how_far_it_is(place: PreparePlace) -> None:
     progress = [line.split() for line in finished.stdout.splitlines()]
     assert all(line[0] == "progress" and line[2] == "1300" for line in progress)
     assert progress[-1] == ["progress", "1300", "1300"]
+
+
+def test_a_policy_of_the_hub_is_fetched_with_all_its_shards(place: PreparePlace) -> None:
+    policy = LlamaForCausalLM.from_pretrained(place.policy)
+    (place.policy / WEIGHTS).unlink()
+    policy.save_pretrained(place.policy, max_shard_size="20KB")
+    place.write_settings(place.json_lines(ROWS), policy={"path": "someone/policy"})
+    with hub(place.policy) as address:
+        finished = run_program(
+            place, HF_HUB_OFFLINE="0", HF_ENDPOINT=address, HF_HOME=place.path / "cache"
+        )
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert place.prepared["num_parameters"] == NUM_PARAMETERS
+    assert place.prepared["num_prompts"] == 2
+
+
+def test_a_full_disk_is_one_message(place: PreparePlace) -> None:
+    place.write_settings(place.json_lines(ROWS))
+    place.run_dir.prompts.symlink_to("/dev/full")
+    finished = run_program(place)
+    assert finished.returncode == 1
+    assert finished.stderr == f"no space left on the disk of {place.run_dir.path}; free some\n"
+    assert not place.run_dir.prepared.exists()
 
 
 def test_a_name_that_is_neither_file_nor_dataset_is_one_message(place: PreparePlace) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pytest
 from halos_backend.errors import PromptsError
@@ -68,10 +69,38 @@ def test_every_format_gives_the_same_prompts(place: PreparePlace, write: Any) ->
     assert place.prepared["num_too_long"] == 0
 
 
-def test_samples_of_one_prompt_are_one_prompt(place: PreparePlace) -> None:
+def test_an_ending_in_capitals_is_the_same_ending(place: PreparePlace) -> None:
+    assert texts(place.prepare(place.json_lines(ROWS, "P.JSONL"))) == ["say a", "say b"]
+
+
+def test_rows_of_a_dataset_of_the_hub_are_prompts(
+    place: PreparePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def load_dataset(*names: str, split: str) -> datasets.Dataset:
+        asked.append((*names, split))
+        message = [{"role": "user", "content": "say a"}]
+        return datasets.Dataset.from_list([{"chat": message, "n": 3}])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    (prompt,) = place.prepare(
+        "someone/prompts", prompts={"prompt": "chat", "subset": "easy", "split": "dev"}
+    )
+    assert asked == [("someone/prompts", "easy", "dev")]
+    assert prompt.prompt == (Message("user", "say a"),)
+    assert prompt.columns == {"n": 3}
+
+
+@pytest.mark.parametrize(
+    "row_type", ["sample", "binary_feedback", "pairwise_feedback", "scalar_feedback"]
+)
+def test_rows_of_a_halos_array_with_one_prompt_are_one_prompt(
+    place: PreparePlace, row_type: str
+) -> None:
     rows = [
         {
-            "type": "sample",
+            "type": row_type,
             "prompt_id": number // 3,
             "prompt": [{"role": "user", "content": f"say {'ab'[number // 3]}"}],
             "output": [{"role": "assistant", "content": str(number)}],
@@ -178,8 +207,12 @@ REFUSED: dict[str, tuple[str, str | bytes, dict[str, Any], str]] = {
     "no Parquet file": ("p.parquet", "prompt\n", {}, "is no Parquet file"),
     "fields without columns": ("p.csv", "prompt\nhi, you\n", {}, "line 2: more fields"),
     "near column": ("p.csv", "promt,answer\nx,y\n", {}, "did you mean 'promt'.*'promt', 'answer'"),
+    "index into text": ("p.jsonl", '{"t": "xy"}\n', {"prompt": "t[0]"}, r"no column 't\[0\]'"),
     "index too high": ("p.jsonl", '{"t": ["x"]}\n', {"prompt": "t[1]"}, r"no column 't\[1\]'"),
     "no id column": ("p.jsonl", '{"prompt": "x"}\n', {"prompt_id": "key"}, "no column 'key'"),
+    "no id": ("p.jsonl", '{"prompt": "x", "k": null}\n', {"prompt_id": "k"}, "row 1: the id in"),
+    "empty id": ("p.csv", "prompt,k\nx,\n", {"prompt_id": "k"}, "row 1: the id in 'k' is ''"),
+    "too deep": ("p.jsonl", "[" * 100_000 + "]" * 100_000, {}, "maximum recursion depth"),
     "empty prompt": ("p.jsonl", '{"prompt": "x"}\n{"prompt": " "}\n', {}, "row 2: 'prompt' is emp"),
     "number": ("p.jsonl", '{"prompt": 3}\n', {}, "'prompt' is int, not text"),
     "no messages": ("p.jsonl", '{"prompt": []}\n', {}, "'prompt' is list, not text"),

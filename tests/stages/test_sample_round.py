@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from halos_backend.errors import StageError
 from halos_backend.records import Completion, Group, Message, Prompt, read_rows
+from halos_backend.stages import runtime
 from halos_backend.stages.runtime import open_attempt
 from halos_backend.stages.sample import transformers_engine
+from halos_backend.stages.sample.engine import Request
 from halos_backend.stages.sample.summary import Tally
-from halos_backend.stages.sample.transformers_engine import TransformersEngine
+from halos_backend.stages.sample.transformers_engine import TransformersEngine, load_engine
 from halos_backend.store.reader import attempt_journal
 from place import make_tokenizer
-from transformers import LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    BloomForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    OPTConfig,
+    OPTForCausalLM,
+    PreTrainedModel,
+)
 
 from tests.stages.sample_fixtures import LETTERS, SamplePlace, by_id, groups_of, run_here
 
@@ -28,10 +39,14 @@ def place(tmp_path: Path) -> SamplePlace:
 
 
 def generated_alone(
-    place: SamplePlace, prompts: Sequence[Sequence[int]], *, end_ids: Sequence[int] = (2,)
+    place: SamplePlace,
+    prompts: Sequence[Sequence[int]],
+    *,
+    end_ids: Sequence[int] = (2,),
+    path: Path | None = None,
 ) -> list[tuple[int, ...]]:
     """Greedy ids after each prompt by transformers' own loop, without any padding."""
-    policy = LlamaForCausalLM.from_pretrained(place.policy).eval()
+    policy = AutoModelForCausalLM.from_pretrained(path or place.policy).eval()
     found = []
     for prompt in prompts:
         ids = torch.tensor([list(prompt)])
@@ -66,6 +81,39 @@ def test_greedy_tokens_are_those_of_generate_one_at_a_time(place: SamplePlace) -
     attempt = place.attempt("greedy", **GREEDY)
     run_here(attempt)
     expected = generated_alone(place, [prompt.token_ids for prompt in prompts])
+    groups = by_id(attempt)
+    assert [groups[p.prompt_id].completions[0].token_ids for p in prompts] == expected
+
+
+def learned_positions() -> PreTrainedModel:
+    sizes = {"vocab_size": 32, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 4}
+    return GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=1, eos_token_id=2))
+
+
+def shifted_positions() -> PreTrainedModel:
+    sizes = {"vocab_size": 32, "max_position_embeddings": 64, "hidden_size": 32, "ffn_dim": 64}
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 4, "word_embed_proj_dim": 32}
+    return OPTForCausalLM(OPTConfig(**sizes, **layers, pad_token_id=0, eos_token_id=2))
+
+
+def no_position_ids() -> PreTrainedModel:
+    sizes = {"vocab_size": 32, "hidden_size": 32, "n_layer": 2, "n_head": 4}
+    return BloomForCausalLM(BloomConfig(**sizes, bos_token_id=1, eos_token_id=2, pad_token_id=0))
+
+
+@pytest.mark.parametrize("make", [learned_positions, shifted_positions, no_position_ids])
+def test_other_architectures_give_the_tokens_of_generate(
+    place: SamplePlace, make: Callable[[], PreTrainedModel]
+) -> None:
+    torch.manual_seed(5)
+    path = place.path / "other"
+    make().save_pretrained(path)
+    make_tokenizer().save_pretrained(path)
+    prompts, end_ids = prompts_of(place), [2, 9]
+    attempt = place.attempt("greedy", policy=path, **{**GREEDY, "stop_token_ids": end_ids})
+    run_here(attempt)
+    ids = [prompt.token_ids for prompt in prompts]
+    expected = generated_alone(place, ids, end_ids=end_ids, path=path)
     groups = by_id(attempt)
     assert [groups[p.prompt_id].completions[0].token_ids for p in prompts] == expected
 
@@ -214,6 +262,36 @@ def test_progress_ends_at_every_completion(place: SamplePlace) -> None:
     events = attempt_journal(attempt.events).read()
     last = [event for event in events if hasattr(event, "done")][-1]
     assert (last.done, last.total, last.unit) == (14, 14, "completions")
+
+
+def test_a_completion_is_handed_out_at_the_step_that_finishes_it(place: SamplePlace) -> None:
+    end_ids = ragged_end_ids(place)
+    attempt = open_attempt(place.attempt("steps", **{**GREEDY, "stop_token_ids": end_ids[1:]}).path)
+    engine = load_engine(str(place.policy), attempt.settings)
+    requests = [Request(prompt.token_ids, seed=0) for prompt in prompts_of(place)]
+    num_steps = 0
+
+    def stepped() -> None:
+        nonlocal num_steps
+        num_steps += 1
+
+    found = [(num_steps, *made) for made in engine.generate(requests, stepped=stepped)]
+    assert sorted(position for _, position, _ in found) == list(range(len(requests)))
+    assert all(step == len(made.token_ids) for step, _, made in found)
+    assert len({step for step, _, _ in found}) >= 3
+
+
+def test_progress_is_said_while_nothing_is_finished(
+    place: SamplePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "PROGRESS_INTERVAL_S", 0.0)
+    place.write_prompts(["the quick brown fox"])
+    attempt = place.attempt("alive", **{**GREEDY, "max_new_tokens": 5})
+    run_here(attempt)
+    assert len(groups_of(attempt)[0].completions[0].token_ids) == 5
+    events = attempt_journal(attempt.events).read()
+    # before the first step, after each of five, and when the completion is there
+    assert [event.done for event in events if hasattr(event, "done")] == [0] * 6 + [1]
 
 
 def test_running_out_of_memory_names_the_settings_to_lower(

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,28 +38,55 @@ Report = Callable[[str, int, int], None]
 POLL_S = 0.1
 
 
+@dataclass(frozen=True)
+class Training:
+    """One model to make: from the model at `start`; the checkpoint becomes `target`."""
+
+    what: str
+    loss: str
+    lr: float
+    start: Path
+    target: Path
+
+
 def embedded_files(recipe: Recipe, cache: Path | None = None) -> EmbeddedFiles:
     """Where the recipe's files are, or will be."""
     return EmbeddedFiles((cache or cache_root()) / "embedded" / recipe.digest)
 
 
 def ensure_built(recipe: Recipe, report: Report, *, cache: Path | None = None) -> EmbeddedFiles:
-    """Build what is not there yet; two processes that build at once wait for each other."""
+    """Build what is not there yet; two processes that build at once wait for each other.
+
+    Raises HalosError when a model cannot be trained or the cache cannot be written.
+    """
     files = embedded_files(recipe, cache)
     if files.path.is_dir():
         return files
-    files.path.parent.mkdir(parents=True, exist_ok=True)
-    with (files.path.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if files.path.is_dir():
-            return files
-        unfinished = EmbeddedFiles(files.path.with_name(f"{recipe.digest}.unfinished"))
-        shutil.rmtree(unfinished.path, ignore_errors=True)
-        unfinished.path.mkdir()
-        _build(recipe, unfinished, report)
-        unfinished.path.rename(files.path)
-        atomic.fsync_dir(files.path.parent)
+    folder = files.path.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as lock:
+            # A stage that outlives a killed build keeps the lock: the next build must not meet it.
+            os.set_inheritable(lock.fileno(), True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not files.path.is_dir():
+                _build_aside(recipe, files, report)
+    except OSError as error:
+        raise HalosError(
+            f"the embedded models could not be made in {folder}: {error};"
+            " mend that, or set HALOS_CACHE_DIR to another folder"
+        ) from error
     return files
+
+
+def _build_aside(recipe: Recipe, files: EmbeddedFiles, report: Report) -> None:
+    """The final name appears only when everything is there."""
+    unfinished = EmbeddedFiles(files.path.with_name(f"{recipe.digest}.unfinished"))
+    shutil.rmtree(unfinished.path, ignore_errors=True)
+    unfinished.path.mkdir()
+    _build(recipe, unfinished, report)
+    unfinished.path.rename(files.path)
+    atomic.fsync_dir(files.path.parent)
 
 
 def _build(recipe: Recipe, files: EmbeddedFiles, report: Report) -> None:
@@ -77,15 +105,16 @@ def _build(recipe: Recipe, files: EmbeddedFiles, report: Report) -> None:
         demonstration(problem, encoder, numbers, careless_frac=recipe.careless_frac)
         for problem in islice(others, recipe.policy_steps * recipe.batch_size)
     ]
-    _train("policy", "sft", answers, untrained, files.policy, recipe.policy_lr, recipe, report)
+    policy = Training("policy", "sft", recipe.policy_lr, untrained, files.policy)
+    _train(policy, answers, recipe=recipe, report=report)
     pairs = [
         answer_pair(problem, encoder, numbers)
         for problem in islice(others, recipe.reward_model_steps * recipe.batch_size)
     ]
-    _train(
-        "reward model", "bradley_terry", pairs, files.policy, files.reward_model,
-        recipe.reward_model_lr, recipe, report,
-    )  # fmt: skip
+    reward_model = Training(
+        "reward model", "bradley_terry", recipe.reward_model_lr, files.policy, files.reward_model
+    )
+    _train(reward_model, pairs, recipe=recipe, report=report)
     shutil.rmtree(untrained)
 
 
@@ -119,44 +148,52 @@ def _save_untrained(recipe: Recipe, path: Path) -> None:
     tokenizer.save_pretrained(path)
 
 
-def _train(
-    what: str,
-    loss: str,
-    rows: list[Any],
-    start: Path,
-    target: Path,
-    lr: float,
-    recipe: Recipe,
-    report: Report,
-) -> None:
-    """Run our train stage on `rows`, from the model at `start`; its checkpoint becomes `target`."""
+def _train(training: Training, rows: list[Any], *, recipe: Recipe, report: Report) -> None:
+    """Run our train stage on `rows`."""
+    target = training.target
     attempt = AttemptDir(target.with_name(f"{target.name}.attempt"))
     attempt.path.mkdir()
     write_rows(attempt.feedback, rows)
-    write_job(attempt.job, _job(loss, attempt, start, lr, recipe))
-    command = [sys.executable, "-m", "halos_backend.stages.train", "--attempt-dir"]
+    write_job(attempt.job, _job(training, attempt, recipe))
     with attempt.log.open("wb") as log:
         child = subprocess.Popen(
-            [*command, str(attempt.path)],
+            [sys.executable, "-m", "halos_backend.stages.train", "--attempt-dir", attempt.path],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, "ACCELERATE_USE_CPU": "true"},
+            close_fds=False,  # the lock goes along
         )
-    journal = attempt_journal(attempt.events)
-    while child.poll() is None:
-        time.sleep(POLL_S)
-        for event in journal.read():
-            if isinstance(event, Progressed):
-                report(what, event.done, event.total)
+    try:
+        _follow(child, attempt, training.what, report=report)
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
     if child.returncode != 0 or not attempt.done.exists():
         reason = "\n".join(tail_lines(attempt.log, 15))
-        raise HalosError(f"the embedded {what} could not be trained:\n{reason}")
+        raise HalosError(f"the embedded {training.what} could not be trained:\n{reason}")
     attempt.checkpoint.rename(target)
     shutil.rmtree(attempt.path)
 
 
-def _job(loss: str, attempt: AttemptDir, start: Path, lr: float, recipe: Recipe) -> Job:
+def _follow(
+    child: subprocess.Popen[bytes], attempt: AttemptDir, what: str, *, report: Report
+) -> None:
+    """Report the stage's progress until it ends."""
+    journal = attempt_journal(attempt.events)
+    has_ended = False
+    while not has_ended:
+        has_ended = child.poll() is not None  # before the read, so that the last steps are in it
+        for event in journal.read():
+            if isinstance(event, Progressed):
+                report(what, event.done, event.total)
+        if not has_ended:
+            time.sleep(POLL_S)
+
+
+def _job(training: Training, attempt: AttemptDir, recipe: Recipe) -> Job:
+    start, loss = training.start, training.loss
     settings = RunSettings.model_validate(
         {
             "policy": {"path": str(start)},
@@ -168,7 +205,7 @@ def _job(loss: str, attempt: AttemptDir, start: Path, lr: float, recipe: Recipe)
             },
             "train": {
                 "loss": {"kind": loss},
-                "lr": lr,
+                "lr": training.lr,
                 "batch_size": recipe.batch_size,
                 "schedule": "cosine",
                 "schedule_scope": "round",

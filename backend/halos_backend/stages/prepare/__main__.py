@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from pathlib import Path
 
-from halos_backend.errors import HalosError
+from halos_backend.errors import ExitCode, HalosError
 from halos_backend.stages.runtime import set_threads
 from halos_backend.store.run_dir import RunDir
 
@@ -24,7 +25,12 @@ def main() -> int:
     except HalosError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return error.exit_code
-    return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"no space left on the disk of {run_dir.path}; free some", file=sys.stderr)  # noqa: T201
+        return ExitCode.FAILED
+    return ExitCode.COMPLETED
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from halos_backend.errors import UsageError
 from halos_backend.stages.label.conversations import load_judge_tokenizer
 from halos_backend.stages.label.function import load_function
 from halos_backend.stages.models import load_config
+from halos_backend.stages.prepare.policy_check import weight_files
 
 
 def check_judge(judge: Judge) -> None:
@@ -33,3 +34,4 @@ def _check_reward_model(judge: RewardModelJudge) -> None:
             " one or two (ArmoRM's own `score` needs label.judge.trust_remote_code = true)"
         )
     load_judge_tokenizer(judge.path, trust_remote_code=judge.trust_remote_code)
+    weight_files(judge.path, setting="label.judge.path")

@@ -6,16 +6,19 @@ import hashlib
 import json
 import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import PretrainedConfig
+from transformers.utils import cached_file
 
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import UsageError
 from halos_backend.stages.models import context_length, load_config, resolve_dtype
 from halos_backend.store.manifest import sha256_of
 
+WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 BYTES_OF_PARAMETER = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -37,7 +40,7 @@ def check_policy(settings: RunSettings) -> CheckedPolicy:
     policy = settings.policy
     config = load_config(policy.path, trust_remote_code=policy.trust_remote_code)
     context = context_length(config)
-    shards = weight_files(policy.path)
+    shards = weight_files(policy.path, setting="policy.path")
     num_parameters = sum(_num_parameters(shard) for shard in shards)
     dtype = str(resolve_dtype(policy.dtype, config)).removeprefix("torch.")
     return CheckedPolicy(
@@ -50,43 +53,43 @@ def check_policy(settings: RunSettings) -> CheckedPolicy:
     )
 
 
-def weight_files(path: str) -> list[Path]:
-    """The safetensors files of a model, found in its directory or fetched from the hub."""
-    folder = Path(path)
-    if not folder.is_dir():
-        folder = _snapshot(path)
-    if (folder / INDEX).is_file():
-        shards = _shards(folder / INDEX)
-    else:
-        shards = [folder / "model.safetensors"]
-    for shard in shards:
-        if not shard.is_file():
-            raise UsageError(
-                f"policy.path = {path!r}: there are no weights in safetensors ({shard.name} is"
-                " missing); save the model with save_pretrained, which writes them"
-            )
-    return shards
+def weight_files(path: str, *, setting: str) -> list[Path]:
+    """The safetensors files of a model, found in its directory or fetched from the hub.
+
+    `setting` names the model in messages. Raises UsageError when one is missing.
+    """
+    whole = _found(path, WEIGHTS, setting)
+    if whole is not None:
+        return [whole]
+    index = _found(path, INDEX, setting)
+    names = [WEIGHTS] if index is None else _shard_names(index)
+    shards = [_found(path, name, setting) for name in names]
+    missing = [name for name, shard in zip(names, shards, strict=True) if shard is None]
+    if missing:
+        raise UsageError(
+            f"{setting} = {path!r}: there are no weights in safetensors ({missing[0]} is missing);"
+            " save the model with save_pretrained, which writes them"
+        )
+    return [shard for shard in shards if shard is not None]
 
 
-def _shards(index: Path) -> list[Path]:
+def _found(path: str, name: str, setting: str) -> Path | None:
+    """A file of a model, which is a directory or else the name of a hub repository."""
+    if Path(path).is_dir():
+        file = Path(path) / name
+        return file if file.is_file() else None
     try:
-        names = set(json.loads(index.read_text())["weight_map"].values())
+        cached = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
+    except OSError as error:
+        raise UsageError(f"{setting} = {path!r}: {str(error).splitlines()[0]}") from error
+    return None if cached is None else Path(cached)
+
+
+def _shard_names(index: Path) -> Sequence[str]:
+    try:
+        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{index} is no index of weights, or cut short; copy it again") from error
-    return [index.parent / name for name in sorted(names)]
-
-
-def _snapshot(path: str) -> Path:
-    from transformers.utils import cached_file  # resolves a hub name; not needed for directories
-
-    for name in ("model.safetensors", INDEX):
-        try:
-            found = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
-        except OSError as error:
-            raise UsageError(f"policy.path = {path!r}: {str(error).splitlines()[0]}") from error
-        if found is not None:
-            return Path(found).parent
-    raise UsageError(f"policy.path = {path!r}: there are no weights in safetensors")
 
 
 def _max_prompt_tokens(settings: RunSettings, context: int) -> int:

@@ -15,6 +15,9 @@ from halos_backend.errors import PromptsError
 from halos_backend.records import Message
 from halos_backend.stages.prepare.source import Row
 
+HALOS_TYPES = frozenset({"sample", "binary_feedback", "pairwise_feedback", "scalar_feedback"})
+"""Rows of HALOs' arrays say one of these, and several have one `prompt_id`."""
+
 STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
 
 
@@ -31,16 +34,16 @@ class SourcePrompt:
 def source_prompts(
     rows: Iterable[tuple[str, Row]], prompts: PromptsSettings
 ) -> Iterator[SourcePrompt]:
-    """Yield the prompts of the rows; HALOs samples, several to a prompt, count once.
+    """Yield the prompts of the rows; HALOs samples and feedback, several to a prompt, count once.
 
     Raises PromptsError for a missing column, a row without a prompt, an id that occurs twice.
     """
     seen: dict[str, str] = {}
     for number, (where, row) in enumerate(rows):
-        is_sample = row.get("type") == "sample" and "prompt_id" in row
-        prompt_id = _prompt_id(where, row, number, prompts, is_sample=is_sample)
+        is_halos = row.get("type") in HALOS_TYPES and "prompt_id" in row
+        prompt_id = _prompt_id(where, row, number, prompts, is_halos=is_halos)
         if prompt_id in seen:
-            if is_sample:
+            if is_halos:
                 continue
             raise PromptsError(f"{where}: the id {prompt_id!r} is that of {seen[prompt_id]} too")
         seen[prompt_id] = where
@@ -77,6 +80,8 @@ def look_up(where: str, row: Row, path: str) -> Any:
         return row[path]
     value: Any = row
     for step in path_steps(path):
+        if isinstance(value, str):  # its characters are no columns
+            raise PromptsError(_missing(where, row, path))
         try:
             value = value[step]
         except (KeyError, IndexError, TypeError):
@@ -97,11 +102,18 @@ def _missing(where: str, row: Row, path: str) -> str:
 
 
 def _prompt_id(
-    where: str, row: Row, number: int, prompts: PromptsSettings, *, is_sample: bool
+    where: str, row: Row, number: int, prompts: PromptsSettings, *, is_halos: bool
 ) -> str:
-    if prompts.prompt_id is not None:
-        return str(look_up(where, row, prompts.prompt_id))
-    return str(row["prompt_id"]) if is_sample else str(number)
+    if prompts.prompt_id is None and not is_halos:
+        return str(number)
+    column = prompts.prompt_id or "prompt_id"
+    prompt_id = look_up(where, row, column)
+    if prompt_id is None or prompt_id == "" or isinstance(prompt_id, list | dict):
+        raise PromptsError(
+            f"{where}: the id in {column!r} is {prompt_id!r}; every prompt must have text or a"
+            " number there, or leave prompts.prompt_id out to number the rows"
+        )
+    return str(prompt_id)
 
 
 def _messages(where: str, value: Any, prompts: PromptsSettings) -> tuple[Message, ...]:

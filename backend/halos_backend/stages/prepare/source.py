@@ -25,7 +25,7 @@ SURPLUS = "\n"
 def read_source(prompts: PromptsSettings) -> Iterator[tuple[str, Row]]:
     """Yield (where, row) for every row; `where` is for messages. Raises PromptsError."""
     path = Path(prompts.path)
-    read = READERS.get(path.suffix)
+    read = READERS.get(path.suffix.lower())
     if read is None and not path.exists():
         yield from _hub_rows(prompts)
         return
@@ -53,6 +53,8 @@ def _guarded(read: Callable[[Path], Iterable[Any]], path: Path) -> Iterator[Any]
         raise PromptsError(f"{path} is not UTF-8 text: {error.reason}; convert it") from error
     except OSError as error:
         raise PromptsError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:  # numbers of 5,000 digits, lists 1,000 deep
+        raise PromptsError(f"{path} cannot be read: {error}") from error
 
 
 def _json_rows(path: Path) -> Iterator[Any]:
@@ -106,8 +108,9 @@ def _parquet_rows(path: Path) -> Iterator[Any]:
 
 
 def _hub_rows(prompts: PromptsSettings) -> Iterator[tuple[str, Row]]:
-    from datasets import load_dataset  # 1 s that files need not wait
+    from datasets import disable_progress_bars, load_dataset  # 1 s that files need not wait
 
+    disable_progress_bars()  # standard error is for the one message
     what = f"prompts.path = {prompts.path!r}"
     try:
         dataset = load_dataset(prompts.path, prompts.subset, split=prompts.split)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from transformers import PreTrainedTokenizerBase
 
 from halos_backend.records import FinishReason
 
@@ -27,10 +29,18 @@ class Generated:
 
 
 class Engine(Protocol):
-    """Generates batches of completions."""
+    """Generates planned batches with a policy that is loaded."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The policy's."""
+        ...
 
     def generate(
-        self, requests: Sequence[Request], *, finished: Callable[[int], None]
-    ) -> list[Generated]:
-        """Completions in the order of `requests`; calls `finished` with how many more are done."""
+        self, requests: Sequence[Request], *, stepped: Callable[[], None]
+    ) -> Iterator[tuple[int, Generated]]:
+        """Yield each completion once, with its position in `requests`, as it is finished.
+
+        The order is the engine's. Calls `stepped` now and then, so that one sees it is at work.
+        """
         ...

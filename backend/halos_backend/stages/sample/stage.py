@@ -81,15 +81,15 @@ def _generate(
     attempt.progress(done, total, "completions")
     tally.start()
 
-    def finished(count: int) -> None:
+    def report(num_finished: int) -> None:
         nonlocal done
-        done += count
+        done += num_finished
         attempt.progress(done, total, "completions")
 
     made: dict[int, list[Completion]] = {}
     for batch in batches:
         requests = [_request(attempt, prompts[row.prompt_index], row, prefix) for row in batch.rows]
-        generated = _generate_batch(engine, requests, finished)
+        generated = _generate_batch(engine, requests, report)
         for row, result in zip(batch.rows, generated, strict=True):
             prompt_id = prompts[row.prompt_index].prompt_id
             made.setdefault(row.prompt_index, []).append(_completion(prompt_id, row, result))
@@ -99,10 +99,15 @@ def _generate(
 
 
 def _generate_batch(
-    engine: Engine, requests: list[Request], finished: Callable[[int], None]
+    engine: Engine, requests: list[Request], report: Callable[[int], None]
 ) -> list[Generated]:
+    """In the order of `requests`; `report` hears how many more are finished, often of none."""
+    made: dict[int, Generated] = {}
     try:
-        return engine.generate(requests, finished=finished)
+        for position, generated in engine.generate(requests, stepped=lambda: report(0)):
+            made[position] = generated
+            report(1)
+        return [made[position] for position in range(len(requests))]
     except torch.OutOfMemoryError as error:
         raise StageError(
             f"out of GPU memory with {len(requests)} completions at a time: lower"

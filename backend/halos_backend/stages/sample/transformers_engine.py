@@ -7,7 +7,7 @@ and rows that have ended leave the batch instead of being decoded to the end of 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,13 +55,13 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def generate(
-        self, requests: Sequence[Request], *, finished: Callable[[int], None]
-    ) -> list[Generated]:
+        self, requests: Sequence[Request], *, stepped: Callable[[], None]
+    ) -> Iterator[tuple[int, Generated]]:
         """See Engine."""
         numbers = uniforms([request.seed for request in requests], self.max_new_tokens)
         numbers = numbers.to(self.device)
         sampled: list[list[int]] = [[] for _ in requests]
-        reasons: list[FinishReason] = ["length"] * len(requests)
+        unfinished = set(range(len(requests)))
         rows = torch.arange(len(requests), device=self.device)
         has_ended = torch.zeros(len(requests), dtype=torch.bool, device=self.device)
         ids, mask = self._left_padded([request.prompt_token_ids for request in requests])
@@ -71,8 +71,12 @@ class TransformersEngine:
             tokens = draw_tokens(
                 logits, numbers[rows, step], temperature=self.temperature, top_p=self.top_p
             )
-            ended = self._take(tokens.tolist(), rows.tolist(), has_ended.tolist(), sampled, reasons)
-            finished(len(ended))
+            numbers_of_rows = rows.tolist()
+            ended = self._take(tokens.tolist(), numbers_of_rows, has_ended.tolist(), sampled)
+            stepped()
+            for row in (numbers_of_rows[position] for position in ended):
+                unfinished.remove(row)
+                yield row, self._generated(sampled[row], "stop")
             has_ended[ended] = True
             num_ended = int(has_ended.sum())
             if num_ended == len(rows):
@@ -84,8 +88,8 @@ class TransformersEngine:
                 has_ended = has_ended[staying]
             ids = tokens.unsqueeze(-1)
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], -1)
-        finished(sum(reason == "length" for reason in reasons))
-        return [self._generated(ids, reason) for ids, reason in zip(sampled, reasons, strict=True)]
+        for row in sorted(unfinished):
+            yield row, self._generated(sampled[row], "length")
 
     def _left_padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         width = max(len(prompt) for prompt in prompts)
@@ -119,7 +123,6 @@ class TransformersEngine:
         rows: Sequence[int],
         has_ended: Sequence[bool],
         sampled: list[list[int]],
-        reasons: list[FinishReason],
     ) -> list[int]:
         """Add each living row's token; returns the positions in the batch that end with it."""
         ended = []
@@ -128,7 +131,6 @@ class TransformersEngine:
                 continue
             sampled[row].append(token)
             if token in self.end_ids or self._has_stop(sampled[row]):
-                reasons[row] = "stop"
                 ended.append(position)
         return ended
 
