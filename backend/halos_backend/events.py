@@ -17,6 +17,21 @@ import msgspec
 Stage = Literal["sample", "label", "train"]
 STAGES: tuple[Stage, ...] = ("sample", "label", "train")
 
+Cause = Literal[
+    "crashed",
+    "damaged",
+    "lost",
+    "stalled",
+    "stopped",
+    "out_of_memory",
+    "non_finite",
+    "missing_input",
+    "no_space",
+    "usage",
+]
+"""Why an attempt ended without a result. `stopped`: its owner wanted that. `lost`: it was gone when
+a supervisor came back."""
+
 
 class ProcessIdentity(msgspec.Struct, frozen=True):
     """A process, told apart from any later one that gets the same pid."""
@@ -56,11 +71,21 @@ class RunCreated(Event, frozen=True, kw_only=True):
 
 
 class SupervisorStarted(Event, frozen=True, kw_only=True):
-    """A supervisor took the run's lock. `generation` counts them."""
+    """A supervisor took the run's lock. `generation` counts them.
+
+    `versions` are those of Python, of this project and of the libraries that compute.
+    """
 
     generation: int
     process: ProcessIdentity
     version: str
+    versions: dict[str, str] = {}
+
+
+class VersionsChanged(Event, frozen=True, kw_only=True):
+    """The run goes on with other code than before: {package: [before, now]}."""
+
+    changes: dict[str, tuple[str, str]]
 
 
 class RoundStarted(Event, frozen=True, kw_only=True):
@@ -77,6 +102,20 @@ class StageStarted(StageEvent, frozen=True, kw_only=True):
 
     process: ProcessIdentity
     command: list[str]
+    devices: list[str] = []
+
+
+class StageDelayed(StageEvent, frozen=True, kw_only=True):
+    """An attempt cannot start yet: GPU memory is held, or its devices are another run's."""
+
+    reason: str
+
+
+class StageStalled(StageEvent, frozen=True, kw_only=True):
+    """A running stage has said nothing for `silent_s` seconds, while it did `phase`."""
+
+    silent_s: float
+    phase: str
 
 
 class StageAdopted(StageEvent, frozen=True, kw_only=True):
@@ -93,11 +132,16 @@ class StageFinished(StageEvent, frozen=True, kw_only=True):
 
 
 class StageFailed(StageEvent, frozen=True, kw_only=True):
-    """An attempt ended without a valid `DONE`."""
+    """An attempt ended without a valid `DONE`.
+
+    `durable` counts what a later attempt can take over: complete rows, or optimizer steps.
+    """
 
     reason: str
     exit_code: int | None
     last_lines: list[str]
+    cause: Cause = "crashed"
+    durable: int = 0
 
 
 class RoundFinished(Event, frozen=True, kw_only=True):
@@ -120,10 +164,52 @@ class CheckpointPruned(Event, frozen=True, kw_only=True):
     freed_bytes: int
 
 
-class AbortRequested(Event, frozen=True, kw_only=True):
-    """The owner wants the run to stop for good."""
+class PauseRequested(Event, frozen=True, kw_only=True):
+    """The owner wants the run to stop at the next boundary, and to go on later."""
 
     request_id: str
+    at: Literal["round", "stage"] = "round"
+
+
+class AbortRequested(Event, frozen=True, kw_only=True):
+    """The owner wants the run to stop for good: now, or when the stage or round at hand is done."""
+
+    request_id: str
+    when: Literal["now", "stage", "round"] = "now"
+
+
+class SettingsChanged(Event, frozen=True, kw_only=True):
+    """From `from_round` on, these settings hold: {dotted path: [before, now]}."""
+
+    request_id: str
+    from_round: int
+    changes: dict[str, tuple[Any, Any]]
+    consequences: list[str] = []
+    by: str = ""
+
+
+class RunExtended(Event, frozen=True, kw_only=True):
+    """A completed run goes on for more rounds, with the settings that this takes."""
+
+    request_id: str
+    num_rounds: int
+    changes: dict[str, tuple[Any, Any]]
+    by: str = ""
+
+
+class GuardTripped(Event, frozen=True, kw_only=True):
+    """A guard's metric broke its limit; `value` is None where it is not finite.
+
+    `stage` is None for what is looked at before a round.
+    """
+
+    guard: str
+    round: int
+    stage: Stage | None
+    metric: str
+    value: float | None
+    reason: str
+    action: Literal["pause", "abort", "warn"]
 
 
 class RequestRejected(Event, frozen=True, kw_only=True):
@@ -152,7 +238,9 @@ class RunFailed(Event, frozen=True, kw_only=True):
 
 
 class RunResumed(Event, frozen=True, kw_only=True):
-    """A failed, paused or interrupted run goes on."""
+    """A failed or paused run goes on; failed attempts are forgiven."""
+
+    request_id: str = ""
 
 
 class RunCompleted(Event, frozen=True, kw_only=True):
@@ -164,15 +252,22 @@ class RunCompleted(Event, frozen=True, kw_only=True):
 RunEvent = (
     RunCreated
     | SupervisorStarted
+    | VersionsChanged
     | RoundStarted
     | StageStarted
+    | StageDelayed
+    | StageStalled
     | StageAdopted
     | StageFinished
     | StageFailed
     | RoundFinished
     | CheckpointPruned
+    | PauseRequested
     | AbortRequested
+    | SettingsChanged
+    | RunExtended
     | RequestRejected
+    | GuardTripped
     | RunPaused
     | RunAborted
     | RunFailed
@@ -213,6 +308,7 @@ class AttemptFailed(StageEvent, frozen=True, kw_only=True):
     """The stage's own last word: why it cannot go on."""
 
     reason: str
+    cause: Cause = "crashed"
 
 
 AttemptEvent = PhaseChanged | Progressed | MetricsLogged | Warned | AttemptFailed

@@ -31,7 +31,7 @@ def command(run: RunName, runs_dir: RunsDir = None) -> int:
     if seen.state.status in ENDED:
         raise UsageError(f"the run {run_dir.name} is {seen.state.status} already")
     if seen.state.status != "aborting":
-        control.send(run_dir, control.Abort(control.new_request_id()))
+        control.send(run_dir, control.Abort(request_id=control.new_request_id()))
     if seen.supervisor is None:
         spawn.start_supervisor(run_dir)  # it answers requests before it starts anything
     return _wait_until_ended(run_dir)

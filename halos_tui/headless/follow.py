@@ -120,7 +120,7 @@ class Follower:
         self._seen_interrupts = self._signals.interrupts
         match answer:
             case "abort":
-                control.send(self._run_dir, control.Abort(control.new_request_id()))
+                control.send(self._run_dir, control.Abort(request_id=control.new_request_id()))
                 self._stop("aborting; Ctrl-C leaves without waiting for it")
             case "pause":
                 spawn.interrupt_supervisor(self._run_dir)

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from halos_backend.config.load import load_settings, parse_settings
+from halos_backend.config.losses import FEEDBACK_OF_LOSS
 from halos_backend.config.presets import init_file, preset_names, preset_settings
-from halos_backend.config.schema import FEEDBACK_OF_LOSS, RunSettings, Table
+from halos_backend.config.schema import RunSettings
 from halos_backend.config.shape import tables_of
+from halos_backend.config.table import Table
 from halos_backend.errors import SettingsError, UsageError
 
 LOSSES = sorted(FEEDBACK_OF_LOSS)

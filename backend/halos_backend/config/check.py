@@ -7,14 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from halos_backend.config.schema import (
-    CSFT,
-    FEEDBACK_OF_LOSS,
-    GRPO,
-    KTO,
-    LOSSES_WITH_REFERENCE,
-    RunSettings,
-)
+from halos_backend.config.losses import CSFT, FEEDBACK_OF_LOSS, GRPO, KTO, LOSSES_WITH_REFERENCE
+from halos_backend.config.schema import RunSettings
 
 Conflict = tuple[str, str]
 """The setting to change, and why."""

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from halos_backend.config.schema import Table
 from halos_backend.config.shape import field_at, kinds_of, table_at, value_types
+from halos_backend.config.table import Table
 from halos_backend.config.toml_text import BARE_KEY, parse_value
 from halos_backend.config.wording import Problem, unknown_key
 

@@ -15,16 +15,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from halos_backend.config.load import PLACEHOLDER
+from halos_backend.config.losses import FEEDBACK_OF_LOSS, LOSSES_WITH_REFERENCE
 from halos_backend.config.preset_files import preset_names, preset_notes, preset_settings
-from halos_backend.config.schema import (
-    FEEDBACK_OF_LOSS,
-    LOSSES_WITH_REFERENCE,
-    FunctionJudge,
-    RunSettings,
-    Table,
-    TrainSettings,
-)
+from halos_backend.config.schema import FunctionJudge, RunSettings, TrainSettings
 from halos_backend.config.shape import any_of, describe, held_table, kinds_of, tables_of
+from halos_backend.config.table import Table
 from halos_backend.config.toml_text import format_value
 from halos_backend.config.wording import unknown_choice
 from halos_backend.errors import UsageError

@@ -7,20 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class Table(BaseModel):
-    """A frozen table of settings; unknown keys are refused."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=False, use_attribute_docstrings=True
-    )
+from halos_backend.config.guards import DEFAULT_GUARDS, Guard
+from halos_backend.config.losses import Loss
+from halos_backend.config.notify import NotifySettings
+from halos_backend.config.table import Fraction, NonNegative, Positive, PositiveInt, Table
 
 
 class PolicySettings(Table):
@@ -74,6 +66,11 @@ class LoopSettings(Table):
     """The newest checkpoints that stay; older ones go once a later one is proven."""
     keep_best: bool = True
     """Keep the checkpoint with the best mean reward, whatever its age."""
+    max_attempts: PositiveInt = 3
+    """Attempts in a row of one stage that crash without progress on disk before the run waits for
+    its owner. Attempts that made progress do not count."""
+    pause_after_each_round: bool = False
+    """Pause at the end of every round, for people who want to look each time."""
 
 
 class SampleSettings(Table):
@@ -165,129 +162,6 @@ class LabelSettings(Table):
     """What training sees of the rewards."""
 
 
-class Humanline(Table):
-    """Humanline clamping of token log-ratios (ContextualAI/HALOs); the reference follows."""
-
-    log_epsilon_p: Annotated[float, Field(lt=0)] = -1.0
-    """Lower clamp of policy minus reference, per token."""
-    log_epsilon_r: Annotated[float, Field(gt=0)] = 1.5
-    """Upper clamp of policy minus reference, per token."""
-    sync_every: PositiveInt = 1
-    """The reference takes the policy's weights every so many steps."""
-
-
-class DPO(Table):
-    """Direct Preference Optimization (Rafailov et al. 2023)."""
-
-    kind: Literal["dpo"]
-    beta: Positive = 0.1
-    """Strength of the pull to the reference."""
-    humanline: Humanline | None = None
-    """Clamp token log-ratios and re-sync the reference; absent is off."""
-
-
-class CDPO(Table):
-    """Conservative DPO (Mitchell 2023): labels are wrong with a known probability."""
-
-    kind: Literal["cdpo"]
-    beta: Positive = 0.1
-    """Strength of the pull to the reference."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
-    """Assumed share of wrong labels."""
-    humanline: Humanline | None = None
-    """Clamp token log-ratios and re-sync the reference; absent is off."""
-
-
-class IPO(Table):
-    """Identity Preference Optimization (Azar et al. 2023), on mean token log-ratios."""
-
-    kind: Literal["ipo"]
-    tau: Positive = 0.1
-    """Regularization; the target margin is 1/(2 tau)."""
-    humanline: Humanline | None = None
-    """Clamp token log-ratios and re-sync the reference; absent is off."""
-
-
-class SimPO(Table):
-    """Simple Preference Optimization (Meng et al. 2024); needs no reference."""
-
-    kind: Literal["simpo"]
-    beta: Positive = 10.0
-    """Scale of the length-normalized log-probabilities."""
-    gamma_beta_ratio: NonNegative = 0.3
-    """Target margin over beta."""
-
-
-class SLiC(Table):
-    """Sequence Likelihood Calibration (Zhao et al. 2023); needs no reference."""
-
-    kind: Literal["slic"]
-    delta: Positive = 1.0
-    """Hinge margin between the log-probabilities of chosen and rejected."""
-    lambda_coef: NonNegative = 0.1
-    """Weight of the cross-entropy on the chosen completion."""
-
-
-class KTO(Table):
-    """Kahneman-Tversky Optimization (Ethayarajh et al. 2024)."""
-
-    kind: Literal["kto"]
-    beta: Positive = 0.1
-    """Strength of the pull to the reference."""
-    desirable_weight: NonNegative = 1.0
-    """Weight of desirable completions."""
-    undesirable_weight: NonNegative = 1.0
-    """Weight of undesirable completions."""
-    humanline: Humanline | None = None
-    """Clamp token log-ratios and re-sync the reference; absent is off."""
-
-
-class GRPO(Table):
-    """Group Relative Policy Optimization (Shao et al. 2024), over whole groups."""
-
-    kind: Literal["grpo"]
-    beta: NonNegative = 0.01
-    """Weight of the KL penalty to the reference."""
-    clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Probability ratios below 1 minus this gain nothing more."""
-    clip_high: Positive = 0.2
-    """Probability ratios above 1 plus this gain nothing more."""
-    scale_advantages: bool = True
-    """Divide advantages by their group's standard deviation."""
-    aggregation: Literal["token", "sequence"] = "token"
-    """`token`: mean over all tokens of the step. `sequence`: mean of per-completion means."""
-    humanline: Humanline | None = None
-    """Clamp token log-ratios and re-sync the reference; absent is off."""
-
-
-class SFT(Table):
-    """Supervised fine-tuning on the chosen or desirable completions."""
-
-    kind: Literal["sft"]
-
-
-class CSFT(Table):
-    """Conditional SFT (Korbak et al. 2023): a control text before a completion says its worth."""
-
-    kind: Literal["csft"]
-    chosen_prefix: str = Field(default="<|good|>", min_length=1)
-    """Put before desirable completions in training, and before every completion when sampling."""
-    rejected_prefix: str = Field(default="<|bad|>", min_length=1)
-    """Put before undesirable completions in training."""
-
-
-class BradleyTerry(Table):
-    """Trains a reward model on preference pairs; the policy stays as it is."""
-
-    kind: Literal["bradley_terry"]
-
-
-Loss = Annotated[
-    DPO | CDPO | IPO | SimPO | SLiC | KTO | GRPO | SFT | CSFT | BradleyTerry,
-    Field(discriminator="kind"),
-]
-
-
 class LoRA(Table):
     """Train low-rank adapters (peft); checkpoints hold the merged weights."""
 
@@ -356,6 +230,15 @@ class LaunchSettings(Table):
     """torch threads of each process; by default the cores over the processes. Fixed at creation."""
     device: Literal["auto", "cpu"] = "auto"
     """`auto` takes the GPUs there are."""
+    devices: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    """Numbers of the GPUs that the run takes, reserved against other runs; absent is all, and
+    reserves nothing."""
+    when_devices_busy: Literal["refuse", "queue"] = "refuse"
+    """What a run does whose `devices` another run holds: refuse to start, or wait for them."""
+    stall_timeout_s: Positive = 900.0
+    """Seconds without an event after which a stage counts as stalled and is started again."""
+    load_timeout_s: Positive = 1800.0
+    """The same while a stage starts and loads its models."""
 
 
 class RunSettings(Table):
@@ -375,20 +258,7 @@ class RunSettings(Table):
     """Training the policy on the round's feedback."""
     launch: LaunchSettings = LaunchSettings()
     """Processes and threads."""
-
-
-FEEDBACK_OF_LOSS: dict[str, tuple[str, ...]] = {
-    "dpo": ("pairwise",),
-    "cdpo": ("pairwise",),
-    "ipo": ("pairwise",),
-    "simpo": ("pairwise",),
-    "slic": ("pairwise",),
-    "kto": ("binary", "pairwise"),
-    "grpo": ("scalar",),
-    "sft": ("pairwise", "binary"),
-    "csft": ("binary", "pairwise"),
-    "bradley_terry": ("pairwise",),
-}
-"""Which feedback each loss can learn from; the first is what `init` writes."""
-
-LOSSES_WITH_REFERENCE = frozenset({"dpo", "cdpo", "ipo", "kto", "grpo"})
+    guards: dict[str, Guard] = DEFAULT_GUARDS
+    """Rules that stop the run when a number goes wrong, each under a name of its own."""
+    notify: NotifySettings = NotifySettings()
+    """Who is told when the run stops or needs its owner."""

@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from halos_backend.config.schema import Table
+from halos_backend.config.table import Table
 
 FORMS = {"function": "file.py:name (a Python file and a function in it)"}
 """What a pattern of the schema asks for, by the field's name."""

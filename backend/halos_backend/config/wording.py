@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from halos_backend.config.schema import Table
 from halos_backend.config.shape import (
     any_of,
     choices_of,
@@ -28,6 +27,7 @@ from halos_backend.config.shape import (
     tables_of,
     value_types,
 )
+from halos_backend.config.table import Table
 
 Problem = tuple[str, str]
 """A setting's dotted path, and what is wrong with it."""

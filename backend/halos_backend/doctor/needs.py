@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from halos_backend.config.schema import (
-    CSFT,
-    GRPO,
-    KTO,
-    SFT,
-    PairwiseFeedback,
-    RunSettings,
-    TrainSettings,
-)
+from halos_backend.config.losses import CSFT, GRPO, KTO, SFT
+from halos_backend.config.schema import PairwiseFeedback, RunSettings, TrainSettings
 
 MASTER_BYTES = 4
 MOMENT_BYTES = 8

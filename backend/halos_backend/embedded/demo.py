@@ -11,7 +11,7 @@ import json
 import sys
 from typing import Any
 
-from halos_backend.config.schema import FEEDBACK_OF_LOSS
+from halos_backend.config.losses import FEEDBACK_OF_LOSS
 from halos_backend.embedded.build import ensure_built
 from halos_backend.embedded.recipe import EmbeddedFiles, Recipe
 from halos_backend.errors import ExitCode, HalosError, UsageError

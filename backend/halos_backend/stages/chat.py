@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from halos_backend.config.schema import CSFT, Loss
+from halos_backend.config.losses import CSFT, Loss
 from halos_backend.records import Message
 from halos_backend.stages.train.losses.csft import control_prefix
 

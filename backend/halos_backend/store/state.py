@@ -15,7 +15,10 @@ from halos_backend.errors import ExitCode
 from halos_backend.events import (
     STAGES,
     AbortRequested,
+    Cause,
     CheckpointPruned,
+    GuardTripped,
+    PauseRequested,
     ProcessIdentity,
     RequestRejected,
     RoundFinished,
@@ -24,25 +27,39 @@ from halos_backend.events import (
     RunCompleted,
     RunCreated,
     RunEvent,
+    RunExtended,
     RunFailed,
     RunPaused,
     RunResumed,
+    SettingsChanged,
     Stage,
     StageAdopted,
+    StageDelayed,
     StageFailed,
     StageFinished,
+    StageStalled,
     StageStarted,
     SupervisorStarted,
+    VersionsChanged,
 )
+from halos_backend.settings_json import apply_changes
 
-RunStatus = Literal["created", "running", "paused", "aborting", "aborted", "failed", "completed"]
+RunStatus = Literal[
+    "created", "running", "pausing", "paused", "aborting", "aborted", "failed", "completed"
+]
 StageStatus = Literal["running", "finished", "failed"]
 
 ENDED: frozenset[RunStatus] = frozenset({"aborted", "completed"})
+AT_WORK: frozenset[RunStatus] = frozenset({"running", "pausing", "aborting"})
+"""A supervisor of such a run has something to do."""
 
 
 class StageState(msgspec.Struct, frozen=True, kw_only=True):
-    """The newest attempt of one stage of one round."""
+    """The newest attempt of one stage of one round.
+
+    `num_barren` counts the failed attempts in a row that left no more than the ones before them;
+    `durable` is the most that any attempt left.
+    """
 
     stage: Stage
     status: StageStatus
@@ -52,6 +69,10 @@ class StageState(msgspec.Struct, frozen=True, kw_only=True):
     elapsed_s: float | None = None
     summary: dict[str, Any] = {}
     reason: str | None = None
+    cause: Cause | None = None
+    failed_t: float | None = None
+    num_barren: int = 0
+    durable: int = 0
 
 
 class RoundState(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,8 +95,22 @@ class RoundState(msgspec.Struct, frozen=True, kw_only=True):
         return next((stage for stage in self.stages.values() if stage.status == "running"), None)
 
 
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings that hold from a round on: {dotted path: [before, now]}."""
+
+    t: float
+    from_round: int
+    changes: dict[str, tuple[Any, Any]]
+    by: str = ""
+
+
 class RunState(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a journal says. Before RunCreated everything is empty."""
+    """All that a journal says. Before RunCreated everything is empty.
+
+    `settings` are those the run was created with; `settings_of` applies `changes`. `failure` is the
+    newest failed attempt's reason, `obstacle` why a stage cannot start yet, or that it is silent.
+    `num_rounds_seen` were there when the owner last told the run to go on.
+    """
 
     run: str = ""
     version: str = ""
@@ -93,7 +128,13 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     pruned: tuple[str, ...] = ()
     failure: str | None = None
     reason: str | None = None
+    obstacle: str | None = None
+    changes: tuple[Change, ...] = ()
+    versions: dict[str, str] = {}
+    pause_at: Literal["round", "stage"] | None = None
+    abort_when: Literal["now", "stage", "round"] | None = None
     abort_request_id: str | None = None
+    num_rounds_seen: int = 0
 
     @property
     def active(self) -> frozenset[tuple[int, Stage]]:
@@ -104,6 +145,23 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
             for stage in round.stages.values()
             if stage.status == "running"
         )
+
+    @property
+    def round_at_hand(self) -> int:
+        """The round that is not finished yet, or else the next one."""
+        if self.rounds and self.rounds[-1].finished_t is None:
+            return self.rounds[-1].round
+        return len(self.rounds) + 1
+
+    def settings_of(self, round: int) -> dict[str, Any]:
+        """The settings of a round, as far as one knows now for one to come."""
+        if round <= len(self.rounds):
+            return self.rounds[round - 1].settings
+        due = [change for change in self.changes if change.from_round <= round]
+        settings = self.settings
+        for change in sorted(due, key=lambda change: change.from_round):
+            settings = apply_changes(settings, change.changes)
+        return settings
 
     @property
     def cursor(self) -> int:
@@ -161,31 +219,96 @@ def _apply(state: RunState, event: RunEvent) -> RunState:
                 policy_sha256=event.policy_sha256,
                 checkpoint_bytes=event.checkpoint_bytes,
             )
-        case SupervisorStarted(generation=generation):
+        case SupervisorStarted():
             status = "running" if state.status == "created" else state.status
-            return replace(state, generation=generation, status=status)
+            return replace(
+                state,
+                generation=event.generation,
+                status=status,
+                versions=event.versions or state.versions,
+            )
+        case VersionsChanged() | RequestRejected():
+            return state
         case RoundStarted():
             return _start_round(state, event)
+        case StageDelayed(reason=reason):
+            return replace(state, obstacle=reason)
+        case StageStalled(silent_s=silent_s, phase=phase):
+            return replace(state, obstacle=f"silent for {silent_s:.0f} s while {phase}")
         case StageStarted() | StageAdopted() | StageFinished() | StageFailed():
-            return _apply_to_stage(state, event)
+            return replace(_apply_to_stage(state, event), obstacle=None)
         case RoundFinished():
             return _finish_round(state, event)
         case CheckpointPruned(path=path):
             return replace(state, pruned=(*state.pruned, path))
-        case AbortRequested(request_id=request_id):
-            return replace(state, status="aborting", abort_request_id=request_id)
-        case RequestRejected():
-            return state
+        case SettingsChanged():
+            return _change_settings(state, event)
+        case GuardTripped() | PauseRequested() | AbortRequested():
+            return _begin_to_stop(state, event)
         case RunPaused(reason=reason):
-            return replace(state, status="paused", reason=reason, failure=None)
+            return replace(state, status="paused", reason=reason, failure=None, pause_at=None)
         case RunAborted():
             return replace(state, status="aborted", reason="aborted by its owner")
         case RunFailed(reason=reason):
-            return replace(state, status="failed", reason=reason)
+            return replace(state, status="failed", reason=reason, pause_at=None)
         case RunResumed():
-            return replace(state, status="running", reason=None, failure=None)
+            return _resume(state)
+        case RunExtended():
+            return _resume(_change_settings(state, event))
         case RunCompleted(reason=reason):
-            return replace(state, status="completed", reason=reason)
+            return replace(state, status="completed", reason=reason, pause_at=None)
+
+
+def _begin_to_stop(
+    state: RunState, event: GuardTripped | PauseRequested | AbortRequested
+) -> RunState:
+    match event:
+        case AbortRequested(request_id=request_id, when=when):
+            return replace(state, status="aborting", abort_request_id=request_id, abort_when=when)
+        case _ if state.status not in ("running", "pausing"):
+            return state
+        case GuardTripped(action="abort"):
+            return replace(
+                state, status="aborting", abort_request_id="", abort_when="now", reason=event.reason
+            )
+        case GuardTripped(action="pause"):
+            return replace(state, status="pausing", pause_at="stage", reason=event.reason)
+        case PauseRequested(at=at):
+            return replace(state, status="pausing", pause_at=at, reason=state.reason)
+        case _:
+            return state
+
+
+def _resume(state: RunState) -> RunState:
+    """Go on; the failed attempts of the round at hand are forgiven."""
+    rounds = state.rounds
+    if rounds and rounds[-1].finished_t is None:
+        forgiven = {
+            name: replace(stage, num_barren=0, failed_t=None, cause=None)
+            if stage.status == "failed"
+            else stage
+            for name, stage in rounds[-1].stages.items()
+        }
+        rounds = _with_round(rounds, replace(rounds[-1], stages=forgiven))
+    return replace(
+        state,
+        status="running",
+        rounds=rounds,
+        reason=None,
+        failure=None,
+        pause_at=None,
+        num_rounds_seen=len(rounds),
+    )
+
+
+def _change_settings(state: RunState, event: SettingsChanged | RunExtended) -> RunState:
+    from_round = len(state.rounds) + 1 if isinstance(event, RunExtended) else event.from_round
+    change = Change(t=event.t, from_round=from_round, changes=event.changes, by=event.by)
+    rounds = state.rounds
+    if from_round == len(rounds) and rounds[-1].finished_t is None:
+        settings = apply_changes(rounds[-1].settings, event.changes)
+        rounds = _with_round(rounds, replace(rounds[-1], settings=settings))
+    return replace(state, changes=(*state.changes, change), rounds=rounds)
 
 
 def _start_round(state: RunState, event: RoundStarted) -> RunState:
@@ -203,42 +326,79 @@ def _start_round(state: RunState, event: RoundStarted) -> RunState:
     return replace(state, rounds=(*state.rounds, round))
 
 
-def _apply_to_stage(
-    state: RunState, event: StageStarted | StageAdopted | StageFinished | StageFailed
-) -> RunState:
+StageNews = StageStarted | StageAdopted | StageFinished | StageFailed
+
+
+def _apply_to_stage(state: RunState, event: StageNews) -> RunState:
     if not 1 <= event.round <= len(state.rounds):
         return state
     round = state.rounds[event.round - 1]
-    before = round.stages.get(event.stage)
-    match event:
-        case StageStarted():
-            after = StageState(
-                stage=event.stage,
-                status="running",
-                attempt=event.attempt,
-                started_t=event.t,
-                process=event.process,
-            )
-        case _ if before is None:
-            return state
-        case StageAdopted():
-            after = replace(before, process=event.process)
-        case StageFinished():
-            after = replace(
-                before, status="finished", elapsed_s=event.elapsed_s, summary=event.summary
-            )
-        case StageFailed():
-            after = replace(before, status="failed", reason=event.reason)
+    after = _stage_after(round.stages.get(event.stage), event)
+    if after is None:
+        return state
     stages = {
         stage: after if stage == event.stage else round.stages[stage]
         for stage in STAGES
         if stage == event.stage or stage in round.stages
     }
-    failure = event.reason if isinstance(event, StageFailed) else state.failure
+    failure = state.failure
+    if isinstance(event, StageFailed):
+        failure = event.reason
+    elif isinstance(event, StageStarted | StageFinished):
+        failure = None
     return replace(
         state,
         rounds=_with_round(state.rounds, replace(round, stages=stages)),
         failure=failure,
+    )
+
+
+def _stage_after(before: StageState | None, event: StageNews) -> StageState | None:
+    """None for news of a stage that nothing is known of."""
+    if isinstance(event, StageStarted):
+        known = before or StageState(
+            stage=event.stage, status="running", attempt=event.attempt, started_t=event.t
+        )
+        return replace(
+            known,
+            status="running",
+            attempt=event.attempt,
+            started_t=event.t,
+            process=event.process,
+        )
+    if before is None:
+        return None
+    match event:
+        case StageAdopted(process=process):
+            return replace(before, process=process)
+        case StageFinished():
+            return replace(
+                before,
+                status="finished",
+                elapsed_s=event.elapsed_s,
+                summary=event.summary,
+                reason=None,
+                cause=None,
+                failed_t=None,
+            )
+        case StageFailed():
+            return _failed(before, event)
+    return None
+
+
+def _failed(before: StageState, event: StageFailed) -> StageState:
+    if event.cause == "stopped":
+        num_barren = before.num_barren
+    else:
+        num_barren = 0 if event.durable > before.durable else before.num_barren + 1
+    return replace(
+        before,
+        status="failed",
+        reason=event.reason,
+        cause=event.cause,
+        failed_t=event.t,
+        num_barren=num_barren,
+        durable=max(before.durable, event.durable),
     )
 
 

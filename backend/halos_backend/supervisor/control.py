@@ -10,7 +10,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -23,13 +23,48 @@ MAX_REQUEST_BYTES = 64 * 1024
 RequestId = Annotated[str, msgspec.Meta(pattern="^[0-9A-Za-z_-]{1,64}$")]
 
 
-class Abort(msgspec.Struct, frozen=True, tag_field="type", tag="abort"):
-    """Stop for good, now."""
+class RequestBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """`by` says who asks, for the record."""
 
     request_id: RequestId
+    by: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
-Request = Abort
+class Pause(RequestBase, frozen=True, tag="pause"):
+    """Stop at the next boundary, let the GPUs go, and wait."""
+
+    at: Literal["round", "stage"] = "round"
+
+
+class Resume(RequestBase, frozen=True, tag="resume"):
+    """Go on."""
+
+
+class Retry(RequestBase, frozen=True, tag="retry"):
+    """Start the failed stage again."""
+
+
+class Set(RequestBase, frozen=True, tag="set"):
+    """Change settings from a round on, by default the next: `KEY=VALUE` as for --set."""
+
+    assignments: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=200)]
+    from_round: int | None = None
+
+
+class Extend(RequestBase, frozen=True, tag="extend"):
+    """Go on for more rounds after the end."""
+
+    num_rounds: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+    assignments: Annotated[tuple[str, ...], msgspec.Meta(max_length=200)] = ()
+
+
+class Abort(RequestBase, frozen=True, tag="abort"):
+    """Stop for good: now, or when the stage or round at hand is done."""
+
+    when: Literal["now", "stage", "round"] = "now"
+
+
+Request = Pause | Resume | Retry | Set | Extend | Abort
 
 
 @dataclass(frozen=True)
@@ -81,12 +116,12 @@ def wait_for_answer(run_dir: RunDir, request_id: str, *, timeout_s: float) -> bo
 
 def _read(path: Path) -> Request | Unreadable:
     try:
-        content = _read_regular_file(path)
-        return _decoder.decode(content)
+        request: Request = _decoder.decode(_read_regular_file(path))
     except OSError as error:
         return Unreadable(f"it cannot be read: {error.strerror}")
     except BAD_JSON as error:
         return Unreadable(f"it is no request: {error}")
+    return request
 
 
 def _read_regular_file(path: Path) -> bytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from halos_backend.config.schema import LOSSES_WITH_REFERENCE, RunSettings
+from halos_backend.config.losses import LOSSES_WITH_REFERENCE
+from halos_backend.config.schema import RunSettings
 from halos_backend.events import Stage
 from halos_backend.store.job import Job, LabelInputs, SampleInputs, TrainInputs
 from halos_backend.store.run_dir import AttemptDir, RunDir

@@ -15,7 +15,7 @@ from typing import NoReturn
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from halos_backend.config.schema import CSFT, FEEDBACK_OF_LOSS, GRPO, KTO, SFT, Loss
+from halos_backend.config.losses import CSFT, FEEDBACK_OF_LOSS, GRPO, KTO, SFT, Loss
 from halos_backend.errors import StageError
 from halos_backend.records import (
     Completion,

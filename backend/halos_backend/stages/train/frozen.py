@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from halos_backend.config.schema import GRPO, LOSSES_WITH_REFERENCE, BradleyTerry, Humanline
+from halos_backend.config.losses import GRPO, LOSSES_WITH_REFERENCE, BradleyTerry, Humanline
 from halos_backend.errors import StageError
 from halos_backend.stages.models import load_policy
 from halos_backend.stages.runtime import Attempt

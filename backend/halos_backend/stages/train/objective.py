@@ -12,7 +12,7 @@ from typing import assert_never
 
 from torch import Tensor
 
-from halos_backend.config.schema import (
+from halos_backend.config.losses import (
     CDPO,
     CSFT,
     DPO,

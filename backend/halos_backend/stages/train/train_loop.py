@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from halos_backend import clock
-from halos_backend.config.schema import IPO, Loss
+from halos_backend.config.losses import IPO, Loss
 from halos_backend.stages.runtime import Attempt
 from halos_backend.stages.train.batches import Step
 from halos_backend.stages.train.optimizer import read_moments, restore_moments

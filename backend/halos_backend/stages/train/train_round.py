@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from halos_backend import clock
-from halos_backend.config.schema import KTO
+from halos_backend.config.losses import KTO
 from halos_backend.errors import StageError
 from halos_backend.stages.models import load_tokenizer
 from halos_backend.stages.runtime import Attempt, StageResult

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from halos_backend.config.schema import BradleyTerry, TrainSettings
+from halos_backend.config.losses import BradleyTerry
+from halos_backend.config.schema import TrainSettings
 from halos_backend.errors import NonFiniteError
 from halos_backend.stages.train.batches import (
     Step,

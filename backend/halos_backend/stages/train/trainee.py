@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from halos_backend.config.schema import BradleyTerry, LoRA, RunSettings
+from halos_backend.config.losses import BradleyTerry
+from halos_backend.config.schema import LoRA, RunSettings
 from halos_backend.errors import StageError
 from halos_backend.stages.models import load_classifier, load_config, load_policy, resolve_dtype
 from halos_backend.stages.train.logps import has_plain_head

@@ -1,0 +1,149 @@
+"""Owns the settings of the losses, and which feedback each can learn from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from halos_backend.config.table import NonNegative, Positive, PositiveInt, Table
+
+
+class Humanline(Table):
+    """Humanline clamping of token log-ratios (ContextualAI/HALOs); the reference follows."""
+
+    log_epsilon_p: Annotated[float, Field(lt=0)] = -1.0
+    """Lower clamp of policy minus reference, per token."""
+    log_epsilon_r: Annotated[float, Field(gt=0)] = 1.5
+    """Upper clamp of policy minus reference, per token."""
+    sync_every: PositiveInt = 1
+    """The reference takes the policy's weights every so many steps."""
+
+
+class DPO(Table):
+    """Direct Preference Optimization (Rafailov et al. 2023)."""
+
+    kind: Literal["dpo"]
+    beta: Positive = 0.1
+    """Strength of the pull to the reference."""
+    humanline: Humanline | None = None
+    """Clamp token log-ratios and re-sync the reference; absent is off."""
+
+
+class CDPO(Table):
+    """Conservative DPO (Mitchell 2023): labels are wrong with a known probability."""
+
+    kind: Literal["cdpo"]
+    beta: Positive = 0.1
+    """Strength of the pull to the reference."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
+    """Assumed share of wrong labels."""
+    humanline: Humanline | None = None
+    """Clamp token log-ratios and re-sync the reference; absent is off."""
+
+
+class IPO(Table):
+    """Identity Preference Optimization (Azar et al. 2023), on mean token log-ratios."""
+
+    kind: Literal["ipo"]
+    tau: Positive = 0.1
+    """Regularization; the target margin is 1/(2 tau)."""
+    humanline: Humanline | None = None
+    """Clamp token log-ratios and re-sync the reference; absent is off."""
+
+
+class SimPO(Table):
+    """Simple Preference Optimization (Meng et al. 2024); needs no reference."""
+
+    kind: Literal["simpo"]
+    beta: Positive = 10.0
+    """Scale of the length-normalized log-probabilities."""
+    gamma_beta_ratio: NonNegative = 0.3
+    """Target margin over beta."""
+
+
+class SLiC(Table):
+    """Sequence Likelihood Calibration (Zhao et al. 2023); needs no reference."""
+
+    kind: Literal["slic"]
+    delta: Positive = 1.0
+    """Hinge margin between the log-probabilities of chosen and rejected."""
+    lambda_coef: NonNegative = 0.1
+    """Weight of the cross-entropy on the chosen completion."""
+
+
+class KTO(Table):
+    """Kahneman-Tversky Optimization (Ethayarajh et al. 2024)."""
+
+    kind: Literal["kto"]
+    beta: Positive = 0.1
+    """Strength of the pull to the reference."""
+    desirable_weight: NonNegative = 1.0
+    """Weight of desirable completions."""
+    undesirable_weight: NonNegative = 1.0
+    """Weight of undesirable completions."""
+    humanline: Humanline | None = None
+    """Clamp token log-ratios and re-sync the reference; absent is off."""
+
+
+class GRPO(Table):
+    """Group Relative Policy Optimization (Shao et al. 2024), over whole groups."""
+
+    kind: Literal["grpo"]
+    beta: NonNegative = 0.01
+    """Weight of the KL penalty to the reference."""
+    clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Probability ratios below 1 minus this gain nothing more."""
+    clip_high: Positive = 0.2
+    """Probability ratios above 1 plus this gain nothing more."""
+    scale_advantages: bool = True
+    """Divide advantages by their group's standard deviation."""
+    aggregation: Literal["token", "sequence"] = "token"
+    """`token`: mean over all tokens of the step. `sequence`: mean of per-completion means."""
+    humanline: Humanline | None = None
+    """Clamp token log-ratios and re-sync the reference; absent is off."""
+
+
+class SFT(Table):
+    """Supervised fine-tuning on the chosen or desirable completions."""
+
+    kind: Literal["sft"]
+
+
+class CSFT(Table):
+    """Conditional SFT (Korbak et al. 2023): a control text before a completion says its worth."""
+
+    kind: Literal["csft"]
+    chosen_prefix: str = Field(default="<|good|>", min_length=1)
+    """Put before desirable completions in training, and before every completion when sampling."""
+    rejected_prefix: str = Field(default="<|bad|>", min_length=1)
+    """Put before undesirable completions in training."""
+
+
+class BradleyTerry(Table):
+    """Trains a reward model on preference pairs; the policy stays as it is."""
+
+    kind: Literal["bradley_terry"]
+
+
+Loss = Annotated[
+    DPO | CDPO | IPO | SimPO | SLiC | KTO | GRPO | SFT | CSFT | BradleyTerry,
+    Field(discriminator="kind"),
+]
+
+
+FEEDBACK_OF_LOSS: dict[str, tuple[str, ...]] = {
+    "dpo": ("pairwise",),
+    "cdpo": ("pairwise",),
+    "ipo": ("pairwise",),
+    "simpo": ("pairwise",),
+    "slic": ("pairwise",),
+    "kto": ("binary", "pairwise"),
+    "grpo": ("scalar",),
+    "sft": ("pairwise", "binary"),
+    "csft": ("binary", "pairwise"),
+    "bradley_terry": ("pairwise",),
+}
+"""Which feedback each loss can learn from; the first is what `init` writes."""
+
+LOSSES_WITH_REFERENCE = frozenset({"dpo", "cdpo", "ipo", "kto", "grpo"})
