@@ -8,7 +8,9 @@
     ├── RunInUseError         exit 5
     ├── CorruptFileError      exit 1: names file and line
     └── StageError            exit 1: a stage cannot go on, and says why
-        └── NonFiniteError    loss, gradient or weights are not finite
+        ├── NonFiniteError    loss, gradient or weights are not finite
+        ├── OutOfMemoryError  a GPU's memory is too small for the settings
+        └── MissingInputError a file that an earlier stage left, or a model, is gone
 
 A text says what is wrong, where, and what to do now.
 """
@@ -82,3 +84,11 @@ class StageError(HalosError):
 
 class NonFiniteError(StageError):
     """A loss, gradient or weight is NaN or infinite; training on would ruin the policy."""
+
+
+class OutOfMemoryError(StageError):
+    """A GPU's memory is too small; the text says which setting to lower."""
+
+
+class MissingInputError(StageError):
+    """What the stage was to read is not there."""

@@ -27,10 +27,10 @@ Cause = Literal[
     "non_finite",
     "missing_input",
     "no_space",
-    "usage",
+    "refused",
 ]
 """Why an attempt ended without a result. `stopped`: its owner wanted that. `lost`: it was gone when
-a supervisor came back."""
+a supervisor came back. `refused`: the stage itself found that it cannot go on."""
 
 
 class ProcessIdentity(msgspec.Struct, frozen=True):

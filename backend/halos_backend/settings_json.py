@@ -1,42 +1,74 @@
-"""Settings as plain JSON: what differs between two of them, and putting a difference in place."""
+"""Compares and changes settings that are plain JSON, without knowing their schema.
+
+The journal's fold applies recorded changes with it, `config.changes` makes them. A dotted path
+names a setting: `train.loss.beta`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+Changes = dict[str, tuple[Any, Any]]
+"""By dotted path, the value before and the value now; None is what is unset."""
 
-def diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """{dotted path: (old, new)} of what differs; None where a side has nothing.
 
-    A table whose `kind` differs is one entry: its keys mean other things.
+def diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
+    """Every setting that differs.
+
+    A table that is on one side only, or whose `kind` differs, is one entry as a whole: its keys
+    mean something else on the other side. An absent key is as good as a null.
     """
-    found: dict[str, tuple[Any, Any]] = {}
-    for key in [*old, *(key for key in new if key not in old)]:
-        before, after = old.get(key), new.get(key)
-        if before == after:
-            continue
-        if isinstance(before, Mapping) and isinstance(after, Mapping) and _same(before, after):
-            found.update({f"{key}.{path}": pair for path, pair in diff(before, after).items()})
-        else:
-            found[key] = (before, after)
-    return found
+    return dict(_differences(old, new, ()))
 
 
 def apply_changes(
     settings: Mapping[str, Any], changes: Mapping[str, tuple[Any, Any]]
 ) -> dict[str, Any]:
-    """Settings with the new value of each dotted path in place; the ones given stay as they are."""
-    changed = dict(settings)
-    for path, (_, new) in changes.items():
-        *parents, name = path.split(".")
-        table = changed
-        for key in parents:
-            table[key] = dict(table.get(key) or {})
-            table = table[key]
-        table[name] = new
-    return changed
+    """The settings with the new value of each of `changes` in place; those given stay as they are.
+
+    What stands on a path in place of a table is replaced by one. Tables that nothing changes are
+    shared with `settings`.
+    """
+    result = dict(settings)
+    for path, (_, now) in changes.items():
+        _set(result, path.split("."), now)
+    return result
 
 
-def _same(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    return bool(before.get("kind") == after.get("kind"))
+def value_at(path: str, settings: Any) -> Any:
+    """What stands at a dotted path; None where nothing does."""
+    for key in path.split("."):
+        settings = settings.get(key) if isinstance(settings, Mapping) else None
+    return settings
+
+
+def is_at_or_below(path: str, table: str) -> bool:
+    """Whether a dotted path is that of `table` or of something in it."""
+    return path == table or path.startswith(f"{table}.")
+
+
+def _differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], path: tuple[str, ...]
+) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    for key in dict.fromkeys((*old, *new)):
+        before, now = old.get(key), new.get(key)
+        here = (*path, key)
+        if isinstance(before, Mapping) and isinstance(now, Mapping) and _same_kind(before, now):
+            yield from _differences(before, now, here)
+        elif before != now:
+            yield ".".join(here), (before, now)
+
+
+def _same_kind(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return bool(one.get("kind") == other.get("kind"))
+
+
+def _set(table: dict[str, Any], path: list[str], value: Any) -> None:
+    key, *rest = path
+    if not rest:
+        table[key] = value
+        return
+    inner = table.get(key)
+    table[key] = dict(inner) if isinstance(inner, Mapping) else {}
+    _set(table[key], rest, value)

@@ -52,9 +52,10 @@ DPO = settings()
 
 
 def next_actions(
-    *events: RunEvent, made: RunSettings = DPO, num_prompts: int = 12
+    *events: RunEvent, made: RunSettings = DPO, num_prompts: int = 12, now: float = 100.0
 ) -> tuple[Action, ...]:
-    return plan(fold([created(made, num_prompts=num_prompts), *events]), made)
+    state = fold([created(made, num_prompts=num_prompts), *events])
+    return plan(state, made, now)
 
 
 def test_nothing_happens_before_a_supervisor_started() -> None:

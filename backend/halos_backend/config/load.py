@@ -103,10 +103,14 @@ def _resolve_paths(merged: dict[str, Any], directory: Path, overridden: frozense
         if isinstance(value := table.get(name), str):
             typed = any(key == named or key.startswith(f"{named}.") for named in overridden)
             places = (Path.cwd(), directory) if typed else (directory,)
-            table[name] = _resolve_path(value, places)
+            table[name] = resolve_path(value, places)
 
 
-def _resolve_path(value: str, places: Sequence[Path]) -> str:
+def resolve_path(value: str, places: Sequence[Path]) -> str:
+    """`value` made absolute where it is a file in one of `places` or can be nothing but a file.
+
+    What is left as it is may be a hub name, or a word such as `initial`.
+    """
     file, colon, function = value.rpartition(":") if ".py:" in value else (value, "", "")
     path = Path(file).expanduser()
     for place in places:

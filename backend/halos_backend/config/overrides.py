@@ -49,7 +49,8 @@ def apply_overrides(
 
 def overridden_keys(overrides: Sequence[str]) -> frozenset[str]:
     """The dotted keys that the overrides name."""
-    return frozenset(text.partition("=")[0].strip() for text in overrides)
+    keys = (text.partition("=")[0].split(".") for text in overrides)
+    return frozenset(".".join(part.strip() for part in key) for key in keys)
 
 
 def _split(text: str, problems: list[Problem]) -> Override | None:

@@ -209,8 +209,11 @@ class TrainSettings(Table):
     """Whether warm-up and decay span the run's prompt budget or each round."""
     warmup_frac: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the scope in which the learning rate rises."""
-    keep_optimizer: bool = True
-    """Carry AdamW's moments from round to round; otherwise each round starts them anew."""
+    keep_optimizer: bool | None = None
+    """Whether AdamW's moments are carried from round to round. By default they are, but start anew
+    when the loss's kind or the trainable parameters (train.lora) changed since the last trained
+    round; `true` carries them over a change of the loss too, `false` starts every round anew. Other
+    parameters have other moments, so those of a changed train.lora start anew whatever is set."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     lora: LoRA | None = None

@@ -25,10 +25,18 @@ import msgspec
 
 from halos_backend import clock
 from halos_backend.config.schema import RunSettings
-from halos_backend.errors import ExitCode, HalosError, StageError
+from halos_backend.errors import (
+    ExitCode,
+    HalosError,
+    MissingInputError,
+    NonFiniteError,
+    OutOfMemoryError,
+    StageError,
+)
 from halos_backend.events import (
     AttemptEvent,
     AttemptFailed,
+    Cause,
     MetricsLogged,
     PhaseChanged,
     Progressed,
@@ -96,9 +104,9 @@ class Attempt:
         """Say something a person should know that does not stop the stage."""
         self._emit(Warned(t=clock.now(), text=text, **self._about()))
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: str, cause: Cause) -> None:
         """Say the stage's last word. For `run_stage`."""
-        self._emit(AttemptFailed(t=clock.now(), reason=reason, **self._about()))
+        self._emit(AttemptFailed(t=clock.now(), reason=reason, cause=cause, **self._about()))
 
     def _about(self) -> dict[str, Any]:
         return {"round": self.job.round, "stage": self.job.stage, "attempt": self.job.attempt}
@@ -150,31 +158,50 @@ def _execute(execute: Callable[[Attempt], StageResult], attempt: Attempt) -> int
             attempt.phase("verifying outputs")
             write_done(attempt.directory.path, result.outputs, result.summary)
     except HalosError as error:
-        _say_why(attempt, str(error))
+        _say_why(attempt, str(error), cause_of(error))
         return error.exit_code
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             where = error.filename or attempt.directory.path
-            _say_why(
-                attempt,
+            reason = (
                 f"no space left on the disk of {where}; free some, then: halos-tui resume"
-                f" {attempt.job.run}",
+                f" {attempt.job.run}"
             )
         else:
             traceback.print_exc()
-            _say_why(attempt, f"{type(error).__name__}: {error}")
+            reason = f"{type(error).__name__}: {error}"
+        _say_why(attempt, reason, cause_of(error))
         return ExitCode.FAILED
     except BaseException as error:  # noqa: BLE001  the edge of the process
         traceback.print_exc()
-        _say_why(attempt, f"{type(error).__name__}: {error}")
+        _say_why(attempt, f"{type(error).__name__}: {error}", cause_of(error))
         return ExitCode.FAILED
     return ExitCode.COMPLETED
 
 
-def _say_why(attempt: Attempt, reason: str) -> None:
+def cause_of(error: BaseException) -> Cause:
+    """What kind of failure an exception of a stage is."""
+    match error:
+        case NonFiniteError():
+            return "non_finite"
+        case OutOfMemoryError() | MemoryError():
+            return "out_of_memory"
+        case MissingInputError() | FileNotFoundError():
+            return "missing_input"
+        case HalosError():
+            return "refused"
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return "no_space"
+        case _ if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
+            return "out_of_memory"
+        case _:
+            return "crashed"
+
+
+def _say_why(attempt: Attempt, reason: str, cause: Cause) -> None:
     print(reason, file=sys.stderr)  # noqa: T201  standard error is the attempt's log
     with contextlib.suppress(OSError):
-        attempt.fail(reason)
+        attempt.fail(reason, cause)
 
 
 def _prefer_as_oom_victim() -> None:

@@ -36,7 +36,8 @@ class TrainInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="train"):
     policy at the start of the run, `reference` None for a loss without one. `trainer_state` is the
     previous round's, None in round 1. `progress_start` and `progress_end` are this round's part of
     the run's prompt budget, in 0..1, for a schedule over the run. `first_step` counts the optimizer
-    steps of earlier rounds.
+    steps of earlier rounds. `reset_optimizer` says why the moments of `trainer_state` are not to be
+    carried, None where they are.
     """
 
     model: str
@@ -48,6 +49,7 @@ class TrainInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="train"):
     progress_start: float
     progress_end: float
     first_step: int
+    reset_optimizer: str | None = None
 
 
 class Job(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from halos_backend.events import (
     AttemptEvent,
     AttemptFailed,
+    Cause,
     MetricsLogged,
     PhaseChanged,
     Progressed,
@@ -35,6 +36,7 @@ class LiveStage(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float] = {}
     warnings: tuple[str, ...] = ()
     failure: str | None = None
+    cause: Cause = "crashed"
 
     @property
     def rate(self) -> float | None:
@@ -71,4 +73,4 @@ def _apply(live: LiveStage, event: AttemptEvent) -> LiveStage:
         case Warned(text=text):
             return replace(live, warnings=(*live.warnings, text))
         case AttemptFailed(reason=reason):
-            return replace(live, failure=reason)
+            return replace(live, failure=reason, cause=event.cause)

@@ -7,6 +7,7 @@ The cursor counts prompts taken since the run began, so it survives a change of
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 
 
@@ -28,9 +29,45 @@ def round_size(
     return min(wanted, left, left_in_epoch)
 
 
+def expected_total(
+    *,
+    cursor: int,
+    rounds_done: int,
+    num_rounds: int | None,
+    prompts_per_round: int,
+    num_prompts: int,
+    num_epochs: int,
+    budget: int | None,
+) -> int:
+    """Prompts of the whole run, if it goes on in rounds of `prompts_per_round`; 1 or more.
+
+    `cursor` counts those that the `rounds_done` rounds before took, in whatever sizes. What the
+    schedule of the learning rate spans.
+    """
+    total = num_prompts * num_epochs
+    if budget is not None:
+        total = min(total, budget)
+    if num_rounds is not None:
+        rounds_left = max(0, num_rounds - rounds_done)
+        total = min(total, _cursor_after(rounds_left, cursor, prompts_per_round, num_prompts))
+    return max(1, cursor, total)
+
+
 def prompt_rows(*, seed: int, num_prompts: int, cursor: int, count: int) -> list[int]:
     """Row numbers (from 0) of `prompts.jsonl` that a round of `count` prompts at `cursor` takes."""
     epoch, offset = divmod(cursor, num_prompts)
     order = list(range(num_prompts))
     random.Random(derived_seed(seed, "prompt order", epoch)).shuffle(order)
     return order[offset : offset + count]
+
+
+def _cursor_after(num_rounds: int, cursor: int, wanted: int, num_prompts: int) -> int:
+    """Where rounds of `wanted` prompts end, each cut off at the end of its epoch."""
+    if num_prompts == 0:
+        return cursor
+    left_in_epoch = num_prompts - cursor % num_prompts
+    rounds_in_epoch = math.ceil(left_in_epoch / wanted)
+    if num_rounds < rounds_in_epoch:
+        return cursor + num_rounds * wanted
+    epochs, rounds = divmod(num_rounds - rounds_in_epoch, math.ceil(num_prompts / wanted))
+    return cursor + left_in_epoch + epochs * num_prompts + rounds * wanted

@@ -6,10 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from halos_backend.config.schema import RunSettings
-from halos_backend.errors import CorruptFileError, ExitCode, HalosError, RunNotFoundError
+from halos_backend.errors import ExitCode, HalosError, RunNotFoundError
 from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor.launch import stage_command
 from halos_backend.supervisor.lock import take_lock
@@ -39,17 +36,7 @@ def _supervise(run_dir: RunDir, command: MakeCommand) -> None:
     if not run_dir.events.is_file():
         raise RunNotFoundError(f"{run_dir.path} is no run directory: it has no events.jsonl")
     take_lock(run_dir)
-    Supervisor(run_dir, _read_settings(run_dir), command=command).run()
-
-
-def _read_settings(run_dir: RunDir) -> RunSettings:
-    try:
-        return RunSettings.model_validate_json(run_dir.resolved_config.read_bytes())
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
-        )
-        raise CorruptFileError(f"{run_dir.resolved_config}: {problems}") from error
+    Supervisor(run_dir, command=command).run()
 
 
 if __name__ == "__main__":

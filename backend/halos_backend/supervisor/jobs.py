@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from halos_backend.config.losses import LOSSES_WITH_REFERENCE
-from halos_backend.config.schema import RunSettings
+from halos_backend.config.moments import reset_reason
+from halos_backend.config.schema import RunSettings, TrainSettings
 from halos_backend.events import Stage
 from halos_backend.store.job import Job, LabelInputs, SampleInputs, TrainInputs
 from halos_backend.store.run_dir import AttemptDir, RunDir
@@ -80,6 +81,9 @@ def _train_inputs(
         progress_start=min(1.0, round.cursor / total),
         progress_end=min(1.0, (round.cursor + round.num_prompts) / total),
         first_step=steps,
+        reset_optimizer=None
+        if before is None
+        else reset_reason(_train_settings(before), _train_settings(round)),
     )
 
 
@@ -117,6 +121,10 @@ def _trained_before(round: RoundState, state: RunState) -> RoundState | None:
     """The last round before this one that left a checkpoint."""
     earlier = state.rounds[: round.round - 1]
     return next((other for other in reversed(earlier) if other.checkpoint), None)
+
+
+def _train_settings(round: RoundState) -> TrainSettings:
+    return TrainSettings.model_validate(round.settings["train"])
 
 
 def _finished_attempt(round: RoundState, stage: Stage, run_dir: RunDir) -> AttemptDir:

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import shutil
 import signal
-import time
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from functools import partial
+from pathlib import Path
 from types import FrameType
+from typing import Any, TypeVar
 
 import msgspec
 
 from halos_backend import __version__, atomic, clock
-from halos_backend.config.schema import RunSettings
 from halos_backend.events import (
     AbortRequested,
     CheckpointPruned,
-    RequestRejected,
     RoundFinished,
     RoundStarted,
     RunAborted,
@@ -25,16 +28,17 @@ from halos_backend.events import (
     RunEvent,
     RunFailed,
     RunPaused,
-    RunResumed,
+    SettingsChanged,
     SupervisorStarted,
 )
 from halos_backend.store.identity import own_identity
 from halos_backend.store.reader import run_journal
 from halos_backend.store.registry import check_readable
 from halos_backend.store.run_dir import RunDir
-from halos_backend.store.state import ENDED, RoundState, RunState, apply, fold
+from halos_backend.store.state import AT_WORK, RoundState, RunState, apply, fold
 from halos_backend.store.writer import EventWriter
 from halos_backend.supervisor import control
+from halos_backend.supervisor.answers import answer
 from halos_backend.supervisor.launch import stage_command
 from halos_backend.supervisor.plan import (
     AbortRun,
@@ -42,6 +46,7 @@ from halos_backend.supervisor.plan import (
     FailRun,
     FinishRound,
     FinishRun,
+    PauseRun,
     Prune,
     StartRound,
     StartStage,
@@ -56,25 +61,31 @@ from halos_backend.supervisor.round_result import (
     find_checkpoint_damage,
     round_metrics,
 )
+from halos_backend.supervisor.settings_cache import SettingsCache
 from halos_backend.supervisor.stage_runner import MakeCommand, StageRunner
 
 TICK_S = 0.05
 
+T = TypeVar("T")
+
 
 class Supervisor:
-    """One supervisor of one run. `run` returns when the run has ended, failed or was paused."""
+    """One supervisor of one run. `run` returns when the run has ended or waits for its owner."""
 
-    def __init__(
-        self, run_dir: RunDir, settings: RunSettings, *, command: MakeCommand = stage_command
-    ) -> None:
+    def __init__(self, run_dir: RunDir, *, command: MakeCommand = stage_command) -> None:
         self.run_dir = run_dir
-        self.settings = settings
         self._writer = EventWriter(run_dir.events)  # ends a torn tail, so it comes before reading
-        self.state: RunState = check_readable(fold(run_journal(run_dir.events).read()), run_dir)
-        self._stages = StageRunner(run_dir, settings, self._record, command=command)
+        events = run_journal(run_dir.events).read()
+        self.state: RunState = check_readable(fold(events), run_dir)
+        self._cache = SettingsCache(run_dir)
+        self._cache.at_hand(self.state)
+        self._answered = {getattr(event, "request_id", "") for event in events} - {""}
+        self._filed: set[str] = set()
+        self._stages = StageRunner(
+            run_dir, self._record_stage, run_slow=self._run_slow, command=command
+        )
         self._pulse = Pulse(run_dir)
         self._terminated = False
-        self._answered: set[str] = set()
 
     def run(self) -> None:
         """Do what `plan` says until it says nothing more.
@@ -84,8 +95,7 @@ class Supervisor:
         """
         self._install_signals()
         try:
-            if self.state.status not in ENDED:
-                self._start()
+            self._start()
             while actions := self._next_actions():
                 for action in actions:
                     self._execute(action)
@@ -93,33 +103,33 @@ class Supervisor:
             self._pulse.snapshot(self.state, offset=self._writer.size)
 
     def _start(self) -> None:
-        process = own_identity()
         self._record(
             SupervisorStarted(
                 t=clock.now(),
                 generation=self.state.generation + 1,
-                process=process,
+                process=own_identity(),
                 version=__version__,
             )
         )
         self._stages.recover(self.state)
-        failed = self.state.status == "running" and self.state.failure is not None
-        if failed or self.state.status in ("failed", "paused"):
-            self._record(RunResumed(t=clock.now()))
 
     def _next_actions(self) -> tuple[Action, ...]:
+        self._stay_awake()
+        if self._terminated and self.state.status in AT_WORK:
+            return self._stop_now()
+        return plan(self.state, self._cache.at_hand(self.state), clock.now())
+
+    def _stay_awake(self) -> None:
+        """What must not wait for anything else."""
         self._pulse.beat(self.state, offset=self._writer.size)
         self._answer_requests()
-        if self._terminated and self.state.status == "running":
-            return self._pause()
-        return plan(self.state, self.settings)
 
     def _execute(self, action: Action) -> None:
         """Do one action. A disk that refuses it while nothing runs fails the run, resumably."""
         try:
             self._do(action)
         except OSError as error:
-            if self.state.active or self.state.status != "running":
+            if self.state.active or self.state.status not in AT_WORK:
                 raise
             self._record(RunFailed(t=clock.now(), reason=str(error)))
 
@@ -130,7 +140,7 @@ class Supervisor:
             case StartRound():
                 self._start_round(action)
             case StartStage():
-                self._stages.start(action, self.state)
+                self._stages.start(action, self.state, self._cache.at_hand(self.state))
             case StopStage(round=round, stage=stage):
                 self._stages.stop(round, stage, reason="aborted")
                 self._wait()
@@ -139,6 +149,8 @@ class Supervisor:
             case Prune(what=what):
                 for prunable in what:
                     self._delete(prunable)
+            case PauseRun(reason=reason):
+                self._record(RunPaused(t=clock.now(), reason=reason))
             case FinishRun(reason=reason):
                 self._record(RunCompleted(t=clock.now(), reason=reason))
             case FailRun(reason=reason):
@@ -148,15 +160,28 @@ class Supervisor:
                 self._record(RunAborted(t=clock.now(), request_id=request_id))
 
     def _wait(self) -> None:
-        self._stages.poll()
-        if self.state.active:
-            time.sleep(TICK_S)
+        self._stages.poll(self._cache.at_hand(self.state))
+        self._stages.sleep(TICK_S)
+
+    def _run_slow(self, work: Callable[[], T]) -> T:
+        """Do something that takes long, in a thread, while requests go on being answered."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:  # noqa: BLE001  raised again where it is waited for
+                future.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        while not future.done():
+            self._stay_awake()
+            wait([future], timeout=TICK_S)
+        return future.result()
 
     def _start_round(self, action: StartRound) -> None:
-        settings = self.settings.model_dump(mode="json")
-        path = self.run_dir.round_settings(action.round)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        atomic.write_bytes(path, msgspec.json.format(msgspec.json.encode(settings)) + b"\n")
+        settings = self._cache.at_hand(self.state).model_dump(mode="json")
+        self._write_settings(action.round, settings)
         self._record(
             RoundStarted(
                 t=clock.now(),
@@ -166,6 +191,11 @@ class Supervisor:
                 settings=settings,
             )
         )
+
+    def _write_settings(self, round: int, settings: dict[str, Any]) -> None:
+        path = self.run_dir.round_settings(round)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        atomic.write_bytes(path, msgspec.json.format(msgspec.json.encode(settings)) + b"\n")
 
     def _finish_round(self, action: FinishRound) -> None:
         round = self.state.rounds[action.round - 1]
@@ -202,42 +232,44 @@ class Supervisor:
                     self._delete(Prunable(round.round, self.run_dir.relative(path)))
 
     def _delete(self, what: Prunable) -> None:
-        path = self.run_dir.path / what.path
-        freed = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        if path.exists():
-            shutil.rmtree(path)
+        freed = self._run_slow(partial(_delete_tree, self.run_dir.path / what.path))
         self._record(
             CheckpointPruned(t=clock.now(), round=what.round, path=what.path, freed_bytes=freed)
         )
 
     def _answer_requests(self) -> None:
         for path, request in control.pending(self.run_dir):
-            if path.name not in self._answered:
+            if path.name not in self._filed:
                 self._answer(request)
-                self._answered.add(path.name)  # where `control/` cannot be written the file stays
+                self._filed.add(path.name)  # where `control/` cannot be written the file stays
             control.file_away(self.run_dir, path)
 
     def _answer(self, request: control.Request | control.Unreadable) -> None:
-        if isinstance(request, control.Unreadable):
-            self._record(RequestRejected(t=clock.now(), request_id="", reason=request.reason))
-        elif request.request_id == self.state.abort_request_id:
-            pass  # answered by a supervisor that died before it filed the request away
-        elif self.state.status in ("aborting", *ENDED):
-            reason = f"the run is {self.state.status}"
-            self._record(
-                RequestRejected(t=clock.now(), request_id=request.request_id, reason=reason)
-            )
-        else:
-            self._record(AbortRequested(t=clock.now(), request_id=request.request_id))
+        if not isinstance(request, control.Unreadable):
+            if request.request_id in self._answered:
+                return  # by a supervisor that died before it filed the request away
+            self._answered.add(request.request_id)
+        event = answer(request, self.state, clock.now())
+        self._record(event)
+        if isinstance(event, SettingsChanged) and event.from_round <= len(self.state.rounds):
+            self._write_settings(event.from_round, self.state.settings_of(event.from_round))
 
-    def _pause(self) -> tuple[Action, ...]:
-        """Stop what runs, then say that the run is paused."""
+    def _stop_now(self) -> tuple[Action, ...]:
+        """Stop what runs, then say that the run is paused; an abort is done at once."""
+        if self.state.status == "aborting":
+            if self.state.abort_when != "now":
+                request_id = self.state.abort_request_id or ""
+                self._record(AbortRequested(t=clock.now(), request_id=request_id))
+            return plan(self.state, self._cache.at_hand(self.state), clock.now())
         for round, stage in sorted(self.state.active):
             self._stages.stop(round, stage, reason="interrupted: the supervisor was told to stop")
         if self.state.active:
             return (Wait(),)
         self._record(RunPaused(t=clock.now(), reason="interrupted"))
         return ()
+
+    def _record_stage(self, event: RunEvent) -> None:
+        self._record(event)
 
     def _record(self, event: RunEvent) -> None:
         """Write the event down, then let it be true."""
@@ -253,3 +285,11 @@ class Supervisor:
 
     def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
         self._terminated = True
+
+
+def _delete_tree(path: Path) -> int:
+    """Bytes that were freed."""
+    freed = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    if path.exists():
+        shutil.rmtree(path)
+    return freed

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from halos_backend.config.schema import RunSettings
-from halos_backend.events import STAGES, Stage
+from halos_backend.events import STAGES, Cause, Stage
 from halos_backend.store.prompt_order import round_size
-from halos_backend.store.state import RoundState, RunState
+from halos_backend.store.state import AT_WORK, RoundState, RunState, StageState
 from halos_backend.supervisor.retention import Prunable, prunable
 
 
@@ -54,7 +54,16 @@ class Prune:
 
 @dataclass(frozen=True)
 class Wait:
-    """A stage runs."""
+    """A stage runs, or a failed one is tried again `until_t` (Unix seconds) has come."""
+
+    until_t: float | None = None
+
+
+@dataclass(frozen=True)
+class PauseRun:
+    """The boundary is reached at which the run was to stop for a while."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -83,30 +92,46 @@ Action = (
     | FinishRound
     | Prune
     | Wait
+    | PauseRun
     | FinishRun
     | FailRun
     | AbortRun
 )
 
+WAIT_FOR_OWNER: frozenset[Cause] = frozenset(
+    {"out_of_memory", "non_finite", "missing_input", "no_space", "refused"}
+)
+"""What would only happen again: a new attempt burns time."""
 
-def plan(state: RunState, settings: RunSettings) -> tuple[Action, ...]:
-    """The next actions; none when the run has ended or waits for its owner."""
-    match state.status:
-        case "aborting":
-            return _abort(state)
-        case "running":
-            pass
-        case _:
-            return ()
+FIRST_DELAY_S = 5.0
+LONGEST_DELAY_S = 300.0
+
+
+def plan(state: RunState, settings: RunSettings, now: float) -> tuple[Action, ...]:
+    """The next actions; none when the run has ended or waits for its owner.
+
+    `settings` are those of the round at hand, `now` is in Unix seconds.
+    """
+    if state.status not in AT_WORK:
+        return ()
+    if state.status == "aborting" and state.abort_when == "now":
+        return _abort_now(state)
     if state.active:
         return (Wait(),)
-    if state.failure is not None:
-        return (FailRun(state.failure),)
     if what := prunable(state, settings.loop):
         return (Prune(what),)
-    if not state.rounds or state.rounds[-1].finished_t is not None:
-        return (_next_round(state, settings),)
-    return (_next_stage(state.rounds[-1]),)
+    if state.rounds and state.rounds[-1].finished_t is None:
+        action = _next_stage(state.rounds[-1], settings, now)
+    else:
+        action = _next_round(state, settings)
+    return (_at_boundary(action, state, settings),)
+
+
+def retry_delay_s(num_barren: int) -> float:
+    """Seconds before the next attempt, after so many in a row that left nothing new: 0, 5, 10..."""
+    if num_barren <= 1:
+        return 0.0
+    return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(num_barren - 2, 30)))
 
 
 def total_prompts(settings: RunSettings, num_prompts: int) -> int:
@@ -132,10 +157,34 @@ def round_sizes(settings: RunSettings, num_prompts: int) -> list[int]:
     return sizes
 
 
-def _abort(state: RunState) -> tuple[Action, ...]:
+def _abort_now(state: RunState) -> tuple[Action, ...]:
     if state.active:
         return tuple(StopStage(round, stage) for round, stage in sorted(state.active))
     return (AbortRun(),)
+
+
+def _at_boundary(action: Action, state: RunState, settings: RunSettings) -> Action:
+    """The action, or the stop that its owner wanted before such an action."""
+    begins_round = isinstance(action, StartRound)
+    begins_stage = isinstance(action, StartRound | StartStage | Wait)
+    match state.status:
+        case "aborting" if isinstance(action, FinishRun | FailRun):
+            return AbortRun()
+        case "aborting" if begins_round or (begins_stage and state.abort_when == "stage"):
+            return AbortRun()
+        case "pausing" if begins_round or (begins_stage and state.pause_at == "stage"):
+            return PauseRun(state.reason or f"by its owner, {_place(state)}")
+        case "running" if begins_round and settings.loop.pause_after_each_round:
+            if len(state.rounds) > state.num_rounds_seen:
+                return PauseRun(f"{_place(state)}, as loop.pause_after_each_round says")
+    return action
+
+
+def _place(state: RunState) -> str:
+    if not state.rounds:
+        return "before the first round"
+    round = state.rounds[-1]
+    return f"{'in' if round.finished_t is None else 'after'} round {round.round}"
 
 
 def _next_round(state: RunState, settings: RunSettings) -> Action:
@@ -161,16 +210,29 @@ def _size_at(cursor: int, settings: RunSettings, num_prompts: int) -> int:
     )
 
 
-def _next_stage(round: RoundState) -> Action:
-    for stage in STAGES:
-        state = round.stages.get(stage)
-        if stage == "train" and state is None and (reason := _nothing_to_train_on(round)):
+def _next_stage(round: RoundState, settings: RunSettings, now: float) -> Action:
+    for name in STAGES:
+        stage = round.stages.get(name)
+        if name == "train" and stage is None and (reason := _nothing_to_train_on(round)):
             return FinishRound(round.round, untrained=reason)
-        if state is None:
-            return StartStage(round.round, stage, attempt=1)
-        if state.status == "failed":
-            return StartStage(round.round, stage, attempt=state.attempt + 1)
+        if stage is None:
+            return StartStage(round.round, name, attempt=1)
+        if stage.status == "failed":
+            return _after_failure(round.round, stage, settings, now)
     return FinishRound(round.round)
+
+
+def _after_failure(round: int, stage: StageState, settings: RunSettings, now: float) -> Action:
+    again = StartStage(round, stage.stage, attempt=stage.attempt + 1)
+    if stage.failed_t is None:
+        return again  # its owner told the run to go on
+    reason = stage.reason or "it failed"
+    if stage.cause in WAIT_FOR_OWNER:
+        return FailRun(reason)
+    if stage.num_barren >= settings.loop.max_attempts:
+        return FailRun(f"{reason} ({stage.num_barren} attempts without progress)")
+    due_t = stage.failed_t + retry_delay_s(stage.num_barren)
+    return Wait(until_t=due_t) if now < due_t else again
 
 
 def _nothing_to_train_on(round: RoundState) -> str | None:

@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import msgspec
 
 from halos_backend import atomic, clock
 from halos_backend.config.schema import RunSettings
-from halos_backend.errors import CorruptFileError
 from halos_backend.events import (
+    Cause,
     RunEvent,
     Stage,
     StageAdopted,
     StageFailed,
     StageFinished,
+    StageStalled,
     StageStarted,
 )
 from halos_backend.store.job import write_job
-from halos_backend.store.live import fold_attempt
 from halos_backend.store.manifest import find_damage, read_done
-from halos_backend.store.reader import attempt_journal, tail_lines
+from halos_backend.store.reader import tail_lines
 from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.state import RunState, StageState
 from halos_backend.supervisor.jobs import make_job
 from halos_backend.supervisor.launch import stage_command, stage_environment
 from halos_backend.supervisor.plan import StartStage
 from halos_backend.supervisor.process import StageProcess, kill_attempt
+from halos_backend.supervisor.silence import Silence
+from halos_backend.supervisor.verdict import Failure, count_durable, why_failed
+from halos_backend.telemetry.host import read_oom_kills
 
 STOP_GRACE_S = 10.0
 LAST_LINES = 15
@@ -38,6 +45,19 @@ LAST_LINES = 15
 Key = tuple[int, Stage]
 MakeCommand = Callable[[Stage, Path, int], list[str]]
 """Command line of (stage, attempt directory, number of processes)."""
+RunSlow = Callable[[Callable[[], str | None]], str | None]
+"""Does something that takes long while requests go on being answered."""
+ENDING_POLL_S = 0.02
+
+
+class Meter(Protocol):
+    """Measures what a stage uses while it runs."""
+
+    def begin(self, key: Key) -> None: ...
+
+    def end(self, key: Key) -> dict[str, Any]:
+        """Numbers for the stage's summary."""
+        ...
 
 
 @dataclass
@@ -45,7 +65,10 @@ class _Running:
     process: StageProcess
     attempt: int
     started_t: float
-    stop_reason: str | None = None
+    pidfd: int | None
+    silence: Silence
+    oom_kills: int | None
+    stopped: Failure | None = None
 
 
 class StageRunner:
@@ -54,21 +77,23 @@ class StageRunner:
     def __init__(
         self,
         run_dir: RunDir,
-        settings: RunSettings,
         record: Callable[[RunEvent], None],
         *,
+        run_slow: RunSlow,
+        meter: Meter | None = None,
         command: MakeCommand = stage_command,
     ) -> None:
         self._run_dir = run_dir
-        self._settings = settings
         self._record = record
+        self._run_slow = run_slow
+        self._meter = meter
         self._command = command
         self._running: dict[Key, _Running] = {}
 
-    def start(self, action: StartStage, state: RunState) -> None:
+    def start(self, action: StartStage, state: RunState, settings: RunSettings) -> None:
         """Write the job and start its process in a new attempt directory."""
         action, attempt = self._unused_attempt(action)
-        job = make_job(action, state, self._settings, self._run_dir)
+        job = make_job(action, state, settings, self._run_dir)
         attempt.path.mkdir(parents=True, mode=0o700)
         write_job(attempt.job, job)
         command = self._command(action.stage, attempt.path, job.num_processes)
@@ -76,7 +101,7 @@ class StageRunner:
             command,
             attempt_dir=attempt.path,
             log=attempt.log,
-            environment=stage_environment(attempt.path, self._settings.launch, os.environ),
+            environment=stage_environment(attempt.path, settings.launch, os.environ),
         )
         started = StageStarted(
             t=clock.now(),
@@ -92,7 +117,7 @@ class StageRunner:
             kill_attempt(attempt.path)  # what the journal does not know must not run
             process.is_gone()
             raise
-        self._running[action.round, action.stage] = _Running(process, action.attempt, started.t)
+        self._watch(action.round, action.stage, action.attempt, process, started.t)
 
     def recover(self, state: RunState) -> None:
         """Take up the stages that the journal calls running: alive, finished meanwhile, or dead."""
@@ -102,26 +127,69 @@ class StageRunner:
             if stage.process is None:
                 continue
             process = StageProcess.adopt(stage.process, attempt.path)
-            self._running[number, name] = _Running(process, stage.attempt, stage.started_t)
+            self._watch(number, name, stage.attempt, process, stage.started_t)
             if process.is_running:
                 self._record(_adopted(number, stage))
             else:
                 kill_attempt(attempt.path)
                 self._settle(number, name, full=True)
 
-    def poll(self) -> None:
+    def poll(self, settings: RunSettings) -> None:
         """Record the stages of which nothing runs any more since the last call."""
         for (round, stage), running in list(self._running.items()):
             if not running.process.is_running:
                 running.process.end(grace_s=0.0)  # ranks and helpers that outlive it
+            elif running.stopped is None:
+                self._check_silence(round, stage, running, settings)
             if running.process.is_ending and running.process.is_gone():
                 self._settle(round, stage)
 
-    def stop(self, round: int, stage: Stage, *, reason: str) -> None:
+    def stop(self, round: int, stage: Stage, *, reason: str, cause: Cause = "stopped") -> None:
         """Begin to end a stage's tree; `poll` records the end. An attempt that got done counts."""
         running = self._running[round, stage]
-        running.stop_reason = running.stop_reason or reason
+        running.stopped = running.stopped or Failure(reason, cause)
         running.process.end(grace_s=STOP_GRACE_S)
+
+    def sleep(self, timeout_s: float) -> None:
+        """Until a stage's first process ends, or that long."""
+        if any(running.process.is_ending for running in self._running.values()):
+            time.sleep(ENDING_POLL_S)
+            return
+        fds = [running.pidfd for running in self._running.values() if running.pidfd is not None]
+        select.select(fds, [], [], timeout_s)
+
+    def processes(self) -> dict[Key, StageProcess]:
+        """The first process of each stage that runs."""
+        return {key: running.process for key, running in self._running.items()}
+
+    def _watch(
+        self, round: int, stage: Stage, number: int, process: StageProcess, started_t: float
+    ) -> None:
+        silence = Silence(self._run_dir.attempt(round, stage, number))
+        self._running[round, stage] = _Running(
+            process, number, started_t, _open_pidfd(process), silence, read_oom_kills()
+        )
+        if self._meter is not None:
+            self._meter.begin((round, stage))
+
+    def _check_silence(
+        self, round: int, stage: Stage, running: _Running, settings: RunSettings
+    ) -> None:
+        if (silent := running.silence.too_long(settings.launch)) is None:
+            return
+        silent_s, phase = silent
+        self._record(
+            StageStalled(
+                t=clock.now(),
+                round=round,
+                stage=stage,
+                attempt=running.attempt,
+                silent_s=silent_s,
+                phase=phase,
+            )
+        )
+        reason = f"it stalled: no sign of life for {silent_s:.0f} s while {phase}"
+        self.stop(round, stage, reason=reason, cause="stalled")
 
     def _unused_attempt(self, action: StartStage) -> tuple[StartStage, AttemptDir]:
         """The attempt, or the next one that has no directory yet.
@@ -136,12 +204,16 @@ class StageRunner:
 
     def _settle(self, round: int, stage: Stage, *, full: bool = False) -> None:
         """Decide by `DONE` whether the attempt counts, and record it."""
-        running = self._running.pop((round, stage))
-        process, number = running.process, running.attempt
+        running = self._running[round, stage]
+        number = running.attempt
         attempt = self._run_dir.attempt(round, stage, number)
-        self._write_exit(attempt, process)
+        self._write_exit(attempt, running.process)
         manifest = read_done(attempt.path)
-        damage = None if manifest is None else find_damage(attempt.path, manifest, full=full)
+        damage = None
+        if manifest is not None:
+            check = partial(find_damage, attempt.path, manifest, full=full)
+            damage = self._run_slow(check) if full else check()
+        measured = self._forget(round, stage)
         if manifest is not None and damage is None:
             self._record(
                 StageFinished(
@@ -150,21 +222,37 @@ class StageRunner:
                     stage=stage,
                     attempt=number,
                     elapsed_s=max(0.0, clock.now() - running.started_t),
-                    summary=manifest.summary,
+                    summary={**manifest.summary, **measured},
                 )
             )
             return
+        failure = running.stopped or self._failure(attempt, running, damage)
         self._record(
             StageFailed(
                 t=clock.now(),
                 round=round,
                 stage=stage,
                 attempt=number,
-                reason=running.stop_reason or damage or why_failed(attempt, process.exit_code),
-                exit_code=process.exit_code,
+                reason=failure.reason,
+                exit_code=running.process.exit_code,
                 last_lines=tail_lines(attempt.log, LAST_LINES),
+                cause=failure.cause,
+                durable=count_durable(attempt, stage),
             )
         )
+
+    def _forget(self, round: int, stage: Stage) -> dict[str, Any]:
+        running = self._running.pop((round, stage))
+        if running.pidfd is not None:
+            os.close(running.pidfd)
+        return {} if self._meter is None else self._meter.end((round, stage))
+
+    def _failure(self, attempt: AttemptDir, running: _Running, damage: str | None) -> Failure:
+        if damage is not None:
+            return Failure(damage, "damaged")
+        now, before = read_oom_kills(), running.oom_kills
+        rise = 0 if now is None or before is None else now - before
+        return why_failed(attempt, running.process.exit_code, num_oom_kills=rise)
 
     def _write_exit(self, attempt: AttemptDir, process: StageProcess) -> None:
         ended = {"exit_code": process.exit_code, "t": clock.now()}
@@ -172,19 +260,17 @@ class StageRunner:
             atomic.write_bytes(attempt.exit, msgspec.json.encode(ended) + b"\n", durable=False)
 
 
-def why_failed(attempt: AttemptDir, exit_code: int | None) -> str:
-    """The stage's own last word, else how its process ended."""
+def _open_pidfd(process: StageProcess) -> int | None:
+    """To be woken by the end of that very process; None where it is gone."""
+    identity = process.identity
     try:
-        said = fold_attempt(attempt_journal(attempt.events).read()).failure
-    except (OSError, CorruptFileError) as error:
-        said = f"it ended without DONE, and its journal cannot be read: {error}"
-    if said is not None:
-        return said
-    if exit_code is None:
-        return "it ended without DONE; its exit code was an earlier supervisor's to collect"
-    if exit_code < 0:
-        return f"its process was killed by signal {-exit_code}"
-    return f"its process ended with exit code {exit_code} and no DONE; see {attempt.log}"
+        fd = os.pidfd_open(identity.pid)
+    except OSError:
+        return None
+    if process.is_running:
+        return fd
+    os.close(fd)
+    return None
 
 
 def _key(action: StartStage) -> tuple[int, Stage, int]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from halos_backend.config import schema
-from halos_backend.errors import StageError, UsageError
+from halos_backend.errors import OutOfMemoryError, UsageError
 from halos_backend.stages.label.batches import plan_batches
 from halos_backend.stages.label.conversations import load_judge_tokenizer, tokenize_conversations
 from halos_backend.stages.label.judge import LabelRow, Unscored, Verdict, checked
@@ -92,7 +92,7 @@ class ClassifierJudge:
                 )
                 return rewards_of(output, len(sequences), self.path).float().tolist()
         except torch.OutOfMemoryError as error:
-            raise StageError(
+            raise OutOfMemoryError(
                 f"no memory left on {device} for {len(sequences)} conversations of {longest}"
                 f" tokens: lower label.judge.batch_tokens (now {self.batch_tokens})"
             ) from error

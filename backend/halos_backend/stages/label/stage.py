@@ -12,7 +12,7 @@ import msgspec
 
 from halos_backend import clock
 from halos_backend.config import schema
-from halos_backend.errors import StageError
+from halos_backend.errors import MissingInputError, StageError
 from halos_backend.records import Group, read_rows, write_rows
 from halos_backend.stages.label.feedback import MadeFeedback, make_feedback
 from halos_backend.stages.label.function import load_function_judge
@@ -58,7 +58,7 @@ def _completions_path(attempt: Attempt) -> Path:
         raise StageError(f"{attempt.directory.job}: its inputs are not those of a label stage")
     path = Path(inputs.completions)
     if not path.is_file():
-        raise StageError(f"there are no completions to label: {path} does not exist")
+        raise MissingInputError(f"there are no completions to label: {path} does not exist")
     return path
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from halos_backend import clock
-from halos_backend.errors import StageError
+from halos_backend.errors import OutOfMemoryError, StageError
 from halos_backend.records import Completion, Group, Prompt, encode_row, read_rows
 from halos_backend.stages.chat import sampling_prefix
 from halos_backend.stages.runtime import Attempt, StageResult
@@ -109,7 +109,7 @@ def _generate_batch(
             report(1)
         return [made[position] for position in range(len(requests))]
     except torch.OutOfMemoryError as error:
-        raise StageError(
+        raise OutOfMemoryError(
             f"out of GPU memory with {len(requests)} completions at a time: lower"
             " sample.batch_size or sample.max_new_tokens"
         ) from error

@@ -30,7 +30,8 @@ def save_round(
 
     The trainer's state goes first, from the fp32 weights.
     """
-    moments = read_moments(optimizer, trainee.weights) if settings.keep_optimizer else {}
+    is_wanted = settings.keep_optimizer is not False
+    moments = read_moments(optimizer, trainee.weights) if is_wanted else {}
     write_trainer_state(
         directory.trainer_state,
         header_of(settings),

@@ -21,10 +21,13 @@ def summarize(
     *,
     kl: KlInitial | None,
     peak_memory_bytes: int,
-    optimizer_carried: bool,
+    optimizer: str,
     elapsed_s: float,
 ) -> dict[str, Any]:
-    """`history` are the metrics of each step. Implicit rewards are means of the last quarter."""
+    """`history` are the metrics of each step. Implicit rewards are means of the last quarter.
+
+    `optimizer` says what became of AdamW's moments: `new`, `kept`, or `reset: ` and why.
+    """
     last_quarter = history[-math.ceil(len(history) / 4) :]
     num_tokens = sum(metrics["num_tokens"] for metrics in history)
     training_s = sum(metrics["num_tokens"] / metrics["tokens_per_s"] for metrics in history)
@@ -42,7 +45,7 @@ def summarize(
         "tokens_per_s": num_tokens / training_s,
         "lr_last": history[-1]["lr"],
         "peak_memory_bytes": peak_memory_bytes,
-        "optimizer_carried": optimizer_carried,
+        "optimizer": optimizer,
         "elapsed_s": elapsed_s,
     }
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from halos_backend import clock
-from halos_backend.config.losses import IPO, Loss
+from halos_backend.config.losses import IPO, Loss, SLiC
 from halos_backend.stages.runtime import Attempt
 from halos_backend.stages.train.batches import Step
 from halos_backend.stages.train.optimizer import read_moments, restore_moments
@@ -75,9 +75,11 @@ def step_lr(attempt: Attempt, inputs: TrainInputs, *, number: int, num_steps: in
 
 
 def _strength(loss: Loss) -> dict[str, float]:
-    """The pull to the reference, by its own name."""
+    """The loss's main number, by its own name: for most the pull to the reference."""
     if isinstance(loss, IPO):
         return {"tau": loss.tau}
+    if isinstance(loss, SLiC):
+        return {"delta": loss.delta}
     beta: float | None = getattr(loss, "beta", None)
     return {} if beta is None else {"beta": beta}
 

@@ -26,7 +26,6 @@ from halos_backend.stages.train.trainee import Trainee, load_trainee, trainee_dt
 from halos_backend.stages.train.trainer_state import (
     OPTIMIZER,
     TrainerState,
-    changes_since,
     open_trainer_state,
 )
 from halos_backend.store.job import TrainInputs
@@ -57,7 +56,7 @@ def train_round(attempt: Attempt) -> StageResult:
         attempt.metrics(0, {"kl_initial": frozen.kl.mean})
 
     optimizer = make_optimizer(trainee.weights, settings.train)
-    carried = _carry_optimizer(attempt, optimizer, trainee, state)
+    outcome = _carry_moments(attempt, inputs, optimizer, trainee, state)
     trainer = Trainer(
         trainee=trainee,
         optimizer=optimizer,
@@ -79,7 +78,7 @@ def train_round(attempt: Attempt) -> StageResult:
         history,
         kl=frozen.kl,
         peak_memory_bytes=peak_bytes,
-        optimizer_carried=carried,
+        optimizer=outcome,
         elapsed_s=clock.monotonic() - started,
     )
     return StageResult(outputs, summary)
@@ -113,21 +112,28 @@ def _plan(attempt: Attempt, inputs: TrainInputs, tokenizer: PreTrainedTokenizerB
     )
 
 
-def _carry_optimizer(
+def _carry_moments(
     attempt: Attempt,
+    inputs: TrainInputs,
     optimizer: torch.optim.AdamW,
     trainee: Trainee,
     state: TrainerState | None,
-) -> bool:
-    """Restore the previous round's moments where settings and state allow; says why not."""
-    train = attempt.settings.train
-    if state is None or not train.keep_optimizer:
-        return False
-    changes = changes_since(state, train)
-    moments = None if changes else state.tensors(OPTIMIZER)
+) -> str:
+    """Restore the previous round's moments unless the job says not to; what the summary says of it.
+
+    Raises StageError when there are none to restore, or others than those of what is trained.
+    """
+    if state is None:
+        return "new"
+    if reason := inputs.reset_optimizer:
+        if attempt.settings.train.keep_optimizer is not False:
+            attempt.warn(f"the optimizer starts anew: {reason}")
+        return f"reset: {reason}"
+    moments = state.tensors(OPTIMIZER)
     if moments is None:
-        why = " and ".join(changes) or "the previous round did not save it (train.keep_optimizer)"
-        attempt.warn(f"the optimizer starts anew: {why}")
-        return False
+        raise StageError(
+            f"{state.path} has no {OPTIMIZER}.safetensors, so AdamW's moments cannot be carried:"
+            " set train.keep_optimizer = false to start them anew"
+        )
     restore_moments(optimizer, trainee.weights, moments)
-    return True
+    return "kept"

@@ -29,7 +29,8 @@ from halos_backend.stages.train.trainer_state import (
     BASE,
     MASTER,
     TrainerState,
-    fits_weights,
+    fits_adapters,
+    fits_model,
 )
 from halos_backend.store.job import TrainInputs
 
@@ -101,7 +102,7 @@ def load_trainee(
 ) -> Trainee:
     """The policy as the previous round left it. Raises StageError, UsageError."""
     dtype = trainee_dtype(inputs, settings)
-    carried = state if state is not None and fits_weights(state, settings.train) else None
+    carried = state if state is not None and fits_model(state, settings.train) else None
     adapters = carried.tensors(ADAPTER) if carried else None
     path = inputs.initial if adapters else inputs.model
     model = _load_fp32(path, settings, pad_token_id)
@@ -112,6 +113,10 @@ def load_trainee(
     if master is not None:
         _check_belongs(model, master, dtype, path)
         _overwrite(dict(model.named_parameters()), master, what="master weights")
+    equals_file = adapters is None and master is None
+    if carried and adapters and not fits_adapters(carried, settings.train):
+        model = _with_merged(model, carried, adapters)
+        adapters = base = None
     wrapper = None
     if settings.train.lora is not None:
         is_classifier = isinstance(settings.train.loss, BradleyTerry)
@@ -127,7 +132,7 @@ def load_trainee(
         wrapper=wrapper,
         dtype=dtype,
         is_plain=has_plain_head(model),
-        equals_file=adapters is None and master is None,
+        equals_file=equals_file,
         keeps_base=base is not None or (adapters is None and inputs.model != inputs.initial),
     )
     if adapters is not None:
@@ -186,6 +191,19 @@ def _with_adapters(model: PreTrainedModel, lora: LoRA, *, is_classifier: bool) -
             return get_peft_model(model, config)
     except ValueError as error:
         raise StageError(f"train.lora.target_modules: {error}") from error
+
+
+def _with_merged(
+    model: PreTrainedModel, state: TrainerState, adapters: Mapping[str, Tensor]
+) -> PreTrainedModel:
+    """The previous round's policy in fp32: its adapters, which this round has not, merged in."""
+    lora = LoRA.model_validate(state.header.adapter)
+    wrapper = _with_adapters(model, lora, is_classifier=state.header.is_classifier)
+    named = wrapper.get_base_model().named_parameters()
+    trained = {name: weight for name, weight in named if weight.requires_grad}
+    _overwrite(trained, adapters, what="adapters")
+    merged_model: PreTrainedModel = wrapper.merge_and_unload()
+    return merged_model
 
 
 def _enable_checkpointing(model: PreTrainedModel) -> None:

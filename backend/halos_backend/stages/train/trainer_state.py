@@ -22,7 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from halos_backend import SCHEMA_VERSION
-from halos_backend.config.schema import LoRA, TrainSettings
+from halos_backend.config.moments import AdapterKey, adapter_key
+from halos_backend.config.schema import TrainSettings
 from halos_backend.errors import StageError
 
 HEADER = "state.json"
@@ -37,7 +38,7 @@ class Header(msgspec.Struct, frozen=True):
 
     loss: str
     optimizer: str
-    adapter: dict[str, float | str | list[str]] | None
+    adapter: AdapterKey | None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -59,7 +60,7 @@ class TrainerState:
 
 
 def header_of(settings: TrainSettings) -> Header:
-    return Header(settings.loss.kind, settings.optimizer, _adapter_key(settings.lora))
+    return Header(settings.loss.kind, settings.optimizer, adapter_key(settings.lora))
 
 
 def open_trainer_state(path: str | None) -> TrainerState | None:
@@ -75,23 +76,14 @@ def open_trainer_state(path: str | None) -> TrainerState | None:
     return TrainerState(Path(path), header)
 
 
-def fits_weights(state: TrainerState, settings: TrainSettings) -> bool:
-    """Whether the state's weights are those that `settings` would train on."""
-    now = header_of(settings)
-    return (state.header.adapter, state.header.is_classifier) == (now.adapter, now.is_classifier)
+def fits_model(state: TrainerState, settings: TrainSettings) -> bool:
+    """Whether the state is one of what `settings` train: a policy, or a reward model."""
+    return state.header.is_classifier == header_of(settings).is_classifier
 
 
-def changes_since(state: TrainerState, settings: TrainSettings) -> list[str]:
-    """What makes the state's moments useless for `settings`, in words; empty when nothing does."""
-    now = header_of(settings)
-    changes = []
-    if state.header.loss != now.loss:
-        changes.append(f"the loss changed from {state.header.loss} to {now.loss}")
-    if state.header.adapter != now.adapter:
-        changes.append("the trainable parameters (train.lora) changed")
-    if state.header.optimizer != now.optimizer:
-        changes.append(f"the optimizer changed from {state.header.optimizer} to {now.optimizer}")
-    return changes
+def fits_adapters(state: TrainerState, settings: TrainSettings) -> bool:
+    """Whether the state's adapters are those that `settings` would train on."""
+    return state.header.adapter == header_of(settings).adapter
 
 
 def write_trainer_state(
@@ -130,14 +122,3 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise StageError(f"{path}: {error}") from error
-
-
-def _adapter_key(lora: LoRA | None) -> dict[str, float | str | list[str]] | None:
-    if lora is None:
-        return None
-    targets = lora.target_modules
-    return {
-        "r": lora.r,
-        "alpha": lora.alpha,
-        "target_modules": targets if isinstance(targets, str) else list(targets),
-    }

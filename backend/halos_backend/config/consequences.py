@@ -1,0 +1,214 @@
+"""Words what follows from a change of settings in mid-run: one small pure rule for each matter.
+
+People read the sentences before they confirm a change, and later in the run's history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from halos_backend.config.losses import LOSSES_WITH_REFERENCE
+from halos_backend.config.moments import reset_reason
+from halos_backend.config.schema import RunSettings
+
+
+def find_consequences(before: RunSettings, now: RunSettings) -> tuple[str, ...]:
+    """All that a person should know of the change, as whole sentences."""
+    return tuple(sentence for rule in RULES for sentence in rule(before, now))
+
+
+def _moments(before: RunSettings, now: RunSettings) -> Iterator[str]:
+    reason = reset_reason(before.train, now.train)
+    if reason is None:
+        if before.train.loss.kind != now.train.loss.kind:
+            yield "AdamW's moments are carried over the change of the loss: train.keep_optimizer"
+    elif before.train.keep_optimizer is False and now.train.keep_optimizer is False:
+        return
+    elif now.train.keep_optimizer is False:
+        yield "every round starts AdamW's moments anew: train.keep_optimizer = false"
+    else:
+        yield f"AdamW's moments start anew, the weights go on: {reason}{_remedy(before, now)}"
+
+
+def _loss_values(before: RunSettings, now: RunSettings) -> Iterator[str]:
+    old, new = before.train.loss, now.train.loss
+    if old.kind != new.kind:
+        yield f"values of the {new.kind} loss cannot be compared with those of {old.kind} before"
+    elif old != new:
+        yield "values of the loss cannot be compared with those of earlier rounds"
+
+
+def _implicit_rewards(before: RunSettings, now: RunSettings) -> Iterator[str]:
+    old, new = _strength(before), _strength(now)
+    if before.train.loss.kind == now.train.loss.kind and old and new and old != new:
+        yield f"implicit rewards are of another scale: {_times(new / old)} that before"
+
+
+def _reference(before: RunSettings, now: RunSettings) -> Iterator[str]:
+    has_reference = {before.train.loss.kind, now.train.loss.kind} & LOSSES_WITH_REFERENCE
+    if has_reference and before.train.reference != now.train.reference:
+        yield (
+            f"the reference is '{now.train.reference}' instead of '{before.train.reference}':"
+            " implicit rewards and the KL to the reference cannot be compared with those of earlier"
+            " rounds (kl_initial can)"
+        )
+
+
+def _schedule(before: RunSettings, now: RunSettings) -> Iterator[str]:
+    new = now.train
+    is_flat = new.schedule == "constant" and new.warmup_frac == 0
+    if _shape(before) != _shape(now):
+        yield "the learning rate follows the new schedule from there on, and may jump"
+    elif new.schedule_scope == "run" and not is_flat and _length(before) != _length(now):
+        yield (
+            "the learning rate's schedule spans the run (train.schedule_scope = 'run'): it is"
+            " stretched or shortened to the run's new length, and the rate may jump"
+        )
+
+
+def _learning_rate(before: RunSettings, now: RunSettings) -> Iterator[str]:
+    old, new = before.train.lr, now.train.lr
+    if old != new:
+        yield f"the peak learning rate is {_times(new / old)} that before"
+
+
+def _sampling_cost(before: RunSettings, now: RunSettings) -> Iterator[str]:
+    old, new = _most_tokens(before), _most_tokens(now)
+    if old != new:
+        yield (
+            f"a round samples at most {_times(new / old)} as many tokens"
+            f" ({new:,} instead of {old:,})"
+        )
+
+
+def _training_cost(before: RunSettings, now: RunSettings) -> Iterator[str]:
+    old, new = before.train.num_epochs, now.train.num_epochs
+    if old != new:
+        yield f"a round goes through its feedback {_often(new)} instead of {_often(old)}"
+
+
+def _round_size(before: RunSettings, now: RunSettings) -> Iterator[str]:
+    old, new = before.loop.prompts_per_round, now.loop.prompts_per_round
+    if old != new:
+        size = "fewer" if new < old else "more"
+        yield f"a round takes {size} prompts: {new:,} instead of {old:,}"
+
+
+def _rewards(before: RunSettings, now: RunSettings) -> Iterator[str]:
+    if before.label.judge != now.label.judge:
+        yield (
+            "rewards come of another judge: they cannot be compared with those of earlier rounds,"
+            " though loop.keep_best does"
+            if now.loop.keep_best
+            else "rewards come of another judge: they cannot be compared with those of earlier"
+            " rounds"
+        )
+    if before.label.feedback != now.label.feedback:
+        yield (
+            "feedback is made otherwise: how much of it there is, its margins and implicit rewards"
+            " cannot be compared with earlier rounds"
+        )
+
+
+def _samples(before: RunSettings, now: RunSettings) -> Iterator[str]:
+    if _drawing(before) != _drawing(now):
+        yield (
+            "completions are drawn otherwise, so that their rewards and lengths say something else"
+            " than in earlier rounds, of the same policy too"
+        )
+
+
+def _checkpoints(before: RunSettings, now: RunSettings) -> Iterator[str]:
+    fewer = before.loop.keep_checkpoints - now.loop.keep_checkpoints
+    if fewer > 0:
+        noun = "checkpoint" if fewer == 1 else "checkpoints"
+        yield f"the next round's end deletes up to {fewer} {noun} more"
+    if before.loop.keep_best and not now.loop.keep_best:
+        yield "the checkpoint with the best mean reward is deleted once it is not among the newest"
+
+
+def _digits(before: RunSettings, now: RunSettings) -> Iterator[str]:
+    if _arithmetic(before) != _arithmetic(now):
+        yield "results differ in their last digits: sums are taken in another order"
+
+
+RULES: tuple[Callable[[RunSettings, RunSettings], Iterator[str]], ...] = (
+    _moments,
+    _loss_values,
+    _implicit_rewards,
+    _reference,
+    _learning_rate,
+    _schedule,
+    _sampling_cost,
+    _round_size,
+    _training_cost,
+    _rewards,
+    _samples,
+    _checkpoints,
+    _digits,
+)
+
+
+def _remedy(before: RunSettings, now: RunSettings) -> str:
+    """What `train.keep_optimizer = true` could do, or did not, about moments that start anew."""
+    if now.train.keep_optimizer:
+        return " (which train.keep_optimizer = true cannot help)"
+    kept = now.train.model_copy(update={"keep_optimizer": True})
+    if reset_reason(before.train, kept) is None:
+        return " (train.keep_optimizer = true would carry them)"
+    return ""
+
+
+def _strength(settings: RunSettings) -> float | None:
+    """What implicit rewards are multiplied by; None for a loss without them."""
+    loss = settings.train.loss
+    if loss.kind == "grpo":
+        return None
+    strength: float | None = getattr(loss, "tau" if loss.kind == "ipo" else "beta", None)
+    return strength
+
+
+def _shape(settings: RunSettings) -> tuple[str, str, float]:
+    train = settings.train
+    return train.schedule, train.schedule_scope, train.warmup_frac
+
+
+def _length(settings: RunSettings) -> tuple[int | None, ...]:
+    loop = settings.loop
+    return loop.num_rounds, loop.num_prompts, loop.num_epochs, loop.prompts_per_round
+
+
+def _most_tokens(settings: RunSettings) -> int:
+    sample = settings.sample
+    return settings.loop.prompts_per_round * sample.group_size * sample.max_new_tokens
+
+
+def _drawing(settings: RunSettings) -> tuple[object, ...]:
+    sample = settings.sample
+    return (
+        sample.temperature,
+        sample.top_p,
+        sample.max_new_tokens,
+        sample.stop,
+        sample.stop_token_ids,
+    )
+
+
+def _arithmetic(settings: RunSettings) -> tuple[object, ...]:
+    launch = settings.launch
+    return (
+        launch.num_processes,
+        launch.num_threads,
+        launch.device,
+        settings.sample.batch_size,
+        settings.train.microbatch_tokens,
+    )
+
+
+def _times(factor: float) -> str:
+    """`2 times`, `0.25 times`."""
+    return f"{factor:.3g} times"
+
+
+def _often(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

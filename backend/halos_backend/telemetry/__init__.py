@@ -1,0 +1,1 @@
+"""Reads what the machine and its GPUs do, and keeps a record of it."""
