@@ -18,6 +18,7 @@ from halos_backend.store.registry import load_state
 from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.state import RunState, fold
 from halos_backend.store.writer import EventWriter
+from halos_backend.supervisor import control
 
 from tests.backend.deadline import DEADLINE_S, wait_until
 from tests.backend.journals import created, settings
@@ -66,6 +67,15 @@ class FakeRun:
     def supervise(self, *, prefix: Sequence[str] = (), **environment: str) -> int:
         """Run a supervisor to its end; returns its exit code."""
         return self.start(prefix=prefix, **environment).wait(timeout=DEADLINE_S)
+
+    def ask(self, request: control.Request) -> None:
+        """Drop a request for the next supervisor, or the one that lives."""
+        control.send(self.dir, request)
+
+    def resume(self, **environment: str) -> int:
+        """Go on with a failed or paused run, as `halos-tui resume` does; to its end."""
+        self.ask(control.Resume(request_id=control.new_request_id()))
+        return self.supervise(**environment)
 
     def hold(self, round: int, stage: Stage, attempt: int = 1) -> AttemptDir:
         """Wait until a stage that holds is recorded and does so."""

@@ -39,6 +39,15 @@ def main() -> int:
             event |= {"stage": job["stage"], "attempt": job["attempt"], "reason": "no GPU is left"}
             (attempt / "events.jsonl").write_text(json.dumps(event) + "\n")
             return 1
+        case "run out of memory":
+            event = {"type": "AttemptFailed", "t": 1.0, "round": job["round"]}
+            event |= {"stage": job["stage"], "attempt": job["attempt"]}
+            event |= {"reason": "the GPU is full", "cause": "out_of_memory"}
+            (attempt / "events.jsonl").write_text(json.dumps(event) + "\n")
+            return 1
+        case "leave 1 row and fail" | "leave 2 rows and fail" | "leave 3 rows and fail" as words:
+            (attempt / "completions.jsonl").write_text("{}\n" * int(words.split()[1]))
+            return 1
         case "fail":
             print("it broke", file=sys.stderr)
             return 7

@@ -128,6 +128,19 @@ def test_a_later_train_stage_goes_on_from_the_round_before() -> None:
     assert inputs.progress_end == 1.0
 
 
+def test_moments_go_on_unless_the_loss_is_another_than_that_of_the_last_trained_round() -> None:
+    dpo, ipo = settings(), settings("ipo")
+    reason = "the loss changed from dpo to ipo"
+
+    assert train_inputs(ipo).reset_optimizer is None, "the first round has nothing to reset"
+    assert train_inputs(dpo, *whole_round(1, dpo), round=2).reset_optimizer is None
+    assert train_inputs(ipo, *whole_round(1, dpo), round=2).reset_optimizer == reason
+    both = [*whole_round(1, dpo), *whole_round(2, ipo)]
+    assert train_inputs(ipo, *both, round=3).reset_optimizer is None
+    untrained = [*whole_round(1, dpo), *whole_round(2, ipo, trained=False)]
+    assert train_inputs(ipo, *untrained, round=3).reset_optimizer == reason
+
+
 def test_steps_and_progress_pass_over_untrained_rounds_rightly() -> None:
     made = settings()
     before = [*whole_round(1, made), *whole_round(2, made, trained=False)]

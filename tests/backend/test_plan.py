@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from halos_backend.config.schema import RunSettings
 from halos_backend.events import (
     AbortRequested,
+    Cause,
+    GuardTripped,
+    PauseRequested,
     RequestRejected,
     RunAborted,
     RunCompleted,
@@ -18,11 +21,13 @@ from halos_backend.events import (
 )
 from halos_backend.store.state import fold
 from halos_backend.supervisor.plan import (
+    WAIT_FOR_OWNER,
     AbortRun,
     Action,
     FailRun,
     FinishRound,
     FinishRun,
+    PauseRun,
     Prune,
     StartRound,
     StartStage,
@@ -90,31 +95,171 @@ def test_the_next_round_goes_on_where_the_last_one_ended() -> None:
     assert next_actions(*events) == (StartRound(round=2, cursor=4, num_prompts=4),)
 
 
-def test_a_failed_stage_fails_the_run_and_is_tried_again_when_resumed() -> None:
-    events: list[RunEvent] = [
-        supervised(),
-        round_started(1, DPO),
-        started(1, "sample"),
-        failed(1, "sample"),
-    ]
-    assert next_actions(*events) == (FailRun("broken"),)
+BEGUN: list[RunEvent] = [supervised(), round_started(1, DPO)]
+"""A round without any stage. `failed` events are of second 5."""
 
-    events.append(RunFailed(t=7.0, reason="broken"))
+
+def failures(count: int) -> list[RunEvent]:
+    """So many attempts of sample that leave nothing."""
+    made: list[RunEvent] = []
+    for attempt in range(1, count + 1):
+        made += [started(1, "sample", attempt), failed(1, "sample", attempt)]
+    return made
+
+
+def test_a_crashed_stage_is_tried_again_at_once_and_then_later_and_later() -> None:
+    made = settings(max_attempts=99)
+
+    def at(count: int, now: float) -> tuple[Action, ...]:
+        return next_actions(*BEGUN, *failures(count), made=made, now=now)
+
+    assert at(1, 5.0) == (StartStage(1, "sample", 2),)
+    assert at(2, 5.0) == (Wait(until_t=10.0),)
+    assert at(2, 9.9) == (Wait(until_t=10.0),)
+    assert at(2, 10.0) == (StartStage(1, "sample", 3),)
+    assert at(3, 10.0) == (Wait(until_t=15.0),)
+    assert at(4, 10.0) == (Wait(until_t=25.0),)
+    assert at(20, 10.0) == (Wait(until_t=305.0),), "five minutes at most"
+
+
+def test_too_many_barren_attempts_wait_for_the_owner_who_makes_them_forgotten() -> None:
+    events = [*BEGUN, *failures(3)]
+    reason = "broken (3 attempts without progress)"
+    assert next_actions(*events) == (FailRun(reason),)
+
+    events.append(RunFailed(t=7.0, reason=reason))
     assert next_actions(*events) == ()
+    events += [supervised(2)]
+    assert next_actions(*events) == (), "a supervisor that starts changes nothing"
 
-    events += [supervised(2), RunResumed(t=8.0)]
-    assert next_actions(*events) == (StartStage(1, "sample", 2),)
+    events += [RunResumed(t=8.0)]
+    assert next_actions(*events) == (StartStage(1, "sample", 4),)
+    events += [started(1, "sample", 4), failed(1, "sample", 4)]
+    assert next_actions(*events, now=5.0) == (StartStage(1, "sample", 5),)
 
-    events += [started(1, "sample", 2), failed(1, "sample", 2), supervised(3), RunResumed(t=9.0)]
-    assert next_actions(*events) == (StartStage(1, "sample", 3),)
+
+def test_attempts_that_left_something_new_do_not_count() -> None:
+    def left(attempt: int, durable: int) -> list[RunEvent]:
+        end = replace(failed(1, "sample", attempt), durable=durable)
+        return [started(1, "sample", attempt), end]
+
+    made = settings(max_attempts=1)
+    growing = [*BEGUN, *left(1, 4), *left(2, 8)]
+    assert next_actions(*growing, made=made, now=5.0) == (StartStage(1, "sample", 3),)
+    assert next_actions(*growing, *left(3, 8), made=made) == (
+        FailRun("broken (1 attempts without progress)"),
+    )
+
+
+@pytest.mark.parametrize("cause", sorted(WAIT_FOR_OWNER))
+def test_what_would_only_happen_again_is_not_tried_again(cause: Cause) -> None:
+    end = replace(failed(1, "sample"), cause=cause)
+    assert next_actions(*BEGUN, started(1, "sample"), end) == (FailRun("broken"),)
+
+
+def test_an_attempt_that_was_told_to_stop_is_no_failure() -> None:
+    made = settings(max_attempts=1)
+    end = replace(failed(1, "sample"), cause="stopped")
+    assert next_actions(*BEGUN, started(1, "sample"), end, made=made, now=5.0) == (
+        StartStage(1, "sample", 2),
+    )
 
 
 def test_a_train_stage_whose_checkpoint_was_found_damaged_is_tried_again() -> None:
     *trained, _ = whole_round(1, DPO)
-    events: list[RunEvent] = [supervised(), *trained, failed(1, "train", reason="damaged")]
+    damaged = replace(failed(1, "train"), cause="damaged")
 
-    assert next_actions(*events) == (FailRun("damaged"),)
-    assert next_actions(*events, RunResumed(t=9.0)) == (StartStage(1, "train", 2),)
+    assert next_actions(supervised(), *trained, damaged) == (StartStage(1, "train", 2),)
+
+
+PAUSE_AFTER_ROUND = PauseRequested(t=6.0, request_id="p", at="round")
+PAUSE_AFTER_STAGE = PauseRequested(t=6.0, request_id="p", at="stage")
+SAMPLED: list[RunEvent] = [*BEGUN, started(1, "sample"), finished(1, "sample")]
+
+
+def test_a_pause_comes_at_its_boundary() -> None:
+    running = [*BEGUN, started(1, "sample")]
+    for pause in (PAUSE_AFTER_ROUND, PAUSE_AFTER_STAGE):
+        assert next_actions(*running, pause) == (Wait(),), "what runs is not disturbed"
+    assert next_actions(*SAMPLED, PAUSE_AFTER_STAGE) == (PauseRun("by its owner, in round 1"),)
+    assert next_actions(*SAMPLED, PAUSE_AFTER_ROUND) == (StartStage(1, "label", 1),)
+
+    done: list[RunEvent] = [supervised(), *whole_round(1, DPO), PAUSE_AFTER_ROUND]
+    assert next_actions(*done) == (PauseRun("by its owner, after round 1"),)
+    paused = [*done, RunPaused(t=7.0, reason="by its owner, after round 1")]
+    assert next_actions(*paused, supervised(2)) == ()
+    assert next_actions(*paused, supervised(2), RunResumed(t=8.0)) == (
+        StartRound(round=2, cursor=4, num_prompts=4),
+    )
+
+
+def test_a_round_that_is_done_but_for_the_books_is_finished_before_a_pause() -> None:
+    *trained, _ = whole_round(1, DPO)
+    assert next_actions(supervised(), *trained, PAUSE_AFTER_STAGE) == (FinishRound(1),)
+
+
+def test_a_pause_between_attempts_does_not_wait_for_the_next_one() -> None:
+    events = [*BEGUN, *failures(2), PAUSE_AFTER_STAGE]
+    assert next_actions(*events, now=5.0) == (PauseRun("by its owner, in round 1"),)
+
+
+def test_a_run_that_ends_before_the_pause_has_ended() -> None:
+    events = [*whole_round(1, settings(num_rounds=1)), PAUSE_AFTER_ROUND]
+    assert next_actions(supervised(), *events, made=settings(num_rounds=1)) == (
+        FinishRun("all 1 rounds are done"),
+    )
+
+
+def test_a_run_may_pause_after_each_round_once() -> None:
+    made = settings(pause_after_each_round=True)
+    assert next_actions(supervised(), made=made) == (StartRound(1, 0, 4),)
+
+    events: list[RunEvent] = [supervised(), *whole_round(1, made)]
+    why = "after round 1, as loop.pause_after_each_round says"
+    assert next_actions(*events, made=made) == (PauseRun(why),)
+
+    events += [RunPaused(t=8.0, reason=why), RunResumed(t=9.0)]
+    assert next_actions(*events, made=made) == (StartRound(2, 4, 4),)
+
+
+def test_an_abort_may_leave_the_stage_or_the_round_its_time() -> None:
+    after_stage = AbortRequested(t=6.0, request_id="a", when="stage")
+    after_round = AbortRequested(t=6.0, request_id="a", when="round")
+    running = [*BEGUN, started(1, "sample")]
+    for abort in (after_stage, after_round):
+        assert next_actions(*running, abort) == (Wait(),)
+    assert next_actions(*SAMPLED, after_stage) == (AbortRun(),)
+    assert next_actions(*SAMPLED, after_round) == (StartStage(1, "label", 1),)
+    *trained, _ = whole_round(1, DPO)
+    for abort in (after_stage, after_round):
+        assert next_actions(supervised(), *trained, abort) == (FinishRound(1),)
+        assert next_actions(supervised(), *whole_round(1, DPO), abort) == (AbortRun(),)
+    assert next_actions(*BEGUN, *failures(3), after_round) == (AbortRun(),), "no use in waiting"
+
+
+@pytest.mark.parametrize(
+    ("action", "status"), [("pause", "pausing"), ("abort", "aborting"), ("warn", "running")]
+)
+def test_a_guard_stops_the_run_at_the_next_stage(
+    action: Literal["pause", "abort", "warn"], status: str
+) -> None:
+    tripped = GuardTripped(
+        t=6.0,
+        guard="kl",
+        round=1,
+        stage="sample",
+        metric="kl_initial",
+        value=12.0,
+        reason="kl_initial is 12",
+        action=action,
+    )
+    assert fold([created(DPO), *SAMPLED, tripped]).status == status
+    expected: dict[str, Action] = {
+        "pause": PauseRun("kl_initial is 12"),
+        "abort": AbortRun(),
+        "warn": StartStage(1, "label", 1),
+    }
+    assert next_actions(*SAMPLED, tripped) == (expected[action],)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +307,7 @@ def test_rounds_end_with_rounds_budget_or_prompts(
     made = settings(**loop)
     state = fold([created(made, num_prompts=num_prompts), supervised()])
     taken: list[int] = []
-    while isinstance(action := plan(state, made)[0], StartRound):
+    while isinstance(action := plan(state, made, 100.0)[0], StartRound):
         assert action.round == len(taken) + 1
         assert action.cursor == sum(taken)
         taken.append(action.num_prompts)
@@ -235,7 +380,7 @@ def test_a_rejected_request_changes_nothing_but_the_time() -> None:
     before, after = fold(events), fold([*events, rejected])
 
     assert after.updated_t == 99.0
-    assert plan(before, DPO) == plan(after, DPO)
+    assert plan(before, DPO, 100.0) == plan(after, DPO, 100.0)
 
 
 def test_pruning_comes_before_the_next_round() -> None:
@@ -250,7 +395,7 @@ def test_no_prefix_of_a_journal_names_a_finished_stage_or_round_again() -> None:
     events = eventful_journal(DPO)
     for length in range(len(events) + 1):
         state = fold(events[:length])
-        for action in plan(state, DPO):
+        for action in plan(state, DPO, 100.0):
             match action:
                 case StartStage(round=round, stage=stage, attempt=attempt):
                     known = state.rounds[round - 1].stages.get(stage)
@@ -279,7 +424,7 @@ def test_events_in_an_impossible_order_never_raise() -> None:
     """A journal is read whatever its order; what is about an unknown round changes nothing."""
     events = eventful_journal(DPO)
     for skip in range(len(events)):
-        plan(fold(events[:skip] + events[skip + 1 :]), DPO)
-    plan(fold(reversed(events)), DPO)
+        plan(fold(events[:skip] + events[skip + 1 :]), DPO, 100.0)
+    plan(fold(reversed(events)), DPO, 100.0)
     assert fold([round_finished(7), finished(7, "sample"), failed(1, "train")]).rounds == ()
     assert fold([round_started(2, DPO)]).rounds == ()

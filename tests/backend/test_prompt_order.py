@@ -6,8 +6,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 
-from halos_backend.store.prompt_order import derived_seed, prompt_rows, round_size
-from hypothesis import given
+import pytest
+from halos_backend.store.prompt_order import (
+    derived_seed,
+    expected_total,
+    prompt_rows,
+    round_size,
+)
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=60)
@@ -143,3 +149,91 @@ def test_orders_differ_by_seed_and_epoch_and_are_equal_for_equal_ones(a: int, b:
 def test_no_prompts_give_no_round() -> None:
     assert round_size(cursor=0, wanted=4, num_prompts=0, num_epochs=1, budget=None) == 0
     assert round_size(cursor=99, wanted=4, num_prompts=10, num_epochs=2, budget=None) == 0
+
+
+TOTALS = [
+    # cursor, rounds done, num_rounds, prompts_per_round, num_prompts, num_epochs, budget, total
+    (0, 0, None, 4, 10, 1, None, 10),
+    (0, 0, None, 4, 10, 3, None, 30),
+    (0, 0, None, 4, 10, 3, 12, 12),
+    (0, 0, 3, 4, 100, 1, None, 12),
+    (8, 2, 3, 4, 100, 1, None, 12),
+    (8, 2, 3, 16, 100, 1, None, 24),  # two rounds of 4, then one of 16
+    (8, 2, 6, 1, 100, 1, None, 12),  # two rounds of 4, then four of 1
+    (8, 2, 6, 16, 100, 1, None, 72),  # 8 + 4 * 16
+    (8, 2, 6, 16, 100, 1, 50, 50),
+    (8, 2, 60, 16, 100, 1, None, 100),
+    (0, 0, 3, 4, 10, 2, None, 10),  # rounds of 4, 4, 2: a round ends with its epoch
+    (4, 1, 4, 4, 10, 2, None, 14),  # 4, then 4, 2, 4
+    (0, 0, 7, 4, 10, 3, None, 24),  # 4, 4, 2 and 4, 4, 2 and 4
+    (12, 3, 2, 4, 100, 1, None, 12),  # fewer rounds wanted than are done
+    (0, 0, 5, 4, 0, 1, None, 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("cursor", "rounds_done", "num_rounds", "wanted", "num_prompts", "epochs", "budget", "total"),
+    TOTALS,
+)
+def test_the_prompts_of_a_run_are_those_taken_and_those_of_the_rounds_left(
+    cursor: int,
+    rounds_done: int,
+    num_rounds: int | None,
+    wanted: int,
+    num_prompts: int,
+    epochs: int,
+    budget: int | None,
+    total: int,
+) -> None:
+    found = expected_total(
+        cursor=cursor,
+        rounds_done=rounds_done,
+        num_rounds=num_rounds,
+        prompts_per_round=wanted,
+        num_prompts=num_prompts,
+        num_epochs=epochs,
+        budget=budget,
+    )
+    assert found == total
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9), max_size=6),
+    rounds_left=st.integers(0, 30) | st.none(),
+    wanted=st.integers(1, 12),
+    num_prompts=st.integers(1, 20),
+    num_epochs=st.integers(1, 4),
+    budget=st.integers(1, 60) | st.none(),
+)
+@example(sizes=[], rounds_left=5, wanted=4, num_prompts=10, num_epochs=2, budget=None)
+def test_the_expected_prompts_are_what_a_run_takes_round_by_round(
+    sizes: list[int],
+    rounds_left: int | None,
+    wanted: int,
+    num_prompts: int,
+    num_epochs: int,
+    budget: int | None,
+) -> None:
+    def next_size(cursor: int, size: int) -> int:
+        return round_size(
+            cursor=cursor, wanted=size, num_prompts=num_prompts, num_epochs=num_epochs,
+            budget=budget,
+        )  # fmt: skip
+
+    before = 0
+    for size in sizes:
+        before += next_size(before, size)
+    cursor, rounds = before, 0
+    while (rounds_left is None or rounds < rounds_left) and (size := next_size(cursor, wanted)):
+        cursor, rounds = cursor + size, rounds + 1
+
+    found = expected_total(
+        cursor=before,
+        rounds_done=len(sizes),
+        num_rounds=None if rounds_left is None else len(sizes) + rounds_left,
+        prompts_per_round=wanted,
+        num_prompts=num_prompts,
+        num_epochs=num_epochs,
+        budget=budget,
+    )
+    assert found == max(1, cursor)

@@ -69,6 +69,8 @@ def test_sigterm_ends_the_whole_tree_of_the_stage_and_pauses_the_run(make_run: M
     assert run.state.status == "paused"
 
     assert run.supervise() == ExitCode.COMPLETED
+    assert run.state.status == "paused", "only its owner makes it go on"
+    assert run.resume() == ExitCode.COMPLETED
 
     assert run.state.status == "completed"
     assert run.attempts == [
@@ -125,7 +127,7 @@ def test_a_stage_that_was_done_when_told_to_stop_counts(make_run: MakeRun) -> No
 
     assert run.failures == []
     assert run.state.status == "paused"
-    assert run.supervise() == ExitCode.COMPLETED
+    assert run.resume() == ExitCode.COMPLETED
     assert [stage for _, stage, _ in run.attempts] == ["sample", "label", "train"]
 
 
@@ -289,10 +291,10 @@ def test_a_stage_whose_start_cannot_be_written_down_does_not_run(make_run: MakeR
 
     made = settings(num_rounds=1, prompts_per_round=2)
     state = fold([round_started(1, made)], run.state)
-    runner = StageRunner(run.dir, made, record, command=fake_command)
+    runner = StageRunner(run.dir, record, run_slow=lambda work: work(), command=fake_command)
 
     with pytest.raises(OSError, match="No space left"):
-        runner.start(StartStage(1, "sample", 1), state)
+        runner.start(StartStage(1, "sample", 1), state, made)
 
     assert run.processes() == []
 
@@ -345,7 +347,7 @@ def test_an_abort_is_obeyed_by_the_next_supervisor_when_the_first_dies_over_it(
 def test_an_abort_that_waits_for_a_supervisor_comes_before_any_stage(
     make_run: MakeRun, status: str
 ) -> None:
-    run = make_run()
+    run = make_run(max_attempts=1)
     if status == "failed":
         run.behave(r1_sample_1="fail")
         run.supervise()
@@ -379,7 +381,7 @@ def test_a_request_to_an_ended_run_is_rejected(make_run: MakeRun) -> None:
 
     (rejected,) = of_type(run, RequestRejected)
     assert isinstance(rejected, RequestRejected)
-    assert (rejected.request_id, rejected.reason) == ("stop-it", "the run is completed")
+    assert (rejected.request_id, rejected.reason) == ("stop-it", "the run is completed already")
     assert run.state.status == "completed"
 
 
@@ -448,6 +450,8 @@ def test_wherever_the_disk_fills_up_nothing_is_lost_and_resume_goes_on(make_run:
     seen: set[int] = set()
     for limit in limits:
         size = run.dir.events.stat().st_size
+        if run.state.status == "failed":
+            run.ask(control.Resume(request_id=control.new_request_id()))
         code = run.supervise(TEST_FILE_LIMIT=str(max(limit, size + 30)))
         seen.add(code)
         if run.state.status == "completed":
@@ -456,7 +460,7 @@ def test_wherever_the_disk_fills_up_nothing_is_lost_and_resume_goes_on(make_run:
         assert run.dir.events.read_bytes().endswith(b"\n")
         wait_until(lambda: run.processes() == [])
 
-    assert run.supervise() == ExitCode.COMPLETED
+    assert run.resume() == ExitCode.COMPLETED
     assert run.state.status == "completed"
     assert ExitCode.FAILED in seen
     assert os.strerror(errno.EFBIG) in run.log
@@ -516,10 +520,12 @@ def test_starting_a_supervisor_of_an_ended_run_is_no_error(make_run: MakeRun) ->
 
 def test_a_supervisor_that_does_not_start_says_why(make_run: MakeRun) -> None:
     run = make_run()
-    run.dir.resolved_config.write_text("{}")
+    journal = run.dir.events.read_bytes()
+    run.dir.events.write_bytes(journal + b"rubbish\n")
 
-    with pytest.raises(HalosError, match=r"(?s)did not start:.*config\.resolved\.json"):
+    with pytest.raises(HalosError, match=r"(?s)did not start:.*events\.jsonl, line 2"):
         start_supervisor(run.dir)
+    run.dir.events.write_bytes(journal)
 
 
 def test_a_run_without_a_supervisor_can_be_interrupted_without_harm(tmp_path: Path) -> None:

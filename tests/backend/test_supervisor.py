@@ -117,27 +117,77 @@ def test_a_run_without_any_feedback_completes_without_a_result(make_run: MakeRun
         ("fail with a corrupt journal", 1, "events.jsonl, line 1"),
     ],
 )
-def test_a_failed_stage_fails_the_run_and_resume_tries_it_again(
+def test_a_failed_stage_is_tried_again_at_once(
     make_run: MakeRun, behaviour: str, exit_code: int, reason: str
 ) -> None:
     run = make_run()
     run.behave(r1_label_1=behaviour)
 
-    assert run.supervise() == ExitCode.COMPLETED, "the supervisor did its work"
+    assert run.supervise() == ExitCode.COMPLETED
 
     (failure,) = run.failures
     assert (failure.stage, failure.attempt, failure.exit_code) == ("label", 1, exit_code)
     assert reason in failure.reason
     assert failure.last_lines[0] == "stage 1/label/1"
-    assert run.state.status == "failed"
-    assert run.state.reason == failure.reason
-
-    assert run.supervise() == ExitCode.COMPLETED
-
     assert run.attempts == [ROUND_1[0], (1, "label", 1), (1, "label", 2), ROUND_1[2]]
     first, second = (run.dir.attempt(1, "label", number) for number in (1, 2))
     assert read_job(second.job).earlier_attempts == (str(first.path),)
     assert first.log.exists(), "a failed attempt stays as evidence"
+    assert run.state.status == "completed"
+
+
+def test_attempts_that_leave_nothing_new_end_with_the_run_waiting_for_its_owner(
+    make_run: MakeRun,
+) -> None:
+    run = make_run(max_attempts=2)
+    run.behave(r1_label_1="fail", r1_label_2="die")
+
+    assert run.supervise() == ExitCode.COMPLETED, "the supervisor did its work"
+
+    assert run.state.status == "failed"
+    assert run.state.reason == ("its process was killed by signal 9 (2 attempts without progress)")
+    assert run.supervise() == ExitCode.COMPLETED
+    assert run.state.status == "failed", "only its owner makes it go on"
+    assert run.resume() == ExitCode.COMPLETED
+    assert run.state.status == "completed"
+    assert run.attempts[-2:] == [(1, "label", 3), (1, "train", 1)]
+
+
+def test_attempts_that_leave_more_each_time_do_not_count(make_run: MakeRun) -> None:
+    run = make_run(max_attempts=1)
+    run.behave(
+        r1_sample_1="leave 1 row and fail",
+        r1_sample_2="leave 2 rows and fail",
+        r1_sample_3="leave 3 rows and fail",
+    )
+
+    assert run.supervise() == ExitCode.COMPLETED
+
+    assert [failure.durable for failure in run.failures] == [1, 2, 3]
+    assert run.state.status == "completed"
+
+
+def test_an_attempt_that_leaves_as_much_as_the_one_before_counts(make_run: MakeRun) -> None:
+    run = make_run(max_attempts=1)
+    run.behave(r1_sample_1="leave 2 rows and fail", r1_sample_2="leave 2 rows and fail")
+
+    assert run.supervise() == ExitCode.COMPLETED
+
+    assert run.state.status == "failed"
+    assert len(run.failures) == 2
+
+
+def test_a_cause_that_would_only_repeat_waits_for_the_owner_at_once(make_run: MakeRun) -> None:
+    run = make_run()
+    run.behave(r1_train_1="run out of memory")
+
+    assert run.supervise() == ExitCode.COMPLETED
+
+    (failure,) = run.failures
+    assert (failure.cause, failure.reason) == ("out_of_memory", "the GPU is full")
+    assert run.state.status == "failed"
+    assert run.state.reason == "the GPU is full"
+    assert run.resume() == ExitCode.COMPLETED
     assert run.state.status == "completed"
 
 
@@ -159,19 +209,19 @@ def test_a_checkpoint_damaged_before_the_round_ended_is_trained_again(make_run: 
     weights.write_bytes(weights.read_bytes()[:-1])
 
     assert run.supervise() == ExitCode.COMPLETED
-    assert run.state.status == "failed"
-    assert "the checkpoint of round 1 is damaged" in str(run.state.reason)
-    assert run.supervise() == ExitCode.COMPLETED
 
+    assert "the checkpoint of round 1 is damaged" in run.failures[-1].reason
+    assert run.failures[-1].cause == "damaged"
     assert run.state.status == "completed"
     assert str(run.dir.final.readlink()) == "rounds/0001/train/attempt_2/checkpoint"
 
 
 def test_every_start_of_a_supervisor_counts(make_run: MakeRun) -> None:
-    run = make_run()
+    run = make_run(max_attempts=1)
     run.behave(r1_sample_1="fail", r1_train_1="fail")
-    for _ in range(3):
-        run.supervise()
+    run.supervise()
+    run.resume()
+    run.resume()
 
     starts = [event for event in run.events if isinstance(event, SupervisorStarted)]
     assert [event.generation for event in starts] == [1, 2, 3]
@@ -188,8 +238,11 @@ def test_a_supervisor_of_an_ended_run_changes_nothing(make_run: MakeRun) -> None
 
 def test_a_torn_journal_is_mended_and_the_run_goes_on(make_run: MakeRun) -> None:
     run = make_run()
-    run.behave(r1_label_1="fail")
-    run.supervise()
+    run.behave(r1_label_1="hold")
+    supervisor = run.start()
+    attempt = run.hold(1, "label")
+    run.kill(supervisor)
+    run.release(attempt)
     with run.dir.events.open("ab") as file:
         file.write(b'{"type":"RunPaused","t":1')
 
@@ -223,10 +276,11 @@ def test_what_is_no_run_directory_is_not_made_one(make_run: MakeRun) -> None:
 
 def test_settings_that_cannot_be_read_are_named(make_run: MakeRun) -> None:
     run = make_run()
-    run.dir.resolved_config.write_text('{"policy": 3}')
+    journal = run.dir.events.read_bytes()
+    run.dir.events.write_bytes(journal.replace(b'"prompts_per_round":2', b'"prompts_per_round":-2'))
 
     assert run.supervise() == ExitCode.FAILED
-    assert "config.resolved.json" in run.log
+    assert "loop.prompts_per_round" in run.log
     assert "Traceback" not in run.log
 
 
@@ -257,5 +311,5 @@ def test_a_checkpoint_that_cannot_be_deleted_fails_the_run_resumably(make_run: M
     assert "trainer_state" in failure.reason
 
     state.unlink()
-    assert run.supervise() == ExitCode.COMPLETED
+    assert run.resume() == ExitCode.COMPLETED
     assert run.state.status == "completed"

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from halos_backend.config.moments import reset_reason
+from halos_backend.config.schema import TrainSettings
 from halos_backend.errors import StageError
 from halos_backend.store.run_dir import AttemptDir
 from safetensors.torch import load_file
@@ -58,9 +60,12 @@ def run_rounds(
 ) -> list[AttemptDir]:
     """Rounds as the supervisor chains them: each trains the checkpoint of the one before."""
     attempts: list[AttemptDir] = []
+    before: TrainSettings | None = None
     for number, own in enumerate(settings, start=1):
         last = attempts[-1] if attempts else None
         fields = {"loss": {"kind": "dpo"}, "reference": initial, "batch_size": 6, **shared, **own}
+        about_moments = {"loss", "lora", "keep_optimizer"} & fields.keys()
+        now = TrainSettings.model_validate({key: fields[key] for key in about_moments})
         attempt = make_attempt(
             root / f"round_{number}",
             rows,
@@ -68,11 +73,13 @@ def run_rounds(
             initial=initial,
             completions=completions,
             trainer_state=last.trainer_state if last else None,
+            reset_optimizer=reset_reason(before, now) if before else None,
             round=number,
             **fields,
         )
         attempts.append(attempt)
         train(attempt)
+        before = now
     return attempts
 
 
@@ -159,8 +166,8 @@ def test_moments_are_carried_by_value(policy: Path, completions: Path, tmp_path:
     assert distance(found, carried) < 1e-2 * distance(carried, restarted)
     moments = load_file(first.trainer_state / "optimizer.safetensors")
     assert {float(m) for n, m in moments.items() if n.startswith("step.")} == {2.0}
-    assert summary_of(second)["optimizer_carried"] is True
-    assert summary_of(first)["optimizer_carried"] is False
+    assert summary_of(first)["optimizer"] == "new"
+    assert summary_of(second)["optimizer"] == "kept"
 
 
 def test_without_keep_optimizer_each_round_starts_anew(
@@ -172,7 +179,7 @@ def test_without_keep_optimizer_each_round_starts_anew(
     found = weights_of(second.checkpoint)
     assert distance(found, restarted) < 1e-2 * distance(plain_simpo_steps(policy, 4), restarted)
     assert not (first.trainer_state / "optimizer.safetensors").exists()
-    assert summary_of(second)["optimizer_carried"] is False
+    assert summary_of(second)["optimizer"] == "reset: train.keep_optimizer = false"
     assert warnings_of(second) == []
 
 
@@ -191,17 +198,19 @@ def test_a_changed_lr_is_the_lr_of_the_next_step(
     ("change", "reason"),
     [
         ({"loss": {"kind": "ipo"}}, "the loss changed from dpo to ipo"),
-        ({"lora": {"r": 2}}, r"the trainable parameters \(train.lora\) changed"),
+        ({"lora": {"r": 2}}, "the trainable parameters (train.lora) changed"),
+        (
+            {"lora": {"r": 2}, "keep_optimizer": True},
+            "the trainable parameters (train.lora) changed",
+        ),
     ],
 )
 def test_moments_of_another_loss_or_other_parameters_are_dropped_and_said_so(
     change: dict[str, Any], reason: str, policy: Path, completions: Path, tmp_path: Path
 ) -> None:
     _, second = run_rounds(tmp_path / "run", policy, completions, {}, change)
-    assert summary_of(second)["optimizer_carried"] is False
-    (warning,) = warnings_of(second)
-    assert warning.startswith("the optimizer starts anew: ")
-    assert reason.replace("\\", "") in warning
+    assert summary_of(second)["optimizer"] == f"reset: {reason}"
+    assert warnings_of(second) == [f"the optimizer starts anew: {reason}"]
 
 
 def test_moments_that_were_not_saved_are_said_so(
@@ -209,7 +218,67 @@ def test_moments_that_were_not_saved_are_said_so(
 ) -> None:
     _, second = run_rounds(tmp_path / "run", policy, completions, {"keep_optimizer": False}, {})
     (warning,) = warnings_of(second)
-    assert "the previous round did not save it" in warning
+    assert "the round before did not save AdamW's moments" in warning
+
+
+def test_moments_are_carried_over_a_change_of_the_loss_on_demand(
+    policy: Path, completions: Path, tmp_path: Path
+) -> None:
+    """The count of steps goes on: two of the first round, one of each of the others."""
+    kept = {"keep_optimizer": True}
+    ipo = {"loss": {"kind": "ipo"}}
+    _, second, third = run_rounds(
+        tmp_path / "run", policy, completions, {"num_epochs": 2}, {**ipo, **kept}, ipo
+    )
+    assert [summary_of(a)["optimizer"] for a in (second, third)] == ["kept", "kept"]
+    moments = load_file(third.trainer_state / "optimizer.safetensors")
+    assert {float(m) for n, m in moments.items() if n.startswith("step.")} == {4.0}
+
+
+def test_moments_that_are_gone_are_no_reason_to_start_anew_without_a_word(
+    policy: Path, completions: Path, tmp_path: Path
+) -> None:
+    (first,) = run_rounds(tmp_path / "run", policy, completions, {})
+    (first.trainer_state / "optimizer.safetensors").unlink()
+    attempt = make_attempt(
+        tmp_path / "second", ROWS, model=first.checkpoint, initial=policy, reference=policy,
+        loss={"kind": "dpo"}, completions=completions, trainer_state=first.trainer_state, round=2,
+    )  # fmt: skip
+    with pytest.raises(StageError, match=r"no optimizer\.safetensors.*keep_optimizer = false"):
+        train(attempt)
+
+
+def test_a_change_is_that_of_its_round_from_the_first_step_on_and_is_logged(
+    policy: Path, completions: Path, tmp_path: Path
+) -> None:
+    """Warm-up over the first half of each round of four steps, then a line to 0; steps count at
+    their middles: factors 1/4, 3/4, 3/4, 1/4."""
+    shape = {
+        "schedule": "linear", "warmup_frac": 0.5, "schedule_scope": "round", "num_epochs": 4,
+    }  # fmt: skip
+    rounds = run_rounds(
+        tmp_path / "run",
+        policy,
+        completions,
+        {**shape, "lr": 1e-2, "loss": {"kind": "dpo", "beta": 0.1}},
+        {**shape, "lr": 4e-4, "loss": {"kind": "dpo", "beta": 0.3}},
+        {**shape, "lr": 4e-4, "loss": {"kind": "ipo", "tau": 0.7}},
+        {**shape, "lr": 8e-4, "loss": {"kind": "slic", "delta": 2.0}},
+    )
+    found = [[metrics(attempt)[step]["lr"] for step in range(1, 5)] for attempt in rounds]
+    expected = [[peak * f for f in (0.25, 0.75, 0.75, 0.25)] for peak in (1e-2, 4e-4, 4e-4, 8e-4)]
+    assert found == [pytest.approx(lrs) for lrs in expected]
+    strengths = [{"beta": 0.1}, {"beta": 0.3}, {"tau": 0.7}, {"delta": 2.0}]
+    for attempt, strength in zip(rounds, strengths, strict=True):
+        logged = metrics(attempt)[1]
+        assert {k: logged[k] for k in ("beta", "tau", "delta") if k in logged} == strength
+    optimizers = [summary_of(attempt)["optimizer"] for attempt in rounds]
+    assert optimizers == [
+        "new",
+        "kept",
+        "reset: the loss changed from dpo to ipo",
+        "reset: the loss changed from ipo to slic",
+    ]
 
 
 def test_fp32_weights_are_carried_over_a_change_of_the_loss(
@@ -261,7 +330,7 @@ def test_lora_goes_on_from_its_adapters_and_moments(
     """Two rounds of three steps on the same batch are one round of six."""
     _, second = run_rounds(tmp_path / "two", policy, completions, LORA, LORA, batch_size=6)
     (whole,) = run_rounds(tmp_path / "one", policy, completions, {**LORA, "num_epochs": 6})
-    assert summary_of(second)["optimizer_carried"] is True
+    assert summary_of(second)["optimizer"] == "kept"
     start = weights_of(policy)
     found, expected = weights_of(second.checkpoint), weights_of(whole.checkpoint)
     assert distance(found, expected) < 1e-3 * distance(expected, start)
@@ -295,6 +364,44 @@ def test_lora_begun_after_full_training_stands_on_what_was_trained_even_once_pru
     found = weights_of(third.checkpoint)[f"{QUERY}.weight"]
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
     assert low_rank_update(third, QUERY).norm() > second_update.norm()
+
+
+FULL: dict[str, Any] = {"lr": 1e-5}
+LOW_LORA: dict[str, Any] = {"lora": {"r": 4, "alpha": 8.0}, "lr": 1e-4, "num_epochs": 3}
+OTHER_LORA: dict[str, Any] = {"lora": {"r": 2, "alpha": 8.0}, "lr": 1e-4}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(FULL, LOW_LORA), (LOW_LORA, FULL), (LOW_LORA, OTHER_LORA)]
+)
+def test_fp32_weights_are_carried_over_a_change_of_what_is_trained(
+    first: dict[str, Any],
+    second: dict[str, Any],
+    bf16_policy: Path,
+    completions: Path,
+    tmp_path: Path,
+) -> None:
+    """A second round that hardly moves leaves what the first one trained, below bf16 too."""
+    quiet = {**second, "lr": 1e-12, "num_epochs": 1}
+    before, after = run_rounds(tmp_path / "run", bf16_policy, completions, first, quiet)
+    name = f"{QUERY}.weight"
+    start = weights_of(bf16_policy)[name].float()
+    trained = trained_fp32(before, start, name)
+    rounding = (trained - weights_of(before.checkpoint)[name].float()).norm()
+    assert rounding > 0
+    assert (trained_fp32(after, start, name) - trained).norm() < 1e-3 * rounding
+
+
+def trained_fp32(attempt: AttemptDir, start: torch.Tensor, name: str) -> torch.Tensor:
+    """One weight as the trainer's state has it: whole, or under an adapter."""
+    state = attempt.trainer_state
+    if (state / "master.safetensors").exists():
+        return load_file(state / "master.safetensors")[name]
+    if (state / "base.safetensors").exists():
+        start = load_file(state / "base.safetensors")[name]
+    adapter = load_file(state / "adapter.safetensors")
+    a, b = (adapter[name.replace("weight", f"lora_{x}.default.weight")] for x in "AB")
+    return start + 8.0 / a.shape[0] * b @ a
 
 
 def test_lora_with_dropout_trains_and_its_reference_log_ratios_start_at_zero(

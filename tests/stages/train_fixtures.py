@@ -149,6 +149,7 @@ def make_attempt(
     reference: Path | str | None = None,
     completions: Path | None = None,
     trainer_state: Path | None = None,
+    reset_optimizer: str | None = None,
     policy: dict[str, Any] | None = None,
     round: int = 1,
     num_processes: int = 1,
@@ -186,6 +187,7 @@ def make_attempt(
         progress_start=progress[0],
         progress_end=progress[1],
         first_step=0,
+        reset_optimizer=reset_optimizer,
     )
     job = Job(
         run="test",

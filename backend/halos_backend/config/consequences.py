@@ -21,7 +21,10 @@ def _moments(before: RunSettings, now: RunSettings) -> Iterator[str]:
     reason = reset_reason(before.train, now.train)
     if reason is None:
         if before.train.loss.kind != now.train.loss.kind:
-            yield "AdamW's moments are carried over the change of the loss: train.keep_optimizer"
+            yield (
+                "AdamW's moments are carried over the change of the loss:"
+                " train.keep_optimizer = true"
+            )
     elif before.train.keep_optimizer is False and now.train.keep_optimizer is False:
         return
     elif now.train.keep_optimizer is False:

@@ -169,13 +169,18 @@ def _extend(request: Extend, state: RunState, now: float) -> RunEvent:
         raise _RefusedError(f"the run is {state.status}{hint if state.status not in ENDED else ''}")
     num_rounds = len(state.rounds) + request.num_rounds
     before = state.settings_of(len(state.rounds) + 1)
-    assignments = [*request.assignments, f"loop.num_rounds={num_rounds}"]
+    assignments = list(request.assignments)
+    if before["loop"]["num_rounds"] != num_rounds:
+        assignments.append(f"loop.num_rounds={num_rounds}")
     budget = before["loop"]["num_prompts"]
     wanted = state.cursor + request.num_rounds * before["loop"]["prompts_per_round"]
     if budget is not None and budget < wanted:
         assignments.append(f"loop.num_prompts={wanted}")
-    change = change_settings(before, assignments, directory=None)
-    loop = change.settings["loop"]
+    settings, changes = before, {}
+    if assignments:
+        change = change_settings(before, assignments, directory=None)
+        settings, changes = change.settings, change.changes
+    loop = settings["loop"]
     left = round_size(
         cursor=state.cursor,
         wanted=loop["prompts_per_round"],
@@ -192,7 +197,7 @@ def _extend(request: Extend, state: RunState, now: float) -> RunEvent:
         t=now,
         request_id=request.request_id,
         num_rounds=num_rounds,
-        changes=change.changes,
+        changes=changes,
         by=request.by,
     )
 

@@ -93,6 +93,8 @@ class Supervisor:
         Raises OSError when the journal cannot be written; the stage that runs then goes on, and the
         next supervisor takes it up.
         """
+        if self.state.status not in ("created", *AT_WORK) and not control.pending(self.run_dir):
+            return
         self._install_signals()
         try:
             self._start()

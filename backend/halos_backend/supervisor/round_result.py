@@ -33,6 +33,7 @@ def damaged_checkpoint(round: RoundState, damage: str) -> StageFailed:
         reason=f"the checkpoint of round {round.round} is damaged: {damage}",
         exit_code=None,
         last_lines=[],
+        cause="damaged",
     )
 
 
