@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 import msgspec
-from halos_backend.errors import CorruptFileError
+from halos_backend.errors import HalosError
 from halos_backend.store.registry import check_readable, list_runs, load_state
 from halos_backend.store.run_dir import RunDir
 
@@ -38,7 +38,7 @@ def _row(run_dir: RunDir) -> dict[str, Any]:
     row: dict[str, Any] = {"name": run_dir.name, "path": str(run_dir.path)}
     try:
         state = check_readable(load_state(run_dir), run_dir)
-    except (CorruptFileError, OSError) as error:
+    except (HalosError, OSError) as error:
         return {**row, "status": "unreadable", "problem": str(error)}
     current = state.rounds[-1] if state.rounds else None
     return {

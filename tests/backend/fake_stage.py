@@ -74,6 +74,11 @@ def main() -> int:
         case "leave a helper":
             spread(attempt)
             succeed(attempt, job)
+        case "go silent while scoring":
+            event = {"type": "PhaseChanged", "t": 1.0, "round": job["round"], "phase": "scoring"}
+            event |= {"stage": job["stage"], "attempt": job["attempt"]}
+            (attempt / "events.jsonl").write_text(json.dumps(event) + "\n")
+            hold(attempt)
         case "hold and ignore SIGTERM":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             hold(attempt)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from halos_backend.config.schema import RunSettings
@@ -30,7 +30,13 @@ PROCESS = ProcessIdentity(pid=4_000_000, start_time=12.25, boot_id="another boot
 NUM_PROMPTS = 12
 
 
-def settings(loss: str = "dpo", *, reference: str = "initial", **loop: Any) -> RunSettings:
+def settings(
+    loss: str = "dpo",
+    *,
+    reference: str = "initial",
+    launch: Mapping[str, Any] | None = None,
+    **loop: Any,
+) -> RunSettings:
     """Resolved settings of a run of three rounds of four prompts; `loop` replaces that table's."""
     return RunSettings.model_validate(
         {
@@ -42,7 +48,7 @@ def settings(loss: str = "dpo", *, reference: str = "initial", **loop: Any) -> R
                 "feedback": {"kind": "pairwise"},
             },
             "train": {"loss": {"kind": loss}, "reference": reference},
-            "launch": {"num_threads": 1},
+            "launch": {"num_threads": 1, **(launch or {})},
         }
     )
 

@@ -35,7 +35,6 @@ from halos_backend.supervisor.plan import (
     Wait,
     plan,
     round_sizes,
-    total_prompts,
 )
 from halos_backend.supervisor.retention import Prunable
 from msgspec.structs import replace
@@ -318,25 +317,6 @@ def test_rounds_end_with_rounds_budget_or_prompts(
     assert taken == sizes
     assert action == FinishRun(reason)
     assert round_sizes(made, num_prompts) == sizes
-
-
-@pytest.mark.parametrize(
-    ("loop", "total"),
-    [
-        ({"num_rounds": 3}, 12),
-        ({"num_rounds": 2}, 8),
-        ({"num_rounds": None}, 12),
-        ({"num_rounds": None, "num_epochs": 3}, 36),
-        ({"num_rounds": None, "num_epochs": 3, "num_prompts": 30}, 30),
-        ({"num_rounds": 1, "num_epochs": 3, "num_prompts": 30}, 4),
-    ],
-)
-def test_the_prompt_budget_is_the_smallest_limit(loop: dict[str, Any], total: int) -> None:
-    assert total_prompts(settings(**loop), 12) == total
-
-
-def test_the_prompt_budget_is_never_a_denominator_of_zero() -> None:
-    assert total_prompts(DPO, 0) == 1
 
 
 def test_an_abort_stops_what_runs_and_then_the_run() -> None:

@@ -6,18 +6,24 @@ that is the beginning of a JSON value. Any other line that is no event of ours i
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from halos_backend import __version__
-from halos_backend.errors import CorruptFileError
+from halos_backend import SCHEMA_VERSION, __version__
+from halos_backend.errors import CorruptFileError, UsageError
 from halos_backend.events import AttemptEvent, RunEvent, attempt_event_decoder, run_event_decoder
 from halos_backend.records import BAD_JSON
 
 EventT = TypeVar("EventT")
+
+
+class _Version(msgspec.Struct):
+    schema_version: int = 0
+    version: str = ""
 
 
 class JournalReader(Generic[EventT]):
@@ -58,10 +64,22 @@ class JournalReader(Generic[EventT]):
                 yield self._decoder.decode(line)
             except BAD_JSON as error:
                 if not _is_torn(line):
+                    self._refuse_later_version()
                     number = self._lines_before() + index + 1
                     raise CorruptFileError(
                         f"{self.path}, line {number}: {_why(line, error)}"
                     ) from error
+
+    def _refuse_later_version(self) -> None:
+        """Raises UsageError where the journal's first record says that a later version wrote it."""
+        with self.path.open("rb") as file, contextlib.suppress(*BAD_JSON):
+            first = msgspec.json.decode(file.readline(), type=_Version)
+            if first.schema_version > SCHEMA_VERSION:
+                raise UsageError(
+                    f"{self.path} is of a later halos-tui ({first.version}, schema"
+                    f" {first.schema_version}; this one is {__version__}, schema {SCHEMA_VERSION}):"
+                    " install that version to go on with the run"
+                )
 
     def _lines_before(self) -> int:
         with self.path.open("rb") as file:

@@ -10,8 +10,8 @@ from stat import S_ISREG
 
 import msgspec
 
-from halos_backend import SCHEMA_VERSION, atomic
-from halos_backend.errors import CorruptFileError
+from halos_backend import SCHEMA_VERSION, __version__, atomic
+from halos_backend.errors import CorruptFileError, UsageError
 from halos_backend.records import BAD_JSON
 from halos_backend.store.reader import run_journal
 from halos_backend.store.run_dir import RunDir
@@ -61,9 +61,17 @@ def list_runs(root: Path) -> list[RunDir]:
 
 
 def check_readable(state: RunState, run_dir: RunDir) -> RunState:
-    """Raises CorruptFileError for a journal that says nothing of a run."""
+    """Raises CorruptFileError for a journal that says nothing of a run, UsageError for a run of a
+    later version, which this one could only harm.
+    """
     if not state.run:
         raise CorruptFileError(f"{run_dir.events}: no RunCreated; this is no run's journal")
+    if state.schema_version > SCHEMA_VERSION:
+        raise UsageError(
+            f"the run {state.run} was made by a later halos-tui ({state.version}, schema"
+            f" {state.schema_version}; this one is {__version__}, schema {SCHEMA_VERSION}):"
+            " install that version to go on with it"
+        )
     return state
 
 

@@ -113,6 +113,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     run: str = ""
+    schema_version: int = 0
     version: str = ""
     status: RunStatus = "created"
     created_t: float = 0.0
@@ -210,6 +211,7 @@ def _apply(state: RunState, event: RunEvent) -> RunState:
         case RunCreated():
             return RunState(
                 run=event.run,
+                schema_version=event.schema_version,
                 version=event.version,
                 created_t=event.t,
                 settings=event.settings,

@@ -7,10 +7,11 @@ from halos_backend.config.moments import reset_reason
 from halos_backend.config.schema import RunSettings, TrainSettings
 from halos_backend.events import Stage
 from halos_backend.store.job import Job, LabelInputs, SampleInputs, TrainInputs
+from halos_backend.store.prompt_order import expected_total
 from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.state import RoundState, RunState
 from halos_backend.supervisor.launch import num_stage_processes
-from halos_backend.supervisor.plan import StartStage, total_prompts
+from halos_backend.supervisor.plan import StartStage
 
 
 def make_job(action: StartStage, state: RunState, settings: RunSettings, run_dir: RunDir) -> Job:
@@ -61,7 +62,15 @@ def _inputs(
 def _train_inputs(
     round: RoundState, state: RunState, settings: RunSettings, run_dir: RunDir
 ) -> TrainInputs:
-    total = total_prompts(settings, state.num_prompts)
+    total = expected_total(
+        cursor=round.cursor,
+        rounds_done=round.round - 1,
+        num_rounds=settings.loop.num_rounds,
+        prompts_per_round=settings.loop.prompts_per_round,
+        num_prompts=state.num_prompts,
+        num_epochs=settings.loop.num_epochs,
+        budget=settings.loop.num_prompts,
+    )
     before = _trained_before(round, state)
     model = _model(round, state, settings, run_dir)
     steps = sum(

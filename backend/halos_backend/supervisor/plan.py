@@ -134,17 +134,6 @@ def retry_delay_s(num_barren: int) -> float:
     return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(num_barren - 2, 30)))
 
 
-def total_prompts(settings: RunSettings, num_prompts: int) -> int:
-    """Prompts that the whole run takes at most, all rounds together; 1 or more."""
-    loop = settings.loop
-    limits = [num_prompts * loop.num_epochs]
-    if loop.num_prompts is not None:
-        limits.append(loop.num_prompts)
-    if loop.num_rounds is not None:
-        limits.append(loop.num_rounds * loop.prompts_per_round)
-    return max(1, min(limits))
-
-
 def round_sizes(settings: RunSettings, num_prompts: int) -> list[int]:
     """Prompts of each round of a run that goes to its end."""
     loop = settings.loop

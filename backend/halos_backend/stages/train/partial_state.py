@@ -47,7 +47,8 @@ class PartialState:
 
 def job_digest(job: Job) -> str:
     """Equal for attempts of one round that would train the same."""
-    same: tuple[Any, ...] = (job.round, job.seed, job.settings, job.inputs, job.num_processes)
+    settings = [job.settings[table] for table in ("policy", "train")]
+    same: tuple[Any, ...] = (job.round, job.seed, settings, job.inputs, job.num_processes)
     return hashlib.sha256(msgspec.json.encode(same, order="deterministic")).hexdigest()
 
 
