@@ -63,7 +63,8 @@ def prepare_inputs(
     run_dir: RunDir, config_text: str, settings: Mapping[str, Any], report: Report
 ) -> dict[str, Any]:
     """Write the run's settings into `run_dir`, check them there, and return what was found."""
-    run_dir.answered.mkdir(parents=True, mode=0o700)
+    for folder in (run_dir.control, run_dir.answered):
+        folder.mkdir(mode=0o700)
     atomic.write_bytes(run_dir.config, config_text.encode())
     resolved = msgspec.json.format(msgspec.json.encode(settings)) + b"\n"
     atomic.write_bytes(run_dir.resolved_config, resolved)
