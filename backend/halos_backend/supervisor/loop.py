@@ -5,13 +5,11 @@ It holds the run's lock and is the only writer of the journal. It never imports 
 
 from __future__ import annotations
 
-import shutil
 import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from functools import partial
-from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -35,11 +33,11 @@ from halos_backend.store.identity import own_identity
 from halos_backend.store.reader import run_journal
 from halos_backend.store.registry import check_readable
 from halos_backend.store.run_dir import RunDir
-from halos_backend.store.state import AT_WORK, RoundState, RunState, apply, fold
+from halos_backend.store.state import AT_WORK, RunState, apply, fold
 from halos_backend.store.writer import EventWriter
-from halos_backend.supervisor import control
-from halos_backend.supervisor.answers import answer
+from halos_backend.supervisor.desk import Desk
 from halos_backend.supervisor.launch import stage_command
+from halos_backend.supervisor.leftovers import delete_tree, leftovers
 from halos_backend.supervisor.plan import (
     AbortRun,
     Action,
@@ -79,8 +77,7 @@ class Supervisor:
         self.state: RunState = check_readable(fold(events), run_dir)
         self._cache = SettingsCache(run_dir)
         self._cache.at_hand(self.state)
-        self._answered = {getattr(event, "request_id", "") for event in events} - {""}
-        self._filed: set[str] = set()
+        self._desk = Desk(run_dir, events, self._record_answer)
         self._stages = StageRunner(
             run_dir, self._record_stage, run_slow=self._run_slow, command=command
         )
@@ -93,7 +90,7 @@ class Supervisor:
         Raises OSError when the journal cannot be written; the stage that runs then goes on, and the
         next supervisor takes it up.
         """
-        if self.state.status not in ("created", *AT_WORK) and not control.pending(self.run_dir):
+        if self.state.status not in ("created", *AT_WORK) and not self._desk.has_requests:
             return
         self._install_signals()
         try:
@@ -113,6 +110,9 @@ class Supervisor:
                 version=__version__,
             )
         )
+        if (round := self.state.round_at_hand) <= len(self.state.rounds):
+            # its settings may have changed just before an earlier supervisor died
+            self._write_settings(round, self.state.settings_of(round))
         self._stages.recover(self.state)
 
     def _next_actions(self) -> tuple[Action, ...]:
@@ -124,7 +124,7 @@ class Supervisor:
     def _stay_awake(self) -> None:
         """What must not wait for anything else."""
         self._pulse.beat(self.state, offset=self._writer.size)
-        self._answer_requests()
+        self._desk.answer_all(lambda: self.state)
 
     def _execute(self, action: Action) -> None:
         """Do one action. A disk that refuses it while nothing runs fails the run, resumably."""
@@ -207,7 +207,8 @@ class Supervisor:
             if (damage := find_checkpoint_damage(attempt)) is not None:
                 self._record(damaged_checkpoint(round, damage))
                 return
-            self._delete_leftovers(round)
+            for leftover in leftovers(self.run_dir, round):
+                self._delete(leftover)
             checkpoint = self.run_dir.relative(attempt.checkpoint)
             atomic.replace_symlink(self.run_dir.final, checkpoint)
         self._record(
@@ -220,38 +221,13 @@ class Supervisor:
             )
         )
 
-    def _delete_leftovers(self, round: RoundState) -> None:
-        """Mid-round states, and weights of failed attempts; the round's checkpoint is proven.
-
-        What says why an attempt failed (job, events, log) is small and stays.
-        """
-        last = round.stages["train"].attempt
-        for number in range(1, last + 1):
-            attempt = self.run_dir.attempt(round.round, "train", number)
-            weights = () if number == last else (attempt.checkpoint, attempt.trainer_state)
-            for path in (attempt.partial_state, *weights):
-                if path.exists():
-                    self._delete(Prunable(round.round, self.run_dir.relative(path)))
-
     def _delete(self, what: Prunable) -> None:
-        freed = self._run_slow(partial(_delete_tree, self.run_dir.path / what.path))
+        freed = self._run_slow(partial(delete_tree, self.run_dir.path / what.path))
         self._record(
             CheckpointPruned(t=clock.now(), round=what.round, path=what.path, freed_bytes=freed)
         )
 
-    def _answer_requests(self) -> None:
-        for path, request in control.pending(self.run_dir):
-            if path.name not in self._filed:
-                self._answer(request)
-                self._filed.add(path.name)  # where `control/` cannot be written the file stays
-            control.file_away(self.run_dir, path)
-
-    def _answer(self, request: control.Request | control.Unreadable) -> None:
-        if not isinstance(request, control.Unreadable):
-            if request.request_id in self._answered:
-                return  # by a supervisor that died before it filed the request away
-            self._answered.add(request.request_id)
-        event = answer(request, self.state, clock.now())
+    def _record_answer(self, event: RunEvent) -> None:
         self._record(event)
         if isinstance(event, SettingsChanged) and event.from_round <= len(self.state.rounds):
             self._write_settings(event.from_round, self.state.settings_of(event.from_round))
@@ -287,11 +263,3 @@ class Supervisor:
 
     def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
         self._terminated = True
-
-
-def _delete_tree(path: Path) -> int:
-    """Bytes that were freed."""
-    freed = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    if path.exists():
-        shutil.rmtree(path)
-    return freed
