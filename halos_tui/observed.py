@@ -2,42 +2,57 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
-from halos_backend import clock
 from halos_backend.events import ProcessIdentity, Stage
-from halos_backend.store.identity import is_alive, recorded_holder
 from halos_backend.store.live import LiveStage, fold_attempt
+from halos_backend.store.liveness import living_supervisor, stalled_for_s
 from halos_backend.store.reader import attempt_journal
 from halos_backend.store.registry import load_state
 from halos_backend.store.run_dir import RunDir
-from halos_backend.store.state import RunState, RunStatus
+from halos_backend.store.state import AT_WORK, RunState, RunStatus
 
-SILENCE_LIMIT_S = 90.0
-"""On a network file system a supervisor of another host lives while its heartbeat is younger."""
+SeenStatus = RunStatus | Literal["lost", "stalled"]
 
-SeenStatus = RunStatus | Literal["lost"]
+
+class Supervision(msgspec.Struct, frozen=True):
+    """Who supervises a run, and for how long that process has been silent, if for too long."""
+
+    supervisor: ProcessIdentity | None
+    stalled_s: float | None = None
+
+    def status_of(self, state: RunState) -> SeenStatus:
+        """The journal's status, or what it cannot say: that work goes on and nobody does it, or
+        that the one who does is stalled.
+        """
+        if state.status not in AT_WORK:
+            return state.status
+        if self.supervisor is None:
+            return "lost"
+        return state.status if self.stalled_s is None else "stalled"
 
 
 class Observation(msgspec.Struct, frozen=True):
     """One look at a run. `live` has the stages that run now, by (round, stage)."""
 
     state: RunState
-    supervisor: ProcessIdentity | None
+    supervision: Supervision
     live: Mapping[tuple[int, Stage], LiveStage]
 
     @property
+    def supervisor(self) -> ProcessIdentity | None:
+        return self.supervision.supervisor
+
+    @property
     def status(self) -> SeenStatus:
-        return seen_status(self.state, self.supervisor)
+        return self.supervision.status_of(self.state)
 
 
 def observe(run_dir: RunDir) -> Observation:
     """Look once. Raises CorruptFileError for a journal that cannot be read."""
-    supervisor = living_supervisor(run_dir)  # before the state: what it wrote last is then seen
+    supervision = supervision_of(run_dir)  # before the state: what it wrote last is then seen
     state = load_state(run_dir)
     live = {
         (round, stage): fold_attempt(
@@ -47,27 +62,15 @@ def observe(run_dir: RunDir) -> Observation:
         )
         for round, stage in sorted(state.active)
     }
-    return Observation(state, supervisor, live)
+    return Observation(state, supervision, live)
 
 
-def living_supervisor(run_dir: RunDir) -> ProcessIdentity | None:
-    """The supervisor that holds the run, here or on another host."""
-    holder = recorded_holder(run_dir)
-    if holder is None:
-        return None
-    if holder.host == socket.gethostname():
-        return holder if is_alive(holder) else None
-    with contextlib.suppress(OSError):
-        if clock.now() - run_dir.heartbeat.stat().st_mtime < SILENCE_LIMIT_S:
-            return holder
-    return None
-
-
-def seen_status(state: RunState, supervisor: ProcessIdentity | None) -> SeenStatus:
-    """The journal's status, or `lost` where it says that work goes on and nobody does it."""
-    if supervisor is None and state.status in ("running", "aborting"):
-        return "lost"
-    return state.status
+def supervision_of(run_dir: RunDir) -> Supervision:
+    """Who supervises the run now."""
+    supervisor = living_supervisor(run_dir)
+    if supervisor is None:
+        return Supervision(None)
+    return Supervision(supervisor, stalled_for_s(run_dir, supervisor))
 
 
 def as_json(seen: Observation, run_dir: RunDir) -> dict[str, Any]:

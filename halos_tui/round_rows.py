@@ -15,8 +15,9 @@ from halos_backend.records import (
     UnpairedFeedback,
     read_rows,
 )
+from halos_backend.store.round_state import RoundState
 from halos_backend.store.run_dir import RunDir
-from halos_backend.store.state import RoundState, RunState
+from halos_backend.store.state import RunState
 
 Mark = Literal["chosen", "rejected", "desirable", "undesirable"]
 

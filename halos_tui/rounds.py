@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from halos_backend.events import STAGES, Stage
-from halos_backend.store.state import RoundState, RunState
+from halos_backend.store.round_state import RoundState
+from halos_backend.store.state import RunState
 
 from halos_tui.formatting import ABSENT, count, duration, number, signed
 

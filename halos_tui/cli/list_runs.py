@@ -12,7 +12,7 @@ from halos_backend.store.run_dir import RunDir
 
 from halos_tui.cli.options import Json, RunsDir, runs_root
 from halos_tui.formatting import ABSENT, columns, date_time, number, visible
-from halos_tui.observed import living_supervisor, seen_status
+from halos_tui.observed import supervision_of
 from halos_tui.rounds import last_reward
 
 HEADER = ("name", "status", "round", "stage", "reward", "started")
@@ -34,7 +34,7 @@ def command(json: Json = False, runs_dir: RunsDir = None) -> None:
 
 def _row(run_dir: RunDir) -> dict[str, Any]:
     """What is shown of a run; one that cannot be read says why, and hides no other."""
-    supervisor = living_supervisor(run_dir)
+    supervision = supervision_of(run_dir)  # before the state: what it wrote last is then seen
     row: dict[str, Any] = {"name": run_dir.name, "path": str(run_dir.path)}
     try:
         state = check_readable(load_state(run_dir), run_dir)
@@ -43,7 +43,7 @@ def _row(run_dir: RunDir) -> dict[str, Any]:
     current = state.rounds[-1] if state.rounds else None
     return {
         **row,
-        "status": seen_status(state, supervisor),
+        "status": supervision.status_of(state),
         "round": len(state.rounds),
         "num_rounds": state.settings.get("loop", {}).get("num_rounds"),
         "stage": current.active.stage if current is not None and current.active else None,

@@ -9,13 +9,13 @@ from typing import Annotated, BinaryIO
 import typer
 from halos_backend.errors import UsageError
 from halos_backend.events import STAGES, Stage
+from halos_backend.store.liveness import living_supervisor
 from halos_backend.store.registry import check_readable, load_state
 from halos_backend.store.run_dir import RunDir, find_run
 from halos_backend.store.state import RunState
 
 from halos_tui.cli.options import RunName, RunsDir, runs_root
 from halos_tui.formatting import visible_lines
-from halos_tui.observed import living_supervisor
 
 POLL_S = 0.1
 CHUNK_BYTES = 1 << 16

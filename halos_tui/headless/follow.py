@@ -8,18 +8,24 @@ from typing import Protocol
 
 from halos_backend import clock
 from halos_backend.errors import ExitCode
-from halos_backend.events import AttemptEvent, RunEvent
+from halos_backend.events import AttemptEvent, ProcessIdentity, RunEvent
+from halos_backend.store.identity import is_alive
+from halos_backend.store.state import AT_WORK
 from halos_backend.supervisor import control, spawn
+from halos_backend.supervisor.asking import asker
 
 from halos_tui.headless import notices
 from halos_tui.headless.interrupts import Signals, ask
-from halos_tui.observed import living_supervisor
+from halos_tui.headless.reviving import MOST_REVIVALS, Reviver
+from halos_tui.observed import SeenStatus, Supervision, supervision_of
 from halos_tui.streams import silence_stdout
 from halos_tui.tailing import RunTail
 
 POLL_S = 0.1
-GONE_LIMIT_S = 1.0
-"""A supervisor that is gone for this long without a last word in the journal is lost."""
+GONE_LIMIT_S = 0.5
+"""A supervisor that is gone for this long without a last word in the journal is lost: time for its
+guardian to replace it.
+"""
 LINGER_LIMIT_S = 5.0
 """How long a supervisor may take to leave after its last word; resume is refused until then."""
 
@@ -27,7 +33,9 @@ LINGER_LIMIT_S = 5.0
 class Output(Protocol):
     """Draws a followed run on standard output."""
 
-    def show(self, events: list[RunEvent | AttemptEvent], tail: RunTail) -> None:
+    def show(
+        self, events: list[RunEvent | AttemptEvent], tail: RunTail, *, status: SeenStatus
+    ) -> None:
         """Draw what is new; called many times a second, mostly with nothing."""
 
     def hide(self) -> None:
@@ -40,11 +48,19 @@ class Output(Protocol):
 class Follower:
     """One person's (or program's) look at one run.
 
-    With `owns` Ctrl-C may stop the run, without it only leaves. With `asks` somebody can answer.
+    With `owns` Ctrl-C may stop the run, and a supervisor that is lost is replaced; without it one
+    only looks. With `asks` somebody can answer. With `pauses_on_term` SIGTERM stops the run first.
     """
 
     def __init__(
-        self, tail: RunTail, output: Output, signals: Signals, *, owns: bool, asks: bool
+        self,
+        tail: RunTail,
+        output: Output,
+        signals: Signals,
+        *,
+        owns: bool,
+        asks: bool,
+        pauses_on_term: bool = False,
     ) -> None:
         self._tail = tail
         self._run_dir = tail.run_dir
@@ -52,8 +68,12 @@ class Follower:
         self._signals = signals
         self._owns = owns
         self._asks = asks
+        self._pauses_on_term = pauses_on_term
+        self._reviver = Reviver(tail.run_dir)
         self._seen_interrupts = 0
         self._is_stopping = False
+        self._has_told_of_stall = False
+        self._interrupted: ProcessIdentity | None = None
         self._gone_since: float | None = None
         self._stopped_since: float | None = None
 
@@ -61,11 +81,7 @@ class Follower:
         """Returns the exit code of how the run stands when it stopped or was left."""
         try:
             while True:
-                has_supervisor = living_supervisor(self._run_dir) is not None
-                self._output.show(self._tail.read(), self._tail)
-                code = self._end(has_supervisor=has_supervisor)
-                if code is None:
-                    code = self._heed_signals()
+                code = self._look()
                 if code is not None:
                     return code
                 time.sleep(POLL_S)
@@ -78,20 +94,29 @@ class Follower:
         finally:
             self._output.close()
 
-    def _end(self, *, has_supervisor: bool) -> ExitCode | None:
+    def _look(self) -> ExitCode | None:
+        supervision = supervision_of(self._run_dir)  # before the journal
+        events = self._tail.read()
+        self._reviver.see(events)
+        status = supervision.status_of(self._tail.state)
+        # for a moment that is no more than one supervisor following the other
+        self._output.show(
+            events, self._tail, status=self._tail.state.status if status == "lost" else status
+        )
+        self._tell_of_stall(supervision, is_stalled=status == "stalled")
+        code = self._end(supervision)
+        return self._heed_signals(supervision) if code is None else code
+
+    def _end(self, supervision: Supervision) -> ExitCode | None:
         """The exit code once nothing more will happen."""
         state, now = self._tail.state, clock.monotonic()
-        if state.status in ("created", "running", "aborting"):
+        has_supervisor = supervision.supervisor is not None
+        if state.status in ("created", *AT_WORK):
             self._stopped_since = None
-            if has_supervisor:
-                self._gone_since = None
+            self._gone_since = None if has_supervisor else self._gone_since or now
+            if self._gone_since is None or now - self._gone_since < GONE_LIMIT_S:
                 return None
-            self._gone_since = self._gone_since or now
-            if now - self._gone_since < GONE_LIMIT_S:
-                return None
-            self._output.close()
-            notices.say_lost(self._run_dir)
-            return ExitCode.UNFINISHED
+            return self._after_loss()
         # a resumed run is paused or failed until its supervisor says otherwise
         self._stopped_since = self._stopped_since or now
         if has_supervisor and now - self._stopped_since < LINGER_LIMIT_S:
@@ -100,10 +125,30 @@ class Follower:
         notices.say_end(self._run_dir, state)
         return state.exit_code
 
-    def _heed_signals(self) -> ExitCode | None:
-        if self._signals.hung_up:
+    def _after_loss(self) -> ExitCode | None:
+        if self._owns and not self._reviver.has_given_up:
+            self._output.hide()
+            notices.say_revival(self._run_dir, self._reviver.num_revivals + 1, MOST_REVIVALS)
+            self._reviver.revive()
+            self._gone_since = None
+            return None
+        self._output.close()
+        notices.say_lost(self._run_dir)
+        return ExitCode.UNFINISHED
+
+    def _tell_of_stall(self, supervision: Supervision, *, is_stalled: bool) -> None:
+        if is_stalled == self._has_told_of_stall:
+            return
+        self._has_told_of_stall = is_stalled
+        self._output.hide()
+        notices.say_stall(self._run_dir, supervision)
+
+    def _heed_signals(self, supervision: Supervision) -> ExitCode | None:
+        if self._signals.hung_up or self._signals.terminations > int(self._pauses_on_term):
             self._output.close()
             return ExitCode.UNFINISHED
+        if self._signals.terminations:
+            self._pause(supervision.supervisor)
         if self._signals.interrupts == self._seen_interrupts:
             return None
         self._seen_interrupts = self._signals.interrupts
@@ -114,20 +159,36 @@ class Follower:
             return self._detach()
         return self._ask()
 
+    def _pause(self, supervisor: ProcessIdentity | None) -> None:
+        """Stop the run now, so that it can be resumed; also one that is revived meanwhile."""
+        if supervisor is None or supervisor == self._interrupted:
+            return
+        self._interrupted = supervisor
+        self._output.hide()
+        self._stop("told to end: stopping the run, so that it can be resumed")
+        if is_alive(supervisor):
+            spawn.interrupt_supervisor(self._run_dir)
+        else:  # on another host
+            request_id = control.new_request_id()
+            control.send(
+                self._run_dir, control.Pause(request_id=request_id, by=asker(), at="stage")
+            )
+
     def _ask(self) -> ExitCode | None:
         self._output.hide()
         answer = ask(self._signals, notices.question(self._run_dir))
         self._seen_interrupts = self._signals.interrupts
         match answer:
             case "abort":
-                control.send(self._run_dir, control.Abort(request_id=control.new_request_id()))
+                request_id = control.new_request_id()
+                control.send(self._run_dir, control.Abort(request_id=request_id, by=asker()))
                 self._stop("aborting; Ctrl-C leaves without waiting for it")
             case "pause":
                 spawn.interrupt_supervisor(self._run_dir)
                 self._stop("stopping; Ctrl-C leaves without waiting for it")
             case "detach":
                 return self._detach()
-            case "go on":
+            case "go on" if not self._signals.terminations:
                 notices.say("the run goes on")
         return None
 

@@ -27,6 +27,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.interrupts = 0
+        self.terminations = 0
         self.hung_up = False
         self._before: dict[int, Any] = {}
 
@@ -45,10 +46,13 @@ class Signals:
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGINT:
-            self.interrupts += 1
-        else:
-            self.hung_up = True
+        match number:
+            case signal.SIGINT:
+                self.interrupts += 1
+            case signal.SIGTERM:
+                self.terminations += 1
+            case _:
+                self.hung_up = True
 
 
 @contextmanager
@@ -77,7 +81,7 @@ def ask(signals: Signals, question: str, *, timeout_s: float = ANSWER_TIMEOUT_S)
         asked = signals.interrupts
         deadline = clock.monotonic() + timeout_s
         print(question, file=sys.stderr, flush=True)  # noqa: T201
-        while clock.monotonic() < deadline and not signals.hung_up:
+        while clock.monotonic() < deadline and not (signals.hung_up or signals.terminations):
             if signals.interrupts > asked:
                 return "abort"
             if select.select([fd], [], [], 0.05)[0]:

@@ -13,13 +13,10 @@ from msgspec.structs import replace
 
 from halos_backend.errors import ExitCode
 from halos_backend.events import (
-    STAGES,
     AbortRequested,
-    Cause,
     CheckpointPruned,
     GuardTripped,
     PauseRequested,
-    ProcessIdentity,
     RequestRejected,
     RoundFinished,
     RoundStarted,
@@ -43,56 +40,25 @@ from halos_backend.events import (
     VersionsChanged,
 )
 from halos_backend.settings_json import apply_changes
+from halos_backend.store.round_state import (
+    RoundState,
+    StageNews,
+    apply_to_round,
+    finish_round,
+    forgive_failures,
+)
 
 RunStatus = Literal[
     "created", "running", "pausing", "paused", "aborting", "aborted", "failed", "completed"
 ]
-StageStatus = Literal["running", "finished", "failed"]
-
 ENDED: frozenset[RunStatus] = frozenset({"aborted", "completed"})
 AT_WORK: frozenset[RunStatus] = frozenset({"running", "pausing", "aborting"})
 """A supervisor of such a run has something to do."""
-
-
-class StageState(msgspec.Struct, frozen=True, kw_only=True):
-    """The newest attempt of one stage of one round.
-
-    `num_barren` counts the failed attempts in a row that left no more than the ones before them;
-    `durable` is the most that any attempt left.
-    """
-
-    stage: Stage
-    status: StageStatus
-    attempt: int
-    started_t: float
-    process: ProcessIdentity | None = None
-    elapsed_s: float | None = None
-    summary: dict[str, Any] = {}
-    reason: str | None = None
-    cause: Cause | None = None
-    failed_t: float | None = None
-    num_barren: int = 0
-    durable: int = 0
-
-
-class RoundState(msgspec.Struct, frozen=True, kw_only=True):
-    """One round: what it took, how far its stages are, what came of it."""
-
-    round: int
-    cursor: int
-    num_prompts: int
-    settings: dict[str, Any]
-    started_t: float
-    stages: dict[Stage, StageState] = {}
-    finished_t: float | None = None
-    checkpoint: str | None = None
-    untrained: str | None = None
-    metrics: dict[str, Any] = {}
-
-    @property
-    def active(self) -> StageState | None:
-        """The stage that runs now."""
-        return next((stage for stage in self.stages.values() if stage.status == "running"), None)
+EXIT_CODES: dict[RunStatus, ExitCode] = {
+    "completed": ExitCode.COMPLETED,
+    "failed": ExitCode.FAILED,
+    "aborted": ExitCode.ABORTED,
+}
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,15 +148,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def exit_code(self) -> ExitCode:
         """What a command that followed the run to here exits with."""
-        match self.status:
-            case "completed":
-                return ExitCode.COMPLETED
-            case "failed":
-                return ExitCode.FAILED
-            case "aborted":
-                return ExitCode.ABORTED
-            case _:
-                return ExitCode.UNFINISHED
+        return EXIT_CODES.get(self.status, ExitCode.UNFINISHED)
 
 
 def fold(events: Iterable[RunEvent], state: RunState | None = None) -> RunState:
@@ -238,7 +196,7 @@ def _apply(state: RunState, event: RunEvent) -> RunState:
         case StageStalled(silent_s=silent_s, phase=phase):
             return replace(state, obstacle=f"silent for {silent_s:.0f} s while {phase}")
         case StageStarted() | StageAdopted() | StageFinished() | StageFailed():
-            return replace(_apply_to_stage(state, event), obstacle=None)
+            return _apply_to_stage(state, event)
         case RoundFinished():
             return _finish_round(state, event)
         case CheckpointPruned(path=path):
@@ -269,29 +227,20 @@ def _begin_to_stop(
             return replace(state, status="aborting", abort_request_id=request_id, abort_when=when)
         case _ if state.status not in ("running", "pausing"):
             return state
-        case GuardTripped(action="abort"):
-            return replace(
-                state, status="aborting", abort_request_id="", abort_when="now", reason=event.reason
-            )
-        case GuardTripped(action="pause"):
-            return replace(state, status="pausing", pause_at="stage", reason=event.reason)
+        case GuardTripped(action="abort", reason=reason):
+            return replace(state, status="aborting", abort_when="now", reason=reason)
+        case GuardTripped(action="pause", reason=reason):
+            return replace(state, status="pausing", pause_at="stage", reason=reason)
         case PauseRequested(at=at):
-            return replace(state, status="pausing", pause_at=at, reason=state.reason)
-        case _:
-            return state
+            return replace(state, status="pausing", pause_at=at)
+    return state
 
 
 def _resume(state: RunState) -> RunState:
     """Go on; the failed attempts of the round at hand are forgiven."""
     rounds = state.rounds
     if rounds and rounds[-1].finished_t is None:
-        forgiven = {
-            name: replace(stage, num_barren=0, failed_t=None, cause=None)
-            if stage.status == "failed"
-            else stage
-            for name, stage in rounds[-1].stages.items()
-        }
-        rounds = _with_round(rounds, replace(rounds[-1], stages=forgiven))
+        rounds = _with_round(rounds, forgive_failures(rounds[-1]))
     return replace(
         state,
         status="running",
@@ -328,92 +277,22 @@ def _start_round(state: RunState, event: RoundStarted) -> RunState:
     return replace(state, rounds=(*state.rounds, round))
 
 
-StageNews = StageStarted | StageAdopted | StageFinished | StageFailed
-
-
 def _apply_to_stage(state: RunState, event: StageNews) -> RunState:
     if not 1 <= event.round <= len(state.rounds):
         return state
-    round = state.rounds[event.round - 1]
-    after = _stage_after(round.stages.get(event.stage), event)
-    if after is None:
-        return state
-    stages = {
-        stage: after if stage == event.stage else round.stages[stage]
-        for stage in STAGES
-        if stage == event.stage or stage in round.stages
-    }
     failure = state.failure
     if isinstance(event, StageFailed):
         failure = event.reason
     elif isinstance(event, StageStarted | StageFinished):
         failure = None
-    return replace(
-        state,
-        rounds=_with_round(state.rounds, replace(round, stages=stages)),
-        failure=failure,
-    )
-
-
-def _stage_after(before: StageState | None, event: StageNews) -> StageState | None:
-    """None for news of a stage that nothing is known of."""
-    if isinstance(event, StageStarted):
-        known = before or StageState(
-            stage=event.stage, status="running", attempt=event.attempt, started_t=event.t
-        )
-        return replace(
-            known,
-            status="running",
-            attempt=event.attempt,
-            started_t=event.t,
-            process=event.process,
-        )
-    if before is None:
-        return None
-    match event:
-        case StageAdopted(process=process):
-            return replace(before, process=process)
-        case StageFinished():
-            return replace(
-                before,
-                status="finished",
-                elapsed_s=event.elapsed_s,
-                summary=event.summary,
-                reason=None,
-                cause=None,
-                failed_t=None,
-            )
-        case StageFailed():
-            return _failed(before, event)
-    return None
-
-
-def _failed(before: StageState, event: StageFailed) -> StageState:
-    if event.cause == "stopped":
-        num_barren = before.num_barren
-    else:
-        num_barren = 0 if event.durable > before.durable else before.num_barren + 1
-    return replace(
-        before,
-        status="failed",
-        reason=event.reason,
-        cause=event.cause,
-        failed_t=event.t,
-        num_barren=num_barren,
-        durable=max(before.durable, event.durable),
-    )
+    round = apply_to_round(state.rounds[event.round - 1], event)
+    return replace(state, rounds=_with_round(state.rounds, round), failure=failure, obstacle=None)
 
 
 def _finish_round(state: RunState, event: RoundFinished) -> RunState:
     if not 1 <= event.round <= len(state.rounds):
         return state
-    round = replace(
-        state.rounds[event.round - 1],
-        finished_t=event.t,
-        checkpoint=event.checkpoint,
-        untrained=event.untrained,
-        metrics=event.metrics,
-    )
+    round = finish_round(state.rounds[event.round - 1], event)
     return replace(state, rounds=_with_round(state.rounds, round))
 
 

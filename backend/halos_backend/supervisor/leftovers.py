@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from halos_backend.store.round_state import RoundState
 from halos_backend.store.run_dir import RunDir
-from halos_backend.store.state import RoundState
 from halos_backend.supervisor.retention import Prunable
 
 

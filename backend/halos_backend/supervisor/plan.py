@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from halos_backend.config.schema import RunSettings
 from halos_backend.events import STAGES, Cause, Stage
 from halos_backend.store.prompt_order import round_size
-from halos_backend.store.state import AT_WORK, RoundState, RunState, StageState
+from halos_backend.store.round_state import RoundState, StageState
+from halos_backend.store.state import AT_WORK, RunState
 from halos_backend.supervisor.retention import Prunable, prunable
 
 

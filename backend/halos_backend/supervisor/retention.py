@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from halos_backend.config.schema import LoopSettings
-from halos_backend.store.state import RoundState, RunState
+from halos_backend.store.round_state import RoundState
+from halos_backend.store.state import RunState
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 from halos_backend import clock
 from halos_backend.events import Stage, StageFailed
 from halos_backend.store.manifest import find_damage, read_done
+from halos_backend.store.round_state import RoundState
 from halos_backend.store.run_dir import AttemptDir
-from halos_backend.store.state import RoundState
 
 TABLE_METRICS: dict[Stage, tuple[str, ...]] = {
     "sample": ("num_completions", "length_mean", "truncated_frac", "unique_frac"),

@@ -29,8 +29,9 @@ from halos_backend.events import (
 from halos_backend.store.job import write_job
 from halos_backend.store.manifest import find_damage, read_done
 from halos_backend.store.reader import tail_lines
+from halos_backend.store.round_state import StageState
 from halos_backend.store.run_dir import AttemptDir, RunDir
-from halos_backend.store.state import RunState, StageState
+from halos_backend.store.state import RunState
 from halos_backend.supervisor.jobs import make_job
 from halos_backend.supervisor.launch import stage_command, stage_environment
 from halos_backend.supervisor.plan import StartStage

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from halos_backend.events import STAGES
-from halos_backend.store.state import RoundState
+from halos_backend.store.round_state import RoundState
 
 from halos_tui.round_rows import RoundRows, num_tokens
 from halos_tui.rounds import summary_of

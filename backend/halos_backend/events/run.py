@@ -1,59 +1,12 @@
-"""Everything that can be said to have happened: a closed, tagged union.
-
-The run journal (`<run>/events.jsonl`) is written by the supervisor, attempt events
-(`<attempt>/events.jsonl`) by rank 0 of a stage. Settings cross as plain JSON, so this module
-imports nothing of the schema. Numbers that are not finite are named in `non_finite` and left out,
-because JSON has no word for them.
-"""
+"""What the supervisor says has happened: the records of the run's journal."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
-Stage = Literal["sample", "label", "train"]
-STAGES: tuple[Stage, ...] = ("sample", "label", "train")
-
-Cause = Literal[
-    "crashed",
-    "damaged",
-    "lost",
-    "stalled",
-    "stopped",
-    "out_of_memory",
-    "non_finite",
-    "missing_input",
-    "no_space",
-    "refused",
-]
-"""Why an attempt ended without a result. `stopped`: its owner wanted that. `lost`: it was gone when
-a supervisor came back. `refused`: the stage itself found that it cannot go on."""
-
-
-class ProcessIdentity(msgspec.Struct, frozen=True):
-    """A process, told apart from any later one that gets the same pid."""
-
-    pid: int
-    start_time: float
-    boot_id: str
-    host: str
-
-
-class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
-    """Root of all events; `t` is Unix seconds."""
-
-    t: float
-
-
-class StageEvent(Event, frozen=True, kw_only=True):
-    """An event of one attempt of one stage of one round."""
-
-    round: int
-    stage: Stage
-    attempt: int
+from halos_backend.events.base import Cause, Event, ProcessIdentity, Stage, StageEvent
 
 
 class RunCreated(Event, frozen=True, kw_only=True):
@@ -275,49 +228,4 @@ RunEvent = (
     | RunCompleted
 )
 
-
-class PhaseChanged(StageEvent, frozen=True, kw_only=True):
-    """What the stage does now: `loading policy`, `generating`, `saving checkpoint`, ..."""
-
-    phase: str
-
-
-class Progressed(StageEvent, frozen=True, kw_only=True):
-    """How far the stage is, in `unit` (completions, steps, ...)."""
-
-    done: int
-    total: int
-    unit: str
-
-
-class MetricsLogged(StageEvent, frozen=True, kw_only=True):
-    """Metrics of one optimizer step (`step` counts within the round, from 1)."""
-
-    step: int
-    metrics: dict[str, float]
-    non_finite: list[str] = []
-
-
-class Warned(StageEvent, frozen=True, kw_only=True):
-    """Something a person should know that does not stop the stage."""
-
-    text: str
-
-
-class AttemptFailed(StageEvent, frozen=True, kw_only=True):
-    """The stage's own last word: why it cannot go on."""
-
-    reason: str
-    cause: Cause = "crashed"
-
-
-AttemptEvent = PhaseChanged | Progressed | MetricsLogged | Warned | AttemptFailed
-
 run_event_decoder = msgspec.json.Decoder(RunEvent)
-attempt_event_decoder = msgspec.json.Decoder(AttemptEvent)
-
-
-def split_finite(metrics: Mapping[str, float]) -> tuple[dict[str, float], list[str]]:
-    """The finite metrics, and the names of the others."""
-    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-    return finite, [name for name in metrics if name not in finite]

@@ -1,0 +1,48 @@
+"""What all events have in common, and the words they share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Stage = Literal["sample", "label", "train"]
+STAGES: tuple[Stage, ...] = ("sample", "label", "train")
+
+Cause = Literal[
+    "crashed",
+    "damaged",
+    "lost",
+    "stalled",
+    "stopped",
+    "out_of_memory",
+    "non_finite",
+    "missing_input",
+    "no_space",
+    "refused",
+]
+"""Why an attempt ended without a result. `stopped`: its owner wanted that. `lost`: it was gone when
+a supervisor came back. `refused`: the stage itself found that it cannot go on."""
+
+
+class ProcessIdentity(msgspec.Struct, frozen=True):
+    """A process, told apart from any later one that gets the same pid."""
+
+    pid: int
+    start_time: float
+    boot_id: str
+    host: str
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """Root of all events; `t` is Unix seconds."""
+
+    t: float
+
+
+class StageEvent(Event, frozen=True, kw_only=True):
+    """An event of one attempt of one stage of one round."""
+
+    round: int
+    stage: Stage
+    attempt: int

@@ -1,0 +1,53 @@
+"""Judges from a run's files whether a supervisor lives, and whether its heart beats."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+from halos_backend import clock
+from halos_backend.events import ProcessIdentity
+from halos_backend.store.identity import is_alive, recorded_holder
+from halos_backend.store.run_dir import RunDir
+
+REMOTE_LIMIT_S = 90.0
+"""On a network file system a supervisor of another host lives while its heartbeat is younger."""
+STALL_LIMIT_S = 10.0
+"""A supervisor of this host whose heart has not beaten for longer is stopped, or its disk hangs."""
+
+
+def living_supervisor(run_dir: RunDir) -> ProcessIdentity | None:
+    """The supervisor that holds the run, here or on another host."""
+    holder = recorded_holder(run_dir)
+    if holder is None:
+        return None
+    if _is_here(holder):
+        return holder if is_alive(holder) else None
+    return holder if silence_s(run_dir) < REMOTE_LIMIT_S else None
+
+
+def silence_s(run_dir: RunDir) -> float:
+    """Seconds since the last heartbeat, or since the lock was taken if that is later.
+
+    Infinite where neither file can be looked at.
+    """
+    beats = []
+    for path in (run_dir.heartbeat, run_dir.lock):
+        with contextlib.suppress(OSError):
+            beats.append(path.stat().st_mtime)
+    return max(0.0, clock.now() - max(beats)) if beats else float("inf")
+
+
+def stalled_for_s(run_dir: RunDir, supervisor: ProcessIdentity) -> float | None:
+    """Seconds for which a living supervisor has been silent; None while its heart beats.
+
+    One of another host is taken for gone, not for stalled, once it is silent for too long.
+    """
+    if not _is_here(supervisor):
+        return None
+    silent_s = silence_s(run_dir)
+    return silent_s if silent_s > STALL_LIMIT_S else None
+
+
+def _is_here(identity: ProcessIdentity) -> bool:
+    return identity.host == socket.gethostname()

@@ -1,0 +1,148 @@
+"""One round in the fold of a journal: how far its stages are. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from halos_backend.events import (
+    STAGES,
+    Cause,
+    ProcessIdentity,
+    RoundFinished,
+    Stage,
+    StageAdopted,
+    StageFailed,
+    StageFinished,
+    StageStarted,
+)
+
+StageStatus = Literal["running", "finished", "failed"]
+
+StageNews = StageStarted | StageAdopted | StageFinished | StageFailed
+
+
+class StageState(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest attempt of one stage of one round.
+
+    `num_barren` counts the failed attempts in a row that left no more than the ones before them;
+    `durable` is the most that any attempt left.
+    """
+
+    stage: Stage
+    status: StageStatus
+    attempt: int
+    started_t: float
+    process: ProcessIdentity | None = None
+    elapsed_s: float | None = None
+    summary: dict[str, Any] = {}
+    reason: str | None = None
+    cause: Cause | None = None
+    failed_t: float | None = None
+    num_barren: int = 0
+    durable: int = 0
+
+
+class RoundState(msgspec.Struct, frozen=True, kw_only=True):
+    """One round: what it took, how far its stages are, what came of it."""
+
+    round: int
+    cursor: int
+    num_prompts: int
+    settings: dict[str, Any]
+    started_t: float
+    stages: dict[Stage, StageState] = {}
+    finished_t: float | None = None
+    checkpoint: str | None = None
+    untrained: str | None = None
+    metrics: dict[str, Any] = {}
+
+    @property
+    def active(self) -> StageState | None:
+        """The stage that runs now."""
+        return next((stage for stage in self.stages.values() if stage.status == "running"), None)
+
+
+def apply_to_round(round: RoundState, event: StageNews) -> RoundState:
+    """The round after news of one of its stages; news of a stage that never started is none."""
+    after = _stage_after(round.stages.get(event.stage), event)
+    if after is None:
+        return round
+    stages = {
+        stage: after if stage == event.stage else round.stages[stage]
+        for stage in STAGES
+        if stage == event.stage or stage in round.stages
+    }
+    return replace(round, stages=stages)
+
+
+def finish_round(round: RoundState, event: RoundFinished) -> RoundState:
+    return replace(
+        round,
+        finished_t=event.t,
+        checkpoint=event.checkpoint,
+        untrained=event.untrained,
+        metrics=event.metrics,
+    )
+
+
+def forgive_failures(round: RoundState) -> RoundState:
+    """The round's failed attempts no longer count: their owner told the run to go on."""
+    stages = {
+        name: replace(stage, num_barren=0, failed_t=None, cause=None)
+        if stage.status == "failed"
+        else stage
+        for name, stage in round.stages.items()
+    }
+    return replace(round, stages=stages)
+
+
+def _stage_after(before: StageState | None, event: StageNews) -> StageState | None:
+    """None for news of a stage that nothing is known of."""
+    if isinstance(event, StageStarted):
+        known = before or StageState(
+            stage=event.stage, status="running", attempt=event.attempt, started_t=event.t
+        )
+        return replace(
+            known,
+            status="running",
+            attempt=event.attempt,
+            started_t=event.t,
+            process=event.process,
+        )
+    if before is None:
+        return None
+    match event:
+        case StageAdopted(process=process):
+            return replace(before, process=process)
+        case StageFinished():
+            return replace(
+                before,
+                status="finished",
+                elapsed_s=event.elapsed_s,
+                summary=event.summary,
+                reason=None,
+                cause=None,
+                failed_t=None,
+            )
+        case StageFailed():
+            return _failed(before, event)
+    return None
+
+
+def _failed(before: StageState, event: StageFailed) -> StageState:
+    if event.cause == "stopped":
+        num_barren = before.num_barren
+    else:
+        num_barren = 0 if event.durable > before.durable else before.num_barren + 1
+    return replace(
+        before,
+        status="failed",
+        reason=event.reason,
+        cause=event.cause,
+        failed_t=event.t,
+        num_barren=num_barren,
+        durable=max(before.durable, event.durable),
+    )
