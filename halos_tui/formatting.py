@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 ABSENT = "-"
 """What stands where there is no value."""
@@ -98,6 +98,28 @@ def duration(seconds: float | None) -> str:
     if whole < 86400:
         return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def setting(value: object) -> str:
+    """A setting's value on one line: 5e-06, dpo, unset, {beta=0.1, kind=dpo}."""
+    match value:
+        case None:
+            return "unset"
+        case bool():
+            return "true" if value else "false"
+        case Mapping():
+            return f"{{{', '.join(f'{key}={setting(entry)}' for key, entry in value.items())}}}"
+        case list() | tuple():
+            return f"[{', '.join(setting(entry) for entry in value)}]"
+        case _:
+            return str(value) or "''"
+
+
+def setting_changes(changes: Mapping[str, tuple[object, object]]) -> str:
+    """`train.lr 5e-06 -> 1e-06, loop.seed 1 -> 2`."""
+    return ", ".join(
+        f"{path} {setting(old)} -> {setting(new)}" for path, (old, new) in changes.items()
+    )
 
 
 def clock_time(t: float) -> str:

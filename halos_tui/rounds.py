@@ -6,9 +6,9 @@ from typing import Any
 
 from halos_backend.events import STAGES, Stage
 from halos_backend.store.round_state import RoundState
-from halos_backend.store.state import RunState
+from halos_backend.store.state import Change, RunState
 
-from halos_tui.formatting import ABSENT, count, duration, number, signed
+from halos_tui.formatting import ABSENT, count, duration, number, setting_changes, signed
 
 HEADER = ("round", "prompts", "reward", "change", "feedback", "loss", "KL", *STAGES)
 
@@ -34,6 +34,48 @@ def last_reward(state: RunState) -> float | None:
     """The mean reward of the newest round that has one."""
     known = [mean for round in state.rounds if (mean := reward_mean(round)) is not None]
     return known[-1] if known else None
+
+
+def num_rounds(state: RunState) -> int | None:
+    """Rounds that the run has at most, as far as one knows now; None where the prompts decide."""
+    loop = state.settings_of(len(state.rounds) + 1).get("loop", {})
+    planned: int | None = loop.get("num_rounds")
+    return planned
+
+
+def loss_kind(state: RunState) -> str:
+    """That of the newest round."""
+    settings = state.settings_of(max(1, len(state.rounds)))
+    return str(settings.get("train", {}).get("loss", {}).get("kind", ""))
+
+
+def boundary(state: RunState) -> str:
+    """Where a run that pauses or aborts will stop; empty for one that does not, or does so now."""
+    match state.status:
+        case "pausing":
+            where = state.pause_at
+        case "aborting" if state.abort_when != "now":
+            where = state.abort_when
+        case _:
+            return ""
+    if not state.rounds or state.rounds[-1].finished_t is not None:
+        return f"before round {len(state.rounds) + 1}"
+    round = state.rounds[-1]
+    if where == "round":
+        return f"at the end of round {round.round}"
+    if round.active is None:
+        return f"before the next stage of round {round.round}"
+    return f"when {round.active.stage} of round {round.round} is done"
+
+
+def pending_changes(state: RunState) -> list[Change]:
+    """Changes of settings that wait for a round that has not begun, the next one first."""
+    waiting = [change for change in state.changes if change.from_round > len(state.rounds)]
+    return sorted(waiting, key=lambda change: change.from_round)
+
+
+def describe_change(change: Change) -> str:
+    return f"from round {change.from_round}: {setting_changes(change.changes)}"
 
 
 def cells(round: RoundState, change: float | None) -> list[str]:

@@ -2,54 +2,71 @@
 
 from __future__ import annotations
 
-import time
+import contextlib
+from typing import Annotated, Literal
 
-from halos_backend import clock
-from halos_backend.errors import ExitCode, HalosError, UsageError
-from halos_backend.store.registry import check_readable
-from halos_backend.store.run_dir import RunDir, find_run
+import typer
+from halos_backend.errors import ExitCode, RunInUseError, UsageError
+from halos_backend.events import AbortRequested
+from halos_backend.store.registry import load_state
+from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import ENDED
-from halos_backend.supervisor import control, spawn
+from halos_backend.supervisor import control
+from halos_backend.supervisor.asking import asker
 
+from halos_tui import rounds
+from halos_tui.cli import asking
 from halos_tui.cli.options import RunName, RunsDir, runs_root
 from halos_tui.headless import notices
-from halos_tui.observed import observe
+from halos_tui.observed import Observation
 
 TIMEOUT_S = 60.0
 """Longer than the grace that a stage gets, and the time to kill it after that."""
-POLL_S = 0.05
+SOONEST_FIRST = ("now", "stage", "round")
+
+When = Literal["now", "stage", "round"]
 
 
-def command(run: RunName, runs_dir: RunsDir = None) -> int:
+def command(
+    run: RunName,
+    when: Annotated[
+        When, typer.Option(help="At once, or when the running stage or round is done.")
+    ] = "now",
+    runs_dir: RunsDir = None,
+) -> int:
     """Stop a run for good (exit code 3).
 
-    The checkpoint of its last finished round stays the result.
+    The checkpoint of its last finished round stays the result. What is to stop later is only asked
+    for (exit code 0).
     """
-    run_dir = find_run(runs_root(runs_dir), run)
-    seen = observe(run_dir)
-    check_readable(seen.state, run_dir)
+    run_dir, seen = asking.look_at(runs_root(runs_dir), run)
     if seen.state.status in ENDED:
         raise UsageError(f"the run {run_dir.name} is {seen.state.status} already")
-    if seen.state.status != "aborting":
-        control.send(run_dir, control.Abort(request_id=control.new_request_id()))
-    if seen.supervisor is None:
-        spawn.start_supervisor(run_dir)  # it answers requests before it starts anything
-    return _wait_until_ended(run_dir)
+    if not _is_due_already(seen, when):
+        request = control.Abort(request_id=control.new_request_id(), by=asker(), when=when)
+        event = asking.ask_seen(run_dir, seen, request)
+        if isinstance(event, AbortRequested):
+            when = event.when
+    elif seen.status == "lost":
+        with contextlib.suppress(RunInUseError):  # somebody else was faster
+            asking.take_up(run_dir, seen)
+    if when == "now":
+        return asking.wait_until_stopped(run_dir, timeout_s=TIMEOUT_S)
+    return _say_when(run_dir)
 
 
-def _wait_until_ended(run_dir: RunDir) -> ExitCode:
-    """Raises HalosError when it takes too long."""
-    deadline = clock.monotonic() + TIMEOUT_S
-    while clock.monotonic() < deadline:
-        seen = observe(run_dir)
-        if seen.state.status in ENDED:
-            notices.say_end(run_dir, seen.state)
-            return seen.state.exit_code
-        if seen.status == "lost":
-            notices.say_lost(run_dir)
-            return ExitCode.UNFINISHED
-        time.sleep(POLL_S)
-    raise HalosError(
-        f"the run {run_dir.name} is still stopping after {TIMEOUT_S:.0f} s;"
-        f" {notices.command_for(run_dir, 'watch')}"
-    )
+def _is_due_already(seen: Observation, when: When) -> bool:
+    """Whether somebody has asked for that, or for something sooner."""
+    due = seen.state.abort_when
+    if seen.state.status != "aborting" or due is None:
+        return False
+    return SOONEST_FIRST.index(due) <= SOONEST_FIRST.index(when)
+
+
+def _say_when(run_dir: RunDir) -> ExitCode:
+    state = load_state(run_dir)
+    if where := rounds.boundary(state):
+        notices.say(f"aborting {where}; sooner: {notices.command_for(run_dir, 'abort')}")
+    else:
+        notices.say_end(run_dir, state)
+    return ExitCode.COMPLETED

@@ -25,6 +25,7 @@ from halos_tui.cli.options import (
     Name,
     NoUi,
     Overrides,
+    PauseOnTerm,
     RunsDir,
     runs_root,
 )
@@ -43,6 +44,7 @@ def command(
     no_ui: NoUi = False,  # noqa: ARG001
     json: FollowJson = False,
     detach: Detach = False,
+    pause_on_term: PauseOnTerm = False,
     dry_run: DryRun = False,
 ) -> int:
     """Run the embedded task with its tiny models.
@@ -56,7 +58,13 @@ def command(
 
         return show_plan(settings, dump_toml(table), root=root, name=name, json=json)
     run_dir, code = starting.start(
-        settings, dump_toml(table), root=root, name=name, json=json, detach=detach
+        settings,
+        dump_toml(table),
+        root=root,
+        name=name,
+        json=json,
+        detach=detach,
+        pause_on_term=pause_on_term,
     )
     if code == ExitCode.COMPLETED and not json:
         sys.stdout.write("\n".join(_summary(run_dir)) + "\n")

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from halos_backend.config.needs import example_noun, examples_per_round
 from halos_backend.config.schema import RunSettings
 from halos_backend.doctor import disk_needed_bytes
 from halos_backend.doctor.disk import existing_parent
-from halos_backend.doctor.needs import example_noun, examples_per_round
 from halos_backend.errors import ExitCode
 from halos_backend.events import STAGES
 from halos_backend.store.run_dir import RunDir, check_run_name

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 
-from halos_backend.errors import ExitCode
+from halos_backend.errors import ExitCode, UsageError
 from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor import spawn
 
@@ -18,20 +20,51 @@ OWNER_FOOTER = "Ctrl-C: abort, stop or detach. The run outlives this terminal."
 WATCHER_FOOTER = "Ctrl-C leaves; the run goes on."
 
 
-def start_and_follow(run_dir: RunDir, *, json: bool, detach: bool, is_new: bool) -> ExitCode:
-    """Start the run's supervisor and follow it; of an old run only what happens from now on."""
-    tail = RunTail(run_dir, history=is_new)
-    if not is_new:
-        tail.read()
+def check_options(*, detach: bool, pause_on_term: bool) -> None:
+    """Raises UsageError for options that contradict each other."""
+    if detach and pause_on_term:
+        raise UsageError("--pause-on-term is for one who follows: leave it out with --detach")
+
+
+def start_and_follow(
+    run_dir: RunDir, *, json: bool, detach: bool, pause_on_term: bool = False
+) -> ExitCode:
+    """Start a new run's supervisor and follow the run from its first event on."""
+    begin = partial(spawn.start_supervisor, run_dir)
+    tail = RunTail(run_dir)
+    return _begin_and_follow(begin, tail, json=json, detach=detach, pause_on_term=pause_on_term)
+
+
+def follow_from(
+    begin: Callable[[], object],
+    run_dir: RunDir,
+    *,
+    json: bool,
+    detach: bool,
+    pause_on_term: bool = False,
+) -> ExitCode:
+    """Make an old run go on by `begin`, and follow what happens from now on."""
+    check_options(detach=detach, pause_on_term=pause_on_term)
+    tail = RunTail(run_dir, history=False)
+    tail.read()
+    return _begin_and_follow(begin, tail, json=json, detach=detach, pause_on_term=pause_on_term)
+
+
+def _begin_and_follow(
+    begin: Callable[[], object], tail: RunTail, *, json: bool, detach: bool, pause_on_term: bool
+) -> ExitCode:
+    run_dir = tail.run_dir
     with Signals() as signals:  # before the start: a Ctrl-C must not end us in between
-        spawn.start_supervisor(run_dir)
+        begin()
         if detach:
             notices.say(f"run {run_dir.name} goes on by itself")
             notices.say(notices.command_for(run_dir, "watch"))
             return ExitCode.UNFINISHED
         asks = somebody_can_answer() and not json
         output = make_output(json=json, footer=OWNER_FOOTER)
-        return Follower(tail, output, signals, owns=True, asks=asks).follow()
+        return Follower(
+            tail, output, signals, owns=True, asks=asks, pauses_on_term=pause_on_term
+        ).follow()
 
 
 def watch(run_dir: RunDir, *, json: bool) -> ExitCode:

@@ -9,11 +9,12 @@ import msgspec
 from halos_backend.errors import HalosError
 from halos_backend.store.registry import check_readable, list_runs, load_state
 from halos_backend.store.run_dir import RunDir
+from halos_backend.store.state import AT_WORK
 
 from halos_tui.cli.options import Json, RunsDir, runs_root
 from halos_tui.formatting import ABSENT, columns, date_time, number, visible
 from halos_tui.observed import supervision_of
-from halos_tui.rounds import last_reward
+from halos_tui.rounds import last_reward, num_rounds
 
 HEADER = ("name", "status", "round", "stage", "reward", "started")
 
@@ -45,8 +46,9 @@ def _row(run_dir: RunDir) -> dict[str, Any]:
         **row,
         "status": supervision.status_of(state),
         "round": len(state.rounds),
-        "num_rounds": state.settings.get("loop", {}).get("num_rounds"),
+        "num_rounds": num_rounds(state),
         "stage": current.active.stage if current is not None and current.active else None,
+        "obstacle": state.obstacle if state.status in AT_WORK else None,
         "reward_mean": last_reward(state),
         "created_t": state.created_t,
         "updated_t": state.updated_t,
@@ -68,7 +70,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         visible(row["name"]),
         row["status"],
         f"{row['round']}/{planned}" if planned else str(row["round"]),
-        row["stage"] or ABSENT,
+        row["stage"] or ("waiting" if row["obstacle"] else ABSENT),
         number(row["reward_mean"]),
         date_time(row["created_t"]),
     ]

@@ -35,6 +35,14 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, one object p
 Detach = Annotated[
     bool, typer.Option("--detach", help="Start the run and leave it to itself (exit code 6).")
 ]
+PauseOnTerm = Annotated[
+    bool,
+    typer.Option(
+        "--pause-on-term",
+        help="SIGTERM stops the run first, so that it can be resumed (Slurm, Kubernetes; exit code"
+        " 6); without it the run goes on by itself.",
+    ),
+]
 DryRun = Annotated[
     bool,
     typer.Option(

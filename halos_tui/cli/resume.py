@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from halos_backend.errors import RunInUseError, UsageError
-from halos_backend.store.registry import check_readable
-from halos_backend.store.run_dir import RunDir, find_run
-from halos_backend.store.state import ENDED
+from collections.abc import Callable
+from functools import partial
 
-from halos_tui.cli import following
-from halos_tui.cli.options import Detach, FollowJson, NoUi, RunName, RunsDir, runs_root
+from halos_backend.errors import RunInUseError, UsageError
+from halos_backend.store.liveness import describe_stall
+from halos_backend.store.run_dir import RunDir
+from halos_backend.store.state import ENDED
+from halos_backend.supervisor import control
+from halos_backend.supervisor.asking import asker
+
+from halos_tui.cli import asking, following
+from halos_tui.cli.options import (
+    Detach,
+    FollowJson,
+    NoUi,
+    PauseOnTerm,
+    RunName,
+    RunsDir,
+    runs_root,
+)
 from halos_tui.headless.notices import command_for
-from halos_tui.observed import observe
+from halos_tui.observed import Observation
 
 
 def command(
@@ -18,29 +31,41 @@ def command(
     no_ui: NoUi = False,  # noqa: ARG001
     json: FollowJson = False,
     detach: Detach = False,
+    pause_on_term: PauseOnTerm = False,
     runs_dir: RunsDir = None,
 ) -> int:
     """Go on with a paused, failed or lost run.
 
     It goes on at the stage where it stopped, and is followed as by `run`.
     """
-    run_dir = find_run(runs_root(runs_dir), run)
-    _check_resumable(run_dir)
-    return following.start_and_follow(run_dir, json=json, detach=detach, is_new=False)
+    run_dir, seen = asking.look_at(runs_root(runs_dir), run)
+    _check_resumable(run_dir, seen)
+    begin: Callable[[], object]
+    if seen.state.status in ("paused", "failed", "pausing"):
+        request = control.Resume(request_id=control.new_request_id(), by=asker())
+        begin = partial(asking.ask_seen, run_dir, seen, request)
+    else:
+        begin = partial(asking.take_up, run_dir, seen)
+    return following.follow_from(
+        begin, run_dir, json=json, detach=detach, pause_on_term=pause_on_term
+    )
 
 
-def _check_resumable(run_dir: RunDir) -> None:
+def _check_resumable(run_dir: RunDir, seen: Observation) -> None:
     """Raises UsageError for a run that has ended, RunInUseError for one that runs."""
-    seen = observe(run_dir)
-    check_readable(seen.state, run_dir)
-    if seen.supervisor is not None:
-        raise RunInUseError(
-            f"the run {run_dir.name} is running, under process {seen.supervisor.pid} on"
-            f" {seen.supervisor.host}; to look at it: {command_for(run_dir, 'watch')}"
-        )
-    if seen.state.status in ENDED:
+    state, supervisor = seen.state, seen.supervisor
+    if state.status in ENDED:
+        more = f"{command_for(run_dir, 'extend', '--rounds', 'N')} adds rounds; a"
         raise UsageError(
-            f"the run {run_dir.name} is {seen.state.status} ({seen.state.reason}); there is nothing"
-            " to go on with. A new run: halos-tui run"
-            f" {run_dir.config}"
+            f"the run {run_dir.name} is {state.status} ({state.reason}); there is nothing"
+            f" to go on with. {more if state.status == 'completed' else 'A'} new run:"
+            f" halos-tui run {run_dir.config}"
         )
+    if supervisor is None or state.status in ("paused", "failed", "pausing"):
+        return
+    if seen.supervision.stalled_s is not None:
+        raise RunInUseError(describe_stall(run_dir, supervisor, seen.supervision.stalled_s))
+    raise RunInUseError(
+        f"the run {run_dir.name} is {state.status}, under process {supervisor.pid} on"
+        f" {supervisor.host}; to look at it: {command_for(run_dir, 'watch')}"
+    )

@@ -16,6 +16,7 @@ from halos_tui.cli.options import (
     Name,
     NoUi,
     Overrides,
+    PauseOnTerm,
     RunsDir,
     runs_root,
 )
@@ -29,6 +30,7 @@ def command(
     no_ui: NoUi = False,  # noqa: ARG001
     json: FollowJson = False,
     detach: Detach = False,
+    pause_on_term: PauseOnTerm = False,
     dry_run: DryRun = False,
 ) -> int:
     """Start a run and follow it.
@@ -42,4 +44,12 @@ def command(
         from halos_tui.cli.dry_run import show_plan
 
         return show_plan(settings, config_text, root=root, name=name, json=json)
-    return starting.start(settings, config_text, root=root, name=name, json=json, detach=detach)[1]
+    return starting.start(
+        settings,
+        config_text,
+        root=root,
+        name=name,
+        json=json,
+        detach=detach,
+        pause_on_term=pause_on_term,
+    )[1]

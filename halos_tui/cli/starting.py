@@ -30,8 +30,10 @@ def start(
     name: str | None,
     json: bool,
     detach: bool,
+    pause_on_term: bool,
 ) -> tuple[RunDir, ExitCode]:
     """Create the run and follow it to its end. Raises UsageError for what the doctor refuses."""
+    following.check_options(detach=detach, pause_on_term=pause_on_term)
     check_settings(settings, root, prepared=None)
     with ends_tidily(), ProgressBar() as bar:
         run_dir = spawn.create_run(
@@ -46,7 +48,10 @@ def start(
     except UsageError:
         shutil.rmtree(run_dir.path)  # nothing has run in it
         raise
-    return run_dir, following.start_and_follow(run_dir, json=json, detach=detach, is_new=True)
+    code = following.start_and_follow(
+        run_dir, json=json, detach=detach, pause_on_term=pause_on_term
+    )
+    return run_dir, code
 
 
 def check_settings(settings: RunSettings, root: Path, *, prepared: dict[str, Any] | None) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 
 import msgspec
+from halos_backend.store.liveness import describe_stall
 from halos_backend.store.registry import check_readable
 from halos_backend.store.run_dir import RunDir, find_run
+from halos_backend.store.state import AT_WORK
 
 from halos_tui import rounds
 from halos_tui.cli.options import Json, RunName, RunsDir, runs_root
@@ -31,10 +33,11 @@ def command(run: RunName, json: Json = False, runs_dir: RunsDir = None) -> None:
 
 def _text(seen: Observation, run_dir: RunDir) -> list[str]:
     state = seen.state
-    planned = state.settings.get("loop", {}).get("num_rounds")
+    planned = rounds.num_rounds(state)
+    where = f" {rounds.boundary(state)}" if seen.status in ("pausing", "aborting") else ""
     reason = f": {state.reason}" if state.reason else ""
     lines = [
-        f"{state.run}  {seen.status}{reason}",
+        f"{state.run}  {seen.status}{where.rstrip()}{reason}",
         f"started {date_time(state.created_t)}, last event {date_time(state.updated_t)},"
         f" round {len(state.rounds)}{f' of {planned}' if planned else ''},"
         f" {count(state.cursor)} of {count(state.num_prompts)} prompts",
@@ -52,6 +55,12 @@ def _text(seen: Observation, run_dir: RunDir) -> list[str]:
                 f" {rate(live.rate, live.unit)}, ETA {duration(live.eta_s)}"
             )
         lines += [f"warning: {text}" for text in live.warnings]
+    if waiting := rounds.pending_changes(state):
+        lines += ["", *(rounds.describe_change(change) for change in waiting)]
+    if state.status in AT_WORK and state.obstacle:
+        lines += ["", f"in its way: {state.obstacle}"]
     if seen.status == "lost":
         lines += ["", f"nobody supervises it; go on with: {command_for(run_dir, 'resume')}"]
+    if seen.supervisor is not None and seen.supervision.stalled_s is not None:
+        lines += ["", describe_stall(run_dir, seen.supervisor, seen.supervision.stalled_s)]
     return lines

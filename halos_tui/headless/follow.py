@@ -22,7 +22,7 @@ from halos_tui.streams import silence_stdout
 from halos_tui.tailing import RunTail
 
 POLL_S = 0.1
-GONE_LIMIT_S = 0.5
+GONE_LIMIT_S = 0.8
 """A supervisor that is gone for this long without a last word in the journal is lost: time for its
 guardian to replace it.
 """

@@ -7,6 +7,7 @@ import sys
 import msgspec
 from halos_backend.events import AttemptEvent, AttemptFailed, PhaseChanged, Progressed, RunEvent
 
+from halos_tui.observed import SeenStatus
 from halos_tui.tailing import RunTail
 
 LEFT_OUT = (PhaseChanged, Progressed, AttemptFailed)
@@ -19,7 +20,13 @@ class JsonLines:
     def __init__(self) -> None:
         self._encoder = msgspec.json.Encoder()
 
-    def show(self, events: list[RunEvent | AttemptEvent], tail: RunTail) -> None:  # noqa: ARG002
+    def show(
+        self,
+        events: list[RunEvent | AttemptEvent],
+        tail: RunTail,  # noqa: ARG002
+        *,
+        status: SeenStatus,  # noqa: ARG002
+    ) -> None:
         for event in events:
             if not isinstance(event, LEFT_OUT):
                 sys.stdout.write(self._encoder.encode(event).decode() + "\n")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 
 from halos_tui.headless.picture import Picture, draw
+from halos_tui.observed import SeenStatus
 from halos_tui.tailing import RunTail
 from halos_tui.theme import load_theme
 
@@ -28,11 +29,15 @@ class LiveView:
         self._warnings: deque[str] = deque(maxlen=NUM_WARNINGS)
         self._live: Live | None = None
         self._tail: RunTail | None = None
+        self._status: SeenStatus = "created"
         self._has_news = True
         self._drawn_at = float("-inf")
 
-    def show(self, events: list[RunEvent | AttemptEvent], tail: RunTail) -> None:
+    def show(
+        self, events: list[RunEvent | AttemptEvent], tail: RunTail, *, status: SeenStatus
+    ) -> None:
         self._tail = tail
+        self._status = status
         self._has_news = self._has_news or bool(events)
         for event in events:
             if isinstance(event, Warned):
@@ -60,7 +65,14 @@ class LiveView:
 
     def _draw(self, tail: RunTail) -> None:
         picture = draw(
-            Picture(tail.state, dict(tail.live), tuple(self._warnings), self._footer, clock.now()),
+            Picture(
+                tail.state,
+                self._status,
+                dict(tail.live),
+                tuple(self._warnings),
+                self._footer,
+                clock.now(),
+            ),
             width=self.console.width,
             height=self.console.height,
             is_ascii=not self.console.encoding.startswith("utf"),

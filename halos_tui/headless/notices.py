@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 import sys
 
+from halos_backend.store.liveness import describe_stall
 from halos_backend.store.reader import tail_lines
 from halos_backend.store.run_dir import RunDir, default_runs_root
 from halos_backend.store.state import RunState
 
 from halos_tui.formatting import visible, visible_lines
+from halos_tui.observed import Supervision
 
 LOG_LINES = 10
 
@@ -41,16 +43,32 @@ def say_detached(run_dir: RunDir) -> None:
 
 def say_lost(run_dir: RunDir) -> None:
     """The supervisor is gone without a word in the journal."""
+    say(f"{_gone(run_dir)}\ngo on with: {command_for(run_dir, 'resume')}")
+
+
+def say_revival(run_dir: RunDir, number: int, most: int) -> None:
+    """The supervisor is gone, and its owner's follower starts another."""
+    counted = f" (revival {number} of {most} without progress)" if number > 1 else ""
+    say(f"{_gone(run_dir)}\na new one takes the run up{counted}")
+
+
+def say_taken_up(run_dir: RunDir) -> None:
+    """A verb found a lost run, whose new supervisor goes on with it and answers."""
+    say(f"the supervisor of {run_dir.name} was gone; a new one takes the run up")
+
+
+def say_stall(run_dir: RunDir, supervision: Supervision) -> None:
+    """The supervisor lives but says nothing, or does so again."""
+    if supervision.supervisor is None or supervision.stalled_s is None:
+        say(f"the supervisor of {run_dir.name} is no longer stalled")
+    else:
+        say(describe_stall(run_dir, supervision.supervisor, supervision.stalled_s))
+
+
+def _gone(run_dir: RunDir) -> str:
     log = [f"  {visible(line)}" for line in tail_lines(run_dir.supervisor_log, LOG_LINES)]
-    say(
-        "\n".join(
-            [
-                f"the supervisor of {run_dir.name} is gone; {run_dir.supervisor_log} ends with:",
-                *(log or ["  (nothing)"]),
-                f"go on with: {command_for(run_dir, 'resume')}",
-            ]
-        )
-    )
+    head = f"the supervisor of {run_dir.name} is gone; {run_dir.supervisor_log} ends with:"
+    return "\n".join([head, *(log or ["  (nothing)"])])
 
 
 def say_end(run_dir: RunDir, state: RunState) -> None:
@@ -64,7 +82,11 @@ def say_end(run_dir: RunDir, state: RunState) -> None:
         case "paused":
             say(f"run {name} is paused ({state.reason}); go on with: {resume}")
         case "failed":
-            say(f"run {name} failed: {state.reason}\n{_logs(run_dir, state)}once mended: {resume}")
+            change = command_for(run_dir, "set", "KEY=VALUE")
+            say(
+                f"run {name} failed: {state.reason}\n{_logs(run_dir, state)}"
+                f"once mended: {resume}; with other settings, before that: {change}"
+            )
         case _:
             say_detached(run_dir)
 
@@ -76,9 +98,13 @@ def _result(run_dir: RunDir, state: RunState) -> str:
 
 
 def _logs(run_dir: RunDir, state: RunState) -> str:
+    """The end of the failed stage's output, and where the rest is."""
     for round in reversed(state.rounds):
         for stage in round.stages.values():
             if stage.status == "failed":
+                log = run_dir.attempt(round.round, stage.stage, stage.attempt).log
+                lines = [f"  {visible(line)}\n" for line in tail_lines(log, LOG_LINES)]
                 where = ("--round", str(round.round))
-                return f"its output: {command_for(run_dir, 'logs', stage.stage, *where)}\n"
+                ends = f"its output ends with:\n{''.join(lines)}" if lines else ""
+                return f"{ends}its output: {command_for(run_dir, 'logs', stage.stage, *where)}\n"
     return ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from halos_backend.events import Stage
 from halos_backend.store.live import LiveStage
-from halos_backend.store.state import RunState
+from halos_backend.store.state import AT_WORK, RunState
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -25,6 +25,7 @@ from halos_tui.formatting import (
     signed,
     visible,
 )
+from halos_tui.observed import SeenStatus
 
 BAR_WIDTH = 24
 CHANGE = rounds.HEADER.index("change")
@@ -34,15 +35,20 @@ STYLE_OF_STATUS = {
     "failed": "bad",
     "aborted": "warning",
     "aborting": "warning",
+    "pausing": "warning",
     "paused": "warning",
+    "stalled": "bad",
 }
+STOPPED = ("completed", "failed", "aborted", "paused")
+MAX_PENDING = 3
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What is to be seen, and when."""
+    """What is to be seen, and when. `status` is the state's, unless its supervisor is stalled."""
 
     state: RunState
+    status: SeenStatus
     live: Mapping[tuple[int, Stage], LiveStage]
     warnings: tuple[str, ...]
     footer: str
@@ -50,12 +56,14 @@ class Picture:
 
 
 def draw(picture: Picture, *, width: int, height: int, is_ascii: bool = False) -> RenderableType:
-    """Rounds, the stages that run, warnings, a footer; older rounds are left out to fit."""
+    """Rounds, the stages that run, what is in their way or to come, warnings, a footer.
+
+    Older rounds are left out to fit.
+    """
     below: list[Text] = []
     for (round, stage), live in picture.live.items():
         below += _live_stage(picture, round, stage, live, is_ascii=is_ascii)
-    if picture.state.reason and picture.state.status == "failed":
-        below.append(Text(visible(picture.state.reason), style="bad"))
+    below += _standing(picture.state)
     below += [Text(f"! {visible(text)}", style="warning") for text in picture.warnings]
     if picture.footer:
         below.append(Text(picture.footer, style="muted"))
@@ -68,21 +76,32 @@ def draw(picture: Picture, *, width: int, height: int, is_ascii: bool = False) -
 
 def _header(picture: Picture, width: int) -> Text:
     state = picture.state
-    loop = state.settings.get("loop", {})
-    planned = loop.get("num_rounds")
-    ended = state.updated_t if state.status in STYLE_OF_STATUS else picture.now
+    planned = rounds.num_rounds(state)
+    ended = state.updated_t if state.status in STOPPED else picture.now
     header = Text(no_wrap=True)
     header.append(visible(state.run) or "run", style="accent")
     header.append("  ")
-    header.append(state.status, style=STYLE_OF_STATUS.get(state.status, "good"))
+    header.append(picture.status, style=STYLE_OF_STATUS.get(picture.status, "good"))
     header.append(f"  round {len(state.rounds)}{f' of {planned}' if planned else ''}")
-    header.append(f"  {_loss_kind(state)}  {duration(max(0.0, ended - state.created_t))}")
+    header.append(
+        f"  {visible(rounds.loss_kind(state))}  {duration(max(0.0, ended - state.created_t))}"
+    )
     header.truncate(width)
     return header
 
 
-def _loss_kind(state: RunState) -> str:
-    return visible(str(state.settings.get("train", {}).get("loss", {}).get("kind", "")))
+def _standing(state: RunState) -> list[Text]:
+    """Why it stopped or will stop, what is in its way, what changes next."""
+    lines = []
+    if state.reason and state.status in ("pausing", "paused", "failed"):
+        lines.append(Text(visible(state.reason), style=STYLE_OF_STATUS[state.status]))
+    if state.status in AT_WORK and (boundary := rounds.boundary(state)):
+        lines.append(Text(f"{state.status} {boundary}", style="warning"))
+    if state.status in AT_WORK and state.obstacle:
+        lines.append(Text(f"! {visible(state.obstacle)}", style="warning"))
+    for change in rounds.pending_changes(state)[:MAX_PENDING]:
+        lines.append(Text(visible(rounds.describe_change(change)), style="muted"))
+    return lines
 
 
 def _rounds(state: RunState, room: int) -> Table:

@@ -19,6 +19,7 @@ from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.state import RunState, fold
 from halos_backend.store.writer import EventWriter
 from halos_backend.supervisor import control
+from halos_backend.supervisor.spawn import GUARDIAN
 
 from tests.backend.deadline import DEADLINE_S, wait_until
 from tests.backend.journals import created, settings
@@ -49,9 +50,23 @@ class FakeRun:
         made = {key[1:].replace("_", "/"): value for key, value in changes.items()}
         (self.dir.path / "summaries.json").write_text(json.dumps(made))
 
-    def start(self, *, prefix: Sequence[str] = (), **environment: str) -> subprocess.Popen[bytes]:
-        """A supervisor as `spawn` starts it: its own session, output to its log."""
+    def start(
+        self, *, prefix: Sequence[str] = (), guarded: bool = False, **environment: str
+    ) -> subprocess.Popen[bytes]:
+        """A supervisor as `spawn` starts it: its own session, output to its log.
+
+        `guarded`: under a guardian, which is then what is returned.
+        """
         command = [*prefix, sys.executable, str(DRIVER), "--run-dir", str(self.dir.path)]
+        return self.launch(self.guard(command) if guarded else command, **environment)
+
+    def guard(self, command: Sequence[str]) -> list[str]:
+        """A guardian of that supervisor command."""
+        guard = [sys.executable, "-I", "-S", str(GUARDIAN), "--run-dir", str(self.dir.path)]
+        return [*guard, "--", *command]
+
+    def launch(self, command: Sequence[str], **environment: str) -> subprocess.Popen[bytes]:
+        """Any program in place of the supervisor; `check` sees that it has ended."""
         with (self.dir.path.parent / "supervisor.log").open("ab") as log:
             process = subprocess.Popen(
                 command,
@@ -86,6 +101,15 @@ class FakeRun:
 
     def release(self, attempt: AttemptDir) -> None:
         (attempt.path / "release").touch()
+
+    def supervisor(self, *, other_than: int | None = None) -> int:
+        """Wait for a supervisor that holds the run; returns its pid."""
+        wait_until(
+            lambda: (holder := lock_holder(self.dir)) is not None and holder.pid != other_than
+        )
+        holder = lock_holder(self.dir)
+        assert holder is not None
+        return holder.pid
 
     def kill(self, supervisor: subprocess.Popen[bytes]) -> None:
         """kill -9, as the out-of-memory killer does."""
@@ -125,7 +149,8 @@ class FakeRun:
         """What holds after every test: nothing runs, and snapshot and journal agree."""
         for supervisor in self._supervisors:
             if supervisor.poll() is None:
-                self.kill(supervisor)
+                supervisor.kill()
+                supervisor.wait()
         left = self.processes()
         for pid in left:
             os.kill(pid, signal.SIGKILL)

@@ -67,6 +67,9 @@ def main() -> int:
             (attempt / "pids").write_text(json.dumps([os.getpid(), helper.pid]))
             hold(attempt)
             succeed(attempt, job)
+        case "hold and fail":
+            hold(attempt)
+            return 7
         case "hold with all sorts of helpers":
             only_a_child = subprocess.Popen(["sleep", "1000"], env={}, start_new_session=True)
             spread(attempt, only_a_child.pid)

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
+from halos_backend.config.needs import trainer_memory_bytes
 from halos_backend.config.schema import RunSettings
 from halos_backend.doctor import Finding, disk_needed_bytes, examine_machine, examine_settings
 from halos_backend.doctor.disk import examine_runs_root
@@ -26,7 +27,6 @@ from halos_backend.doctor.machine import (
     examine_python,
     examine_shm,
 )
-from halos_backend.doctor.needs import trainer_memory_bytes
 from halos_backend.doctor.settings import (
     examine_batch,
     examine_cpu_memory,

@@ -94,7 +94,7 @@ def test_every_event_is_one_plain_line(halos: Halos, runs: Path) -> None:
     for line in (
         "round 1: 2 prompts",
         "round 1 sample: warning: a very \\x1b[31mlong prompt",
-        "round 1 sample: failed: no GPU is left",
+        "round 1 sample: failed: no GPU is left; it is tried again",
         "round 1 sample (attempt 2): 4 completions of 5 tokens, 25.0% cut off, 40 tokens/s in 1.5s",
         "round 1 label: reward 0.5 ± 0.1, 2 rows of feedback, 3 unscored (3 x the judge said no)"
         " in 1.5s",

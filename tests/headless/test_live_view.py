@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from halos_backend.events import MetricsLogged, PhaseChanged, Progressed, Warned
+from halos_backend.events import MetricsLogged, PhaseChanged, Progressed, RunPaused, Warned
 from halos_backend.store.identity import lock_holder
 from halos_backend.store.writer import EventWriter
 
@@ -91,6 +91,7 @@ def test_escape_sequences_of_a_stage_never_reach_the_terminal(follow: Follow, ru
     terminal = follow(run.dir.path, columns=200)
     terminal.wait_for(SHOWN)
     run.fail_stage(2, "train", EVIL)
+    run.say(RunPaused(t=1.0, reason=EVIL))
     run.unsupervised()
     assert terminal.exit_code() == 6
     rest = OWN_SEQUENCES.sub(b"", terminal.output)

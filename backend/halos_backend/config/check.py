@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from halos_backend.config.guards import find_guard_conflicts
 from halos_backend.config.losses import CSFT, FEEDBACK_OF_LOSS, GRPO, KTO, LOSSES_WITH_REFERENCE
 from halos_backend.config.schema import RunSettings
 
@@ -116,6 +117,11 @@ def _stops_stop(settings: RunSettings) -> Iterator[Conflict]:
         yield ("sample.stop", "an empty text would end every completion at once: take it out")
 
 
+def _guards_can_trip(settings: RunSettings) -> Iterator[Conflict]:
+    for name, guard in settings.guards.items():
+        yield from find_guard_conflicts(name, guard)
+
+
 RULES: tuple[Callable[[RunSettings], Iterator[Conflict]], ...] = (
     _feedback_fits_loss,
     _groups_can_be_compared,
@@ -124,6 +130,7 @@ RULES: tuple[Callable[[RunSettings], Iterator[Conflict]], ...] = (
     _reference_has_effect,
     _loss_can_learn,
     _stops_stop,
+    _guards_can_trip,
 )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from halos_backend.config.check import find_conflicts
+from halos_backend.config.guards import with_default_guards
 from halos_backend.config.overrides import apply_overrides, overridden_keys
 from halos_backend.config.schema import RunSettings
 from halos_backend.config.toml_text import read_toml
@@ -57,8 +58,10 @@ def parse_settings(
     """Settings from tables; see `load_settings`. Without `directory` paths stay as they are.
 
     An override that switches a kind keeps the keys that both kinds have and drops the old one's.
+    Guards go over the default ones of their names.
     """
     merged, problems = apply_overrides(RunSettings, table, overrides)
+    merged["guards"] = with_default_guards(merged.get("guards"))
     found = problems + [
         problem for problem in find_problems(RunSettings, merged) if problem not in problems
     ]

@@ -14,11 +14,19 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from halos_backend.config.guards import with_default_guards
 from halos_backend.config.load import PLACEHOLDER
 from halos_backend.config.losses import FEEDBACK_OF_LOSS, LOSSES_WITH_REFERENCE
 from halos_backend.config.preset_files import preset_names, preset_notes, preset_settings
 from halos_backend.config.schema import FunctionJudge, RunSettings, TrainSettings
-from halos_backend.config.shape import any_of, describe, held_table, kinds_of, tables_of
+from halos_backend.config.shape import (
+    any_of,
+    describe,
+    entry_table,
+    held_table,
+    kinds_of,
+    tables_of,
+)
 from halos_backend.config.table import Table
 from halos_backend.config.toml_text import format_value
 from halos_backend.config.wording import unknown_choice
@@ -33,6 +41,7 @@ INTRODUCTION = (
     "# setting that is not in force.",
 )
 FUNCTION_JUDGE = {"kind": "function", "function": "judge.py:reward"}
+GUARD_EXAMPLE = {"metric": "kl_initial", "above": 10.0, "action": "pause"}
 BETA_FIELDS = ("beta", "tau", "delta")
 """What the BETA of `init LOSS BETA LR` sets: the first of these that the loss has."""
 
@@ -56,6 +65,7 @@ def init_file(
     UsageError for an unknown loss or preset, a preset of another loss, and a beta without a place.
     """
     values = _start_values(loss) if preset is None else _preset_values(preset, loss)
+    values["guards"] = with_default_guards(values.get("guards"))
     if beta is not None:
         values["train"]["loss"][_beta_field(loss)] = beta
     if lr is not None:
@@ -116,7 +126,11 @@ def _table(
         for name, field in table.model_fields.items()
         if not _is_without_effect((*path, name), loss)
     }
-    inner = {name: field for name, field in fields.items() if tables_of(field)}
+    inner = {
+        name: field
+        for name, field in fields.items()
+        if tables_of(field) or entry_table(field) is not None
+    }
     if path and len(inner) < len(fields):
         yield from (*_comment(table.__doc__), f"[{'.'.join(path)}]")
     for name, field in fields.items():
@@ -134,6 +148,10 @@ def _inner_table(
         yield from _switched_off(_table(tables_of(field)[0], {}, path=path, loss=loss))
         return
     value = value or {}
+    if (entries := entry_table(field)) is not None:
+        yield from _comment(field.description)
+        yield from _named_tables(entries, value, path=path, loss=loss)
+        return
     table = held_table(field, value)
     assert table is not None, f"{path} has no kind"
     if kinds := kinds_of(field):
@@ -142,6 +160,24 @@ def _inner_table(
     if path == ("label", "judge") and value["kind"] != "function":
         yield from ("", "# Or instead:")
         yield from _switched_off(_table(FunctionJudge, FUNCTION_JUDGE, path=path, loss=loss))
+
+
+def _named_tables(
+    table: type[Table], tables: Mapping[str, Any], *, path: tuple[str, ...], loss: str
+) -> Iterator[str]:
+    """The first with all its keys and their help, the others with the keys that are set."""
+    first, *others = tables
+    yield ""
+    yield from _table(table, tables[first], path=(*path, first), loss=loss)
+    for name in others:
+        yield from ("", *_short_table((*path, name), tables[name]))
+    yield from ("", "# Or one of your own:")
+    yield from _switched_off(_short_table((*path, "kl"), GUARD_EXAMPLE))
+
+
+def _short_table(path: tuple[str, ...], values: Mapping[str, Any]) -> Iterator[str]:
+    yield f"[{'.'.join(path)}]"
+    yield from (f"{name} = {format_value(value)}" for name, value in values.items())
 
 
 def _switched_off(lines: Iterator[str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from halos_backend.config.guards import DEFAULT_GUARDS, Guard
+from halos_backend.config.guards import DEFAULT_GUARDS, Guard, GuardName
 from halos_backend.config.losses import Loss
 from halos_backend.config.notify import NotifySettings
 from halos_backend.config.table import Fraction, NonNegative, Positive, PositiveInt, Table
@@ -261,7 +261,7 @@ class RunSettings(Table):
     """Training the policy on the round's feedback."""
     launch: LaunchSettings = LaunchSettings()
     """Processes and threads."""
-    guards: dict[str, Guard] = DEFAULT_GUARDS
+    guards: dict[GuardName, Guard] = DEFAULT_GUARDS
     """Rules that stop the run when a number goes wrong, each under a name of its own."""
     notify: NotifySettings = NotifySettings()
     """Who is told when the run stops or needs its owner."""

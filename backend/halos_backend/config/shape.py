@@ -26,6 +26,15 @@ def tables_of(field: FieldInfo) -> tuple[type[Table], ...]:
     )
 
 
+def entry_table(field: FieldInfo) -> type[Table] | None:
+    """The table of which a field holds any number, each under a name that the person gives."""
+    for member in _members(field.annotation):
+        if get_origin(member) is dict:
+            table = get_args(member)[1]
+            return table if isinstance(table, type) and issubclass(table, Table) else None
+    return None
+
+
 def kind_of(table: type[Table]) -> str | None:
     """The `kind` that names this table in its union; None for a table without kinds."""
     field = table.model_fields.get("kind")
@@ -48,12 +57,16 @@ def held_table(field: FieldInfo, value: object) -> type[Table] | None:
 def table_at(root: type[Table], path: Sequence[str], values: object) -> type[Table] | None:
     """The table a dotted path names, with union kinds read from `values`; None if there is none."""
     table: type[Table] | None = root
+    entries: type[Table] | None = None
     for key in path:
+        values = values.get(key) if isinstance(values, Mapping) else None
+        if entries is not None:
+            table, entries = entries, None
+            continue
         field = None if table is None else table.model_fields.get(key)
         if field is None:
             return None
-        values = values.get(key) if isinstance(values, Mapping) else None
-        table = held_table(field, values)
+        table, entries = held_table(field, values), entry_table(field)
     return table
 
 
@@ -70,6 +83,8 @@ def places_of(name: str, table: type[Table], *, path: tuple[str, ...] = ()) -> I
             yield ".".join((*path, key))
         for inner in tables_of(field):
             yield from places_of(name, inner, path=(*path, key))
+        if (entries := entry_table(field)) is not None:
+            yield from places_of(name, entries, path=(*path, key, "NAME"))
 
 
 def value_types(field: FieldInfo) -> set[object]:
@@ -106,13 +121,21 @@ def describe(name: str, field: FieldInfo) -> str:
     if str in types and not choices_of(field):
         names.append(_text(name, field))
     if tuple in types:
-        names.append("a list of whole numbers" if _lists_numbers(field) else "a list of texts")
+        names.append(_list(field))
     return any_of(names)
 
 
 def describe_entry(field: FieldInfo) -> str:
     """What one entry of a list field has to be."""
-    return "a whole number" if _lists_numbers(field) else "text"
+    if choices := entry_choices(field):
+        return any_of([repr(choice) for choice in choices])
+    return "a whole number" if int in _entry_types(field) else "text"
+
+
+def entry_choices(field: FieldInfo) -> tuple[str, ...]:
+    """The words that a list field is made of, from its literals."""
+    literals = [member for member in _entry_types(field) if get_origin(member) is Literal]
+    return tuple(choice for literal in literals for choice in get_args(literal))
 
 
 def any_of(names: Sequence[str]) -> str:
@@ -164,5 +187,13 @@ def _text(name: str, field: FieldInfo) -> str:
     return "text"
 
 
-def _lists_numbers(field: FieldInfo) -> bool:
-    return any(int in get_args(member) for member in _members(field.annotation))
+def _list(field: FieldInfo) -> str:
+    if choices := entry_choices(field):
+        return f"a list of {any_of([repr(choice) for choice in choices])}"
+    return "a list of whole numbers" if int in _entry_types(field) else "a list of texts"
+
+
+def _entry_types(field: FieldInfo) -> tuple[Any, ...]:
+    """What the entries of a list field may be."""
+    lists = [member for member in _members(field.annotation) if get_origin(member) is tuple]
+    return tuple(inner for member in lists for inner in _members(get_args(member)[0]))

@@ -19,6 +19,8 @@ from halos_backend.config.shape import (
     choices_of,
     describe,
     describe_entry,
+    entry_choices,
+    entry_table,
     first_sentence,
     held_table,
     kind_of,
@@ -33,6 +35,9 @@ Problem = tuple[str, str]
 """A setting's dotted path, and what is wrong with it."""
 
 MAX_SHOWN_CHARS = 60
+KEY_ITSELF = "[key]"
+"""Where pydantic's location ends when a name that the person gave is wrong, not what it names."""
+BAD_NAME = "is no name: write small letters, digits and _, beginning with a letter"
 
 
 def find_problems(root: type[Table], values: Mapping[str, Any]) -> list[Problem]:
@@ -90,8 +95,10 @@ def show(value: object) -> str:
 
 
 def _word(root: type[Table], details: ErrorDetails) -> Problem:
-    table, field, path = _locate(root, details["loc"])
-    value = details["input"]
+    location, value = details["loc"], details["input"]
+    if location[-1] == KEY_ITSELF:
+        return ".".join(map(str, location[:-1])), BAD_NAME
+    table, field, path = _locate(root, location)
     match details["type"]:
         case "extra_forbidden":
             return path, unknown_key(table, path.rpartition(".")[2], path=path, root=root)
@@ -107,7 +114,9 @@ def _word(root: type[Table], details: ErrorDetails) -> Problem:
         kind = " with a kind" if kinds_of(field) else ""
         return path, f"is a table: write [{path}]{kind}, not {show(value)}"
     if field is None:
-        return path, str(details["msg"])
+        return path, f"is a table: write [{path}], not {show(value)}"
+    if entry_table(field) is not None:
+        return path, f"holds tables: write [{path}.NAME], not {show(value)}"
     return path, _wrong_value(field, path, value)
 
 
@@ -131,6 +140,8 @@ def _locate(
             path = f"{path}.{part}" if path else part
             if field is None:
                 break
+        elif (entries := entry_table(field)) is not None:
+            table, field, path = entries, None, f"{path}.{part}"
     return table, field, path
 
 
@@ -141,12 +152,17 @@ def _missing(field: FieldInfo, path: str) -> str:
         return f"is missing: write a table [{path}] with kind = {names} ({about})"
     if tables_of(field):
         return f"is missing: write a table [{path}] ({about})"
+    if choices := choices_of(field):
+        names = any_of([repr(choice) for choice in choices])
+        return f"is missing: write {path.rpartition('.')[2]} = {names} ({about})"
     return f"is missing ({about})"
 
 
 def _wrong_value(field: FieldInfo, path: str, value: object) -> str:
     name = path.rpartition(".")[2]
     if name.endswith("]"):
+        if (choices := entry_choices(field)) and isinstance(value, str):
+            return unknown_choice(value, choices)
         return f"has to be {describe_entry(field)}, not {show(value)}"
     if path == "label.feedback.threshold" and value in ("mean", "median"):
         return f"'{value}' fits binary feedback only; pairwise takes {describe(name, field)}"
@@ -164,11 +180,22 @@ def _find_loose_values(
         if field is None:
             continue
         here = (*path, key)
+        if (entries := entry_table(field)) is not None:
+            yield from _find_loose_entries(entries, value, here)
+            continue
         inner = held_table(field, value)
         if inner is not None and isinstance(value, Mapping):
             yield from _find_loose_values(inner, value, here)
         elif not tables_of(field) and _is_loose(field, value):
             yield ".".join(here), f"takes {describe(key, field)}, not {show(value)}"
+
+
+def _find_loose_entries(
+    table: type[Table], entries: object, path: tuple[str, ...]
+) -> Iterator[Problem]:
+    for name, values in entries.items() if isinstance(entries, Mapping) else ():
+        if isinstance(values, Mapping):
+            yield from _find_loose_values(table, values, (*path, name))
 
 
 def _is_loose(field: FieldInfo, value: object) -> bool:

@@ -1,8 +1,8 @@
 """What this machine has, and what a run's settings would need. Imports no ML library."""
 
+from halos_backend.config.needs import disk_needed_bytes
 from halos_backend.doctor.finding import Finding
 from halos_backend.doctor.machine import examine_machine
-from halos_backend.doctor.needs import disk_needed_bytes
 from halos_backend.doctor.settings import examine_settings
 
 __all__ = ["Finding", "disk_needed_bytes", "examine_machine", "examine_settings"]

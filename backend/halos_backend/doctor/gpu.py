@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
 from halos_backend.doctor.finding import Finding, in_gib
+from halos_backend.telemetry.nvml import as_text, load_nvml
 
 FREE_SHARE_OF_IDLE_GPU = 0.9
-
-
-def load_nvml() -> Any:
-    """The `pynvml` module, initialized; None without the package, a driver or a GPU."""
-    try:
-        nvml = importlib.import_module("pynvml")
-    except ImportError:
-        return None
-    try:
-        nvml.nvmlInit()
-    except nvml.NVMLError:
-        return None
-    return nvml
 
 
 def gpu_memory_bytes(load: Callable[[], Any] = load_nvml) -> int | None:
@@ -49,7 +36,7 @@ def examine_gpus(
     try:
         count = nvml.nvmlDeviceGetCount()
         found = [_examine_gpu(nvml, index) for index in range(count)]
-        driver = _text(nvml.nvmlSystemGetDriverVersion())
+        driver = as_text(nvml.nvmlSystemGetDriverVersion())
     except nvml.NVMLError as error:
         return [Finding("warning", "gpu", f"the driver does not answer: {error}", "try nvidia-smi")]
     finally:
@@ -60,7 +47,7 @@ def examine_gpus(
 def _examine_gpu(nvml: Any, index: int) -> Finding:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    name = _text(nvml.nvmlDeviceGetName(handle))
+    name = as_text(nvml.nvmlDeviceGetName(handle))
     text = f"{index}: {name}, {in_gib(memory.free)} free of {in_gib(memory.total)}"
     if memory.free < FREE_SHARE_OF_IDLE_GPU * memory.total:
         return Finding("warning", "gpu", text, "nvidia-smi shows who holds the rest")
@@ -83,7 +70,3 @@ def _examine_torch(num_gpus: int, version: Callable[[str], str]) -> list[Finding
             )
         ]
     return []
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value

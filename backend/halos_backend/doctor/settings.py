@@ -9,17 +9,18 @@ from typing import Any
 
 import psutil
 
+from halos_backend.config.needs import (
+    disk_needed_bytes,
+    example_noun,
+    examples_per_round,
+    max_steps,
+    trainer_memory_bytes,
+)
 from halos_backend.config.schema import RewardModelJudge, RunSettings
 from halos_backend.doctor.disk import existing_parent
 from halos_backend.doctor.evaluation_sets import find_evaluation_set
 from halos_backend.doctor.finding import Finding, in_gib
 from halos_backend.doctor.gpu import gpu_memory_bytes
-from halos_backend.doctor.needs import (
-    disk_needed_bytes,
-    example_noun,
-    examples_per_round,
-    trainer_memory_bytes,
-)
 from halos_backend.store.run_dir import default_runs_root
 
 TIGHT_SHARE = 0.8
@@ -77,7 +78,7 @@ def examine_prompts(settings: RunSettings) -> Finding:
 def examine_batch(settings: RunSettings) -> Finding:
     train, processes = settings.train, settings.launch.num_processes
     most = examples_per_round(settings)
-    steps = -(-most * train.num_epochs // train.batch_size)
+    steps = max_steps(settings)
     shared = f", {train.batch_size // processes} on each of {processes}" if processes > 1 else ""
     text = (
         f"one step sees {train.batch_size} {example_noun(settings)}{shared};"

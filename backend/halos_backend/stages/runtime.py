@@ -49,8 +49,6 @@ from halos_backend.store.run_dir import AttemptDir
 from halos_backend.store.writer import EventWriter
 
 PROGRESS_INTERVAL_S = 0.1
-OOM_SCORE_ADJ = 500
-"""The kernel kills a stage before the supervisor and the shell."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,6 @@ def run_stage(execute: Callable[[Attempt], StageResult]) -> NoReturn:
     parser.add_argument("--attempt-dir", type=Path, required=True)
     attempt = open_attempt(parser.parse_args().attempt_dir)
     set_threads(attempt.job.num_threads)
-    _prefer_as_oom_victim()
     exit_code = _execute(execute, attempt)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -202,11 +199,6 @@ def _say_why(attempt: Attempt, reason: str, cause: Cause) -> None:
     print(reason, file=sys.stderr)  # noqa: T201  standard error is the attempt's log
     with contextlib.suppress(OSError):
         attempt.fail(reason, cause)
-
-
-def _prefer_as_oom_victim() -> None:
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE_ADJ))
 
 
 def read_json(path: Path) -> Any:

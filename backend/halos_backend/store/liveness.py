@@ -49,5 +49,14 @@ def stalled_for_s(run_dir: RunDir, supervisor: ProcessIdentity) -> float | None:
     return silent_s if silent_s > STALL_LIMIT_S else None
 
 
+def describe_stall(run_dir: RunDir, supervisor: ProcessIdentity, silent_s: float) -> str:
+    """What a stalled supervisor is, and what to do about it."""
+    return (
+        f"the supervisor of {run_dir.name} (process {supervisor.pid} on {supervisor.host}) is"
+        f" stalled: no heartbeat for {silent_s:.0f} s. It was stopped (if so: kill -CONT"
+        f" {supervisor.pid}), or its disk hangs; it is not replaced while it lives"
+    )
+
+
 def _is_here(identity: ProcessIdentity) -> bool:
     return identity.host == socket.gethostname()

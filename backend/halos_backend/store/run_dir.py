@@ -130,6 +130,16 @@ class RunDir:
         return self.path / "supervisor.log"
 
     @property
+    def telemetry(self) -> Path:
+        """What the machine and its GPUs did, a line a reading."""
+        return self.path / "telemetry.jsonl"
+
+    @property
+    def old_telemetry(self) -> Path:
+        """The readings before those, once there are many."""
+        return self.path / "telemetry.1.jsonl"
+
+    @property
     def control(self) -> Path:
         return self.path / "control"
 

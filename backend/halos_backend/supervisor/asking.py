@@ -18,7 +18,7 @@ import msgspec
 from halos_backend import clock
 from halos_backend.errors import HalosError, RunInUseError, UsageError
 from halos_backend.events import ProcessIdentity, RunEvent
-from halos_backend.store.liveness import living_supervisor, stalled_for_s
+from halos_backend.store.liveness import describe_stall, living_supervisor, stalled_for_s
 from halos_backend.store.reader import JournalReader, run_journal
 from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor import control, spawn
@@ -82,15 +82,6 @@ def check_writable(run_dir: RunDir) -> None:
     why = "its disk is mounted read-only" if is_read_only else f"it is {_owner(run_dir.path)}'s"
     raise UsageError(
         f"{run_dir.path} cannot be written: {why}; the run can be looked at, not controlled"
-    )
-
-
-def describe_stall(run_dir: RunDir, supervisor: ProcessIdentity, silent_s: float) -> str:
-    """What a stalled supervisor is, and what to do about it."""
-    return (
-        f"the supervisor of {run_dir.name} (process {supervisor.pid} on {supervisor.host}) is"
-        f" stalled: no heartbeat for {silent_s:.0f} s. It was stopped (if so: kill -CONT"
-        f" {supervisor.pid}), or its disk hangs; it is not replaced while it lives"
     )
 
 

@@ -7,26 +7,22 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from functools import partial
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import msgspec
-
-from halos_backend import __version__, atomic, clock
+from halos_backend import __version__, clock
 from halos_backend.events import (
     AbortRequested,
-    CheckpointPruned,
-    RoundFinished,
-    RoundStarted,
     RunAborted,
     RunCompleted,
     RunEvent,
     RunFailed,
     RunPaused,
     SettingsChanged,
+    StageDelayed,
     SupervisorStarted,
 )
 from halos_backend.store.identity import own_identity
@@ -36,8 +32,9 @@ from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import AT_WORK, RunState, apply, fold
 from halos_backend.store.writer import EventWriter
 from halos_backend.supervisor.desk import Desk
+from halos_backend.supervisor.gate import UNKNOWN, MemoryGate
+from halos_backend.supervisor.guardian import become_subreaper
 from halos_backend.supervisor.launch import stage_command
-from halos_backend.supervisor.leftovers import delete_tree, leftovers
 from halos_backend.supervisor.plan import (
     AbortRun,
     Action,
@@ -52,15 +49,13 @@ from halos_backend.supervisor.plan import (
     Wait,
     plan,
 )
+from halos_backend.supervisor.process import attempt_processes
 from halos_backend.supervisor.pulse import Pulse
-from halos_backend.supervisor.retention import Prunable
-from halos_backend.supervisor.round_result import (
-    damaged_checkpoint,
-    find_checkpoint_damage,
-    round_metrics,
-)
+from halos_backend.supervisor.round_books import RoundBooks
 from halos_backend.supervisor.settings_cache import SettingsCache
-from halos_backend.supervisor.stage_runner import MakeCommand, StageRunner
+from halos_backend.supervisor.stage_runner import Key, MakeCommand, StageRunner
+from halos_backend.supervisor.subreaper import reap_strays
+from halos_backend.telemetry.sampler import Sampler
 
 TICK_S = 0.05
 
@@ -78,8 +73,15 @@ class Supervisor:
         self._cache = SettingsCache(run_dir)
         self._cache.at_hand(self.state)
         self._desk = Desk(run_dir, events, self._record_answer)
+        self._books = RoundBooks(run_dir, self._record, run_slow=self._run_slow)
+        self._sampler = Sampler(run_dir, processes=self._stage_pids)
+        self._gate = MemoryGate(self._sampler)
         self._stages = StageRunner(
-            run_dir, self._record_stage, run_slow=self._run_slow, command=command
+            run_dir,
+            self._record_stage,
+            run_slow=self._run_slow,
+            meter=self._sampler,
+            command=command,
         )
         self._pulse = Pulse(run_dir)
         self._terminated = False
@@ -93,12 +95,14 @@ class Supervisor:
         if self.state.status not in ("created", *AT_WORK) and not self._desk.has_requests:
             return
         self._install_signals()
+        self._sampler.start()
         try:
             self._start()
             while actions := self._next_actions():
                 for action in actions:
                     self._execute(action)
         finally:
+            self._sampler.stop()
             self._pulse.snapshot(self.state, offset=self._writer.size)
 
     def _start(self) -> None:
@@ -112,7 +116,7 @@ class Supervisor:
         )
         if (round := self.state.round_at_hand) <= len(self.state.rounds):
             # its settings may have changed just before an earlier supervisor died
-            self._write_settings(round, self.state.settings_of(round))
+            self._books.write_settings(round, self.state.settings_of(round))
         self._stages.recover(self.state)
 
     def _next_actions(self) -> tuple[Action, ...]:
@@ -140,17 +144,16 @@ class Supervisor:
             case Wait():
                 self._wait()
             case StartRound():
-                self._start_round(action)
+                self._books.begin(action, self._cache.at_hand(self.state).model_dump(mode="json"))
             case StartStage():
-                self._stages.start(action, self.state, self._cache.at_hand(self.state))
+                self._start_stage(action)
             case StopStage(round=round, stage=stage):
                 self._stages.stop(round, stage, reason="aborted")
                 self._wait()
             case FinishRound():
-                self._finish_round(action)
+                self._books.finish(action, self.state)
             case Prune(what=what):
-                for prunable in what:
-                    self._delete(prunable)
+                self._books.delete(*what)
             case PauseRun(reason=reason):
                 self._record(RunPaused(t=clock.now(), reason=reason))
             case FinishRun(reason=reason):
@@ -161,8 +164,35 @@ class Supervisor:
                 request_id = self.state.abort_request_id or ""
                 self._record(RunAborted(t=clock.now(), request_id=request_id))
 
+    def _start_stage(self, action: StartStage) -> None:
+        settings = self._cache.at_hand(self.state)
+        self._sampler.devices = settings.launch.devices
+        obstacle = self._gate.obstacle(settings.launch)
+        if obstacle is None:
+            self._stages.start(action, self.state, settings)
+            return
+        if obstacle not in (UNKNOWN, self.state.obstacle):
+            self._record(
+                StageDelayed(
+                    t=clock.now(),
+                    round=action.round,
+                    stage=action.stage,
+                    attempt=action.attempt,
+                    reason=obstacle,
+                )
+            )
+        time.sleep(TICK_S)
+
+    def _stage_pids(self) -> dict[Key, list[int]]:
+        """For the sampler's thread."""
+        return {
+            key: [found.pid for found in attempt_processes(process.attempt_dir)]
+            for key, process in self._stages.processes().items()
+        }
+
     def _wait(self) -> None:
         self._stages.poll(self._cache.at_hand(self.state))
+        reap_strays()
         self._stages.sleep(TICK_S)
 
     def _run_slow(self, work: Callable[[], T]) -> T:
@@ -181,56 +211,10 @@ class Supervisor:
             wait([future], timeout=TICK_S)
         return future.result()
 
-    def _start_round(self, action: StartRound) -> None:
-        settings = self._cache.at_hand(self.state).model_dump(mode="json")
-        self._write_settings(action.round, settings)
-        self._record(
-            RoundStarted(
-                t=clock.now(),
-                round=action.round,
-                cursor=action.cursor,
-                num_prompts=action.num_prompts,
-                settings=settings,
-            )
-        )
-
-    def _write_settings(self, round: int, settings: dict[str, Any]) -> None:
-        path = self.run_dir.round_settings(round)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        atomic.write_bytes(path, msgspec.json.format(msgspec.json.encode(settings)) + b"\n")
-
-    def _finish_round(self, action: FinishRound) -> None:
-        round = self.state.rounds[action.round - 1]
-        checkpoint: str | None = None
-        if not action.untrained:
-            attempt = self.run_dir.attempt(round.round, "train", round.stages["train"].attempt)
-            if (damage := find_checkpoint_damage(attempt)) is not None:
-                self._record(damaged_checkpoint(round, damage))
-                return
-            for leftover in leftovers(self.run_dir, round):
-                self._delete(leftover)
-            checkpoint = self.run_dir.relative(attempt.checkpoint)
-            atomic.replace_symlink(self.run_dir.final, checkpoint)
-        self._record(
-            RoundFinished(
-                t=clock.now(),
-                round=round.round,
-                checkpoint=checkpoint,
-                metrics=round_metrics(round),
-                untrained=action.untrained,
-            )
-        )
-
-    def _delete(self, what: Prunable) -> None:
-        freed = self._run_slow(partial(delete_tree, self.run_dir.path / what.path))
-        self._record(
-            CheckpointPruned(t=clock.now(), round=what.round, path=what.path, freed_bytes=freed)
-        )
-
     def _record_answer(self, event: RunEvent) -> None:
         self._record(event)
         if isinstance(event, SettingsChanged) and event.from_round <= len(self.state.rounds):
-            self._write_settings(event.from_round, self.state.settings_of(event.from_round))
+            self._books.write_settings(event.from_round, self.state.settings_of(event.from_round))
 
     def _stop_now(self) -> tuple[Action, ...]:
         """Stop what runs, then say that the run is paused; an abort is done at once."""
@@ -260,6 +244,8 @@ class Supervisor:
         signal.signal(signal.SIGTERM, self._on_terminate)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # the guardian blocked it
+        become_subreaper()
 
     def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
         self._terminated = True

@@ -6,6 +6,7 @@ sessions of their own and outlive a killed parent, and some programs overwrite t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,9 +14,12 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from halos_backend import clock
 from halos_backend.errors import HalosError
 from halos_backend.events import ProcessIdentity
+from halos_backend.records import BAD_JSON
 from halos_backend.store.identity import (
     ProcessStatus,
     identify,
@@ -23,10 +27,21 @@ from halos_backend.store.identity import (
     process_status,
     send_signal,
 )
-from halos_backend.supervisor.launch import ATTEMPT_TAG
+from halos_backend.store.run_dir import AttemptDir
+from halos_backend.supervisor.subreaper import (
+    attempt_tag,
+    forget_first,
+    guards,
+    stray_pids,
+    watch_first,
+)
 
 POLL_S = 0.01
 KILL_TIMEOUT_S = 10.0
+EXIT_CODE_TIMEOUT_S = 1.0
+"""How long the guardian may take to write down an orphaned stage's exit code."""
+OOM_SCORE_ADJ = 500
+"""The kernel kills a stage before the supervisor and the shell."""
 
 
 class StageProcess:
@@ -39,6 +54,8 @@ class StageProcess:
         self.attempt_dir = attempt_dir
         self._child = child
         self._kill_at: float | None = None
+        self._give_up_at: float | None = None
+        watch_first(identity, attempt_dir)
 
     @classmethod
     def start(
@@ -55,18 +72,19 @@ class StageProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        _prefer_as_oom_victim(child.pid)
         return cls(identify(child.pid), attempt_dir, child)
 
     @classmethod
     def adopt(cls, identity: ProcessIdentity, attempt_dir: Path) -> StageProcess:
-        """Watch a process that an earlier supervisor started; its exit code will stay unknown."""
+        """Watch a process that an earlier supervisor started; the guardian learns its exit code."""
         return cls(identity, attempt_dir, None)
 
     @property
     def is_running(self) -> bool:
         """Whether the first process runs. It is not reaped here, so its pid stays its own."""
         if self._child is None:
-            return is_alive(self.identity)
+            return is_alive(self.identity) or self._is_waiting_for_guardian()
         if self._child.returncode is not None:
             return False
         options = os.WEXITED | os.WNOHANG | os.WNOWAIT
@@ -78,8 +96,10 @@ class StageProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """Once the tree is gone: negative for a signal; None of an adopted process."""
-        return None if self._child is None else self._child.returncode
+        """Once the tree is gone: negative for a signal; None of an orphan that nobody reaped."""
+        if self._child is None:
+            return _read_exit_code(self.attempt_dir)
+        return self._child.returncode
 
     def end(self, *, grace_s: float) -> None:
         """Ask the whole tree to end; `is_gone` kills what is left after `grace_s`."""
@@ -98,7 +118,24 @@ class StageProcess:
             return False
         if self._child is not None:
             self._child.wait()
+        elif self.is_running:
+            return False
+        forget_first(self.identity)
         return True
+
+    def _is_waiting_for_guardian(self) -> bool:
+        """Whether the guardian has yet to reap this zombie, which it does after `exit.json`."""
+        status = process_status(self.identity.pid)
+        if (
+            status is None
+            or status.start_time != self.identity.start_time
+            or not guards(status.parent, self.attempt_dir)
+            or AttemptDir(self.attempt_dir).exit.exists()
+        ):
+            return False
+        if self._give_up_at is None:
+            self._give_up_at = clock.monotonic() + EXIT_CODE_TIMEOUT_S
+        return clock.monotonic() < self._give_up_at
 
     def _living(self) -> list[ProcessStatus]:
         holds_pid = is_alive(self.identity) or (
@@ -124,18 +161,18 @@ def kill_attempt(attempt_dir: Path) -> None:
 
 
 def attempt_processes(attempt_dir: Path, *, session: int | None = None) -> list[ProcessStatus]:
-    """The living processes of an attempt: with its tag, of the session, and their descendants.
+    """The living processes of an attempt: with its tag, of the session, orphans; descendants too.
 
-    Name a session only while its leader's pid cannot have been given to another process; without
-    one, what neither carries the tag nor descends from a process that does stays unseen.
+    Name a session only while its leader's pid cannot have been given to another process. Orphans
+    that carry no tag are found by a supervisor only; see `subreaper`.
     """
     pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     running = {status.pid: status for pid in pids if (status := process_status(pid))}
-    tag = f"{ATTEMPT_TAG}={attempt_dir}".encode()
-    found = {
+    found = stray_pids(running, attempt_dir)
+    found |= {
         pid
         for pid, status in running.items()
-        if status.session == session or tag in _environment(pid)
+        if status.session == session or attempt_tag(pid) == str(attempt_dir)
     }
     while more := {
         pid for pid, status in running.items() if status.parent in found and pid not in found
@@ -144,8 +181,18 @@ def attempt_processes(attempt_dir: Path, *, session: int | None = None) -> list[
     return [running[pid] for pid in found if running[pid].is_alive and pid != os.getpid()]
 
 
-def _environment(pid: int) -> list[bytes]:
+def _prefer_as_oom_victim(pid: int) -> None:
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/oom_score_adj").write_text(str(OOM_SCORE_ADJ))
+
+
+class _Exit(msgspec.Struct):
+    exit_code: int | None
+
+
+def _read_exit_code(attempt_dir: Path) -> int | None:
     try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return []
+        content = AttemptDir(attempt_dir).exit.read_bytes()
+        return msgspec.json.decode(content, type=_Exit).exit_code
+    except (OSError, *BAD_JSON):
+        return None

@@ -23,8 +23,10 @@ from halos_backend.store.run_dir import RunDir, check_run_name
 from halos_backend.store.writer import EventWriter
 from halos_backend.supervisor.environment import importable_environment
 
+GUARDIAN = Path(__file__).with_name("guardian.py").resolve()
+
 _started: list[subprocess.Popen[bytes]] = []
-"""Supervisors that this process started, so that those that ended do not stay zombies."""
+"""Guardians that this process started, so that those that ended do not stay zombies."""
 
 Report = Callable[[int, int], None]
 """Called with (done, total) prompts while they are prepared."""
@@ -105,7 +107,7 @@ def _start_detached(run_dir: RunDir) -> subprocess.Popen[bytes]:
         raise HalosError(f"the run {run_dir.name} cannot be supervised: {error}") from error
     with log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "halos_backend.supervisor", "--run-dir", str(path)],
+            _guarded_supervisor(path),
             cwd=path,
             env={**importable_environment(os.environ), "PYTHONSAFEPATH": "1"},
             stdin=subprocess.DEVNULL,
@@ -115,6 +117,12 @@ def _start_detached(run_dir: RunDir) -> subprocess.Popen[bytes]:
         )
     _started[:] = [earlier for earlier in _started if earlier.poll() is None] + [child]
     return child
+
+
+def _guarded_supervisor(path: Path) -> list[str]:
+    """The guardian's command; it needs neither the environment nor installed packages."""
+    guard = [sys.executable, "-I", "-S", str(GUARDIAN), "--run-dir", str(path), "--"]
+    return [*guard, sys.executable, "-m", "halos_backend.supervisor", "--run-dir", str(path)]
 
 
 def interrupt_supervisor(run_dir: RunDir) -> None:

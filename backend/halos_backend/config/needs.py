@@ -1,4 +1,7 @@
-"""Estimates what a run needs: disk, the trainer's memory, and steps. Pure arithmetic."""
+"""Estimates what a run needs: disk, the trainer's memory, and steps. Pure arithmetic.
+
+`doctor` judges a machine by it, `supervisor.guards` the disk before each round.
+"""
 
 from __future__ import annotations
 
@@ -39,15 +42,50 @@ def disk_needed_bytes(
     `num_prompts` is how many the source has; without it and without loop.num_prompts the rows are
     left out.
     """
-    loop = settings.loop
+    loop, train = settings.loop, settings.train
     checkpoints = loop.keep_checkpoints + int(loop.keep_best) + 1
-    trained = trained_parameters(settings.train, num_parameters)
-    # A checkpoint in float32 is its own master copy; the mid-round state always has one.
-    master = MASTER_BYTES if checkpoint_bytes < MASTER_BYTES * num_parameters else 0
-    states = 2 * (MOMENT_BYTES + master) + (MOMENT_BYTES + MASTER_BYTES)
+    states = 2 * trainer_state_bytes(
+        train, num_parameters=num_parameters, checkpoint_bytes=checkpoint_bytes
+    ) + partial_state_bytes(train, num_parameters=num_parameters)
     prompts = total_prompts(settings, num_prompts) or 0
-    tokens = prompts * settings.sample.group_size * settings.sample.max_new_tokens
-    return checkpoints * checkpoint_bytes + states * trained + tokens * ROW_BYTES_PER_TOKEN
+    return checkpoints * checkpoint_bytes + states + rows_bytes(settings, num_prompts=prompts)
+
+
+def round_needed_bytes(
+    settings: RunSettings, *, num_parameters: int, checkpoint_bytes: int, last_round_bytes: int = 0
+) -> int:
+    """Most bytes that a round has on disk at once of its own, before what it replaces is deleted.
+
+    Mid-round states are written beside the one before; the last one is there until the round's
+    checkpoint is proven. `last_round_bytes` are what the round before left: no less is foreseen.
+    """
+    train = settings.train
+    state = trainer_state_bytes(
+        train, num_parameters=num_parameters, checkpoint_bytes=checkpoint_bytes
+    )
+    partial = partial_state_bytes(train, num_parameters=num_parameters)
+    num_partial = (max_steps(settings) - 1) // train.save_every_steps
+    rows = rows_bytes(settings, num_prompts=settings.loop.prompts_per_round)
+    result = max(rows + checkpoint_bytes + state, last_round_bytes)
+    return max(rows + min(num_partial, 2) * partial, result + min(num_partial, 1) * partial)
+
+
+def trainer_state_bytes(train: TrainSettings, *, num_parameters: int, checkpoint_bytes: int) -> int:
+    """Of what a round leaves to the next one's trainer."""
+    # A checkpoint in float32 is its own master copy.
+    master = MASTER_BYTES if checkpoint_bytes < MASTER_BYTES * num_parameters else 0
+    return trained_parameters(train, num_parameters) * (MOMENT_BYTES + master)
+
+
+def partial_state_bytes(train: TrainSettings, *, num_parameters: int) -> int:
+    """Of one mid-round state, which always has master weights."""
+    return trained_parameters(train, num_parameters) * (MOMENT_BYTES + MASTER_BYTES)
+
+
+def rows_bytes(settings: RunSettings, *, num_prompts: int) -> int:
+    """Of completions, scores and feedback at most: every completion as long as it may be."""
+    tokens = num_prompts * settings.sample.group_size * settings.sample.max_new_tokens
+    return tokens * ROW_BYTES_PER_TOKEN
 
 
 def trainer_memory_bytes(
@@ -83,6 +121,12 @@ def examples_per_round(settings: RunSettings) -> int:
         pairs = size // 2 if feedback.pairing == "random" else 1
         per_prompt = 2 * pairs if settings.train.loss.kind in ("kto", "csft") else pairs
     return settings.loop.prompts_per_round * per_prompt
+
+
+def max_steps(settings: RunSettings) -> int:
+    """Most optimizer steps of one round."""
+    train = settings.train
+    return -(-examples_per_round(settings) * train.num_epochs // train.batch_size)
 
 
 def example_noun(settings: RunSettings) -> str:

@@ -1,0 +1,174 @@
+"""Reads all GPUs through NVML. No library, driver or GPU, or one that is lost: normal answers.
+
+Whose GPUs they are is `devices`'; which stage a process belongs to, `ownership`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pwd
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from halos_backend import clock
+from halos_backend.telemetry.nvml import as_text, is_gone, load_nvml, nvml_errors
+from halos_backend.telemetry.reading import GpuProcess, GpuReading
+
+REOPEN_S = 30.0
+"""Between two attempts to open NVML: that may take seconds, and a dead driver stays dead."""
+
+
+class _LostError(Exception):
+    """The GPU no longer answers; the text is the driver's reason."""
+
+
+@dataclass(frozen=True)
+class _Device:
+    """A GPU as it was found when NVML was opened; `lost` is why it could not be."""
+
+    index: int
+    handle: Any = None
+    uuid: str | None = None
+    name: str | None = None
+    lost: str | None = None
+
+
+class Gpus:
+    """The machine's GPUs. One thread may ask; a call can hang for seconds when a GPU is lost."""
+
+    def __init__(
+        self,
+        load: Callable[[], Any] = load_nvml,
+        *,
+        monotonic: Callable[[], float] = clock.monotonic,
+    ) -> None:
+        self._load = load
+        self._monotonic = monotonic
+        self._nvml: Any = None
+        self._devices: tuple[_Device, ...] = ()
+        self._reopen_at = float("-inf")
+        self._is_sound = False
+
+    def read(self) -> tuple[GpuReading, ...]:
+        """Every GPU there is or was, a lost one with the reason; empty without any."""
+        if not self._is_sound and self._monotonic() >= self._reopen_at:
+            self._reopen_at = self._monotonic() + REOPEN_S
+            self._open()
+        readings = tuple(self._read(device) for device in self._devices)
+        if any(reading.lost is not None for reading in readings):
+            self._is_sound = False
+        return readings
+
+    def _open(self) -> None:
+        """Find the GPUs anew. Those that were there before and are not now count as lost."""
+        if self._nvml is not None:
+            with contextlib.suppress(*nvml_errors(self._nvml)):
+                self._nvml.nvmlShutdown()
+        self._nvml = self._load()
+        if self._nvml is None:
+            self._lose_all("the driver does not answer")
+            return
+        try:
+            count = int(self._nvml.nvmlDeviceGetCount())
+        except nvml_errors(self._nvml) as error:
+            self._lose_all(str(error))
+            return
+        found = tuple(self._find(index) for index in range(count))
+        missing = tuple(
+            _Device(old.index, uuid=old.uuid, name=old.name, lost="it is no longer there")
+            for old in self._devices
+            if old.index >= count and old.uuid not in {device.uuid for device in found}
+        )
+        self._devices = found + missing
+        self._is_sound = all(device.lost is None for device in self._devices)
+
+    def _find(self, index: int) -> _Device:
+        known = {device.index: device for device in self._devices}.get(index, _Device(index))
+        try:
+            handle = self._handle(index)
+            uuid = self._ask(self._nvml.nvmlDeviceGetUUID, handle)
+            name = self._ask(self._nvml.nvmlDeviceGetName, handle)
+        except _LostError as error:
+            return _Device(index, uuid=known.uuid, name=known.name, lost=str(error))
+        return _Device(
+            index,
+            handle,
+            uuid=None if uuid is None else as_text(uuid),
+            name=None if name is None else as_text(name),
+        )
+
+    def _handle(self, index: int) -> Any:
+        """Raises _LostError, whatever the driver has against it."""
+        try:
+            return self._nvml.nvmlDeviceGetHandleByIndex(index)
+        except nvml_errors(self._nvml) as error:
+            raise _LostError(str(error)) from error
+
+    def _lose_all(self, reason: str) -> None:
+        self._devices = tuple(
+            _Device(device.index, uuid=device.uuid, name=device.name, lost=reason)
+            for device in self._devices
+        )
+
+    def _read(self, device: _Device) -> GpuReading:
+        lost = device.lost
+        if lost is None:
+            try:
+                return self._measure(device)
+            except _LostError as error:
+                lost = str(error)
+        return GpuReading(index=device.index, uuid=device.uuid, name=device.name, lost=lost)
+
+    def _measure(self, device: _Device) -> GpuReading:
+        nvml, handle = self._nvml, device.handle
+        memory = self._ask(nvml.nvmlDeviceGetMemoryInfo, handle)
+        utilization = self._ask(nvml.nvmlDeviceGetUtilizationRates, handle)
+        power_mw = self._ask(nvml.nvmlDeviceGetPowerUsage, handle)
+        energy_mj = self._ask(nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
+        running = self._ask(nvml.nvmlDeviceGetComputeRunningProcesses, handle)
+        return GpuReading(
+            index=device.index,
+            uuid=device.uuid,
+            name=device.name,
+            utilization_frac=None if utilization is None else utilization.gpu / 100,
+            memory_used_bytes=None if memory is None else int(memory.used),
+            memory_total_bytes=None if memory is None else int(memory.total),
+            power_w=None if power_mw is None else power_mw / 1000,
+            temperature_c=self._ask(
+                nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU
+            ),
+            energy_j=None if energy_mj is None else energy_mj / 1000,
+            processes=None if running is None else tuple(_describe(found) for found in running),
+        )
+
+    def _ask(self, question: Callable[..., Any], *arguments: Any) -> Any:
+        """The answer; None where this GPU or driver has none. Raises _LostError."""
+        try:
+            return question(*arguments)
+        except nvml_errors(self._nvml) as error:
+            if is_gone(error):
+                raise _LostError(str(error)) from error
+            return None
+
+
+def _describe(process: Any) -> GpuProcess:
+    folder = Path(f"/proc/{process.pid}")
+    name: str | None = None
+    user: str | None = None
+    with contextlib.suppress(OSError):
+        user = _user_name(folder.stat().st_uid)
+        # never the command line, which may hold a secret
+        name = (folder / "comm").read_bytes().decode(errors="replace").strip()
+    return GpuProcess(pid=process.pid, used_bytes=process.usedGpuMemory, name=name, user=user)
+
+
+@lru_cache(maxsize=64)
+def _user_name(uid: int) -> str:
+    """The account may be in a directory service: asked once."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,94 @@
+"""Adds up what a stage used while it ran. Sums and peaks only, so that its size never grows.
+
+GPU numbers are of the run's GPUs, whoever uses them besides; host numbers are of the whole machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from halos_backend.telemetry.devices import select_gpus
+from halos_backend.telemetry.energy import EnergyMeter
+from halos_backend.telemetry.reading import GpuReading, HostReading, Key, Reading
+
+
+class _Mean:
+    """A mean over time: each value stands for the seconds before it."""
+
+    def __init__(self) -> None:
+        self._sum = 0.0
+        self._elapsed_s = 0.0
+
+    def add(self, value: float, elapsed_s: float) -> None:
+        self._sum += value * elapsed_s
+        self._elapsed_s += elapsed_s
+
+    @property
+    def value(self) -> float | None:
+        return round(self._sum / self._elapsed_s, 4) if self._elapsed_s > 0 else None
+
+
+class StageUse:
+    """What one stage used so far. `at` is on the monotonic clock, in seconds."""
+
+    def __init__(
+        self, key: Key, *, devices: Sequence[int] | None = None, visible: str | None = None
+    ) -> None:
+        self._key = key
+        self._devices = devices
+        self._visible = visible
+        self._at: float | None = None
+        self._gpu_utilization = _Mean()
+        self._cpu_utilization = _Mean()
+        self._energy: dict[int, EnergyMeter] = {}
+        self._peaks: dict[str, int] = {}
+
+    def add(self, reading: Reading, *, at: float) -> None:
+        """A reading of while the stage ran. No mean has the first: it tells of the time before."""
+        elapsed_s = 0.0 if self._at is None else at - self._at
+        self._at = at
+        self._add_host(reading.host, elapsed_s)
+        for gpu in select_gpus(reading.gpus, self._devices, visible=self._visible):
+            self._add_gpu(gpu, elapsed_s, at)
+
+    def summary(self, *, at: float) -> dict[str, float | int]:
+        """For `StageFinished.summary`, once. A key is absent where there was no reading.
+
+        `gpu_utilization_frac`, `cpu_utilization_frac`: means, 0..1.
+        `gpu_peak_memory_bytes`: the most that was used on one GPU, by whomever.
+        `gpu_own_peak_memory_bytes`: the most that the stage's processes used on one GPU.
+        `gpu_energy_j`: of all the run's GPUs together.
+        `host_peak_memory_bytes`: the most that was used on the host, by whomever.
+        """
+        for meter in self._energy.values():
+            meter.finish(at=at)
+        joules = [meter.joules for meter in self._energy.values() if meter.joules is not None]
+        means = {
+            "gpu_utilization_frac": self._gpu_utilization.value,
+            "cpu_utilization_frac": self._cpu_utilization.value,
+            "gpu_energy_j": round(sum(joules), 1) if joules else None,
+        }
+        return {name: value for name, value in means.items() if value is not None} | self._peaks
+
+    def _add_host(self, host: HostReading, elapsed_s: float) -> None:
+        if host.cpu_frac is not None:
+            self._cpu_utilization.add(host.cpu_frac, elapsed_s)
+        if host.memory_used_bytes is not None:
+            self._peak("host_peak_memory_bytes", host.memory_used_bytes)
+
+    def _add_gpu(self, gpu: GpuReading, elapsed_s: float, at: float) -> None:
+        self._energy.setdefault(gpu.index, EnergyMeter()).add(gpu, at=at)
+        if gpu.utilization_frac is not None:
+            self._gpu_utilization.add(gpu.utilization_frac, elapsed_s)
+        if gpu.memory_used_bytes is not None:
+            self._peak("gpu_peak_memory_bytes", gpu.memory_used_bytes)
+        own = [
+            process.used_bytes
+            for process in gpu.processes or ()
+            if (process.round, process.stage) == self._key and process.used_bytes is not None
+        ]
+        if own:
+            self._peak("gpu_own_peak_memory_bytes", sum(own))
+
+    def _peak(self, name: str, value: int) -> None:
+        self._peaks[name] = max(value, self._peaks.get(name, 0))

@@ -1,0 +1,88 @@
+"""What the verbs that ask a supervisor for something share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from halos_backend import clock
+from halos_backend.errors import ExitCode, HalosError, UsageError
+from halos_backend.events import RequestRejected, RunEvent
+from halos_backend.store.registry import check_readable
+from halos_backend.store.run_dir import RunDir, find_run
+from halos_backend.store.state import AT_WORK
+from halos_backend.supervisor import asking, control, spawn
+
+from halos_tui.headless import notices
+from halos_tui.observed import Observation, observe
+
+POLL_S = 0.05
+LOST_AFTER_S = 5.0
+"""A run that is waited for gets this long to be taken up again by its guardian."""
+
+
+def look_at(root: Path, run: str) -> tuple[RunDir, Observation]:
+    """The run of that name and how it stands. Raises HalosError for what cannot be read."""
+    run_dir = find_run(root, run)
+    seen = observe(run_dir)
+    check_readable(seen.state, run_dir)
+    return run_dir, seen
+
+
+def ask(run_dir: RunDir, request: control.Request) -> RunEvent:
+    """The answer. Raises UsageError with the reason where the supervisor refuses."""
+    event = asking.ask(run_dir, request)
+    if isinstance(event, RequestRejected):
+        raise UsageError(event.reason)
+    return event
+
+
+def ask_seen(run_dir: RunDir, seen: Observation, request: control.Request) -> RunEvent:
+    """Like `ask`; says first where nobody supervises the run."""
+    if seen.status == "lost":
+        asking.check_writable(run_dir)
+        notices.say_taken_up(run_dir)
+    return ask(run_dir, request)
+
+
+def take_up(run_dir: RunDir, seen: Observation) -> None:
+    """Start a supervisor on a run that has none and goes on by itself then."""
+    asking.check_writable(run_dir)
+    if seen.status == "lost":
+        notices.say_taken_up(run_dir)
+    spawn.start_supervisor(run_dir)
+
+
+def with_absolute_paths(settings: dict[str, object], assignments: Sequence[str]) -> tuple[str, ...]:
+    """`KEY=VALUE` as a supervisor, whose working directory is another, can read them.
+
+    Raises SettingsError for what it would refuse anyway.
+    """
+    from halos_backend.config.changes import change_settings  # pydantic: 0.1 s
+
+    return change_settings(settings, assignments, directory=Path.cwd()).overrides
+
+
+def wait_until_stopped(run_dir: RunDir, *, timeout_s: float = float("inf")) -> ExitCode:
+    """Wait until nothing more will happen, say how the run stands, and exit by it.
+
+    Raises HalosError when it takes too long.
+    """
+    begun = clock.monotonic()
+    supervised_at = begun
+    while (now := clock.monotonic()) - begun < timeout_s:
+        seen = observe(run_dir)
+        if seen.state.status not in AT_WORK:
+            notices.say_end(run_dir, seen.state)
+            return seen.state.exit_code
+        if seen.status != "lost":
+            supervised_at = now
+        elif now - supervised_at > LOST_AFTER_S:
+            notices.say_lost(run_dir)
+            return ExitCode.UNFINISHED
+        time.sleep(POLL_S)
+    raise HalosError(
+        f"the run {run_dir.name} is still stopping after {timeout_s:.0f} s;"
+        f" {notices.command_for(run_dir, 'watch')}"
+    )

@@ -1,0 +1,54 @@
+"""`pause`: stop a run at the next boundary, so that it can be resumed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+from halos_backend.errors import ExitCode, UsageError
+from halos_backend.store.registry import load_state
+from halos_backend.store.run_dir import RunDir
+from halos_backend.store.state import ENDED
+from halos_backend.supervisor import control
+from halos_backend.supervisor.asking import asker
+
+from halos_tui import rounds
+from halos_tui.cli import asking
+from halos_tui.cli.options import RunName, RunsDir, runs_root
+from halos_tui.headless import notices
+
+
+def command(
+    run: RunName,
+    at: Annotated[
+        Literal["round", "stage"],
+        typer.Option(help="When the round is done, or already when the running stage is."),
+    ] = "round",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return when the run is paused (exit code 6).")
+    ] = False,
+    runs_dir: RunsDir = None,
+) -> int:
+    """Stop a run at the end of its round; `resume` goes on.
+
+    Nothing is lost, and the GPUs are let go. Returns once the supervisor knows (exit code 0).
+    """
+    run_dir, seen = asking.look_at(runs_root(runs_dir), run)
+    if seen.state.status in ("paused", "failed", *ENDED):
+        already = " already" if seen.state.status == "paused" else ""
+        raise UsageError(
+            f"the run {run_dir.name} is {seen.state.status}{already}; nothing runs that could pause"
+        )
+    request = control.Pause(request_id=control.new_request_id(), by=asker(), at=at)
+    asking.ask_seen(run_dir, seen, request)
+    _say_where(run_dir)
+    return asking.wait_until_stopped(run_dir) if wait else ExitCode.COMPLETED
+
+
+def _say_where(run_dir: RunDir) -> None:
+    state = load_state(run_dir)
+    resume = notices.command_for(run_dir, "resume")
+    if where := rounds.boundary(state):
+        notices.say(f"pausing {where}; go on after that, or at once, with: {resume}")
+    elif state.status == "paused":
+        notices.say_end(run_dir, state)

@@ -1,0 +1,125 @@
+"""Words for what happens to a run and its rounds, stages apart."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from halos_backend.events import (
+    AbortRequested,
+    CheckpointPruned,
+    GuardTripped,
+    PauseRequested,
+    RequestRejected,
+    RoundFinished,
+    RoundStarted,
+    RunAborted,
+    RunCompleted,
+    RunCreated,
+    RunExtended,
+    RunFailed,
+    RunPaused,
+    RunResumed,
+    SettingsChanged,
+    SupervisorStarted,
+    VersionsChanged,
+)
+from halos_backend.store.state import RunState
+
+from halos_tui.formatting import count, number, plural, setting_changes, signed, size
+from halos_tui.rounds import reward_changes
+
+RequestNews = (
+    PauseRequested
+    | AbortRequested
+    | SettingsChanged
+    | RunExtended
+    | RunResumed
+    | RequestRejected
+    | GuardTripped
+)
+UpkeepNews = RunCreated | SupervisorStarted | VersionsChanged | CheckpointPruned
+EndNews = RunPaused | RunAborted | RunFailed | RunCompleted
+RunNews = RequestNews | UpkeepNews | EndNews | RoundStarted | RoundFinished
+
+BOUNDARIES = {
+    "now": "now",
+    "stage": "when the running stage is done",
+    "round": "at the end of the round",
+}
+CONSEQUENCES_OF_GUARD = {
+    "pause": "the run pauses",
+    "abort": "the run is aborted",
+    "warn": "only a warning",
+}
+
+
+def describe_run_event(event: RunNews, state: RunState) -> str:
+    """What happened, in a line. `state` is the newest known, which may be later than the event."""
+    match event:
+        case RoundStarted() | RoundFinished():
+            return f"round {event.round}: {_about_round(event, state)}"
+        case RunCreated() | SupervisorStarted() | VersionsChanged() | CheckpointPruned():
+            return _about_upkeep(event)
+        case RunPaused(reason=reason):
+            return f"run paused: {reason}"
+        case RunAborted():
+            return "run aborted"
+        case RunFailed(reason=reason):
+            return f"run failed: {reason}"
+        case RunCompleted(reason=reason):
+            return f"run completed: {reason}"
+        case _:
+            return _about_request(event)
+
+
+def by_whom(by: str) -> str:
+    return f" (by {by})" if by else ""
+
+
+def _about_request(event: RequestNews) -> str:
+    match event:
+        case PauseRequested(at=at):
+            return f"pausing {BOUNDARIES[at]}"
+        case AbortRequested(when=when):
+            return f"aborting {BOUNDARIES[when]}"
+        case SettingsChanged(from_round=from_round, consequences=consequences):
+            changed = f"{setting_changes(event.changes)} from round {from_round}"
+            return "; ".join([f"{changed}{by_whom(event.by)}", *consequences])
+        case RunExtended(num_rounds=num_rounds):
+            changed = f": {setting_changes(event.changes)}" if event.changes else ""
+            return f"run extended to {plural(num_rounds, 'round')}{changed}{by_whom(event.by)}"
+        case RunResumed():
+            return "run goes on"
+        case RequestRejected(reason=reason):
+            return f"request refused: {reason}"
+        case GuardTripped(guard=guard, reason=reason, action=action):
+            where = f"round {event.round}{f' {event.stage}' if event.stage else ''}"
+            return f"{where}: guard {guard} tripped: {reason}; {CONSEQUENCES_OF_GUARD[action]}"
+        case _:
+            assert_never(event)
+
+
+def _about_round(event: RoundStarted | RoundFinished, state: RunState) -> str:
+    match event:
+        case RoundStarted(num_prompts=num_prompts):
+            return plural(num_prompts, "prompt")
+        case RoundFinished(untrained=str(reason)):
+            return f"finished, policy unchanged: {reason}"
+        case RoundFinished():
+            change = reward_changes(state)[event.round - 1]
+            mean = event.metrics.get("reward_mean")
+            shown = "" if change is None else f" ({signed(change)})"
+            return f"finished, reward {number(mean)}{shown}, checkpoint {event.checkpoint}"
+
+
+def _about_upkeep(event: UpkeepNews) -> str:
+    match event:
+        case RunCreated(run=run, num_prompts=num_prompts, num_too_long=num_too_long):
+            skipped = f", {count(num_too_long)} too long and skipped" if num_too_long else ""
+            return f"run {run} created: {plural(num_prompts, 'prompt')}{skipped}"
+        case SupervisorStarted(process=process):
+            return f"supervisor started, process {process.pid}"
+        case VersionsChanged(changes=changes):
+            return f"it goes on with other code than before: {setting_changes(changes)}"
+        case CheckpointPruned(path=path, freed_bytes=freed_bytes):
+            return f"deleted {path}, {size(freed_bytes)}"

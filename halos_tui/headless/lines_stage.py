@@ -1,0 +1,135 @@
+"""Words for what happens to a stage, and for what comes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from halos_backend.events import (
+    Cause,
+    StageAdopted,
+    StageDelayed,
+    StageEvent,
+    StageFailed,
+    StageFinished,
+    StageStalled,
+    StageStarted,
+    Warned,
+)
+from halos_backend.store.round_state import StageState
+from halos_backend.store.state import RunState
+
+from halos_tui.formatting import count, duration, number, percent, plural, rate
+
+LOG_LINES = 10
+WORDS_FOR_CAUSE: dict[Cause, str] = {
+    "damaged": "its output is damaged",
+    "lost": "lost",
+    "stalled": "stalled",
+    "out_of_memory": "out of memory",
+    "non_finite": "not finite",
+    "missing_input": "an input is missing",
+    "no_space": "the disk is full",
+    "refused": "refused",
+}
+"""What a reason alone does not always say."""
+
+
+def describe_stage_event(event: StageEvent, state: RunState) -> str | None:
+    """What happened, without saying to which stage; None for what only live views show.
+
+    `state` is the newest known, which may be later than the event.
+    """
+    match event:
+        case StageStarted(process=process):
+            return f"started, process {process.pid}"
+        case StageAdopted(process=process):
+            return f"still running, process {process.pid}"
+        case StageDelayed(reason=reason):
+            return f"waits: {reason}"
+        case StageStalled(silent_s=silent_s, phase=phase):
+            return f"stalled: no sign of life for {duration(silent_s)} while {phase}; it is stopped"
+        case StageFailed():
+            return _failure(event, state)
+        case StageFinished():
+            return f"{_summary(event)} in {duration(event.elapsed_s)}"
+        case Warned(text=text):
+            return f"warning: {text}"
+        case _:
+            return None
+
+
+def log_lines(event: StageEvent, state: RunState) -> list[str]:
+    """The end of a failed attempt's output, where its owner has to see to it."""
+    if isinstance(event, StageFailed) and _waits_for_owner(event, state):
+        return [f"| {line}" for line in event.last_lines[-LOG_LINES:]]
+    return []
+
+
+def _failure(event: StageFailed, state: RunState) -> str:
+    cause = "" if event.cause not in WORDS_FOR_CAUSE else f" ({WORDS_FOR_CAUSE[event.cause]})"
+    return f"failed{cause}: {event.reason}{_what_next(event, state)}"
+
+
+def _what_next(event: StageFailed, state: RunState) -> str:
+    from halos_backend.supervisor.plan import retry_delay_s  # pydantic: 0.1 s, paid by failures
+
+    stage = _newest(event, state)
+    if event.cause == "stopped" or stage is None or state.status in ("aborting", "aborted"):
+        return ""
+    if _waits_for_owner(event, state):
+        return "; it waits for its owner"
+    if stage.attempt > event.attempt or stage.failed_t is None:
+        return "; it is tried again"
+    delay_s = retry_delay_s(stage.num_barren)
+    return f"; it is tried again {f'in {duration(delay_s)}' if delay_s else 'at once'}"
+
+
+def _waits_for_owner(event: StageFailed, state: RunState) -> bool:
+    """Whether the supervisor leaves it at that, as far as event and state tell."""
+    from halos_backend.supervisor.plan import WAIT_FOR_OWNER
+
+    stage = _newest(event, state)
+    if event.cause in WAIT_FOR_OWNER:
+        return True
+    if event.cause == "stopped" or stage is None or stage.attempt != event.attempt:
+        return False
+    loop = state.rounds[event.round - 1].settings.get("loop", {})
+    most = loop.get("max_attempts")
+    return state.status == "failed" or (most is not None and stage.num_barren >= most)
+
+
+def _newest(event: StageFailed, state: RunState) -> StageState | None:
+    if not 1 <= event.round <= len(state.rounds):
+        return None
+    return state.rounds[event.round - 1].stages.get(event.stage)
+
+
+def _summary(event: StageFinished) -> str:
+    found = event.summary
+    match event.stage:
+        case "sample":
+            parts = [
+                f"{count(found.get('num_completions'))} completions of"
+                f" {number(found.get('length_mean'))} tokens",
+                f"{percent(found.get('truncated_frac'))} cut off",
+                rate(found.get("tokens_per_s"), "tokens"),
+            ]
+        case "label":
+            parts = [
+                f"reward {number(found.get('reward_mean'))} ± {number(found.get('reward_std'))}",
+                f"{count(found.get('num_feedback'))} rows of feedback",
+            ]
+            if found.get("num_unscored"):
+                parts.append(f"{count(found['num_unscored'])} unscored{_reasons(found)}")
+        case "train":
+            parts = [
+                plural(found.get("num_steps", 0), "step"),
+                f"loss {number(found.get('loss_first'))} to {number(found.get('loss_last'))}",
+                f"KL {number(found.get('kl_initial'))}",
+            ]
+    return ", ".join(parts)
+
+
+def _reasons(summary: dict[str, Any]) -> str:
+    reasons = summary.get("unscored_reasons") or {}
+    return f" ({'; '.join(f'{n} x {reason}' for reason, n in reasons.items())})" if reasons else ""

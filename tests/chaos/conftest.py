@@ -1,0 +1,96 @@
+"""Fixtures of the chaos suite, and its report: every case is tried, and every case is counted."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chaos.chaos_run import ChaosRun
+from tests.chaos.reference import Reference, get_reference
+from tests.chaos.schedule import CASES, SEED
+
+FOLDER = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if FOLDER in item.path.parents:
+            item.add_marker(pytest.mark.chaos)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """One line of JSON: the seed, cases tried and failed, kills."""
+    reports = [
+        report
+        for outcome in ("passed", "failed", "error", "skipped")
+        for report in terminalreporter.stats.get(outcome, ())
+        if "tests/chaos/" in getattr(report, "nodeid", "")
+    ]
+    if not reports:
+        return
+    tried = {report.nodeid: report for report in reports}
+    failed = sorted({report.nodeid for report in reports if report.failed})
+    kinds = Counter("fake" if "test_fake" in name else "real" for name in tried)
+    counts: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("", ()):
+        if getattr(report, "when", "") == "teardown":
+            counts.update(dict(report.user_properties))
+    line = {
+        "suite": "chaos",
+        "seed": SEED,
+        "cases": len(tried),
+        "real": kinds["real"],
+        "fake": kinds["fake"],
+        **counts,
+        "failed": len(failed),
+        "skipped": sum(report.skipped for report in reports),
+    }
+    terminalreporter.write_line(json.dumps(line))
+    for name in failed:
+        terminalreporter.write_line(f"again: SEED={SEED} CASES={CASES} pytest '{name}'")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and any(
+        "tests/chaos/" in report.nodeid for report in reporter.stats.get("skipped", ())
+    ):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this session share."""
+    own = tmp_path_factory.getbasetemp()
+    path = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "reference"
+    path.mkdir(exist_ok=True)
+    return path
+
+
+@pytest.fixture
+def reference(shared: Path) -> Reference:
+    return get_reference(shared, "plain")
+
+
+@pytest.fixture
+def make_run(
+    shared: Path, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> Iterator[Callable[..., ChaosRun]]:
+    """Makes the run of a case; nothing of it outlives the test."""
+    made: list[ChaosRun] = []
+
+    def make(kind: str = "plain", **options: Any) -> ChaosRun:
+        made.append(ChaosRun(get_reference(shared, kind), tmp_path, **options))
+        return made[-1]
+
+    yield make
+    for run in made:
+        record_property("kills", run.num_kills)
+        record_property("revivals", run.num_revivals)
+        run.close()

@@ -1,0 +1,97 @@
+"""What holds of a run that went to its end, whatever was done to it on the way."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from halos_backend.events import STAGES
+from halos_backend.store.manifest import find_damage, read_done
+from halos_backend.store.reader import run_journal
+from halos_backend.store.state import RunState, fold
+
+from tests.chaos.chaos_run import ChaosRun
+from tests.chaos.reference import Reference
+from tests.chaos.schedule import ROUNDS
+
+Event = dict[str, Any]
+
+
+def check_all(run: ChaosRun) -> None:
+    """The run is completed, with the reference's bits, and nothing of it is left."""
+    assert run.witness.stop() == []
+    check_journal(run.path / "events.jsonl", run.prefixes)
+    check_stages(run.path, run.events)
+    check_results(run.path, run.reference)
+    check_nothing_runs(run)
+
+
+def check_journal(path: Path, prefixes: list[bytes]) -> RunState:
+    """It only grew, folds, and its times and generations rise."""
+    content = path.read_bytes()
+    for prefix in prefixes:
+        assert content.startswith(prefix), "what the journal said once was changed"
+    events = run_journal(path).read()
+    times = [event.t for event in events]
+    assert times == sorted(times)
+    generations = [event.generation for event in events if type(event).__name__ == "SupervisorStarted"]
+    assert generations == list(range(1, len(generations) + 1))
+    state = fold(events)
+    assert state.status == "completed"
+    assert state.active == frozenset()
+    return state
+
+
+def check_stages(run: Path, events: list[Event], *, rounds: tuple[int, ...] = ROUNDS) -> None:
+    """Each stage of each round counts once, and is never begun again after that."""
+    kinds = Counter(event["type"] for event in events)
+    assert kinds["RunCompleted"] == 1
+    for kind in ("RoundStarted", "RoundFinished"):
+        assert [e["round"] for e in events if e["type"] == kind] == list(rounds)
+    for round in rounds:
+        for stage in STAGES:
+            about = [e for e in events if (e.get("round"), e.get("stage")) == (round, stage)]
+            names = [event["type"] for event in about]
+            assert names.count("StageFinished") == 1, f"round {round} {stage}: {names}"
+            assert names[-1] == "StageFinished", f"round {round} {stage}: {names}"
+            attempts = [e["attempt"] for e in about if e["type"] == "StageStarted"]
+            assert attempts == sorted(set(attempts))
+            assert about[-1]["attempt"] == attempts[-1]
+            for attempt in attempts:
+                directory = run / "rounds" / f"{round:04d}" / stage / f"attempt_{attempt}"
+                assert (directory / "job.json").is_file(), "the evidence of an attempt stays"
+
+
+def check_results(run: Path, reference: Reference) -> None:
+    """Outputs are what DONE says, prompts are used once, the final bits are the reference's."""
+    state = fold(run_journal(run / "events.jsonl").read())
+    used: list[str] = []
+    for round in state.rounds:
+        for stage in round.stages.values():
+            directory = run / "rounds" / f"{round.round:04d}" / stage.stage / f"attempt_{stage.attempt}"
+            manifest = read_done(directory)
+            assert manifest is not None, f"{directory} has no DONE"
+            if not any(path.startswith(f"rounds/{round.round:04d}/") for path in state.pruned):
+                assert find_damage(directory, manifest, full=True) is None
+        number = round.stages["sample"].attempt
+        completions = run / "rounds" / f"{round.round:04d}/sample/attempt_{number}/completions.jsonl"
+        ids = [json.loads(line)["prompt_id"] for line in completions.read_text().splitlines()]
+        assert ids == reference.prompt_ids(round.round)
+        used += ids
+    assert len(used) == len(set(used)), "a prompt was used twice"
+    assert (run / "final" / "model.safetensors").read_bytes() == reference.weights
+
+
+def check_nothing_runs(run: ChaosRun) -> None:
+    """No process of the run is left, and its lock is free."""
+    left = [process for process in run.processes() if process.is_alive]
+    assert left == []
+    check_lock_is_free(run.path)
+
+
+def check_lock_is_free(run: Path) -> None:
+    with (run / "supervisor.lock").open("r+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
