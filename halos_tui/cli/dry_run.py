@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from halos_backend.config.guards import Guard
 from halos_backend.config.needs import example_noun, examples_per_round
 from halos_backend.config.schema import RunSettings
 from halos_backend.doctor import disk_needed_bytes
@@ -24,7 +25,7 @@ from halos_backend.supervisor.launch import num_stage_processes, stage_command
 from halos_backend.supervisor.plan import round_sizes
 
 from halos_tui.cli.starting import check_settings, default_name, prompts_reporter, read_prepared
-from halos_tui.formatting import count, plural, size, visible
+from halos_tui.formatting import count, number, percent, plural, size, visible
 from halos_tui.headless.interrupts import ends_tidily
 from halos_tui.headless.progress import ProgressBar
 
@@ -39,6 +40,7 @@ def show_plan(
     directory = tempfile.TemporaryDirectory(prefix="halos-dry-run-")
     with ends_tidily(), directory as place, ProgressBar() as bar:
         run_dir = RunDir(Path(place) / name)
+        run_dir.path.mkdir(mode=0o700)
         resolved = settings.model_dump(mode="json")
         spawn.prepare_inputs(run_dir, config_text, resolved, prompts_reporter(bar))
         prepared = read_prepared(run_dir)
@@ -76,6 +78,12 @@ def make_plan(settings: RunSettings, prepared: dict[str, Any], run_dir: RunDir) 
         "effective_batch_size": settings.train.batch_size,
         "example": example_noun(settings),
         "num_processes": settings.launch.num_processes,
+        "pause_after_each_round": settings.loop.pause_after_each_round,
+        "guards": {
+            name: _guard_words(guard)
+            for name, guard in settings.guards.items()
+            if guard.action != "off"
+        },
         "disk_needed_bytes": disk_needed_bytes(
             settings,
             num_parameters=prepared["num_parameters"],
@@ -106,6 +114,17 @@ def _round_plan(settings: RunSettings, num_prompts: int) -> dict[str, int]:
     }
 
 
+def _guard_words(guard: Guard) -> str:
+    """`kl_initial above 10: pause`."""
+    limits = [
+        f"above {number(guard.above)}" if guard.above is not None else "",
+        f"below {number(guard.below)}" if guard.below is not None else "",
+        f"{percent(guard.drop_frac)} under its best" if guard.drop_frac is not None else "",
+        "not finite" if guard.not_finite else "",
+    ]
+    return f"{guard.metric} {' or '.join(filter(None, limits))}: {guard.action}"
+
+
 def _lines(plan: dict[str, Any]) -> list[str]:
     skipped = (
         f", {count(plan['num_too_long'])} too long and skipped" if plan["num_too_long"] else ""
@@ -121,6 +140,8 @@ def _lines(plan: dict[str, Any]) -> list[str]:
         f" {plan['num_processes']} process{'es' if plan['num_processes'] > 1 else ''};"
         f" at most {plural(plan['max_steps'], 'step')} in all",
         f"disk: up to {size(plan['disk_needed_bytes'])}, {size(plan['disk_free_bytes'])} free",
+        *(f"guard {visible(name)}: {words}" for name, words in plan["guards"].items()),
+        *(["it pauses after each round"] if plan["pause_after_each_round"] else []),
         "",
     ]
     commands = plan["commands"].items()

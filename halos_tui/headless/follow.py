@@ -15,6 +15,7 @@ from halos_backend.supervisor import control, spawn
 from halos_backend.supervisor.asking import asker
 
 from halos_tui.headless import notices
+from halos_tui.headless.bell import Bell
 from halos_tui.headless.interrupts import Signals, ask
 from halos_tui.headless.reviving import MOST_REVIVALS, Reviver
 from halos_tui.observed import SeenStatus, Supervision, supervision_of
@@ -70,6 +71,7 @@ class Follower:
         self._asks = asks
         self._pauses_on_term = pauses_on_term
         self._reviver = Reviver(tail.run_dir)
+        self._bell = Bell()
         self._seen_interrupts = 0
         self._is_stopping = False
         self._has_told_of_stall = False
@@ -103,6 +105,7 @@ class Follower:
         self._output.show(
             events, self._tail, status=self._tail.state.status if status == "lost" else status
         )
+        self._bell.hear(events, self._tail.state)
         self._tell_of_stall(supervision, is_stalled=status == "stalled")
         code = self._end(supervision)
         return self._heed_signals(supervision) if code is None else code

@@ -19,6 +19,7 @@ LIGHT = [
     "halos_backend.store.manifest",
     "halos_backend.store.job",
     "halos_backend.store.live",
+    "halos_backend.store.liveness",
     "halos_backend.store.prompt_order",
 ]
 
@@ -52,6 +53,7 @@ def top_level_imports(module: str) -> set[str]:
         "halos_backend.supervisor.plan",
         "halos_backend.supervisor.spawn",
         "halos_backend.supervisor.control",
+        "halos_backend.supervisor.asking",
         "halos_backend.supervisor.__main__",
         "halos_backend.stages.runtime",
         "halos_tui.cli.main",

@@ -39,10 +39,13 @@ def main() -> int:
             event |= {"stage": job["stage"], "attempt": job["attempt"], "reason": "no GPU is left"}
             (attempt / "events.jsonl").write_text(json.dumps(event) + "\n")
             return 1
-        case "run out of memory":
+        case "run out of memory" | "find a loss that is not finite" as words:
             event = {"type": "AttemptFailed", "t": 1.0, "round": job["round"]}
             event |= {"stage": job["stage"], "attempt": job["attempt"]}
-            event |= {"reason": "the GPU is full", "cause": "out_of_memory"}
+            if words == "run out of memory":
+                event |= {"reason": "the GPU is full", "cause": "out_of_memory"}
+            else:
+                event |= {"reason": "the loss is NaN", "cause": "non_finite"}
             (attempt / "events.jsonl").write_text(json.dumps(event) + "\n")
             return 1
         case "leave 1 row and fail" | "leave 2 rows and fail" | "leave 3 rows and fail" as words:

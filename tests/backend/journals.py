@@ -35,6 +35,8 @@ def settings(
     *,
     reference: str = "initial",
     launch: Mapping[str, Any] | None = None,
+    guards: Mapping[str, Any] | None = None,
+    notify: Mapping[str, Any] | None = None,
     **loop: Any,
 ) -> RunSettings:
     """Resolved settings of a run of three rounds of four prompts; `loop` replaces that table's."""
@@ -49,6 +51,8 @@ def settings(
             },
             "train": {"loss": {"kind": loss}, "reference": reference},
             "launch": {"num_threads": 1, **(launch or {})},
+            "guards": guards or {},
+            "notify": notify or {},
         }
     )
 

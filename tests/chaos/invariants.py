@@ -13,6 +13,7 @@ from halos_backend.store.manifest import find_damage, read_done
 from halos_backend.store.reader import run_journal
 from halos_backend.store.state import RunState, fold
 
+from tests.backend.deadline import wait_until
 from tests.chaos.chaos_run import ChaosRun
 from tests.chaos.reference import Reference
 from tests.chaos.schedule import ROUNDS
@@ -93,5 +94,14 @@ def check_nothing_runs(run: ChaosRun) -> None:
 
 
 def check_lock_is_free(run: Path) -> None:
-    with (run / "supervisor.lock").open("r+b") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    """A process that ends loses its memory, by which we find it, before it loses its locks."""
+    wait_until(lambda: _can_lock(run / "supervisor.lock"), deadline_s=5.0)
+
+
+def _can_lock(path: Path) -> bool:
+    with path.open("r+b") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True

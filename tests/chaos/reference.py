@@ -72,7 +72,7 @@ class Reference:
 
     def copy_to(self, root: Path) -> Path:
         """A run directory of one's own under `root`."""
-        root.mkdir(mode=0o700, exist_ok=True)
+        root.mkdir(mode=0o700, exist_ok=True, parents=True)
         shutil.copytree(self.fresh, root / NAME)
         return root / NAME
 

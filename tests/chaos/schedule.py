@@ -32,6 +32,8 @@ VICTIMS: tuple[tuple[Role, ...], ...] = (
     ("client", "guardian", "supervisor", "stage"),
 )
 """In the order in which they die: a guardian that outlives its supervisor starts another."""
+IN_A_ROW = 10
+"""Kills of one run."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,3 @@ def kills_in_a_row(seed: int, number: int, count: int) -> list[Kill]:
         Kill(draw.choice(VICTIMS), round, stage, draw.random(), draw.random() < 0.5)
         for round, stage in spread
     ]
-
-
-def case_ids(count: int) -> list[int]:
-    return list(range(count))

@@ -13,6 +13,7 @@ from tests.chaos.chaos_run import ChaosRun
 from tests.chaos.invariants import check_all
 from tests.chaos.schedule import (
     CASES,
+    IN_A_ROW,
     ROUNDS,
     SEED,
     VICTIMS,
@@ -23,7 +24,6 @@ from tests.chaos.victims import Role
 
 MakeRun = Callable[..., ChaosRun]
 ROWS = max(1, CASES // 10)
-IN_A_ROW = 10
 
 
 @pytest.mark.parametrize("number", range(CASES))

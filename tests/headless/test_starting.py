@@ -82,6 +82,8 @@ def test_a_dry_run_as_text_names_rounds_disk_and_commands(place: Place) -> None:
         "rounds 1 to 3, each: 6 prompts, 24 completions, at most 6 pairs, 3 steps",
         "round 4: 2 prompts, 8 completions, at most 2 pairs, 1 step",
         "one step sees 2 pairs on 2 processes; at most 10 steps in all",
+        "guard non_finite_loss: loss_last not finite: pause",
+        "guard disk: disk_free_rounds below 1: pause",
         "-m torch.distributed.run --standalone --nproc_per_node 2 -m halos_backend.stages.train",
     ):
         assert text in shown.stdout

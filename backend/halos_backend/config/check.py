@@ -122,6 +122,16 @@ def _guards_can_trip(settings: RunSettings) -> Iterator[Conflict]:
         yield from find_guard_conflicts(name, guard)
 
 
+def _notified_program_can_be_found(settings: RunSettings) -> Iterator[Conflict]:
+    program = (settings.notify.command or ("true",))[0]
+    if not program or ("/" in program and not program.startswith("/")):
+        yield (
+            "notify.command",
+            f"'{program}' is looked for by a supervisor that works elsewhere: write a program's"
+            " name or its absolute path first",
+        )
+
+
 RULES: tuple[Callable[[RunSettings], Iterator[Conflict]], ...] = (
     _feedback_fits_loss,
     _groups_can_be_compared,
@@ -131,6 +141,7 @@ RULES: tuple[Callable[[RunSettings], Iterator[Conflict]], ...] = (
     _loss_can_learn,
     _stops_stop,
     _guards_can_trip,
+    _notified_program_can_be_found,
 )
 
 

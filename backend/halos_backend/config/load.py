@@ -104,9 +104,17 @@ def _resolve_paths(merged: dict[str, Any], directory: Path, overridden: frozense
         for parent in parents:
             table = table.get(parent, {})
         if isinstance(value := table.get(name), str):
-            typed = any(key == named or key.startswith(f"{named}.") for named in overridden)
-            places = (Path.cwd(), directory) if typed else (directory,)
-            table[name] = resolve_path(value, places)
+            table[name] = resolve_path(value, _places(key, directory, overridden))
+    notify = merged.get("notify") or {}
+    if (command := notify.get("command")) and "/" in command[0]:
+        places = _places("notify.command", directory, overridden)
+        notify["command"] = [resolve_path(command[0], places), *command[1:]]
+
+
+def _places(key: str, directory: Path, overridden: frozenset[str]) -> tuple[Path, ...]:
+    """Where a setting's path is looked for: what was typed first in the working directory."""
+    typed = any(key == named or key.startswith(f"{named}.") for named in overridden)
+    return (Path.cwd(), directory) if typed else (directory,)
 
 
 def resolve_path(value: str, places: Sequence[Path]) -> str:

@@ -56,18 +56,18 @@ def round_needed_bytes(
 ) -> int:
     """Most bytes that a round has on disk at once of its own, before what it replaces is deleted.
 
-    Mid-round states are written beside the one before; the last one is there until the round's
-    checkpoint is proven. `last_round_bytes` are what the round before left: no less is foreseen.
+    The last mid-round state is there until the round's checkpoint is proven. Two of them, while one
+    replaces the other, are no more than that one and the results. `last_round_bytes` are what the
+    round before left: no less is foreseen.
     """
     train = settings.train
     state = trainer_state_bytes(
         train, num_parameters=num_parameters, checkpoint_bytes=checkpoint_bytes
     )
     partial = partial_state_bytes(train, num_parameters=num_parameters)
-    num_partial = (max_steps(settings) - 1) // train.save_every_steps
     rows = rows_bytes(settings, num_prompts=settings.loop.prompts_per_round)
-    result = max(rows + checkpoint_bytes + state, last_round_bytes)
-    return max(rows + min(num_partial, 2) * partial, result + min(num_partial, 1) * partial)
+    left = max(rows + checkpoint_bytes + state, last_round_bytes)
+    return left + (partial if max_steps(settings) > train.save_every_steps else 0)
 
 
 def trainer_state_bytes(train: TrainSettings, *, num_parameters: int, checkpoint_bytes: int) -> int:

@@ -1,10 +1,18 @@
-"""Owns the settings of notifications."""
+"""Owns the settings of notifications, and which events are worth one."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from halos_backend.config.table import Positive, Table
+from halos_backend.events import (
+    AttemptEvent,
+    GuardTripped,
+    RunCompleted,
+    RunEvent,
+    RunFailed,
+    RunPaused,
+)
 
 Occasion = Literal["paused", "failed", "guard", "completed"]
 
@@ -20,3 +28,18 @@ class NotifySettings(Table):
     """When."""
     timeout_s: Positive = 30.0
     """The command is killed after this."""
+
+
+def occasion_of(event: RunEvent | AttemptEvent) -> Occasion | None:
+    """What an event is an occasion to tell the owner of; None for most."""
+    match event:
+        case RunPaused():
+            return "paused"
+        case RunFailed():
+            return "failed"
+        case GuardTripped():
+            return "guard"
+        case RunCompleted():
+            return "completed"
+        case _:
+            return None

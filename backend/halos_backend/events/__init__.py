@@ -27,6 +27,7 @@ from halos_backend.events.base import (
 from halos_backend.events.run import (
     AbortRequested,
     CheckpointPruned,
+    ForkOrigin,
     GuardTripped,
     PauseRequested,
     RequestRejected,
@@ -60,6 +61,7 @@ __all__ = [
     "Cause",
     "CheckpointPruned",
     "Event",
+    "ForkOrigin",
     "GuardTripped",
     "MetricsLogged",
     "PauseRequested",

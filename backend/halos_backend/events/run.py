@@ -9,8 +9,23 @@ import msgspec
 from halos_backend.events.base import Cause, Event, ProcessIdentity, Stage, StageEvent
 
 
+class ForkOrigin(msgspec.Struct, frozen=True, kw_only=True):
+    """The round of another run that a run begins after; its checkpoint is this run's initial policy.
+
+    `train` are the train settings of that round where its trainer state came along, else None.
+    """
+
+    run: str
+    path: str
+    round: int
+    train: dict[str, Any] | None = None
+
+
 class RunCreated(Event, frozen=True, kw_only=True):
-    """The run exists: its prompts are frozen and its inputs checked."""
+    """The run exists: its prompts are frozen and its inputs checked.
+
+    `first_cursor` counts the prompts that the run it was forked from took before.
+    """
 
     schema_version: int
     run: str
@@ -21,6 +36,8 @@ class RunCreated(Event, frozen=True, kw_only=True):
     prompts_sha256: str
     policy_sha256: str
     checkpoint_bytes: int
+    first_cursor: int = 0
+    forked_from: ForkOrigin | None = None
 
 
 class SupervisorStarted(Event, frozen=True, kw_only=True):

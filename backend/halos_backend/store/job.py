@@ -34,10 +34,11 @@ class TrainInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="train"):
 
     `model` is what is trained (the policy; for bradley_terry the reward model), `initial` the
     policy at the start of the run, `reference` None for a loss without one. `trainer_state` is the
-    previous round's, None in round 1. `progress_start` and `progress_end` are this round's part of
-    the run's prompt budget, in 0..1, for a schedule over the run. `first_step` counts the optimizer
-    steps of earlier rounds. `reset_optimizer` says why the moments of `trainer_state` are not to be
-    carried, None where they are.
+    previous round's; in round 1 None, or that of the round that the run was forked from.
+    `progress_start` and `progress_end` are this round's part of the run's prompt budget, in 0..1,
+    for a schedule over the run. `first_step` counts the optimizer steps of earlier rounds.
+    `reset_optimizer` says why the moments of `trainer_state` are not to be carried, None where they
+    are.
     """
 
     model: str

@@ -96,6 +96,11 @@ class RunDir:
         return self.path / "config.resolved.json"
 
     @property
+    def initial(self) -> AttemptDir:
+        """Where a forked run keeps its copy of the checkpoint and trainer state it begins with."""
+        return AttemptDir(self.path / "initial")
+
+    @property
     def prompts(self) -> Path:
         """The run's prompts, frozen at its creation."""
         return self.path / "prompts.jsonl"

@@ -15,6 +15,7 @@ from halos_backend.errors import ExitCode
 from halos_backend.events import (
     AbortRequested,
     CheckpointPruned,
+    ForkOrigin,
     GuardTripped,
     PauseRequested,
     RequestRejected,
@@ -90,6 +91,8 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     prompts_sha256: str = ""
     policy_sha256: str = ""
     checkpoint_bytes: int = 0
+    first_cursor: int = 0
+    forked_from: ForkOrigin | None = None
     generation: int = 0
     rounds: tuple[RoundState, ...] = ()
     pruned: tuple[str, ...] = ()
@@ -132,8 +135,10 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def cursor(self) -> int:
-        """Prompts taken by all rounds so far."""
-        return self.rounds[-1].cursor + self.rounds[-1].num_prompts if self.rounds else 0
+        """Prompts taken by all rounds so far, and by those that a fork begins after."""
+        if not self.rounds:
+            return self.first_cursor
+        return self.rounds[-1].cursor + self.rounds[-1].num_prompts
 
     @property
     def checkpoints(self) -> list[tuple[int, str]]:
@@ -178,6 +183,8 @@ def _apply(state: RunState, event: RunEvent) -> RunState:
                 prompts_sha256=event.prompts_sha256,
                 policy_sha256=event.policy_sha256,
                 checkpoint_bytes=event.checkpoint_bytes,
+                first_cursor=event.first_cursor,
+                forked_from=event.forked_from,
             )
         case SupervisorStarted():
             status = "running" if state.status == "created" else state.status

@@ -72,7 +72,9 @@ def _train_inputs(
         num_epochs=settings.loop.num_epochs,
         budget=settings.loop.num_prompts,
     )
-    before = _trained_before(round, state)
+    left = max(1, total - state.first_cursor)  # a fork's schedule spans its own prompts
+    done = round.cursor - state.first_cursor
+    trainer_state, reset_optimizer = _carried(round, state, run_dir)
     model = _model(round, state, settings, run_dir)
     steps = sum(
         earlier.stages["train"].summary["num_steps"]
@@ -81,20 +83,38 @@ def _train_inputs(
     )
     return TrainInputs(
         model=model,
-        initial=settings.policy.path,
-        reference=_reference(settings, model),
+        initial=_initial(state, settings, run_dir),
+        reference=_reference(settings, model, _initial(state, settings, run_dir)),
         feedback=str(_finished_attempt(round, "label", run_dir).feedback),
         completions=str(_finished_attempt(round, "sample", run_dir).completions),
-        trainer_state=None
-        if before is None
-        else str(_finished_attempt(before, "train", run_dir).trainer_state),
-        progress_start=min(1.0, round.cursor / total),
-        progress_end=min(1.0, (round.cursor + round.num_prompts) / total),
+        trainer_state=trainer_state,
+        progress_start=min(1.0, done / left),
+        progress_end=min(1.0, (done + round.num_prompts) / left),
         first_step=steps,
-        reset_optimizer=None
-        if before is None
-        else reset_reason(_train_settings(before), _train_settings(round)),
+        reset_optimizer=reset_optimizer,
     )
+
+
+def _carried(round: RoundState, state: RunState, run_dir: RunDir) -> tuple[str | None, str | None]:
+    """The trainer state that a round begins with, and why its moments are not carried."""
+    now = _train_settings(round)
+    if (before := _trained_before(round, state)) is not None:
+        path = _finished_attempt(before, "train", run_dir).trainer_state
+        return str(path), reset_reason(_train_settings(before), now)
+    origin = state.forked_from
+    if origin is None or origin.train is None or not takes_over_weights(now):
+        return None, None
+    before_fork = TrainSettings.model_validate(origin.train)
+    return str(run_dir.initial.trainer_state), reset_reason(before_fork, now)
+
+
+def takes_over_weights(train: TrainSettings) -> bool:
+    """Whether a fork can go on with the fp32 weights that its checkpoint was rounded from.
+
+    Adapters stand on the initial policy's weights, which are another's then; a reward model is no
+    policy.
+    """
+    return train.lora is None and train.loss.kind != "bradley_terry"
 
 
 def _policy(
@@ -103,7 +123,7 @@ def _policy(
     """Version (the round that made it, 0 for the initial one) and path of what samples."""
     before = _trained_before(round, state)
     if before is None or settings.train.loss.kind == "bradley_terry":
-        return 0, settings.policy.path
+        return 0, _initial(state, settings, run_dir)
     return before.round, str(_finished_attempt(before, "train", run_dir).checkpoint)
 
 
@@ -111,16 +131,21 @@ def _model(round: RoundState, state: RunState, settings: RunSettings, run_dir: R
     """What is trained: the policy, or bradley_terry's reward model, of the round before."""
     before = _trained_before(round, state)
     if before is None:
-        return settings.policy.path
+        return _initial(state, settings, run_dir)
     return str(_finished_attempt(before, "train", run_dir).checkpoint)
 
 
-def _reference(settings: RunSettings, model: str) -> str | None:
+def _initial(state: RunState, settings: RunSettings, run_dir: RunDir) -> str:
+    """The policy at the start of the run; that of a fork is in its own directory."""
+    return settings.policy.path if state.forked_from is None else str(run_dir.initial.checkpoint)
+
+
+def _reference(settings: RunSettings, model: str, initial: str) -> str | None:
     if settings.train.loss.kind not in LOSSES_WITH_REFERENCE:
         return None
     match settings.train.reference:
         case "initial":
-            return settings.policy.path
+            return initial
         case "previous":
             return model
         case path:

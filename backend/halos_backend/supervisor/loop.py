@@ -23,6 +23,8 @@ from halos_backend.events import (
     RunPaused,
     SettingsChanged,
     StageDelayed,
+    StageFailed,
+    StageFinished,
     SupervisorStarted,
 )
 from halos_backend.store.identity import own_identity
@@ -32,9 +34,12 @@ from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import AT_WORK, RunState, apply, fold
 from halos_backend.store.writer import EventWriter
 from halos_backend.supervisor.desk import Desk
+from halos_backend.supervisor.disk_room import measure_disk
 from halos_backend.supervisor.gate import UNKNOWN, MemoryGate
 from halos_backend.supervisor.guardian import become_subreaper
+from halos_backend.supervisor.guards import check_disk, check_stage
 from halos_backend.supervisor.launch import stage_command
+from halos_backend.supervisor.notify import Notifier
 from halos_backend.supervisor.plan import (
     AbortRun,
     Action,
@@ -58,6 +63,8 @@ from halos_backend.supervisor.subreaper import reap_strays
 from halos_backend.telemetry.sampler import Sampler
 
 TICK_S = 0.05
+NOTIFY_LIMIT_S = 2.0
+"""How long the supervisor stays for the last notification, which goes on without it after that."""
 
 T = TypeVar("T")
 
@@ -84,6 +91,7 @@ class Supervisor:
             command=command,
         )
         self._pulse = Pulse(run_dir)
+        self._notifier = Notifier(run_dir)
         self._terminated = False
 
     def run(self) -> None:
@@ -103,6 +111,7 @@ class Supervisor:
                     self._execute(action)
         finally:
             self._sampler.stop()
+            self._notifier.finish(NOTIFY_LIMIT_S)
             self._pulse.snapshot(self.state, offset=self._writer.size)
 
     def _start(self) -> None:
@@ -129,6 +138,7 @@ class Supervisor:
         """What must not wait for anything else."""
         self._pulse.beat(self.state, offset=self._writer.size)
         self._desk.answer_all(lambda: self.state)
+        self._notifier.poll()
 
     def _execute(self, action: Action) -> None:
         """Do one action. A disk that refuses it while nothing runs fails the run, resumably."""
@@ -144,7 +154,7 @@ class Supervisor:
             case Wait():
                 self._wait()
             case StartRound():
-                self._books.begin(action, self._cache.at_hand(self.state).model_dump(mode="json"))
+                self._start_round(action)
             case StartStage():
                 self._start_stage(action)
             case StopStage(round=round, stage=stage):
@@ -163,6 +173,14 @@ class Supervisor:
             case AbortRun():
                 request_id = self.state.abort_request_id or ""
                 self._record(RunAborted(t=clock.now(), request_id=request_id))
+
+    def _start_round(self, action: StartRound) -> None:
+        settings = self._cache.at_hand(self.state)
+        room = measure_disk(self.run_dir, self.state)
+        for tripped in check_disk(self.state, settings, room, now=clock.now()):
+            self._record(tripped)
+        if self.state.status == "running":
+            self._books.begin(action, settings.model_dump(mode="json"))
 
     def _start_stage(self, action: StartStage) -> None:
         settings = self._cache.at_hand(self.state)
@@ -232,11 +250,18 @@ class Supervisor:
 
     def _record_stage(self, event: RunEvent) -> None:
         self._record(event)
+        if isinstance(event, StageFinished | StageFailed):
+            settings = self._cache.at_hand(self.state)
+            for tripped in check_stage(
+                self.state, event.round, event.stage, settings, now=clock.now()
+            ):
+                self._record(tripped)
 
     def _record(self, event: RunEvent) -> None:
         """Write the event down, then let it be true."""
         self._writer.append(event, durable=True)
         self.state = apply(self.state, event)
+        self._notifier.notify(event, self.state, self._cache.at_hand(self.state).notify)
 
     def _install_signals(self) -> None:
         # an inherited SIG_IGN would make the kernel reap the stages and lose their exit codes

@@ -10,6 +10,10 @@ from halos_backend.store.round_state import RoundState
 from halos_backend.store.state import RunState
 
 
+FORKED_STATE = "initial/trainer_state"
+"""What the first trained round of a forked run begins with, and nobody after it."""
+
+
 @dataclass(frozen=True)
 class Prunable:
     """A directory, relative to the run directory, that nothing needs any more."""
@@ -30,6 +34,8 @@ def prunable(state: RunState, loop: LoopSettings) -> tuple[Prunable, ...]:
     found = [Prunable(round, path) for round, path in state.checkpoints if round not in keep_rounds]
     newest = max((round for round, _ in state.checkpoints), default=0)
     gone = set(state.pruned)
+    if newest and state.forked_from and state.forked_from.train and FORKED_STATE not in gone:
+        found.append(Prunable(0, FORKED_STATE))
     for round in state.rounds:
         if round.checkpoint and round.round < newest:
             path = str(PurePosixPath(round.checkpoint).with_name("trainer_state"))

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import msgspec
 
 from halos_backend import SCHEMA_VERSION, __version__, atomic, clock
 from halos_backend.errors import ExitCode, HalosError, RunInUseError, UsageError
-from halos_backend.events import RunCreated
+from halos_backend.events import ForkOrigin, RunCreated
 from halos_backend.store.identity import lock_holder, send_signal
 from halos_backend.store.reader import tail_lines
 from halos_backend.store.run_dir import RunDir, check_run_name
@@ -45,20 +46,30 @@ def create_run(
     `settings` are resolved settings as plain JSON. Nothing is left behind on failure. Raises
     UsageError for wrong input or a taken name.
     """
+    with new_run_dir(root, name) as unfinished:
+        prepared = prepare_inputs(unfinished, config_text, settings, report)
+        write_first_event(unfinished, name, settings, prepared)
+    return RunDir(root / name)
+
+
+@contextmanager
+def new_run_dir(root: Path, name: str) -> Iterator[RunDir]:
+    """A hidden directory to make the run in; it gets its name at the end, and is gone on failure.
+
+    Raises UsageError for a name that no run can have, or that is taken.
+    """
     check_run_name(root, name)
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     unfinished = RunDir(root / f".{name}.creating-{os.getpid()}")
     unfinished.path.mkdir(mode=0o700)
     try:
-        prepared = prepare_inputs(unfinished, config_text, settings, report)
-        _write_first_event(unfinished, name, settings, prepared)
+        yield unfinished
         check_run_name(root, name)
         unfinished.path.rename(root / name)
     except BaseException:
         shutil.rmtree(unfinished.path, ignore_errors=True)
         raise
     atomic.fsync_dir(root)
-    return RunDir(root / name)
 
 
 def prepare_inputs(
@@ -68,11 +79,15 @@ def prepare_inputs(
     for folder in (run_dir.control, run_dir.answered):
         folder.mkdir(mode=0o700)
     atomic.write_bytes(run_dir.config, config_text.encode())
-    resolved = msgspec.json.format(msgspec.json.encode(settings)) + b"\n"
-    atomic.write_bytes(run_dir.resolved_config, resolved)
+    write_resolved(run_dir, settings)
     _run_prepare(run_dir, report)
     prepared: dict[str, Any] = msgspec.json.decode(run_dir.prepared.read_bytes())
     return prepared
+
+
+def write_resolved(run_dir: RunDir, settings: Mapping[str, Any]) -> None:
+    resolved = msgspec.json.format(msgspec.json.encode(settings)) + b"\n"
+    atomic.write_bytes(run_dir.resolved_config, resolved)
 
 
 def start_supervisor(run_dir: RunDir) -> None:
@@ -159,9 +174,16 @@ def _prepare_error(run_dir: RunDir, code: int) -> HalosError:
     return HalosError(f"checking the run's inputs failed (exit code {code}):\n{reason}")
 
 
-def _write_first_event(
-    run_dir: RunDir, name: str, settings: Mapping[str, Any], prepared: Mapping[str, Any]
+def write_first_event(
+    run_dir: RunDir,
+    name: str,
+    settings: Mapping[str, Any],
+    prepared: Mapping[str, Any],
+    *,
+    first_cursor: int = 0,
+    forked_from: ForkOrigin | None = None,
 ) -> None:
+    """Begin the journal; `prepared` is what the check of the inputs found."""
     with EventWriter(run_dir.events) as writer:
         writer.append(
             RunCreated(
@@ -175,6 +197,8 @@ def _write_first_event(
                 prompts_sha256=prepared["prompts_sha256"],
                 policy_sha256=prepared["policy_sha256"],
                 checkpoint_bytes=prepared["checkpoint_bytes"],
+                first_cursor=first_cursor,
+                forked_from=forked_from,
             ),
             durable=True,
         )

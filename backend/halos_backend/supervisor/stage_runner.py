@@ -160,8 +160,8 @@ class StageRunner:
         select.select(fds, [], [], timeout_s)
 
     def processes(self) -> dict[Key, StageProcess]:
-        """The first process of each stage that runs."""
-        return {key: running.process for key, running in self._running.items()}
+        """The first process of each stage that runs. Any thread may ask."""
+        return {key: running.process for key, running in list(self._running.items())}
 
     def _watch(
         self, round: int, stage: Stage, number: int, process: StageProcess, started_t: float

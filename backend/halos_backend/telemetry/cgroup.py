@@ -109,6 +109,6 @@ def _existing_levels(root: Path, path: str) -> Iterator[Path]:
     # a process outside its namespace's root has a path such as /../x, which leads nowhere from here
     own = PurePosixPath("/" if ".." in path.split("/") else path)
     for level in (own, *own.parents):
-        folder = root / level.relative_to("/")
+        folder = root / level.as_posix().lstrip("/")
         if folder.is_dir():
             yield folder

@@ -1,0 +1,149 @@
+"""Looks whether guards trip: at a stage that has ended, and at the disk before each round. Pure.
+
+The settings of guards are `config.guards`', what a trip does to a run is the state's matter.
+`disk_room` measures the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from halos_backend.config.guards import Guard, GuardMetric
+from halos_backend.config.needs import round_needed_bytes
+from halos_backend.config.schema import RunSettings
+from halos_backend.events import GuardTripped, Stage
+from halos_backend.store.round_state import RoundState, StageState
+from halos_backend.store.state import RunState
+from halos_backend.supervisor.disk_room import DiskRoom
+
+STAGE_OF_METRIC: dict[GuardMetric, Stage] = {
+    "length_mean": "sample",
+    "truncated_frac": "sample",
+    "unique_frac": "sample",
+    "reward_mean": "label",
+    "reward_length_corr": "label",
+    "loss_last": "train",
+    "kl_initial": "train",
+}
+"""Whose summary has the metric, under that name."""
+GIB = 1 << 30
+
+
+def check_stage(
+    state: RunState, round: int, stage: Stage, settings: RunSettings, *, now: float
+) -> list[GuardTripped]:
+    """The guards that a stage of round `round` trips which has just finished, or failed.
+
+    Of a failed stage only a loss that is not finite is known. A number that is not finite breaks
+    every limit; a figure that has no meaning (null) breaks none.
+    """
+    at_hand = state.rounds[round - 1]
+    ended = at_hand.stages[stage]
+    tripped = []
+    for name, guard in _guards_of(settings, stage):
+        value, problem = _value(ended, guard.metric), None
+        if _is_not_finite(ended, guard.metric):
+            problem = "not finite"
+        elif value is not None:
+            earlier = _comparable(state.rounds[: round - 1], at_hand, guard.metric)
+            problem = _why_tripped(guard, value, earlier)
+        if problem is not None:
+            tripped.append(_trip(name, guard, round, stage, value, problem, now))
+    return tripped
+
+
+def check_disk(
+    state: RunState, settings: RunSettings, room: DiskRoom, *, now: float
+) -> list[GuardTripped]:
+    """The guards that the disk trips before the round at hand."""
+    needed = round_needed_bytes(
+        settings,
+        num_parameters=room.num_parameters,
+        checkpoint_bytes=state.checkpoint_bytes,
+        last_round_bytes=room.last_round_bytes,
+    )
+    values: Mapping[GuardMetric, float] = {
+        "disk_free_bytes": room.free_bytes,
+        "disk_free_rounds": room.free_bytes / max(needed, 1),
+    }
+    sizes = f"{room.free_bytes / GIB:.3g} GiB are free, a round needs up to {needed / GIB:.3g} GiB"
+    tripped = []
+    for name, guard in _guards_of(settings, None):
+        value = values[guard.metric]
+        if problem := _why_tripped(guard, value, ()):
+            problem = f"{problem}: {sizes}"
+            tripped.append(_trip(name, guard, state.round_at_hand, None, value, problem, now))
+    return tripped
+
+
+def _guards_of(settings: RunSettings, stage: Stage | None) -> Iterator[tuple[str, Guard]]:
+    """Those that are on and look at a stage's summary, or at the disk where `stage` is None."""
+    for name, guard in settings.guards.items():
+        if guard.action != "off" and STAGE_OF_METRIC.get(guard.metric) == stage:
+            yield name, guard
+
+
+def _is_not_finite(stage: StageState, metric: GuardMetric) -> bool:
+    if stage.status == "failed":
+        return metric == "loss_last" and stage.cause == "non_finite"
+    return metric in stage.summary.get("non_finite", ())
+
+
+def _value(stage: StageState, metric: GuardMetric) -> float | None:
+    """None of a stage that failed, and of a figure that is not finite or has no meaning."""
+    value = stage.summary.get(metric) if stage.status == "finished" else None
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _comparable(
+    earlier: Sequence[RoundState], at_hand: RoundState, metric: GuardMetric
+) -> list[float]:
+    """The metric's values in earlier rounds. Rewards of another judge are on another scale."""
+    name = STAGE_OF_METRIC[metric]
+    values = []
+    for round in earlier:
+        stage = round.stages.get(name)
+        value = None if stage is None else _value(stage, metric)
+        if value is not None and (name != "label" or _judge(round) == _judge(at_hand)):
+            values.append(value)
+    return values
+
+
+def _judge(round: RoundState) -> object:
+    return round.settings["label"]["judge"]
+
+
+def _why_tripped(guard: Guard, value: float, earlier: Sequence[float]) -> str | None:
+    """The first limit that `value` breaks, in words."""
+    if guard.above is not None and value > guard.above:
+        return f"above {guard.above:g}"
+    if guard.below is not None and value < guard.below:
+        return f"below {guard.below:g}"
+    if guard.drop_frac is not None and earlier:
+        best = max(earlier)
+        if best - value > guard.drop_frac * abs(best):
+            return f"more than {guard.drop_frac * 100:g} % under the best so far, {best:g}"
+    return None
+
+
+def _trip(
+    name: str,
+    guard: Guard,
+    round: int,
+    stage: Stage | None,
+    value: float | None,
+    problem: str,
+    now: float,
+) -> GuardTripped:
+    assert guard.action != "off", "a guard that is off is not looked at"
+    shown = problem if value is None else f"{value:g}, {problem}"
+    return GuardTripped(
+        t=now,
+        guard=name,
+        round=round,
+        stage=stage,
+        metric=guard.metric,
+        value=value,
+        reason=f"{guard.metric} is {shown} (guard {name})",
+        action=guard.action,
+    )

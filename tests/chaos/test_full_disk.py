@@ -1,0 +1,60 @@
+"""The disk fills up in a stage: the run stops resumably, and goes on once there is space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from halos_backend.errors import ExitCode
+from halos_backend.events import Stage
+
+from tests.chaos.chaos_run import ChaosRun
+from tests.chaos.invariants import check_all
+from tests.chaos.small_disk import SmallDisk, limit_file_size
+from tests.chaos.victims import of_role
+
+MakeRun = Callable[..., ChaosRun]
+Record = Callable[[str, object], None]
+SPARE = {"a little": 16 << 10, "nothing": 0}
+FILE_LIMIT = 60_000
+"""Bytes: more than any journal of these runs, less than a checkpoint."""
+
+
+@pytest.mark.parametrize("stage", ["sample", "label", "train"])
+@pytest.mark.parametrize("spare", SPARE)
+def test_a_full_disk_stops_the_run_until_there_is_space(
+    make_run: MakeRun, tmp_path: Path, record_property: Record, stage: Stage, spare: str
+) -> None:
+    with SmallDisk(tmp_path / "disk", str(tmp_path)) as disk:
+        record_property(disk.kind, 1)
+        run = make_run(runs=disk.path / "runs")
+        client = run.begin()
+        run.wait_for_event("StageStarted", round=1, stage=stage)
+        disk.fill(SPARE[spare])
+        code = client.wait(timeout=120)
+        assert code in (ExitCode.FAILED, ExitCode.UNFINISHED), run.evidence()
+        run.wait_for(lambda: not run.in_charge(), "all leave", revive=False)
+        assert run.state.status != "completed"
+        disk.relieve()
+        run.begin()
+        run.finish()
+        check_all(run)
+
+
+def test_a_checkpoint_that_is_too_large_for_the_file_system_stops_the_run(
+    make_run: MakeRun,
+) -> None:
+    run = make_run()
+    client = run.begin()
+    run.wait_for_event("StageStarted", round=1, stage="label")
+    for process in [p for role in ("guardian", "supervisor") for p in of_role(run.processes(), role)]:
+        limit_file_size(process.pid, FILE_LIMIT)
+    assert client.wait(timeout=120) == ExitCode.FAILED
+    run.wait_for(lambda: not run.in_charge(), "all leave", revive=False)
+    assert run.state.status == "failed"
+    failed = next(event for event in run.events if event["type"] == "StageFailed")
+    assert (failed["stage"], failed["cause"]) == ("train", "no_space")
+    run.begin()
+    run.finish()
+    check_all(run)

@@ -1,0 +1,321 @@
+"""Files that a crash of the machine cut short: at every byte for readers, at a dozen for real runs.
+
+A cut inside the last record costs nothing. An earlier cut loses what was acknowledged: the run then
+ends with the same bits or is refused by name, and never goes on with other settings.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from halos_backend.config.schema import RunSettings
+from halos_backend.errors import ExitCode
+from halos_backend.records import Group, read_rows
+from halos_backend.store.manifest import read_done
+from halos_backend.store.reader import attempt_journal, run_journal
+from halos_backend.store.registry import load_state
+from halos_backend.store.run_dir import RunDir
+from halos_backend.store.state import RunState, fold
+from halos_backend.store.writer import EventWriter
+from halos_backend.supervisor import control
+from halos_backend.supervisor.plan import StartRound, StartStage, plan
+
+from tests.chaos.chaos_run import ChaosRun
+from tests.chaos.invariants import check_nothing_runs, check_results, check_stages
+from tests.chaos.reference import NAME, Reference
+from tests.chaos.schedule import SEED
+
+MakeRun = Callable[..., ChaosRun]
+Record = Callable[[str, object], None]
+NOW = 2e9
+LAST_RECORD_CUTS = ("first byte", "middle", "last but one", "newline")
+EARLIER_CUTS = 8
+
+
+# --- every byte ---------------------------------------------------------------------------------
+
+
+def _next_starts(state: RunState) -> list[tuple[int, str]]:
+    """What `plan` would start in that state."""
+    if not state.settings:
+        return []
+    settings = RunSettings.model_validate(state.settings_of(state.round_at_hand))
+    actions = plan(state, settings, NOW)
+    return [(a.round, a.stage) for a in actions if isinstance(a, StartStage)] + [
+        (a.round, "") for a in actions if isinstance(a, StartRound)
+    ]
+
+
+def test_a_journal_cut_at_every_byte_folds_to_its_whole_records(
+    reference: Reference, tmp_path: Path, record_property: Record
+) -> None:
+    """The oracle is the fold of the whole records before the cut."""
+    content = (reference.finished / "events.jsonl").read_bytes()
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(content)
+    events = run_journal(path).read()
+    ends = [index + 1 for index, byte in enumerate(content) if byte == 10]
+    expected = [fold(events[:count]) for count in range(len(events) + 1)]
+    starts = [_next_starts(state) for state in expected]
+    for cut in range(len(content) + 1):
+        path.write_bytes(content[:cut])
+        count = sum(end <= cut for end in ends)
+        state = fold(run_journal(path).read())
+        assert state == expected[count], f"cut at byte {cut}"
+        finished = {(e.round, e.stage) for e in events[:count] if hasattr(e, "summary")}
+        assert not finished & set(starts[count]), f"cut at byte {cut}"
+    record_property("cuts", len(content) + 1)
+
+
+def test_a_journal_cut_at_every_byte_is_gone_on_with(
+    reference: Reference, tmp_path: Path, record_property: Record
+) -> None:
+    """The next writer ends the torn tail; nothing before it is lost, nothing after it unread."""
+    content = (reference.finished / "events.jsonl").read_bytes()
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(content)
+    events = run_journal(path).read()
+    ends = [index + 1 for index, byte in enumerate(content) if byte == 10]
+    last = events[-1]
+    for cut in range(1, len(content) + 1):
+        path.write_bytes(content[:cut])
+        count = sum(end <= cut for end in ends)
+        is_whole_but_for_its_end = cut + 1 in ends
+        with EventWriter(path) as writer:
+            writer.append(last)
+        found = run_journal(path).read()
+        assert found == [*events[: count + is_whole_but_for_its_end], last], f"cut at byte {cut}"
+    record_property("cuts", len(content))
+
+
+def test_a_snapshot_that_is_ahead_of_a_cut_journal_is_not_believed(
+    reference: Reference, tmp_path: Path, record_property: Record
+) -> None:
+    run = RunDir(tmp_path / NAME)
+    run.path.mkdir()
+    content = (reference.finished / "events.jsonl").read_bytes()
+    snapshot = (reference.finished / "state.json").read_bytes()
+    cuts = range(0, len(content), 7)
+    for cut in cuts:
+        run.events.write_bytes(content[:cut])
+        run.state.write_bytes(snapshot)
+        if cut:
+            assert load_state(run) == fold(run_journal(run.events).read()), f"cut at byte {cut}"
+    run.events.write_bytes(content)
+    for cut in range(0, len(snapshot), 7):
+        run.state.write_bytes(snapshot[:cut])
+        assert load_state(run).status == "completed", f"snapshot cut at byte {cut}"
+    record_property("cuts", len(cuts) + len(range(0, len(snapshot), 7)))
+
+
+def test_done_cut_at_every_byte_is_no_done_or_the_whole_one(
+    reference: Reference, tmp_path: Path, record_property: Record
+) -> None:
+    num_cuts = 0
+    for done in sorted(reference.finished.glob("rounds/0002/*/*/DONE")):
+        whole = read_done(done.parent)
+        content = done.read_bytes()
+        for cut in range(len(content)):
+            (tmp_path / "DONE").write_bytes(content[:cut])
+            assert read_done(tmp_path) in (None, whole), f"{done} cut at byte {cut}"
+        num_cuts += len(content)
+    record_property("cuts", num_cuts)
+
+
+def test_rows_and_attempt_journals_cut_at_every_byte_give_their_whole_lines(
+    reference: Reference, tmp_path: Path, record_property: Record
+) -> None:
+    attempt = reference.finished / "rounds" / "0001" / "sample" / "attempt_1"
+    readers: dict[str, Callable[[Path], list[Any]]] = {
+        "completions.jsonl": lambda path: list(read_rows(path, Group, torn_tail=True)),
+        "events.jsonl": lambda path: attempt_journal(path).read(),
+    }
+    num_cuts = 0
+    for name, read in readers.items():
+        content = (attempt / name).read_bytes()
+        path = tmp_path / name
+        path.write_bytes(content)
+        rows = read(path)
+        for cut in range(1, len(content)):
+            path.write_bytes(content[:cut])
+            count = content[:cut].count(b"\n")
+            found = read(path)
+            assert found in (rows[:count], rows[: count + 1]), f"{name} cut at byte {cut}"
+            assert len(found) == count or content[cut : cut + 1] == b"\n"
+        num_cuts += len(content)
+    record_property("cuts", num_cuts)
+
+
+# --- real processes -----------------------------------------------------------------------------
+
+
+def _stopped_in_train(make_run: MakeRun) -> ChaosRun:
+    """A run of which all was killed in the train stage of round 2, after its first step."""
+    run = make_run()
+    run.begin()
+    run.wait_for_event("StageStarted", round=2, stage="train")
+    partial = run.attempt(2, "train", 1) / "partial_state"
+    run.wait_for(lambda: list(partial.glob("step_*")), "a training state")
+    run.strike("client", "guardian", "supervisor", "stage")
+    run.prefixes.clear()
+    return run
+
+
+def _cut_last_record(content: bytes, cut: str) -> int:
+    start = content[:-1].rfind(b"\n") + 1
+    match cut:
+        case "first byte":
+            return start + 1
+        case "middle":
+            return (start + len(content)) // 2
+        case "last but one":
+            return len(content) - 2
+        case _:
+            return len(content) - 1
+
+
+@pytest.mark.parametrize("cut", LAST_RECORD_CUTS)
+def test_a_run_whose_last_record_is_torn_ends_with_the_same_bits(
+    make_run: MakeRun, cut: str
+) -> None:
+    run = _stopped_in_train(make_run)
+    journal = run.path / "events.jsonl"
+    content = journal.read_bytes()
+    journal.write_bytes(content[: _cut_last_record(content, cut)])
+    run.begin()
+    run.finish()
+    _check_settings(run)
+    check_results(run.path, run.reference)
+    check_stages(run.path, _without_torn_lines(journal))
+    check_nothing_runs(run)
+
+
+@pytest.mark.parametrize("number", range(EARLIER_CUTS))
+def test_a_run_whose_journal_lost_records_ends_with_the_same_bits_or_is_refused(
+    make_run: MakeRun, number: int
+) -> None:
+    run = _stopped_in_train(make_run)
+    journal = run.path / "events.jsonl"
+    content = journal.read_bytes()
+    last = content[:-1].rfind(b"\n") + 1
+    draw = random.Random(f"{SEED}/cut/{number}")
+    # every case its own stretch of the file, so that all of it is covered
+    cut = int((number + draw.random()) * last / EARLIER_CUTS)
+    print(f"seed {SEED} cut {number}: {cut} of {len(content)} bytes")  # noqa: T201
+    journal.write_bytes(content[:cut])
+    code, said = run.command("resume", NAME, "--no-ui", timeout_s=200)
+    if code != ExitCode.COMPLETED:
+        assert code in (ExitCode.FAILED, ExitCode.USAGE, ExitCode.NO_SUCH_RUN), said
+        assert "events.jsonl" in said
+        assert "Traceback" not in said
+        assert cut < content.index(b"\n") + 1, "only a run that never began is refused"
+        check_nothing_runs(run)
+        return
+    run.finish()
+    _check_settings(run)
+    check_results(run.path, run.reference)
+    check_stages(run.path, _without_torn_lines(journal))
+    check_nothing_runs(run)
+
+
+def test_a_journal_that_lost_a_change_of_settings_is_not_gone_on_with_without_it(
+    make_run: MakeRun,
+) -> None:
+    run = make_run()
+    run.begin()
+    run.wait_for_event("StageStarted", round=1, stage="train")
+    change = control.Set(request_id="slower", assignments=("train.lr=0.0005",))
+    control.send(RunDir(run.path), change)
+    run.wait_for_event("SettingsChanged", request_id="slower", from_round=2)
+    run.wait_for_event("StageStarted", round=2, stage="label")
+    run.strike("client", "guardian", "supervisor", "stage")
+    run.prefixes.clear()
+    content = (run.path / "events.jsonl").read_bytes()
+    lines = content.splitlines(keepends=True)
+    index = next(i for i, line in enumerate(lines) if b"SettingsChanged" in line)
+    (run.path / "events.jsonl").write_bytes(b"".join(lines[:index]))
+    code, said = run.command("resume", NAME, "--no-ui", timeout_s=200)
+    if code == ExitCode.COMPLETED:
+        settings = json.loads((run.path / "rounds" / "0002" / "settings.json").read_text())
+        assert settings["train"]["lr"] == 0.0005, "the run went on with other settings"
+    else:
+        assert "events.jsonl" in said
+        assert "Traceback" not in said
+    run.wait_for(lambda: not run.in_charge(), "all leave", revive=False)
+    check_nothing_runs(run)
+
+
+ATTEMPT_CUTS = {
+    "a row of completions": ("sample", "completions.jsonl"),
+    "a ledger of rewards": ("label", "rewards.jsonl"),
+    "a training state": ("train", "partial_state/step_*/weights.safetensors"),
+    "the header of a training state": ("train", "partial_state/step_*/state.json"),
+    "a job": ("train", "job.json"),
+}
+
+
+@pytest.mark.parametrize("cut", ATTEMPT_CUTS)
+def test_what_an_attempt_left_is_cut(make_run: MakeRun, cut: str) -> None:
+    stage, pattern = ATTEMPT_CUTS[cut]
+    draw = random.Random(f"{SEED}/attempt/{cut}")
+    run = make_run()
+    run.begin()
+    run.wait_for_event("StageStarted", round=1, stage=stage)
+    attempt = run.attempt(1, stage, 1)
+    left = run.wait_for(lambda: [p for p in attempt.glob(pattern) if p.stat().st_size], cut)
+    run.strike("client", "guardian", "supervisor", "stage")
+    for path in [path for path in left if path.exists()]:
+        content = path.read_bytes()
+        path.write_bytes(content[: draw.randrange(len(content))])
+    run.begin()
+    run.finish()
+    _check_settings(run)
+    check_results(run.path, run.reference)
+    check_nothing_runs(run)
+
+
+@pytest.mark.parametrize("stage", ["sample", "label", "train"])
+def test_an_output_that_is_cut_after_done_is_not_taken(make_run: MakeRun, stage: str) -> None:
+    """DONE was on disk, its files were not: the stage is done again and the bits are the same."""
+    run = make_run()
+    run.begin()
+    done = run.attempt(1, stage, 1) / "DONE"
+    run.wait_for_event("StageStarted", round=1, stage=stage)
+    run.strike("guardian", "supervisor", "client")
+    run.wait_for(done.exists, "the stage goes on without them", revive=False)
+    run.wait_for(lambda: not run.in_charge(), "the stage leaves", revive=False)
+    names = {"sample": "completions.jsonl", "label": "feedback.jsonl"}
+    output = done.parent / names.get(stage, "checkpoint/model.safetensors")
+    content = output.read_bytes()
+    output.write_bytes(content[: random.Random(f"{SEED}/output/{stage}").randrange(len(content))])
+    run.begin()
+    run.finish()
+    failed = next(event for event in run.events if event["type"] == "StageFailed")
+    assert (failed["stage"], failed["cause"]) == (stage, "damaged")
+    assert str(output) in failed["reason"]
+    check_results(run.path, run.reference)
+    check_nothing_runs(run)
+
+
+def _check_settings(run: ChaosRun) -> None:
+    """Each round ran with the settings of the reference, and says so."""
+    for round in (1, 2):
+        relative = Path("rounds") / f"{round:04d}" / "settings.json"
+        ours = json.loads((run.path / relative).read_text())
+        assert ours == json.loads((run.reference.finished / relative).read_text())
+
+
+def _without_torn_lines(journal: Path) -> list[dict[str, Any]]:
+    """The events; a torn line that a later writer ended is none."""
+    events = []
+    for line in journal.read_bytes().splitlines():
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            continue
+    return events

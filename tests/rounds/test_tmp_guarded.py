@@ -1,0 +1,75 @@
+"""Runs that are cut off at each stage go on there and end with the bits of an uninterrupted run."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+from place import Place, wait_for
+
+
+def _started(place: Place, run: str, round: int, stage: str) -> dict[str, Any] | None:
+    if not (place.runs / run / "events.jsonl").is_file():
+        return None
+    for event in place.events(run):
+        if event["type"] == "StageStarted" and (event["round"], event["stage"]) == (round, stage):
+            return event
+    return None
+
+
+def _kill(pid: int, number: signal.Signals) -> None:
+    os.kill(pid, number)
+
+
+@pytest.mark.parametrize("stage", ["sample", "label", "train"])
+@pytest.mark.parametrize("victim", ["stage", "supervisor and stage"])
+def test_a_run_killed_in_round_two_resumes_to_the_same_weights(
+    place: Place, whole: Place, stage: str, victim: str
+) -> None:
+    slow = place.config(label__judge__function=f"{place.path}/judge.py:vowels_slowly")
+    client = place.start("run", str(slow), "--no-ui", "--name", "cut")
+    started = wait_for(lambda: _started(place, "cut", 2, stage))
+    supervisor = [e for e in place.events("cut") if e["type"] == "SupervisorStarted"][-1]
+    attempt = place.runs / "cut" / "rounds" / "0002" / stage / "attempt_1"
+    wait_for(lambda: (attempt / "events.jsonl").is_file())
+    if victim != "stage":
+        _kill(supervisor["process"]["pid"], signal.SIGKILL)
+    _kill(started["process"]["pid"], signal.SIGKILL)
+    client.communicate(timeout=60)
+    assert client.returncode == 0
+    left = attempt / "checkpoint" / "half.safetensors"
+    if stage == "train":
+        left.parent.mkdir(exist_ok=True)
+        left.write_bytes(b"half a checkpoint")
+
+    assert place.weights("cut") == whole.weights("whole")
+    assert not left.parent.exists()
+    assert (attempt / "job.json").is_file()
+    attempts = [
+        (e["round"], e["stage"], e["attempt"])
+        for e in place.events("cut")
+        if e["type"] == "StageFinished"
+    ]
+    assert len(attempts) == 6
+    assert attempts.count((2, stage, 2)) == 1
+
+
+def test_a_living_stage_is_adopted_after_its_supervisor_was_killed(
+    place: Place, whole: Place
+) -> None:
+    client = place.start("run", str(place.config()), "--no-ui", "--name", "orphan")
+    wait_for(lambda: _started(place, "orphan", 1, "train"))
+    supervisor = [e for e in place.events("orphan") if e["type"] == "SupervisorStarted"][-1]
+    _kill(supervisor["process"]["pid"], signal.SIGKILL)
+    client.communicate(timeout=60)
+    assert client.returncode == 0
+    assert place.weights("orphan") == whole.weights("whole")
+
+
+def test_resume_of_a_completed_run_is_refused(whole: Place) -> None:
+    refused = whole.halos("resume", "whole")
+    assert refused.code == 2
+    assert "completed" in refused.stderr
+    assert "Traceback" not in refused.stderr
