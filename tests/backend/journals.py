@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from halos_backend.config.guards import with_default_guards
 from halos_backend.config.schema import RunSettings
 from halos_backend.events import (
     STAGES,
@@ -51,7 +52,7 @@ def settings(
             },
             "train": {"loss": {"kind": loss}, "reference": reference},
             "launch": {"num_threads": 1, **(launch or {})},
-            "guards": guards or {},
+            "guards": with_default_guards(guards),
             "notify": notify or {},
         }
     )

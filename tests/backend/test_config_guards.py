@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from halos_backend.config.changes import change_settings
@@ -201,8 +202,14 @@ def test_a_guard_that_is_off_may_be_unfinished() -> None:
 # Changes of a run
 
 
+def running() -> dict[str, Any]:
+    """Resolved settings."""
+    resolved: dict[str, Any] = json.loads(load("[launch]\nnum_threads = 1\n").model_dump_json())
+    return resolved
+
+
 def test_a_default_guard_is_changed_in_mid_run() -> None:
-    change = change_settings(json.loads(load().model_dump_json()), ["guards.disk.below=2"])
+    change = change_settings(running(), ["guards.disk.below=2"])
     assert change.changes == {"guards.disk.below": (1.0, 2.0)}
 
 
@@ -216,7 +223,7 @@ def test_a_default_guard_is_changed_in_mid_run() -> None:
 )
 def test_a_change_to_a_guard_that_cannot_be_is_refused(override: str, path: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        change_settings(json.loads(load().model_dump_json()), [override])
+        change_settings(running(), [override])
     assert [found for found, _ in caught.value.problems] == [path]
 
 

@@ -195,7 +195,7 @@ def with_sizes(*, checkpoint_bytes: int) -> RunState:
 
 def small_rows(**train: Any) -> RunSettings:
     """4 prompts a round, 2 completions of 1 token each: 264 bytes of rows, and one step of 4."""
-    made = settings()
+    made = guarded(**DEFAULT_GUARDS)
     return made.model_copy(
         update={
             "sample": made.sample.model_copy(update={"group_size": 2, "max_new_tokens": 1}),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import struct
@@ -10,13 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import PretrainedConfig
 from transformers.utils import cached_file
 
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import UsageError
 from halos_backend.stages.models import context_length, load_config, resolve_dtype
-from halos_backend.store.manifest import sha256_of
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -32,7 +29,7 @@ class CheckedPolicy:
     num_parameters: int
     checkpoint_bytes: int
     dtype: str
-    sha256: str
+    weights: tuple[Path, ...]
 
 
 def check_policy(settings: RunSettings) -> CheckedPolicy:
@@ -49,7 +46,7 @@ def check_policy(settings: RunSettings) -> CheckedPolicy:
         num_parameters=num_parameters,
         checkpoint_bytes=num_parameters * BYTES_OF_PARAMETER.get(dtype, 4),
         dtype=dtype,
-        sha256=_digest(config, shards),
+        weights=tuple(shards),
     )
 
 
@@ -126,10 +123,3 @@ def _num_parameters(shard: Path) -> int:
         if end <= size:
             return sum(math.prod(tensor["shape"]) for tensor in tensors)
     raise UsageError(f"{shard} is no safetensors file, or it was cut short; copy it again")
-
-
-def _digest(config: PretrainedConfig, shards: list[Path]) -> str:
-    digest = hashlib.sha256(config.to_json_string().encode())
-    for shard in shards:
-        digest.update(f"{shard.name} {sha256_of(shard)}".encode())
-    return digest.hexdigest()

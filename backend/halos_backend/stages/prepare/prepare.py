@@ -11,14 +11,14 @@ from transformers import PreTrainedTokenizerBase
 from halos_backend import atomic, clock
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import PromptsError, UsageError
-from halos_backend.records import Prompt, encode_row
+from halos_backend.records import Prompt, encode_row, read_rows
 from halos_backend.stages.chat import prompt_token_ids, sampling_prefix
 from halos_backend.stages.models import load_tokenizer
+from halos_backend.stages.prepare.input_notes import note_inputs, policy_digest
 from halos_backend.stages.prepare.judge_check import check_judge
 from halos_backend.stages.prepare.policy_check import CheckedPolicy, check_policy
 from halos_backend.stages.prepare.rows import SourcePrompt, source_prompts
 from halos_backend.stages.prepare.source import read_source
-from halos_backend.store.manifest import sha256_of
 from halos_backend.store.run_dir import RunDir
 
 CHUNK = 512
@@ -26,20 +26,28 @@ PROGRESS_INTERVAL_S = 0.1
 
 
 def prepare(run_dir: RunDir) -> None:
-    """Write `prompts.jsonl` and `prepared.json`. Raises UsageError and PromptsError."""
+    """Write `prompts.jsonl`, unless it is there, and `prepared.json`.
+
+    Raises UsageError and PromptsError.
+    """
     settings = RunSettings.model_validate_json(run_dir.resolved_config.read_bytes())
     check_judge(settings.label.judge)
     policy = check_policy(settings)
-    num_prompts, num_too_long = _freeze_prompts(run_dir, settings, policy)
+    if run_dir.prompts.is_file():  # a forked run has those of the run it comes from
+        num_prompts, num_too_long = check_frozen_prompts(run_dir, settings, policy), 0
+    else:
+        num_prompts, num_too_long = _freeze_prompts(run_dir, settings, policy)
+    inputs = note_inputs(run_dir, settings, policy.weights)
     found = {
         "num_prompts": num_prompts,
         "num_too_long": num_too_long,
-        "prompts_sha256": sha256_of(run_dir.prompts),
-        "policy_sha256": policy.sha256,
+        "prompts_sha256": inputs[0].sha256,
+        "policy_sha256": policy_digest(inputs),
         "checkpoint_bytes": policy.checkpoint_bytes,
         "num_parameters": policy.num_parameters,
         "context_length": policy.context_length,
         "policy_dtype": policy.dtype,
+        "inputs": inputs,
     }
     atomic.write_bytes(run_dir.prepared, msgspec.json.format(msgspec.json.encode(found)) + b"\n")
 
@@ -50,9 +58,7 @@ def _freeze_prompts(
     """Write the prompts that fit; returns how many, and how many were too long."""
     tokenizer = load_tokenizer(settings.policy.path, settings.policy)
     _check_stop_tokens(settings, len(tokenizer))
-    prefix = sampling_prefix(tokenizer, settings.train.loss)
-    room = policy.context_length - settings.sample.max_new_tokens
-    max_tokens = min(policy.max_prompt_tokens, room - len(prefix))
+    max_tokens = _max_tokens(tokenizer, settings, policy)
     sources = list(source_prompts(read_source(settings.prompts), settings.prompts))
     if not sources:
         raise PromptsError(f"prompts.path = {settings.prompts.path!r}: there are no prompts in it")
@@ -73,6 +79,33 @@ def _freeze_prompts(
             " tokens; lower sample.max_new_tokens or raise prompts.max_tokens"
         )
     return num_prompts, num_too_long
+
+
+def check_frozen_prompts(run_dir: RunDir, settings: RunSettings, policy: CheckedPolicy) -> int:
+    """How many frozen prompts there are. Raises UsageError where one is too long for `settings`.
+
+    It cannot be left out: the order of the prompts depends on how many there are.
+    """
+    tokenizer = load_tokenizer(settings.policy.path, settings.policy)
+    _check_stop_tokens(settings, len(tokenizer))
+    max_tokens = _max_tokens(tokenizer, settings, policy)
+    lengths = [len(prompt.token_ids) for prompt in read_rows(run_dir.prompts, Prompt)]
+    too_long = sum(length > max_tokens for length in lengths)
+    if too_long:
+        raise UsageError(
+            f"{too_long} of {len(lengths)} prompts have more than the {max_tokens} tokens that"
+            f" sample.max_new_tokens = {settings.sample.max_new_tokens} leaves: lower it"
+        )
+    return len(lengths)
+
+
+def _max_tokens(
+    tokenizer: PreTrainedTokenizerBase, settings: RunSettings, policy: CheckedPolicy
+) -> int:
+    """Longest prompt that leaves room for a completion, and for a control text before it."""
+    prefix = sampling_prefix(tokenizer, settings.train.loss)
+    room = policy.context_length - settings.sample.max_new_tokens
+    return min(policy.max_prompt_tokens, room - len(prefix))
 
 
 def _encoded(tokenizer: PreTrainedTokenizerBase, chunk: Sequence[SourcePrompt]) -> list[list[int]]:

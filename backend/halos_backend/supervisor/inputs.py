@@ -1,0 +1,96 @@
+"""Finds inputs of a run that changed since its creation: with them it would be another run.
+
+Prompts and policy must stay what they were. A changed judge is announced only: who mends a judge
+between rounds means to go on with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from halos_backend.config.schema import FunctionJudge, RunSettings
+from halos_backend.store.input_files import InputFile, look_again, read_inputs, write_inputs
+from halos_backend.store.manifest import sha256_of
+from halos_backend.store.run_dir import RunDir
+from halos_backend.store.state import RunState
+
+JUDGE = "label.judge.function"
+PROMPTS = "prompts.jsonl"
+SHORT = 12
+"""Digits of a digest that a person compares."""
+
+
+@dataclass(frozen=True)
+class InputChanges:
+    """`refused` has a sentence for each input that must not have changed; `announced` maps those
+    that may have to their digest before and now, once for each change.
+    """
+
+    refused: tuple[str, ...] = ()
+    announced: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def changed_inputs(run_dir: RunDir, state: RunState, settings: RunSettings) -> InputChanges:
+    """Compare the run's input files with what was noted at its creation.
+
+    What looks touched is read as a whole, which takes a second for some gigabytes, and noted anew
+    where it is the same or may change.
+    """
+    noted = read_inputs(run_dir)
+    if not noted:
+        return InputChanges(_changed_prompts(run_dir, state))
+    refused: list[str] = []
+    announced: dict[str, tuple[str, str]] = {}
+    fresh = list(noted)
+    for index, file in enumerate(noted):
+        if file.what == JUDGE and not _is_judge(file, settings):
+            continue
+        try:
+            now = look_again(file, run_dir)
+        except OSError as error:
+            refused.append(f"{_name(file, run_dir)} is gone: {error.strerror}")
+            continue
+        if now.sha256 == file.sha256:
+            fresh[index] = now
+        elif file.what == JUDGE:
+            fresh[index] = now
+            announced[file.path] = (file.sha256[:SHORT], now.sha256[:SHORT])
+        else:
+            refused.append(_why_changed(file, now, run_dir))
+    if fresh != noted:
+        write_inputs(run_dir, fresh)
+    return InputChanges(tuple(refused), announced)
+
+
+def refusal(refused: tuple[str, ...], run_dir: RunDir) -> str:
+    """Why the run does not go on, and what its owner can do."""
+    return (
+        f"{'; '.join(refused)}: put the file back as it was when {run_dir.name} was created, or"
+        " start a new run"
+    )
+
+
+def _changed_prompts(run_dir: RunDir, state: RunState) -> tuple[str, ...]:
+    """For a run of an earlier version, whose journal has the prompts' digest and nothing else."""
+    if not run_dir.prepared.exists():
+        return ()
+    try:
+        now = sha256_of(run_dir.prompts)
+    except OSError as error:
+        return (f"{run_dir.prompts} is gone: {error.strerror}",)
+    return () if now == state.prompts_sha256 else (f"{run_dir.prompts} changed",)
+
+
+def _is_judge(file: InputFile, settings: RunSettings) -> bool:
+    judge = settings.label.judge
+    return isinstance(judge, FunctionJudge) and judge.function.rpartition(":")[0] == file.path
+
+
+def _why_changed(file: InputFile, now: InputFile, run_dir: RunDir) -> str:
+    sizes = f" ({now.bytes} bytes, not {file.bytes})" if now.bytes != file.bytes else ""
+    return f"{_name(file, run_dir)} changed{sizes}"
+
+
+def _name(file: InputFile, run_dir: RunDir) -> str:
+    path = run_dir.path / file.path
+    return str(path) if file.what == PROMPTS else f"{file.what}: {path}"
