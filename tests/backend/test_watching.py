@@ -148,3 +148,31 @@ def test_a_guard_that_trips_in_the_last_round_leaves_nothing_to_pause(make_run: 
 
     assert len(trips(run)) == 1
     assert run.state.status == "completed"
+
+
+def test_a_guard_is_not_lost_with_the_supervisor_that_was_to_check_it(make_run: MakeRun) -> None:
+    run = make_run(num_rounds=2, guards=KL)
+    run.summarize(r1_train={"kl_initial": 12.5})
+    run.supervise()
+    lines = run.dir.events.read_bytes().splitlines(keepends=True)
+    ended = max(n for n, line in enumerate(lines) if b"StageFinished" in line)
+    run.dir.events.write_bytes(b"".join(lines[: ended + 1]))  # as if it had died right there
+
+    assert run.supervise() == ExitCode.COMPLETED
+
+    assert [trip.guard for trip in trips(run)] == ["kl"]
+    assert run.state.status == "paused"
+
+
+def test_a_guard_that_is_on_record_does_not_trip_again(make_run: MakeRun) -> None:
+    run = make_run(num_rounds=2, guards=KL)
+    run.summarize(r1_train={"kl_initial": 12.5})
+    run.supervise()
+    lines = run.dir.events.read_bytes().splitlines(keepends=True)
+    tripped = next(n for n, line in enumerate(lines) if b"GuardTripped" in line)
+    run.dir.events.write_bytes(b"".join(lines[: tripped + 1]))
+
+    assert run.supervise() == ExitCode.COMPLETED
+
+    assert len(trips(run)) == 1
+    assert run.state.status == "paused"

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,34 +43,39 @@ class ChaosRun:
         self.num_revivals = 0
         self._log = (path / "clients.log").open("ab")
         self._clients: list[subprocess.Popen[bytes]] = []
+        self._launched: list[subprocess.Popen[bytes]] = []
         self._prefixes: list[bytes] = []
         self.witness = Witness(self.mark, self.path)
 
     # --- starting --------------------------------------------------------------------------
 
-    def start(
-        self, *arguments: str, prefix: Sequence[str] = (), environment: Mapping[str, str] | None = None
-    ) -> subprocess.Popen[bytes]:
-        """A command of ours on this runs directory, in a session of its own."""
-        command = [*prefix, sys.executable, "-m", "halos_tui", *arguments]
-        client = subprocess.Popen(
-            [*command, "--runs-dir", str(self.runs)],
-            env={**self.environment(), **(environment or {})},
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """A command of ours that follows the run; the newest one is started again if it leaves."""
+        command = [sys.executable, "-m", "halos_tui", *arguments]
+        client = self.launch([*command, "--runs-dir", str(self.runs)])
+        self._clients.append(client)
+        return client
+
+    def launch(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Any program, in a session of its own; its output goes to the log of the case."""
+        process = subprocess.Popen(
+            command,
+            env=self.environment(),
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
             start_new_session=True,
         )
-        self._clients.append(client)
-        return client
+        self._launched.append(process)
+        return process
 
     def environment(self) -> dict[str, str]:
         own = {MARK: self.mark, "OMP_NUM_THREADS": "1", "HALOS_GUARDIAN_DELAY_S": "0.1"}
         return {**os.environ, **own}
 
-    def begin(self, **options: Any) -> subprocess.Popen[bytes]:
+    def begin(self) -> subprocess.Popen[bytes]:
         """The client that starts the supervisor and follows the run."""
-        return self.start("resume", NAME, "--no-ui", **options)
+        return self.start("resume", NAME, "--no-ui")
 
     def command(self, *arguments: str, timeout_s: float = 60.0) -> tuple[int, str]:
         """Run a command of ours to its end: its exit code and what it said."""
@@ -229,8 +234,8 @@ class ChaosRun:
         left = self.processes()
         for process in left:
             process.signal(signal.SIGKILL)
-        for client in self._clients:
-            client.wait(timeout=60)
+        for process in self._launched:
+            process.wait(timeout=60)
         self._log.close()
 
 

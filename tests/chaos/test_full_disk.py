@@ -50,7 +50,8 @@ def test_a_checkpoint_that_is_too_large_for_the_file_system_stops_the_run(
     run.wait_for_event("StageStarted", round=1, stage="label")
     for process in [p for role in ("guardian", "supervisor") for p in of_role(run.processes(), role)]:
         limit_file_size(process.pid, FILE_LIMIT)
-    assert client.wait(timeout=120) == ExitCode.FAILED
+    run.wait_for(lambda: client.poll() is not None, "the run stops", deadline_s=60)
+    assert client.returncode == ExitCode.FAILED, run.evidence()
     run.wait_for(lambda: not run.in_charge(), "all leave", revive=False)
     assert run.state.status == "failed"
     failed = next(event for event in run.events if event["type"] == "StageFailed")

@@ -17,38 +17,22 @@ MakeRun = Callable[..., ChaosRun]
 MANY = 6
 
 
-def _start_all(run: ChaosRun, commands: list[list[str]]) -> list[subprocess.Popen[bytes]]:
-    return [
-        subprocess.Popen(
-            command,
-            env=run.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        for command in commands
-    ]
-
-
 def _supervise(run: ChaosRun) -> list[str]:
     return [sys.executable, "-m", "halos_backend.supervisor", "--run-dir", str(run.path)]
 
 
-def _check_refused(losers: list[subprocess.Popen[bytes]]) -> None:
-    for loser in losers:
-        _, said = loser.communicate(timeout=60)
-        assert loser.returncode == ExitCode.RUN_IN_USE, said
-        assert b"supervised already" in said
+def _check_refused(run: ChaosRun, losers: list[subprocess.Popen[bytes]]) -> None:
+    assert [loser.wait(timeout=60) for loser in losers] == [ExitCode.RUN_IN_USE] * len(losers)
+    assert run.log.count("supervised already") == len(losers)
 
 
 def test_one_of_many_supervisors_wins(make_run: MakeRun) -> None:
     run = make_run()
-    started = _start_all(run, [_supervise(run)] * MANY)
+    started = [run.launch(_supervise(run)) for _ in range(MANY)]
     run.wait_for(lambda: sum(child.poll() is None for child in started) <= 1, "the others leave")
     winners = [child for child in started if child.poll() in (None, ExitCode.COMPLETED)]
     assert len(winners) == 1
-    _check_refused([child for child in started if child not in winners])
+    _check_refused(run, [child for child in started if child not in winners])
     assert run.start("watch", "run").wait(timeout=120) == ExitCode.COMPLETED
     assert winners[0].wait(timeout=60) == ExitCode.COMPLETED
     run.finish()
@@ -73,10 +57,10 @@ def test_many_clients_that_revive_a_run_at_once(make_run: MakeRun) -> None:
 def test_of_two_guardians_one_leaves(make_run: MakeRun) -> None:
     run = make_run()
     guard = [sys.executable, "-I", "-S", GUARDIAN, "--run-dir", str(run.path), "--"]
-    started = _start_all(run, [[*guard, *_supervise(run)]] * 2)
+    started = [run.launch([*guard, *_supervise(run)]) for _ in range(2)]
     run.wait_for(lambda: any(child.poll() is not None for child in started), "one leaves")
     (loser,) = [child for child in started if child.poll() is not None]
-    _check_refused([loser])
+    _check_refused(run, [loser])
     run.wait_for_event("StageStarted", round=1, stage="label")
     assert len(of_role(run.processes(), "guardian")) == 1
     run.strike("supervisor")

@@ -56,7 +56,7 @@ def change_settings(
     together, files that do not exist, and overrides that change nothing.
     """
     named = overridden_keys(overrides)
-    merged, problems = apply_overrides(RunSettings, _forget_defaults(current, named), overrides)
+    merged, problems = apply_overrides(RunSettings, forget_defaults(current, named), overrides)
     made_absolute, missing = resolve_named_files(
         merged, {name for name in named if not is_fixed(name)}, directory
     )
@@ -183,7 +183,7 @@ def _shown(path: str, settings: Any) -> str:
     return "unset" if value is None else show(value)
 
 
-def _forget_defaults(current: Mapping[str, Any], named: Collection[str]) -> Mapping[str, Any]:
+def forget_defaults(current: Mapping[str, Any], named: Collection[str]) -> Mapping[str, Any]:
     """Take out of each table whose kind is switched what is its old kind's default.
 
     Resolved settings name every default, and dpo's beta is none for simpo.

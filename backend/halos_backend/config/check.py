@@ -122,6 +122,26 @@ def _guards_can_trip(settings: RunSettings) -> Iterator[Conflict]:
         yield from find_guard_conflicts(name, guard)
 
 
+def _devices_suffice(settings: RunSettings) -> Iterator[Conflict]:
+    launch = settings.launch
+    devices = launch.devices
+    if devices is None:
+        return
+    twice = sorted({number for number in devices if devices.count(number) > 1})
+    if not devices:
+        yield "launch.devices", "names no GPU: take the line out, or write device = 'cpu' instead"
+    elif launch.device == "cpu":
+        yield "launch.devices", "has no effect with launch.device = 'cpu': take one of them out"
+    elif twice:
+        yield "launch.devices", f"names GPU {twice[0]} twice: write it once"
+    elif launch.num_processes > len(devices):
+        yield (
+            "launch.num_processes",
+            f"{launch.num_processes} processes need a GPU each, and launch.devices names"
+            f" {len(devices)}: write at most {len(devices)}",
+        )
+
+
 def _notified_program_can_be_found(settings: RunSettings) -> Iterator[Conflict]:
     program = (settings.notify.command or ("true",))[0]
     if not program or ("/" in program and not program.startswith("/")):
@@ -141,6 +161,7 @@ RULES: tuple[Callable[[RunSettings], Iterator[Conflict]], ...] = (
     _loss_can_learn,
     _stops_stop,
     _guards_can_trip,
+    _devices_suffice,
     _notified_program_can_be_found,
 )
 

@@ -23,7 +23,8 @@ from halos_backend.store.identity import is_alive, own_identity
 from halos_backend.supervisor.subreaper import attempt_tag
 
 RUNTIME_DIR = "HALOS_RUNTIME_DIR"
-SHARED_DIR = Path("/tmp")  # noqa: S108  the directory below it is the user's own, and checked
+SHARED_DIR = Path("/tmp")
+"""The directory below it is the user's own; that is checked."""
 
 
 class Holder(msgspec.Struct, frozen=True):

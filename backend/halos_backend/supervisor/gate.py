@@ -12,7 +12,7 @@ from typing import Protocol
 
 from halos_backend import clock
 from halos_backend.config.schema import LaunchSettings
-from halos_backend.supervisor.launch import has_nvidia_device
+from halos_backend.supervisor.launch import device_names, has_nvidia_device
 from halos_backend.telemetry.devices import Holder, holders, select_gpus
 from halos_backend.telemetry.reading import Reading
 
@@ -46,7 +46,7 @@ class MemoryGate:
         now: Callable[[], float] = clock.now,
     ) -> None:
         self._looks = looks
-        self._visible = environment.get("CUDA_VISIBLE_DEVICES")
+        self._environment = environment
         self._has_gpu = has_gpu
         self._now = now
         self._tolerated: set[int | None] = set()
@@ -70,7 +70,9 @@ class MemoryGate:
         reading = self._looks.latest
         if reading is None or reading.t < self._asked_t:
             return None if now - self._asked_t > SILENT_DRIVER_S else UNKNOWN
-        gpus = select_gpus(reading.gpus, launch.devices, visible=self._visible)
+        names = device_names(launch, self._environment)
+        visible = ",".join(names) if names else self._environment.get("CUDA_VISIBLE_DEVICES")
+        gpus = select_gpus(reading.gpus, None, visible=visible)
         held = [found for found in holders(gpus) if _pid(found) not in self._tolerated]
         if not held:
             return None

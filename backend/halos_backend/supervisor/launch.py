@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from halos_backend.config.schema import FunctionJudge, LaunchSettings, RunSettings
+from halos_backend.errors import UsageError
 from halos_backend.events import Stage
 from halos_backend.supervisor.environment import importable_environment
 
@@ -45,7 +47,36 @@ def stage_environment(
     }
     if launch.device == "cpu" or not has_nvidia_device():
         made["ACCELERATE_USE_CPU"] = "true"
+    if launch.devices is not None:
+        if "CUDA_VISIBLE_DEVICES" not in environment:
+            made["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the numbers are those of nvidia-smi
+        made["CUDA_VISIBLE_DEVICES"] = ",".join(device_names(launch, environment))
     return made
+
+
+def device_names(
+    launch: LaunchSettings, environment: Mapping[str, str] = os.environ
+) -> tuple[str, ...]:
+    """The run's GPUs as CUDA_VISIBLE_DEVICES names them: numbers, or GPU-uuids; () where it takes
+    what there is.
+
+    `launch.devices` counts the GPUs that the environment's own CUDA_VISIBLE_DEVICES shows, as CUDA
+    does; without one, all of the machine in nvidia-smi's order. Raises UsageError for a GPU that it
+    does not show.
+    """
+    if launch.devices is None:
+        return ()
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return tuple(str(number) for number in launch.devices)
+    shown = [name.strip() for name in visible.split(",") if name.strip()]
+    hidden = [number for number in launch.devices if number >= len(shown)]
+    if hidden:
+        raise UsageError(
+            f"launch.devices: CUDA_VISIBLE_DEVICES = {visible!r} shows {len(shown)} GPUs, counted"
+            f" from 0, and so no GPU {hidden[0]}"
+        )
+    return tuple(shown[number] for number in launch.devices)
 
 
 def has_nvidia_device() -> bool:

@@ -34,10 +34,9 @@ from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import AT_WORK, RunState, apply, fold
 from halos_backend.store.writer import EventWriter
 from halos_backend.supervisor.desk import Desk
-from halos_backend.supervisor.disk_room import measure_disk
 from halos_backend.supervisor.gate import UNKNOWN, MemoryGate
+from halos_backend.supervisor.guard_watch import GuardWatch
 from halos_backend.supervisor.guardian import become_subreaper
-from halos_backend.supervisor.guards import check_disk, check_stage
 from halos_backend.supervisor.launch import stage_command
 from halos_backend.supervisor.notify import Notifier
 from halos_backend.supervisor.plan import (
@@ -63,6 +62,8 @@ from halos_backend.supervisor.subreaper import reap_strays
 from halos_backend.telemetry.sampler import Sampler
 
 TICK_S = 0.05
+LAST_EVENTS = 32
+"""Of an earlier supervisor that are looked at again."""
 NOTIFY_LIMIT_S = 2.0
 """How long the supervisor stays for the last notification, which goes on without it after that."""
 
@@ -75,12 +76,14 @@ class Supervisor:
     def __init__(self, run_dir: RunDir, *, command: MakeCommand = stage_command) -> None:
         self.run_dir = run_dir
         self._writer = EventWriter(run_dir.events)  # ends a torn tail, so it comes before reading
-        events = run_journal(run_dir.events).read()
-        self.state: RunState = check_readable(fold(events), run_dir)
+        journal = run_journal(run_dir.events).read()
+        self.state: RunState = check_readable(fold(journal), run_dir)
         self._cache = SettingsCache(run_dir)
         self._cache.at_hand(self.state)
-        self._desk = Desk(run_dir, events, self._record_answer)
+        self._desk = Desk(run_dir, journal, self._record_answer)
+        self._last_events = journal[-LAST_EVENTS:]
         self._books = RoundBooks(run_dir, self._record, run_slow=self._run_slow)
+        self._guards = GuardWatch(run_dir, self._record)
         self._sampler = Sampler(run_dir, processes=self._stage_pids)
         self._gate = MemoryGate(self._sampler)
         self._stages = StageRunner(
@@ -126,6 +129,7 @@ class Supervisor:
         if (round := self.state.round_at_hand) <= len(self.state.rounds):
             # its settings may have changed just before an earlier supervisor died
             self._books.write_settings(round, self.state.settings_of(round))
+        self._guards.look_again(self._last_events, self.state, self._cache.at_hand(self.state))
         self._stages.recover(self.state)
 
     def _next_actions(self) -> tuple[Action, ...]:
@@ -176,9 +180,7 @@ class Supervisor:
 
     def _start_round(self, action: StartRound) -> None:
         settings = self._cache.at_hand(self.state)
-        room = measure_disk(self.run_dir, self.state)
-        for tripped in check_disk(self.state, settings, room, now=clock.now()):
-            self._record(tripped)
+        self._guards.before_round(self.state, settings)
         if self.state.status == "running":
             self._books.begin(action, settings.model_dump(mode="json"))
 
@@ -251,11 +253,7 @@ class Supervisor:
     def _record_stage(self, event: RunEvent) -> None:
         self._record(event)
         if isinstance(event, StageFinished | StageFailed):
-            settings = self._cache.at_hand(self.state)
-            for tripped in check_stage(
-                self.state, event.round, event.stage, settings, now=clock.now()
-            ):
-                self._record(tripped)
+            self._guards.after_stage(event, self.state, self._cache.at_hand(self.state))
 
     def _record(self, event: RunEvent) -> None:
         """Write the event down, then let it be true."""

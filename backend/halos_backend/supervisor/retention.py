@@ -9,7 +9,6 @@ from halos_backend.config.schema import LoopSettings
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.state import RunState
 
-
 FORKED_STATE = "initial/trainer_state"
 """What the first trained round of a forked run begins with, and nobody after it."""
 

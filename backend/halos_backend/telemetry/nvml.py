@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 LIBRARY = "libnvidia-ml.so.1"
@@ -34,6 +35,22 @@ def has_library() -> bool:
     except OSError:
         return False
     return True
+
+
+def gpu_number(uuid: str, load: Callable[[], Any] = load_nvml) -> int | None:
+    """The number of the GPU whose uuid begins so; None where the driver knows none, or several."""
+    nvml = load()
+    if nvml is None:
+        return None
+    try:
+        handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+        uuids = [as_text(nvml.nvmlDeviceGetUUID(handle)) for handle in handles]
+    except nvml_errors(nvml):
+        return None
+    finally:
+        nvml.nvmlShutdown()
+    found = [number for number, known in enumerate(uuids) if known.startswith(uuid)]
+    return found[0] if len(found) == 1 else None
 
 
 def nvml_errors(nvml: Any) -> tuple[type[Exception], ...]:
