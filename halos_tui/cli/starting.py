@@ -14,6 +14,7 @@ from halos_backend.doctor import examine_settings
 from halos_backend.errors import ExitCode, UsageError
 from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor import spawn
+from halos_backend.supervisor.devices import refuse_busy
 
 from halos_tui.cli import following
 from halos_tui.headless import notices
@@ -32,17 +33,39 @@ def start(
     detach: bool,
     pause_on_term: bool,
 ) -> tuple[RunDir, ExitCode]:
-    """Create the run and follow it to its end. Raises UsageError for what the doctor refuses."""
-    following.check_options(detach=detach, pause_on_term=pause_on_term)
-    check_settings(settings, root, prepared=None)
-    with ends_tidily(), ProgressBar() as bar:
-        run_dir = spawn.create_run(
+    """Create the run and follow it to its end. Raises UsageError for what the doctor refuses,
+    RunInUseError where its GPUs are another run's.
+    """
+
+    def create(bar: ProgressBar) -> RunDir:
+        return spawn.create_run(
             root,
             name or default_name(settings, root),
             config_text=config_text,
             settings=settings.model_dump(mode="json"),
             report=prompts_reporter(bar),
         )
+
+    return start_new(
+        settings, create, root=root, json=json, detach=detach, pause_on_term=pause_on_term
+    )
+
+
+def start_new(
+    settings: RunSettings,
+    create: Callable[[ProgressBar], RunDir],
+    *,
+    root: Path,
+    json: bool,
+    detach: bool,
+    pause_on_term: bool,
+) -> tuple[RunDir, ExitCode]:
+    """Like `start`, for a run of these settings that `create` makes."""
+    following.check_options(detach=detach, pause_on_term=pause_on_term)
+    refuse_busy(settings.launch)
+    check_settings(settings, root, prepared=None)
+    with ends_tidily(), ProgressBar() as bar:
+        run_dir = create(bar)
     try:
         check_settings(settings, root, prepared=read_prepared(run_dir))
     except UsageError:

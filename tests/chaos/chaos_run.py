@@ -17,7 +17,7 @@ from halos_backend.events import Stage
 from halos_backend.store.state import RunState
 
 from tests.chaos.journal import read_state, whole_lines
-from tests.chaos.reference import NAME, Reference
+from tests.chaos.reference import NAME, Reference, copy_run
 from tests.chaos.schedule import Kill
 from tests.chaos.victims import MARK, Found, Role, find, of_role
 from tests.chaos.witness import Witness
@@ -34,10 +34,17 @@ Event = dict[str, Any]
 class ChaosRun:
     """`path` is the case's own folder; `runs` is where its run directory goes."""
 
-    def __init__(self, reference: Reference, path: Path, *, runs: Path | None = None) -> None:
+    def __init__(
+        self,
+        reference: Reference,
+        path: Path,
+        *,
+        runs: Path | None = None,
+        begin_with: Path | None = None,
+    ) -> None:
         self.reference = reference
         self.runs = path / "runs" if runs is None else runs
-        self.path = reference.copy_to(self.runs)
+        self.path = copy_run(reference.fresh if begin_with is None else begin_with, self.runs)
         self.mark = str(path)
         self.num_kills = 0
         self.num_revivals = 0

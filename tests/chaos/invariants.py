@@ -38,7 +38,9 @@ def check_journal(path: Path, prefixes: list[bytes]) -> RunState:
     events = run_journal(path).read()
     times = [event.t for event in events]
     assert times == sorted(times)
-    generations = [event.generation for event in events if type(event).__name__ == "SupervisorStarted"]
+    generations = [
+        event.generation for event in events if type(event).__name__ == "SupervisorStarted"
+    ]
     assert generations == list(range(1, len(generations) + 1))
     state = fold(events)
     assert state.status == "completed"
@@ -72,13 +74,17 @@ def check_results(run: Path, reference: Reference) -> None:
     used: list[str] = []
     for round in state.rounds:
         for stage in round.stages.values():
-            directory = run / "rounds" / f"{round.round:04d}" / stage.stage / f"attempt_{stage.attempt}"
+            directory = (
+                run / "rounds" / f"{round.round:04d}" / stage.stage / f"attempt_{stage.attempt}"
+            )
             manifest = read_done(directory)
             assert manifest is not None, f"{directory} has no DONE"
             if not any(path.startswith(f"rounds/{round.round:04d}/") for path in state.pruned):
                 assert find_damage(directory, manifest, full=True) is None
         number = round.stages["sample"].attempt
-        completions = run / "rounds" / f"{round.round:04d}/sample/attempt_{number}/completions.jsonl"
+        completions = (
+            run / "rounds" / f"{round.round:04d}/sample/attempt_{number}/completions.jsonl"
+        )
         ids = [json.loads(line)["prompt_id"] for line in completions.read_text().splitlines()]
         assert ids == reference.prompt_ids(round.round)
         used += ids

@@ -12,6 +12,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,18 +72,26 @@ class Reference:
         path = self.finished / "rounds" / f"{round:04d}/sample/attempt_1/completions.jsonl"
         return [json.loads(line)["prompt_id"] for line in path.read_text().splitlines()]
 
-    def copy_to(self, root: Path) -> Path:
-        """A run directory of one's own under `root`."""
-        root.mkdir(mode=0o700, exist_ok=True, parents=True)
-        shutil.copytree(self.fresh, root / NAME)
-        return root / NAME
+
+def copy_run(run: Path, root: Path) -> Path:
+    """A copy of a run directory under `root`."""
+    root.mkdir(mode=0o700, exist_ok=True, parents=True)
+    shutil.copytree(run, root / NAME, symlinks=True)
+    return root / NAME
+
+
+@contextmanager
+def one_at_a_time(shared: Path) -> Iterator[None]:
+    """Keeps the workers of a session from making the same thing twice."""
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def get_reference(shared: Path, kind: str) -> Reference:
     """The reference of that kind, made by the first worker that asks for it."""
     path = shared / kind.replace(" ", "_")
-    with (shared / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_at_a_time(shared):
         if not (shared / "policy").exists():
             make_policy(shared / "policy.making")
             (shared / "policy.making").rename(shared / "policy")

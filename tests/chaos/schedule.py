@@ -15,9 +15,9 @@ from halos_backend.events import STAGES, Stage
 from tests.chaos.victims import Role
 
 SEED = int(os.environ.get("SEED", "1"))
-CASES = int(os.environ.get("CASES", "14"))
+CASES = int(os.environ.get("CASES", "12"))
 """Runs of real models with one kill each; the other cases are as many as there are."""
-FAKES_PER_CASE = 15
+FAKES_PER_CASE = 10
 """Runs with fake stages for each run of a real model: they take a second, not twenty."""
 
 ROUNDS = (1, 2)
@@ -52,9 +52,7 @@ class Kill:
 
     def __str__(self) -> str:
         unit = "events" if self.by_events else "time"
-        return (
-            f"{'+'.join(self.victims)}-round{self.round}-{self.stage}-{self.share:.2f}of{unit}"
-        )
+        return f"{'+'.join(self.victims)}-round{self.round}-{self.stage}-{self.share:.2f}of{unit}"
 
 
 def single_kill(seed: int, number: int) -> Kill:

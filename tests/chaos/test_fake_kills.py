@@ -66,9 +66,7 @@ class Schedule:
     def start(self) -> None:
         """Somebody in charge of the run: a guarded supervisor, or a bare one."""
         guard = [sys.executable, "-I", "-S", GUARDIAN, "--run-dir", str(self.run.dir.path), "--"]
-        self.guards.append(
-            self.run.start(prefix=guard if self.has_guardian else [], **ENVIRONMENT)
-        )
+        self.guards.append(self.run.start(prefix=guard if self.has_guardian else [], **ENVIRONMENT))
 
     def fire(self) -> None:
         """One kill after a while, and now and then a file that is no request."""
@@ -124,7 +122,7 @@ class Schedule:
                         _kill_and_wait(process.pid, process.start_time)
 
     def _is_guarded(self) -> bool:
-        """Whether the newest guardian lives, or the bare supervisor that was started in its place."""
+        """Whether the newest guardian lives, or the supervisor that was started without one."""
         return bool(self.guards) and self.guards[-1].poll() is None
 
     def _has_ended(self) -> bool:
@@ -163,4 +161,5 @@ def test_kills_at_random(
         schedule.fire()
     schedule.finish()
     schedule.check()
-    record_property("fake_kills", NUM_KILLS)
+    record_property("runs_of_fakes", 1)
+    record_property("kills_of_fakes", NUM_KILLS)

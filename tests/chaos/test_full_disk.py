@@ -16,22 +16,27 @@ from tests.chaos.victims import of_role
 
 MakeRun = Callable[..., ChaosRun]
 Record = Callable[[str, object], None]
-SPARE = {"a little": 16 << 10, "nothing": 0}
+FILLED: list[tuple[Stage, int]] = [
+    ("sample", 0),
+    ("label", 16 << 10),
+    ("train", 0),
+    ("train", 128 << 10),
+]
+"""The stage in which the disk fills up, and the bytes that are left for it."""
 FILE_LIMIT = 60_000
 """Bytes: more than any journal of these runs, less than a checkpoint."""
 
 
-@pytest.mark.parametrize("stage", ["sample", "label", "train"])
-@pytest.mark.parametrize("spare", SPARE)
+@pytest.mark.parametrize(("stage", "spare"), FILLED)
 def test_a_full_disk_stops_the_run_until_there_is_space(
-    make_run: MakeRun, tmp_path: Path, record_property: Record, stage: Stage, spare: str
+    make_run: MakeRun, tmp_path: Path, record_property: Record, stage: Stage, spare: int
 ) -> None:
     with SmallDisk(tmp_path / "disk", str(tmp_path)) as disk:
         record_property(disk.kind, 1)
         run = make_run(runs=disk.path / "runs")
         client = run.begin()
         run.wait_for_event("StageStarted", round=1, stage=stage)
-        disk.fill(SPARE[spare])
+        disk.fill(spare)
         code = client.wait(timeout=120)
         assert code in (ExitCode.FAILED, ExitCode.UNFINISHED), run.evidence()
         run.wait_for(lambda: not run.in_charge(), "all leave", revive=False)
@@ -48,9 +53,11 @@ def test_a_checkpoint_that_is_too_large_for_the_file_system_stops_the_run(
     run = make_run()
     client = run.begin()
     run.wait_for_event("StageStarted", round=1, stage="label")
-    for process in [p for role in ("guardian", "supervisor") for p in of_role(run.processes(), role)]:
+    for process in [
+        p for role in ("guardian", "supervisor") for p in of_role(run.processes(), role)
+    ]:
         limit_file_size(process.pid, FILE_LIMIT)
-    run.wait_for(lambda: client.poll() is not None, "the run stops", deadline_s=60)
+    run.wait_for(lambda: client.poll() is not None, "the run stops", revive=False)
     assert client.returncode == ExitCode.FAILED, run.evidence()
     run.wait_for(lambda: not run.in_charge(), "all leave", revive=False)
     assert run.state.status == "failed"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from halos_backend.supervisor.plan import StartRound, StartStage, plan
 
 from tests.chaos.chaos_run import ChaosRun
 from tests.chaos.invariants import check_nothing_runs, check_results, check_stages
-from tests.chaos.reference import NAME, Reference
+from tests.chaos.reference import NAME, Reference, get_reference, one_at_a_time
 from tests.chaos.schedule import SEED
 
 MakeRun = Callable[..., ChaosRun]
@@ -154,16 +155,24 @@ def test_rows_and_attempt_journals_cut_at_every_byte_give_their_whole_lines(
 # --- real processes -----------------------------------------------------------------------------
 
 
-def _stopped_in_train(make_run: MakeRun) -> ChaosRun:
+@pytest.fixture
+def stopped(shared: Path) -> Path:
     """A run of which all was killed in the train stage of round 2, after its first step."""
-    run = make_run()
-    run.begin()
-    run.wait_for_event("StageStarted", round=2, stage="train")
-    partial = run.attempt(2, "train", 1) / "partial_state"
-    run.wait_for(lambda: list(partial.glob("step_*")), "a training state")
-    run.strike("client", "guardian", "supervisor", "stage")
-    run.prefixes.clear()
-    return run
+    reference = get_reference(shared, "plain")
+    path = shared / "stopped"
+    with one_at_a_time(shared):
+        if not (path / "made").exists():
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir()
+            run = ChaosRun(reference, path)
+            run.begin()
+            run.wait_for_event("StageStarted", round=2, stage="train")
+            partial = run.attempt(2, "train", 1) / "partial_state"
+            run.wait_for(lambda: list(partial.glob("step_*")), "a training state")
+            run.strike("client", "guardian", "supervisor", "stage")
+            run.close()
+            (path / "made").touch()
+    return path / "runs" / NAME
 
 
 def _cut_last_record(content: bytes, cut: str) -> int:
@@ -181,9 +190,9 @@ def _cut_last_record(content: bytes, cut: str) -> int:
 
 @pytest.mark.parametrize("cut", LAST_RECORD_CUTS)
 def test_a_run_whose_last_record_is_torn_ends_with_the_same_bits(
-    make_run: MakeRun, cut: str
+    make_run: MakeRun, stopped: Path, cut: str
 ) -> None:
-    run = _stopped_in_train(make_run)
+    run = make_run(begin_with=stopped)
     journal = run.path / "events.jsonl"
     content = journal.read_bytes()
     journal.write_bytes(content[: _cut_last_record(content, cut)])
@@ -197,9 +206,9 @@ def test_a_run_whose_last_record_is_torn_ends_with_the_same_bits(
 
 @pytest.mark.parametrize("number", range(EARLIER_CUTS))
 def test_a_run_whose_journal_lost_records_ends_with_the_same_bits_or_is_refused(
-    make_run: MakeRun, number: int
+    make_run: MakeRun, stopped: Path, number: int
 ) -> None:
-    run = _stopped_in_train(make_run)
+    run = make_run(begin_with=stopped)
     journal = run.path / "events.jsonl"
     content = journal.read_bytes()
     last = content[:-1].rfind(b"\n") + 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -78,9 +79,7 @@ def _look_at(entry: Path, mark: bytes) -> Found | None:
 def _role(arguments: tuple[bytes, ...]) -> Role:
     if any(Path(argument.decode(errors="replace")).name == "guardian.py" for argument in arguments):
         return "guardian"
-    module = next(
-        (name for flag, name in zip(arguments, arguments[1:], strict=False) if flag == b"-m"), b""
-    )
+    module = next((name for flag, name in pairwise(arguments) if flag == b"-m"), b"")
     if module in SUPERVISOR_MODULES:
         return "supervisor"
     if module == b"halos_tui":

@@ -48,9 +48,7 @@ class Witness:
 
     def _attempts(self) -> set[str]:
         return {
-            process.attempt.decode()
-            for process in find(self._mark)
-            if process.attempt is not None
+            process.attempt.decode() for process in find(self._mark) if process.attempt is not None
         }
 
 

@@ -32,6 +32,7 @@ FAILURES: list[tuple[BaseException, Cause, int]] = [
     (MissingInputError("no completions"), "missing_input", ExitCode.FAILED),
     (FileNotFoundError(errno.ENOENT, "gone", "x"), "missing_input", ExitCode.FAILED),
     (OSError(errno.ENOSPC, "full", "x"), "no_space", ExitCode.FAILED),
+    (OSError(errno.EFBIG, "too large", "x"), "no_space", ExitCode.FAILED),
     (StageError("nothing to train on"), "refused", ExitCode.FAILED),
     (UsageError("no such model"), "refused", ExitCode.USAGE),
     (OSError(errno.EIO, "the disk is ill"), "crashed", ExitCode.FAILED),

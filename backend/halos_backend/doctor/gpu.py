@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
+from halos_backend.config.schema import LaunchSettings
 from halos_backend.doctor.finding import Finding, in_gib
 from halos_backend.telemetry.nvml import as_text, load_nvml
 
@@ -24,6 +25,27 @@ def gpu_memory_bytes(load: Callable[[], Any] = load_nvml) -> int | None:
         return None
     finally:
         nvml.nvmlShutdown()
+
+
+def examine_devices(launch: LaunchSettings, load: Callable[[], Any] = load_nvml) -> Finding:
+    """Whether the GPUs of `launch.devices` are there."""
+    if launch.devices is None:
+        return Finding("ok", "devices", "the run takes the GPUs there are, and reserves none")
+    nvml = load()
+    if nvml is None:
+        fix = "take launch.devices out where there is no NVIDIA GPU"
+        return Finding("warning", "devices", "launch.devices names GPUs, and none is found", fix)
+    try:
+        count = int(nvml.nvmlDeviceGetCount())
+    except nvml.NVMLError as error:
+        return Finding("warning", "devices", f"the driver does not answer: {error}", "nvidia-smi")
+    finally:
+        nvml.nvmlShutdown()
+    missing = [number for number in launch.devices if number >= count]
+    text = f"launch.devices = {list(launch.devices)}, and there are {count}, counted from 0"
+    if missing:
+        return Finding("problem", "devices", text, f"name GPUs from 0 to {count - 1}")
+    return Finding("ok", "devices", text)
 
 
 def examine_gpus(

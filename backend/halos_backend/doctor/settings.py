@@ -20,7 +20,7 @@ from halos_backend.config.schema import RewardModelJudge, RunSettings
 from halos_backend.doctor.disk import existing_parent
 from halos_backend.doctor.evaluation_sets import find_evaluation_set
 from halos_backend.doctor.finding import Finding, in_gib
-from halos_backend.doctor.gpu import gpu_memory_bytes
+from halos_backend.doctor.gpu import examine_devices, gpu_memory_bytes
 from halos_backend.store.run_dir import default_runs_root
 
 TIGHT_SHARE = 0.8
@@ -35,7 +35,12 @@ def examine_settings(
     Disk and memory are judged only where `prepared` has `num_parameters` and `checkpoint_bytes`.
     """
     sizes = _sizes(prepared)
-    findings = [examine_prompts(settings), examine_batch(settings), *examine_lengths(settings)]
+    findings = [
+        examine_prompts(settings),
+        examine_batch(settings),
+        *examine_lengths(settings),
+        examine_devices(settings.launch),
+    ]
     if sizes is None:
         return [*findings, Finding("ok", "needs", "known once the policy has been looked at")]
     num_parameters, checkpoint_bytes = sizes

@@ -10,7 +10,7 @@ from halos_backend.events.base import Cause, Event, ProcessIdentity, Stage, Stag
 
 
 class ForkOrigin(msgspec.Struct, frozen=True, kw_only=True):
-    """The round of another run that a run begins after; its checkpoint is this run's initial policy.
+    """The round of another run that a run begins after; its checkpoint is the initial policy.
 
     `train` are the train settings of that round where its trainer state came along, else None.
     """

@@ -158,12 +158,12 @@ def _execute(execute: Callable[[Attempt], StageResult], attempt: Attempt) -> int
         _say_why(attempt, str(error), cause_of(error))
         return error.exit_code
     except OSError as error:
+        where = error.filename or attempt.directory.path
+        again = f"halos-tui resume {attempt.job.run}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = error.filename or attempt.directory.path
-            reason = (
-                f"no space left on the disk of {where}; free some, then: halos-tui resume"
-                f" {attempt.job.run}"
-            )
+            reason = f"no space left on the disk of {where}; free some, then: {again}"
+        elif error.errno == errno.EFBIG:
+            reason = f"{where} is too large for its disk or for ulimit -f; once it may be: {again}"
         else:
             traceback.print_exc()
             reason = f"{type(error).__name__}: {error}"
@@ -187,7 +187,7 @@ def cause_of(error: BaseException) -> Cause:
             return "missing_input"
         case HalosError():
             return "refused"
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
             return "no_space"
         case _ if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
             return "out_of_memory"

@@ -80,7 +80,11 @@ class Reservation:
         self._busy = None
 
     def _take(self, wanted: tuple[str, ...]) -> Busy | None:
-        if ahead := self._queue.ahead(wanted):
+        # files that still name this run were its own when its last supervisor was killed
+        was_killed = all(
+            (holder := read_holder(device)) and holder.run == str(self._run) for device in wanted
+        )
+        if not was_killed and (ahead := self._queue.ahead(wanted)):
             self._queue.join(wanted)
             return Busy(ahead=ahead)
         for device in wanted:

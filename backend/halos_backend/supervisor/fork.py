@@ -132,9 +132,7 @@ def _copy_weights(
     for folder in (unfinished.initial.path, *unfinished.initial.path.iterdir()):
         atomic.fsync_dir(folder)
     if damage := find_damage(unfinished.initial.path, Manifest(tuple(files), {}), full=True):
-        raise HalosError(
-            f"the checkpoint of round {origin.round.round} is not as DONE says: {damage}"
-        )
+        raise HalosError(f"the copy of round {origin.round.round} is not what DONE says: {damage}")
     train: dict[str, Any] = origin.round.settings["train"]
     return train if len(folders) > 1 else None
 
@@ -182,9 +180,7 @@ def _check_prompts_are_left(
     ):
         return
     if loop.num_prompts is not None and cursor >= loop.num_prompts:
-        fix = (
-            f"raise loop.num_prompts = {loop.num_prompts}, which counts those of {origin.state.run}"
-        )
+        fix = f"raise loop.num_prompts = {loop.num_prompts}, which counts the old run's too"
     else:
         fix = f"--set loop.num_epochs={loop.num_epochs + 1} goes through them once more"
     raise UsageError(f"no prompts are left after round {origin.round.round}: {fix}")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 from halos_backend import atomic
@@ -66,18 +64,15 @@ def check_no_stages(run_dir: RunDir) -> None:
 
 def _delete(path: Path) -> int:
     freed = DiskMeter().measure(path).total
-    while path.exists():
-        try:
-            shutil.rmtree(path)
-        except FileNotFoundError:
-            continue  # another rm deletes the same remains
-        except OSError as error:
-            if error.errno == errno.ENOTEMPTY:
-                continue
-            raise HalosError(
-                f"{path} cannot be deleted wholly: {error.strerror}; what is left is no run any"
-                " more, and the next halos-tui rm tries again"
-            ) from error
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return _delete(path) if path.exists() else 0  # another rm deletes the same remains
+    except OSError as error:
+        raise HalosError(
+            f"{path} cannot be deleted wholly: {error.strerror}; what is left is no run any more,"
+            " and the next halos-tui rm tries again"
+        ) from error
     return freed
 
 

@@ -1,0 +1,64 @@
+"""`rm`: delete runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from halos_backend.errors import ExitCode, HalosError, UsageError
+from halos_backend.store.disk_use import DiskMeter
+from halos_backend.store.registry import load_state
+from halos_backend.store.run_dir import RunDir, find_run
+from halos_backend.supervisor.removal import check_unused, remove_run
+
+from halos_tui.cli.options import RunsDir, runs_root
+from halos_tui.formatting import plural, size, visible
+from halos_tui.headless import notices
+from halos_tui.headless.interrupts import somebody_can_answer
+
+
+def command(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Names or directories of runs.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    runs_dir: RunsDir = None,
+) -> int:
+    """Delete runs with all they have: checkpoints, samples, journal.
+
+    One that is supervised or whose stage still runs is refused (exit code 5), and then nothing is
+    deleted. Asks on a terminal.
+    """
+    root = runs_root(runs_dir)
+    found = list(dict.fromkeys(find_run(root, run) for run in runs))
+    for run_dir in found:
+        check_unused(run_dir)
+    if not yes and not _is_meant(found):
+        notices.say("nothing was deleted")
+        return ExitCode.UNFINISHED
+    for run_dir in found:
+        freed = remove_run(run_dir)
+        notices.say(f"{visible(run_dir.name)} is deleted; {size(freed)} are free again")
+    return ExitCode.COMPLETED
+
+
+def _is_meant(found: list[RunDir]) -> bool:
+    """Raises UsageError where nobody can be asked."""
+    if not somebody_can_answer():
+        raise UsageError(f"deleting {plural(len(found), 'run')} for good needs --yes")
+    meter = DiskMeter()
+    for run_dir in found:
+        use = size(meter.measure(run_dir.path).total)
+        notices.say(f"  {visible(run_dir.name)}: {_describe(run_dir)}, {use}")
+    sys.stderr.write(f"delete {plural(len(found), 'run')} for good? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _describe(run_dir: RunDir) -> str:
+    try:
+        state = load_state(run_dir)
+    except HalosError:
+        return "unreadable"
+    return f"{state.status}, {plural(len(state.rounds), 'round')}"
