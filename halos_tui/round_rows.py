@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from halos_backend.errors import UsageError
+from halos_backend.events import Stage
 from halos_backend.records import (
     Completion,
     Feedback,
@@ -16,7 +18,7 @@ from halos_backend.records import (
     read_rows,
 )
 from halos_backend.store.round_state import RoundState
-from halos_backend.store.run_dir import RunDir
+from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.state import RunState
 
 Mark = Literal["chosen", "rejected", "desirable", "undesirable"]
@@ -34,26 +36,29 @@ class RoundRows:
         label = self.round.stages.get("label")
         return label is not None and label.status == "finished"
 
+    @property
+    def groups_path(self) -> Path:
+        """Of the scores, or of the completions; the attempt is the one that counts."""
+        return (
+            self._attempt("label").scores if self.is_scored else self._attempt("sample").completions
+        )
+
+    @property
+    def feedback_path(self) -> Path:
+        """Of a labelled round."""
+        return self._attempt("label").feedback
+
     def groups(self) -> Iterator[Group]:
         """Scored groups once the round is labelled, before that the groups as sampled."""
-        if self.is_scored:
-            attempt = self.run_dir.attempt(
-                self.round.round, "label", self.round.stages["label"].attempt
-            )
-            return read_rows(attempt.scores, Group, torn_tail=True)
-        sample = self.round.stages["sample"]
-        attempt = self.run_dir.attempt(self.round.round, "sample", sample.attempt)
-        if not attempt.completions.is_file():
+        if not self.is_scored and not self.groups_path.is_file():
             return iter(())
-        return read_rows(attempt.completions, Group, torn_tail=True)
+        return read_rows(self.groups_path, Group, torn_tail=True)
 
     def feedback(self) -> Iterator[Feedback]:
         """What training saw; nothing before the round is labelled."""
         if not self.is_scored:
             return iter(())
-        label = self.round.stages["label"]
-        path = self.run_dir.attempt(self.round.round, "label", label.attempt).feedback
-        return read_rows(path, Feedback)
+        return read_rows(self.feedback_path, Feedback)
 
     def marks(self) -> dict[tuple[str, str], Mark]:
         """What the feedback made of each completion, by (prompt_id, completion_id)."""
@@ -69,6 +74,9 @@ class RoundRows:
                 case Group():
                     pass
         return marks
+
+    def _attempt(self, stage: Stage) -> AttemptDir:
+        return self.run_dir.attempt(self.round.round, stage, self.round.stages[stage].attempt)
 
 
 def sampled_rounds(run_dir: RunDir, state: RunState) -> list[RoundRows]:

@@ -6,7 +6,8 @@ from typing import Any
 
 from halos_backend.events import STAGES, Stage
 from halos_backend.store.round_state import RoundState
-from halos_backend.store.state import Change, RunState
+from halos_backend.store.setting_changes import Change
+from halos_backend.store.state import RunState
 
 from halos_tui.formatting import ABSENT, count, duration, number, setting_changes, signed
 

@@ -36,7 +36,7 @@ def command(
         check_unused(run_dir)
     if not yes and not _is_meant(found):
         notices.say("nothing was deleted")
-        return ExitCode.UNFINISHED
+        return ExitCode.COMPLETED
     for run_dir in found:
         freed = remove_run(run_dir)
         notices.say(f"{visible(run_dir.name)} is deleted; {size(freed)} are free again")

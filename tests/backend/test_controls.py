@@ -237,3 +237,26 @@ def test_a_stage_that_loads_has_a_limit_of_its_own(make_run: MakeRun) -> None:
     assert supervisor.wait(timeout=DEADLINE_S) == ExitCode.COMPLETED
     assert run.failures == []
     assert not any(isinstance(event, StageStalled) for event in run.events)
+
+
+def test_a_journal_that_lost_an_answer_is_not_gone_on_with(make_run: MakeRun) -> None:
+    run = make_run(num_rounds=2)
+    run.behave(r1_sample_1="hold")
+    supervisor = run.start()
+    attempt = run.hold(1, "sample")
+    before = run.dir.events.read_bytes()
+    assert isinstance(
+        answered(run, Set(request_id="s", assignments=("train.lr=1e-3",))), SettingsChanged
+    )
+    run.kill(supervisor)
+    run.dir.events.write_bytes(before + b'{"type":"Setti')
+
+    assert run.supervise() == ExitCode.FAILED
+    assert f"{run.dir.events} has lost records" in run.log
+    assert run.dir.events.read_bytes() == before + b'{"type":"Setti', "nothing is changed"
+    (filed,) = run.dir.answered.iterdir()
+    filed.rename(run.dir.control / filed.name)
+    run.release(attempt)
+
+    assert run.supervise() == ExitCode.COMPLETED
+    assert round_settings(run, 2)["train"]["lr"] == 1e-3

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from halos_backend.config.check import find_conflicts
 from halos_backend.config.schema import LaunchSettings
+from halos_backend.doctor.gpu import examine_devices
 from halos_backend.errors import HalosError, RunInUseError, UsageError
 from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor.device_locks import RUNTIME_DIR, device_file, runtime_dir
@@ -24,13 +26,17 @@ from halos_backend.supervisor.devices import (
     reserved_devices,
 )
 from halos_backend.supervisor.launch import ATTEMPT_TAG, device_names, stage_environment
+from halos_backend.telemetry.nvml import gpu_number
 
 from tests.backend.deadline import wait_until
+from tests.backend.journals import settings
 
 HOLD = """
 import sys
 from pathlib import Path
+from halos_backend.config.check import find_conflicts
 from halos_backend.config.schema import LaunchSettings
+from halos_backend.doctor.gpu import examine_devices
 from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor.devices import Reservation
 reservation = Reservation(RunDir(Path(sys.argv[1])), {})
@@ -254,3 +260,64 @@ def test_a_stage_sees_its_runs_gpus_only(tmp_path: Path) -> None:
     assert "CUDA_DEVICE_ORDER" not in made, "5 and 7 are numbers in the order they were given in"
     made = stage_environment(tmp_path, LaunchSettings(), {"CUDA_VISIBLE_DEVICES": "5,7"})
     assert made["CUDA_VISIBLE_DEVICES"] == "5,7"
+
+
+@pytest.mark.parametrize(
+    ("changes", "setting", "reason"),
+    [
+        ({"devices": (0, 1, 1)}, "launch.devices", "names GPU 1 twice"),
+        ({"devices": ()}, "launch.devices", "names no GPU"),
+        ({"devices": (0,), "device": "cpu"}, "launch.devices", "has no effect"),
+        (
+            {"devices": (0, 2), "num_processes": 4},
+            "launch.num_processes",
+            "4 processes need a GPU each, and launch.devices names 2: write at most 2",
+        ),
+    ],
+)
+def test_devices_that_cannot_be_are_refused(
+    changes: dict[str, object], setting: str, reason: str
+) -> None:
+    ((path, said),) = find_conflicts(settings(launch=changes))
+    assert path == setting
+    assert reason in said
+
+
+class Driver:
+    """As much of NVML as counts GPUs and names them."""
+
+    NVMLError = RuntimeError
+
+    def __init__(self, *uuids: str) -> None:
+        self.uuids = uuids
+
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self.uuids)
+
+    def nvmlDeviceGetHandleByIndex(self, number: int) -> int:
+        return number
+
+    def nvmlDeviceGetUUID(self, handle: int) -> str:
+        return self.uuids[handle]
+
+    def nvmlShutdown(self) -> None:
+        pass
+
+
+def test_the_doctor_counts_the_gpus() -> None:
+    driver = Driver("GPU-a", "GPU-b")
+    assert examine_devices(launch(0, 1), lambda: driver).level == "ok"
+    assert examine_devices(LaunchSettings(), lambda: driver).level == "ok"
+    found = examine_devices(launch(0, 2), lambda: driver)
+    assert (found.level, found.fix) == ("problem", "name GPUs from 0 to 1")
+    assert "launch.devices = [0, 2], and there are 2" in found.text
+    assert examine_devices(launch(0), lambda: None).level == "warning"
+
+
+def test_a_uuid_is_the_number_of_one_gpu() -> None:
+    driver = Driver("GPU-a1", "GPU-b2", "GPU-b3")
+    assert gpu_number("GPU-a", lambda: driver) == 0
+    assert gpu_number("GPU-b3", lambda: driver) == 2
+    assert gpu_number("GPU-b", lambda: driver) is None
+    assert gpu_number("MIG-a", lambda: driver) is None
+    assert gpu_number("GPU-a", lambda: None) is None

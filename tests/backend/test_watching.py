@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from halos_backend.errors import ExitCode
-from halos_backend.events import GuardTripped
+from halos_backend.events import GuardTripped, RequestRejected, VersionsChanged
+from halos_backend.store.input_files import InputFile
 from halos_backend.telemetry.log import telemetry_tail
 
 from tests.backend.deadline import wait_until
@@ -176,3 +180,46 @@ def test_a_guard_that_is_on_record_does_not_trip_again(make_run: MakeRun) -> Non
 
     assert len(trips(run)) == 1
     assert run.state.status == "paused"
+
+
+def test_a_changed_prompts_file_is_refused_by_name_until_it_is_back(make_run: MakeRun) -> None:
+    run = make_run(num_rounds=2, pause_after_each_round=True)
+    run.dir.prompts.write_text("{}\n")
+    digest = hashlib.sha256(b"{}\n").hexdigest()
+    status = run.dir.prompts.stat()
+    noted = InputFile(
+        what="prompts.jsonl",
+        path="prompts.jsonl",
+        bytes=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        inode=status.st_ino,
+        sha256=digest,
+    )
+    run.dir.prepared.write_text(json.dumps({"inputs": [msgspec.to_builtins(noted)]}))
+    run.supervise()
+    assert run.state.status == "paused"
+    run.dir.prompts.write_text('{"other": 1}\n')
+
+    assert run.resume() == ExitCode.COMPLETED
+
+    (rejected,) = [event for event in run.events if isinstance(event, RequestRejected)]
+    assert "prompts.jsonl changed" in rejected.reason
+    assert run.state.status == "paused"
+    run.dir.prompts.write_text("{}\n")
+    assert run.resume() == ExitCode.COMPLETED
+    assert run.state.status == "completed"
+
+
+def test_other_code_than_before_is_announced(make_run: MakeRun) -> None:
+    run = make_run(num_rounds=2, pause_after_each_round=True)
+    run.supervise()
+    journal = run.dir.events.read_bytes()
+    known = run.state.versions
+    assert known["python"] == platform.python_version()
+    old = journal.replace(known["halos_backend"].encode(), b"0123456789ab")
+    run.dir.events.write_bytes(old)
+
+    run.resume()
+
+    (changed,) = [event for event in run.events if isinstance(event, VersionsChanged)]
+    assert changed.changes == {"halos_backend": ("0123456789ab", known["halos_backend"])}

@@ -25,8 +25,6 @@ from tests.chaos.witness import Witness
 DEADLINE_S = 150.0
 POLL_S = 0.002
 PATIENT_POLL_S = 0.05
-AWAY_S = 3.0
-"""How long what is killed at the same moment may take to be gone."""
 
 Event = dict[str, Any]
 
@@ -47,6 +45,7 @@ class ChaosRun:
         self.path = copy_run(reference.fresh if begin_with is None else begin_with, self.runs)
         self.mark = str(path)
         self.num_kills = 0
+        self.num_killed = 0
         self.num_revivals = 0
         self._log = (path / "clients.log").open("ab")
         self._clients: list[subprocess.Popen[bytes]] = []
@@ -176,7 +175,7 @@ class ChaosRun:
         self.wait_for(
             lambda: (
                 (journal.exists() and journal.read_bytes().count(b"\n") >= count)
-                or not self._is_first(started)
+                or not self._is_running(started)
             ),
             f"{count} events in {journal}",
         )
@@ -186,24 +185,26 @@ class ChaosRun:
         found = self.processes()
         self.keep_journal()
         struck = [p for role in roles for p in of_role(found, role) if p.signal(number)]
-        self.num_kills += 1
         if number == signal.SIGKILL:
+            self.num_kills += 1
+            self.num_killed += len(struck)
             self.wait_for(
-                lambda: not any(p.is_alive for p in struck), "death", deadline_s=AWAY_S * 10
+                lambda: not any(p.is_alive for p in struck), "death", deadline_s=30, revive=False
             )
         return struck
 
     def keep_journal(self) -> None:
         """Remember the journal's whole lines: it may only grow."""
-        content = (self.path / "events.jsonl").read_bytes()
+        journal = self.path / "events.jsonl"
+        content = journal.read_bytes() if journal.exists() else b""
         self._prefixes.append(content[: content.rfind(b"\n") + 1])
 
     @property
     def prefixes(self) -> list[bytes]:
         return self._prefixes
 
-    def _is_first(self, started: Event) -> bool:
-        """Whether the attempt is still the stage's newest and has not ended."""
+    def _is_running(self, started: Event) -> bool:
+        """Whether the attempt has not ended."""
         place = (started["round"], started["stage"])
         later = [e for e in self.events if (e.get("round"), e.get("stage")) == place]
         return later[-1]["type"] in ("StageStarted", "StageAdopted", "StageStalled") and (

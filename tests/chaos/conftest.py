@@ -14,6 +14,7 @@ import pytest
 from tests.chaos.chaos_run import ChaosRun
 from tests.chaos.reference import Reference, get_reference
 from tests.chaos.schedule import CASES, SEED
+from tests.chaos.stopped import get_stopped
 
 FOLDER = Path(__file__).parent
 
@@ -76,6 +77,11 @@ def reference(shared: Path) -> Reference:
 
 
 @pytest.fixture
+def stopped(shared: Path) -> Path:
+    return get_stopped(shared)
+
+
+@pytest.fixture
 def make_run(
     shared: Path, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> Iterator[Callable[..., ChaosRun]]:
@@ -90,5 +96,6 @@ def make_run(
     record_property("runs_of_models", len(made))
     for run in made:
         record_property("kills", run.num_kills)
+        record_property("processes_killed", run.num_killed)
         record_property("revivals", run.num_revivals)
         run.close()

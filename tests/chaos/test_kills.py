@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+import shutil
+import signal
 import time
 from collections.abc import Callable
 
 import pytest
+from halos_backend.errors import ExitCode
 from halos_backend.events import STAGES
 
 from tests.chaos.chaos_run import ChaosRun
 from tests.chaos.invariants import check_all
+from tests.chaos.reference import NAME
 from tests.chaos.schedule import (
     CASES,
     IN_A_ROW,
@@ -20,10 +24,12 @@ from tests.chaos.schedule import (
     kills_in_a_row,
     single_kill,
 )
-from tests.chaos.victims import Role
+from tests.chaos.victims import Role, of_role
 
 MakeRun = Callable[..., ChaosRun]
 ROWS = max(1, CASES // 10)
+CREATION_S = 4.0
+"""About as long as the check of a run's inputs takes."""
 
 
 @pytest.mark.parametrize("number", range(CASES))
@@ -80,20 +86,42 @@ def test_a_kill_at_every_boundary(make_run: MakeRun, victims: tuple[Role, ...]) 
     check_all(run)
 
 
-@pytest.mark.parametrize("stage", ["train"])
-def test_one_rank_of_two_is_killed(make_run: MakeRun, stage: str) -> None:
+def test_one_rank_of_two_is_killed(make_run: MakeRun) -> None:
     draw = random.Random(f"{SEED}/rank")
-    run = make_run("two ranks")
-    run.begin()
     round = draw.choice(ROUNDS)
-    started = run.wait_for_event("StageStarted", round=round, stage=stage)
-    events = run.attempt(round, "train", started["attempt"]) / "events.jsonl"
-    run.wait_for(events.exists, "the ranks are up")
-    ranks = [process for process in run.processes() if process.role == "rank"]
-    time.sleep(draw.random() * 1.5)
-    print(f"seed {SEED}: one of {len(ranks)} ranks in round {round}")  # noqa: T201
-    victim = draw.choice(ranks)
-    assert victim.signal(9)
-    run.num_kills += 1
+    run = make_run("two ranks")
+    count = draw.randrange(1, run.reference.num_attempt_events(round, "train") - 2)
+    run.begin()
+    started = run.wait_for_event("StageStarted", round=round, stage="train")
+    journal = run.attempt(round, "train", started["attempt"]) / "events.jsonl"
+    run.wait_for(
+        lambda: journal.exists() and journal.read_bytes().count(b"\n") >= count, "the moment"
+    )
+    ranks = of_role(run.processes(), "rank")
+    assert len(ranks) == 2
+    print(f"seed {SEED}: one of two ranks in round {round} after {count} events")  # noqa: T201
+    assert draw.choice(ranks).signal(signal.SIGKILL)
+    run.finish()
+    failed = [event["stage"] for event in run.events if event["type"] == "StageFailed"]
+    assert failed == ["train"]
+    check_all(run)
+
+
+def test_a_client_that_dies_while_it_creates_a_run_leaves_a_whole_one_or_none(
+    make_run: MakeRun,
+) -> None:
+    draw = random.Random(f"{SEED}/creation")
+    run = make_run()
+    shutil.rmtree(run.path)
+    create = ("run", str(run.reference.path / "run.toml"), "--no-ui", "--name", NAME)
+    run.start(*create)
+    run.wait_for(lambda: list(run.runs.glob(".*creating*")), "it is being created", revive=False)
+    time.sleep(draw.random() * CREATION_S)
+    run.strike("client")
+    run.wait_for(lambda: not of_role(run.processes(), "other"), "its helper leaves", revive=False)
+    if not run.path.exists():
+        assert run.command("status", NAME)[0] == ExitCode.NO_SUCH_RUN
+        run.start(*create)
+        run.wait_for(run.path.exists, "the run is created", revive=False)
     run.finish()
     check_all(run)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import pytest
@@ -73,12 +72,12 @@ def test_sigterm_pauses_the_run_until_its_owner_goes_on(make_run: MakeRun, role:
     check_all(run)
 
 
-def test_a_stopped_supervisor_is_not_replaced(make_run: MakeRun) -> None:
+def test_a_stopped_supervisor_is_shown_as_stalled_and_not_replaced(make_run: MakeRun) -> None:
     run = make_run()
     run.begin()
     run.wait_for_event("StageStarted", round=1, stage="sample")
     (stopped,) = run.strike("supervisor", number=signal.SIGSTOP)
-    time.sleep(HEARTBEATS)
+    run.wait_for(lambda: "stalled" in run.command("status", NAME)[1], "it is shown", revive=False)
     code, said = run.command("resume", NAME, "--detach")
     assert code == ExitCode.RUN_IN_USE, said
     second = subprocess.run(

@@ -48,6 +48,7 @@ from halos_backend.store.round_state import (
     finish_round,
     forgive_failures,
 )
+from halos_backend.store.setting_changes import Change, settings_after
 
 RunStatus = Literal[
     "created", "running", "pausing", "paused", "aborting", "aborted", "failed", "completed"
@@ -60,15 +61,6 @@ EXIT_CODES: dict[RunStatus, ExitCode] = {
     "failed": ExitCode.FAILED,
     "aborted": ExitCode.ABORTED,
 }
-
-
-class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings that hold from a round on: {dotted path: [before, now]}."""
-
-    t: float
-    from_round: int
-    changes: dict[str, tuple[Any, Any]]
-    by: str = ""
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,11 +119,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         """The settings of a round, as far as one knows now for one to come."""
         if round <= len(self.rounds):
             return self.rounds[round - 1].settings
-        due = [change for change in self.changes if change.from_round <= round]
-        settings = self.settings
-        for change in sorted(due, key=lambda change: change.from_round):
-            settings = apply_changes(settings, change.changes)
-        return settings
+        return settings_after(self.settings, self.changes, round)
 
     @property
     def cursor(self) -> int:

@@ -90,11 +90,12 @@ def send(run_dir: RunDir, request: Request) -> None:
 
 def pending(run_dir: RunDir) -> list[tuple[Path, Request | Unreadable]]:
     """Unanswered request files, oldest first, whatever they hold."""
-    try:
-        paths = sorted(run_dir.control.glob("[0-9]*.json"))
-    except OSError:
-        return []
-    return [(path, _read(path)) for path in paths]
+    return _requests_in(run_dir.control)
+
+
+def filed(run_dir: RunDir) -> list[tuple[Path, Request | Unreadable]]:
+    """The files of answered requests, oldest first."""
+    return _requests_in(run_dir.answered)
 
 
 def file_away(run_dir: RunDir, path: Path) -> None:
@@ -112,6 +113,14 @@ def wait_for_answer(run_dir: RunDir, request_id: str, *, timeout_s: float) -> bo
             return True
         time.sleep(0.02)
     return False
+
+
+def _requests_in(folder: Path) -> list[tuple[Path, Request | Unreadable]]:
+    try:
+        paths = sorted(folder.glob("[0-9]*.json"))
+    except OSError:
+        return []
+    return [(path, _read(path)) for path in paths]
 
 
 def _read(path: Path) -> Request | Unreadable:

@@ -58,6 +58,7 @@ def create_fork(
             config_text,
             _with_policy(settings, unfinished),
             partial(report, "preparing prompts"),
+            has_prompts=has_same_prompts(origin, settings),
         )
         if has_same_prompts(origin, settings):
             _check_prompts(origin, prepared)

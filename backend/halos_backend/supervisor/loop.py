@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from functools import partial
 from types import FrameType
 from typing import TypeVar
 
 from halos_backend import __version__, clock
+from halos_backend.errors import HalosError
 from halos_backend.events import (
     AbortRequested,
     RunAborted,
@@ -26,17 +28,20 @@ from halos_backend.events import (
     StageFailed,
     StageFinished,
     SupervisorStarted,
+    VersionsChanged,
 )
 from halos_backend.store.identity import own_identity
 from halos_backend.store.reader import run_journal
 from halos_backend.store.registry import check_readable
 from halos_backend.store.run_dir import RunDir
-from halos_backend.store.state import AT_WORK, RunState, apply, fold
+from halos_backend.store.state import AT_WORK, RunState, RunStatus, apply, fold
 from halos_backend.store.writer import EventWriter
-from halos_backend.supervisor.desk import Desk
-from halos_backend.supervisor.gate import UNKNOWN, MemoryGate
+from halos_backend.supervisor.admission import Admission
+from halos_backend.supervisor.desk import Desk, check_answers
+from halos_backend.supervisor.gate import UNKNOWN
 from halos_backend.supervisor.guard_watch import GuardWatch
 from halos_backend.supervisor.guardian import become_subreaper
+from halos_backend.supervisor.inputs import changed_inputs, refusal
 from halos_backend.supervisor.launch import stage_command
 from halos_backend.supervisor.notify import Notifier
 from halos_backend.supervisor.plan import (
@@ -57,11 +62,13 @@ from halos_backend.supervisor.process import attempt_processes
 from halos_backend.supervisor.pulse import Pulse
 from halos_backend.supervisor.round_books import RoundBooks
 from halos_backend.supervisor.settings_cache import SettingsCache
+from halos_backend.supervisor.slow import TICK_S, run_slow
 from halos_backend.supervisor.stage_runner import Key, MakeCommand, StageRunner
 from halos_backend.supervisor.subreaper import reap_strays
+from halos_backend.supervisor.versions import changed_versions, code_versions
 from halos_backend.telemetry.sampler import Sampler
 
-TICK_S = 0.05
+GOING_ON: frozenset[RunStatus] = frozenset({"running", "pausing"})
 LAST_EVENTS = 32
 """Of an earlier supervisor that are looked at again."""
 NOTIFY_LIMIT_S = 2.0
@@ -75,8 +82,11 @@ class Supervisor:
 
     def __init__(self, run_dir: RunDir, *, command: MakeCommand = stage_command) -> None:
         self.run_dir = run_dir
-        self._writer = EventWriter(run_dir.events)  # ends a torn tail, so it comes before reading
-        journal = run_journal(run_dir.events).read()
+        reader = run_journal(run_dir.events)
+        journal = reader.read()
+        check_answers(run_dir, journal)  # while nothing is changed yet
+        self._writer = EventWriter(run_dir.events)  # ends a torn tail
+        journal += reader.read()  # which may be whole but for its end
         self.state: RunState = check_readable(fold(journal), run_dir)
         self._cache = SettingsCache(run_dir)
         self._cache.at_hand(self.state)
@@ -85,7 +95,7 @@ class Supervisor:
         self._books = RoundBooks(run_dir, self._record, run_slow=self._run_slow)
         self._guards = GuardWatch(run_dir, self._record)
         self._sampler = Sampler(run_dir, processes=self._stage_pids)
-        self._gate = MemoryGate(self._sampler)
+        self._admission = Admission(run_dir, self._sampler)
         self._stages = StageRunner(
             run_dir,
             self._record_stage,
@@ -114,18 +124,28 @@ class Supervisor:
                     self._execute(action)
         finally:
             self._sampler.stop()
+            self._admission.release()
             self._notifier.finish(NOTIFY_LIMIT_S)
             self._pulse.snapshot(self.state, offset=self._writer.size)
 
     def _start(self) -> None:
+        known, versions = self.state.versions, code_versions()
         self._record(
             SupervisorStarted(
                 t=clock.now(),
                 generation=self.state.generation + 1,
                 process=own_identity(),
                 version=__version__,
+                versions=versions,
             )
         )
+        look = partial(changed_inputs, self.run_dir, self.state, self._cache.at_hand(self.state))
+        inputs = run_slow(look, meanwhile=self._beat)  # whether to go on is not known yet
+        changes = {**changed_versions(known, versions), **inputs.announced}
+        if changes:
+            self._record(VersionsChanged(t=clock.now(), changes=changes))
+        if inputs.refused:
+            self._desk.refusal = refusal(inputs.refused, self.run_dir)
         if (round := self.state.round_at_hand) <= len(self.state.rounds):
             # its settings may have changed just before an earlier supervisor died
             self._books.write_settings(round, self.state.settings_of(round))
@@ -136,13 +156,18 @@ class Supervisor:
         self._stay_awake()
         if self._terminated and self.state.status in AT_WORK:
             return self._stop_now()
+        if self._desk.refusal and self.state.status in GOING_ON and not self.state.active:
+            return (FailRun(self._desk.refusal),)
         return plan(self.state, self._cache.at_hand(self.state), clock.now())
 
     def _stay_awake(self) -> None:
         """What must not wait for anything else."""
-        self._pulse.beat(self.state, offset=self._writer.size)
+        self._beat()
         self._desk.answer_all(lambda: self.state)
         self._notifier.poll()
+
+    def _beat(self) -> None:
+        self._pulse.beat(self.state, offset=self._writer.size)
 
     def _execute(self, action: Action) -> None:
         """Do one action. A disk that refuses it while nothing runs fails the run, resumably."""
@@ -186,8 +211,11 @@ class Supervisor:
 
     def _start_stage(self, action: StartStage) -> None:
         settings = self._cache.at_hand(self.state)
-        self._sampler.devices = settings.launch.devices
-        obstacle = self._gate.obstacle(settings.launch)
+        try:
+            obstacle = self._admission.obstacle(settings.launch)
+        except HalosError as error:
+            self._record(RunFailed(t=clock.now(), reason=str(error)))
+            return
         if obstacle is None:
             self._stages.start(action, self.state, settings)
             return
@@ -216,10 +244,9 @@ class Supervisor:
         self._stages.sleep(TICK_S)
 
     def _run_slow(self, work: Callable[[], T]) -> T:
-        """Do something that takes long, in a thread, while requests go on being answered."""
-        future: Future[T] = Future()
+        return run_slow(work, meanwhile=self._stay_awake)
 
-        def run() -> None:
+    def run() -> None:
             try:
                 future.set_result(work())
             except BaseException as error:  # noqa: BLE001  raised again where it is waited for
@@ -227,7 +254,7 @@ class Supervisor:
 
         threading.Thread(target=run, daemon=True).start()
         while not future.done():
-            self._stay_awake()
+            (meanwhile or self._stay_awake)()
             wait([future], timeout=TICK_S)
         return future.result()
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,14 +73,22 @@ def new_run_dir(root: Path, name: str) -> Iterator[RunDir]:
 
 
 def prepare_inputs(
-    run_dir: RunDir, config_text: str, settings: Mapping[str, Any], report: Report
+    run_dir: RunDir,
+    config_text: str,
+    settings: Mapping[str, Any],
+    report: Report,
+    *,
+    has_prompts: bool = False,
 ) -> dict[str, Any]:
-    """Write the run's settings into `run_dir`, check them there, and return what was found."""
+    """Write the run's settings into `run_dir`, check them there, and return what was found.
+
+    `has_prompts`: a forked run's prompts are there already.
+    """
     for folder in (run_dir.control, run_dir.answered):
         folder.mkdir(mode=0o700)
     atomic.write_bytes(run_dir.config, config_text.encode())
     write_resolved(run_dir, settings)
-    _run_prepare(run_dir, report)
+    _run_prepare(run_dir, report, ["--has-prompts"] if has_prompts else [])
     prepared: dict[str, Any] = msgspec.json.decode(run_dir.prepared.read_bytes())
     return prepared
 
@@ -146,8 +154,9 @@ def interrupt_supervisor(run_dir: RunDir) -> None:
         send_signal(holder.pid, holder.start_time, signal.SIGTERM)
 
 
-def _run_prepare(run_dir: RunDir, report: Report) -> None:
+def _run_prepare(run_dir: RunDir, report: Report, options: Sequence[str]) -> None:
     command = [sys.executable, "-m", "halos_backend.stages.prepare", "--run-dir", str(run_dir.path)]
+    command += options
     with (
         run_dir.prepare_log.open("wb") as log,
         subprocess.Popen(

@@ -33,7 +33,7 @@ from halos_backend.store.round_state import StageState
 from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.state import RunState
 from halos_backend.supervisor.jobs import make_job
-from halos_backend.supervisor.launch import stage_command, stage_environment
+from halos_backend.supervisor.launch import device_names, stage_command, stage_environment
 from halos_backend.supervisor.plan import StartStage
 from halos_backend.supervisor.process import StageProcess, kill_attempt
 from halos_backend.supervisor.silence import Silence
@@ -111,6 +111,7 @@ class StageRunner:
             attempt=action.attempt,
             process=process.identity,
             command=command,
+            devices=list(device_names(settings.launch)),
         )
         try:
             self._record(started)

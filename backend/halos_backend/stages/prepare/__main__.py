@@ -16,12 +16,14 @@ def main() -> int:
     """Errors go to standard error as one message; progress to standard output."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--run-dir", type=Path, required=True)
-    run_dir = RunDir(parser.parse_args().run_dir)
+    parser.add_argument("--has-prompts", action="store_true")
+    given = parser.parse_args()
+    run_dir = RunDir(given.run_dir)
     set_threads(1)
     from halos_backend.stages.prepare.prepare import prepare  # after the threads are set
 
     try:
-        prepare(run_dir)
+        prepare(run_dir, has_prompts=given.has_prompts)
     except HalosError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return error.exit_code

@@ -25,15 +25,15 @@ CHUNK = 512
 PROGRESS_INTERVAL_S = 0.1
 
 
-def prepare(run_dir: RunDir) -> None:
-    """Write `prompts.jsonl`, unless it is there, and `prepared.json`.
+def prepare(run_dir: RunDir, *, has_prompts: bool = False) -> None:
+    """Write `prompts.jsonl` and `prepared.json`. Raises UsageError and PromptsError.
 
-    Raises UsageError and PromptsError.
+    `has_prompts`: the prompts are there, frozen for the run that this one is forked from.
     """
     settings = RunSettings.model_validate_json(run_dir.resolved_config.read_bytes())
     check_judge(settings.label.judge)
     policy = check_policy(settings)
-    if run_dir.prompts.is_file():  # a forked run has those of the run it comes from
+    if has_prompts:
         num_prompts, num_too_long = check_frozen_prompts(run_dir, settings, policy), 0
     else:
         num_prompts, num_too_long = _freeze_prompts(run_dir, settings, policy)

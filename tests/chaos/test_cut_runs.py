@@ -1,4 +1,4 @@
-"""Files that a crash of the machine cut short: at every byte for readers, at a dozen for real runs.
+"""Runs whose files a crash of the machine cut short, on real processes.
 
 A cut inside the last record costs nothing. An earlier cut loses what was acknowledged: the run then
 ends with the same bits or is refused by name, and never goes on with other settings.
@@ -8,171 +8,23 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from halos_backend.config.schema import RunSettings
 from halos_backend.errors import ExitCode
-from halos_backend.records import Group, read_rows
-from halos_backend.store.manifest import read_done
-from halos_backend.store.reader import attempt_journal, run_journal
-from halos_backend.store.registry import load_state
 from halos_backend.store.run_dir import RunDir
-from halos_backend.store.state import RunState, fold
-from halos_backend.store.writer import EventWriter
 from halos_backend.supervisor import control
-from halos_backend.supervisor.plan import StartRound, StartStage, plan
 
 from tests.chaos.chaos_run import ChaosRun
 from tests.chaos.invariants import check_nothing_runs, check_results, check_stages
-from tests.chaos.reference import NAME, Reference, get_reference, one_at_a_time
+from tests.chaos.reference import NAME
 from tests.chaos.schedule import SEED
 
 MakeRun = Callable[..., ChaosRun]
-Record = Callable[[str, object], None]
-NOW = 2e9
 LAST_RECORD_CUTS = ("first byte", "middle", "last but one", "newline")
 EARLIER_CUTS = 8
-
-
-# --- every byte ---------------------------------------------------------------------------------
-
-
-def _next_starts(state: RunState) -> list[tuple[int, str]]:
-    """What `plan` would start in that state."""
-    if not state.settings:
-        return []
-    settings = RunSettings.model_validate(state.settings_of(state.round_at_hand))
-    actions = plan(state, settings, NOW)
-    return [(a.round, a.stage) for a in actions if isinstance(a, StartStage)] + [
-        (a.round, "") for a in actions if isinstance(a, StartRound)
-    ]
-
-
-def test_a_journal_cut_at_every_byte_folds_to_its_whole_records(
-    reference: Reference, tmp_path: Path, record_property: Record
-) -> None:
-    """The oracle is the fold of the whole records before the cut."""
-    content = (reference.finished / "events.jsonl").read_bytes()
-    path = tmp_path / "events.jsonl"
-    path.write_bytes(content)
-    events = run_journal(path).read()
-    ends = [index + 1 for index, byte in enumerate(content) if byte == 10]
-    expected = [fold(events[:count]) for count in range(len(events) + 1)]
-    starts = [_next_starts(state) for state in expected]
-    for cut in range(len(content) + 1):
-        path.write_bytes(content[:cut])
-        count = sum(end <= cut for end in ends)
-        state = fold(run_journal(path).read())
-        assert state == expected[count], f"cut at byte {cut}"
-        finished = {(e.round, e.stage) for e in events[:count] if hasattr(e, "summary")}
-        assert not finished & set(starts[count]), f"cut at byte {cut}"
-    record_property("cuts", len(content) + 1)
-
-
-def test_a_journal_cut_at_every_byte_is_gone_on_with(
-    reference: Reference, tmp_path: Path, record_property: Record
-) -> None:
-    """The next writer ends the torn tail; nothing before it is lost, nothing after it unread."""
-    content = (reference.finished / "events.jsonl").read_bytes()
-    path = tmp_path / "events.jsonl"
-    path.write_bytes(content)
-    events = run_journal(path).read()
-    ends = [index + 1 for index, byte in enumerate(content) if byte == 10]
-    last = events[-1]
-    for cut in range(1, len(content) + 1):
-        path.write_bytes(content[:cut])
-        count = sum(end <= cut for end in ends)
-        is_whole_but_for_its_end = cut + 1 in ends
-        with EventWriter(path) as writer:
-            writer.append(last)
-        found = run_journal(path).read()
-        assert found == [*events[: count + is_whole_but_for_its_end], last], f"cut at byte {cut}"
-    record_property("cuts", len(content))
-
-
-def test_a_snapshot_that_is_ahead_of_a_cut_journal_is_not_believed(
-    reference: Reference, tmp_path: Path, record_property: Record
-) -> None:
-    run = RunDir(tmp_path / NAME)
-    run.path.mkdir()
-    content = (reference.finished / "events.jsonl").read_bytes()
-    snapshot = (reference.finished / "state.json").read_bytes()
-    cuts = range(0, len(content), 7)
-    for cut in cuts:
-        run.events.write_bytes(content[:cut])
-        run.state.write_bytes(snapshot)
-        if cut:
-            assert load_state(run) == fold(run_journal(run.events).read()), f"cut at byte {cut}"
-    run.events.write_bytes(content)
-    for cut in range(0, len(snapshot), 7):
-        run.state.write_bytes(snapshot[:cut])
-        assert load_state(run).status == "completed", f"snapshot cut at byte {cut}"
-    record_property("cuts", len(cuts) + len(range(0, len(snapshot), 7)))
-
-
-def test_done_cut_at_every_byte_is_no_done_or_the_whole_one(
-    reference: Reference, tmp_path: Path, record_property: Record
-) -> None:
-    num_cuts = 0
-    for done in sorted(reference.finished.glob("rounds/0002/*/*/DONE")):
-        whole = read_done(done.parent)
-        content = done.read_bytes()
-        for cut in range(len(content)):
-            (tmp_path / "DONE").write_bytes(content[:cut])
-            assert read_done(tmp_path) in (None, whole), f"{done} cut at byte {cut}"
-        num_cuts += len(content)
-    record_property("cuts", num_cuts)
-
-
-def test_rows_and_attempt_journals_cut_at_every_byte_give_their_whole_lines(
-    reference: Reference, tmp_path: Path, record_property: Record
-) -> None:
-    attempt = reference.finished / "rounds" / "0001" / "sample" / "attempt_1"
-    readers: dict[str, Callable[[Path], list[Any]]] = {
-        "completions.jsonl": lambda path: list(read_rows(path, Group, torn_tail=True)),
-        "events.jsonl": lambda path: attempt_journal(path).read(),
-    }
-    num_cuts = 0
-    for name, read in readers.items():
-        content = (attempt / name).read_bytes()
-        path = tmp_path / name
-        path.write_bytes(content)
-        rows = read(path)
-        for cut in range(1, len(content)):
-            path.write_bytes(content[:cut])
-            count = content[:cut].count(b"\n")
-            found = read(path)
-            assert found in (rows[:count], rows[: count + 1]), f"{name} cut at byte {cut}"
-            assert len(found) == count or content[cut : cut + 1] == b"\n"
-        num_cuts += len(content)
-    record_property("cuts", num_cuts)
-
-
-# --- real processes -----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def stopped(shared: Path) -> Path:
-    """A run of which all was killed in the train stage of round 2, after its first step."""
-    reference = get_reference(shared, "plain")
-    path = shared / "stopped"
-    with one_at_a_time(shared):
-        if not (path / "made").exists():
-            shutil.rmtree(path, ignore_errors=True)
-            path.mkdir()
-            run = ChaosRun(reference, path)
-            run.begin()
-            run.wait_for_event("StageStarted", round=2, stage="train")
-            partial = run.attempt(2, "train", 1) / "partial_state"
-            run.wait_for(lambda: list(partial.glob("step_*")), "a training state")
-            run.strike("client", "guardian", "supervisor", "stage")
-            run.close()
-            (path / "made").touch()
-    return path / "runs" / NAME
 
 
 def _cut_last_record(content: bytes, cut: str) -> int:

@@ -1,0 +1,36 @@
+"""Whether a stage may start: its GPUs are the run's own, and their memory is free."""
+
+from __future__ import annotations
+
+from halos_backend.config.schema import LaunchSettings
+from halos_backend.errors import RunInUseError
+from halos_backend.store.run_dir import RunDir
+from halos_backend.supervisor.devices import Reservation, gpu_numbers
+from halos_backend.supervisor.gate import MemoryGate
+from halos_backend.telemetry.sampler import Sampler
+
+
+class Admission:
+    """Asked again and again before a stage starts, until there is no obstacle."""
+
+    def __init__(self, run_dir: RunDir, sampler: Sampler) -> None:
+        self._sampler = sampler
+        self._reservation = Reservation(run_dir)
+        self._gate = MemoryGate(sampler)
+
+    def obstacle(self, launch: LaunchSettings) -> str | None:
+        """None when the stage may start, `gate.UNKNOWN` for a moment, or what it waits for.
+
+        Raises HalosError for what waiting cannot change.
+        """
+        busy = self._reservation.try_take(launch)
+        if busy is not None and launch.when_devices_busy == "refuse":
+            raise RunInUseError(f"{busy} (launch.when_devices_busy is 'refuse')")
+        if busy is not None:
+            return str(busy)
+        self._sampler.devices = gpu_numbers(launch)
+        return self._gate.obstacle(launch)
+
+    def release(self) -> None:
+        """Let the GPUs go."""
+        self._reservation.release()

@@ -1,0 +1,130 @@
+"""An open log as bytes: blocks of it, and where its lines begin and end.
+
+A line ends after its newline. One longer than `piece_bytes` counts as several: it is also broken
+at every multiple of `piece_bytes` with no newline in the `piece_bytes` before it. That depends on
+the bytes near by alone, so lines are the same whether one comes from above or below, and nothing
+ever reads a progress bar of a gigabyte as one line.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import weakref
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+NUM_BLOCKS = 32
+
+
+@dataclass(frozen=True)
+class LogSizes:
+    """Bytes: of a block that is read and kept, a line that is shown, a line at all, a search step.
+
+    A line at all is at least a search step; everything in memory is a small multiple of these.
+    """
+
+    block: int = 1 << 16
+    shown: int = 1 << 16
+    piece: int = 1 << 22
+    search: int = 1 << 20
+
+
+class LogBytes:
+    """One opened file; it stays readable when its name is gone. Reads end early on a bad disk.
+
+    For any number of threads. The descriptor is closed with the last reference, because a search
+    may still read from it. Raises OSError when it cannot be opened.
+    """
+
+    def __init__(self, path: Path, sizes: LogSizes) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, descriptor)
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(f"{path} is no regular file")
+        self.sizes = sizes
+        self.identity = (found.st_dev, found.st_ino)
+        self._descriptor = descriptor
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._lock = Lock()
+
+    def num_bytes(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    def pread(self, start: int, end: int) -> bytes:
+        """Bytes [start, end), fewer where the file ends; not kept."""
+        parts = []
+        while start < end:
+            try:
+                part = os.pread(self._descriptor, end - start, start)
+            except OSError:
+                break
+            if not part:
+                break
+            parts.append(part)
+            start += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read(self, start: int, end: int) -> bytes:
+        """Bytes [start, end) by way of the blocks that are kept."""
+        size = self.sizes.block
+        parts = []
+        for number in range(start // size, -(-end // size)):
+            block = self._block(number)
+            parts.append(block[max(0, start - number * size) : max(0, end - number * size)])
+        return b"".join(parts)
+
+    def find(self, needle: bytes, start: int, end: int) -> int:
+        """The first place of one byte in [start, end), or -1."""
+        size = self.sizes.block
+        for number in range(start // size, -(-end // size)):
+            base = number * size
+            found = self._block(number).find(needle, max(0, start - base), max(0, end - base))
+            if found >= 0:
+                return base + found
+        return -1
+
+    def rfind(self, needle: bytes, start: int, end: int) -> int:
+        """The last place of one byte in [start, end), or -1."""
+        size = self.sizes.block
+        for number in range(-(-end // size) - 1, start // size - 1, -1):
+            base = number * size
+            found = self._block(number).rfind(needle, max(0, start - base), max(0, end - base))
+            if found >= 0:
+                return base + found
+        return -1
+
+    def line_start(self, offset: int) -> int:
+        """The start of the line that has the byte at `offset`."""
+        piece = self.sizes.piece
+        multiple = offset // piece * piece
+        newline = self.rfind(b"\n", multiple, offset)
+        if newline >= 0 or multiple == 0:
+            return newline + 1
+        newline = self.rfind(b"\n", multiple - piece, multiple)
+        return multiple if newline < 0 else newline + 1
+
+    def line_end(self, start: int, size: int) -> int:
+        """One past the line that starts at `start`, in a file of `size` bytes."""
+        piece = self.sizes.piece
+        limit = min(-(-start // piece) * piece + piece, size)
+        newline = self.find(b"\n", start, limit)
+        return limit if newline < 0 else newline + 1
+
+    def _block(self, number: int) -> bytes:
+        with self._lock:
+            kept = self._blocks.get(number)
+            if kept is not None:
+                self._blocks.move_to_end(number)
+                return kept
+        size = self.sizes.block
+        block = self.pread(number * size, (number + 1) * size)
+        if len(block) == size:  # a shorter one may still grow
+            with self._lock:
+                self._blocks[number] = block
+                if len(self._blocks) > NUM_BLOCKS:
+                    self._blocks.popitem(last=False)
+        return block

@@ -1,0 +1,196 @@
+"""The completions of one round as numbers: what tables sort and filter by, and where the text is.
+
+About 30 bytes a completion; the rows themselves stay in the file and are decoded when seen.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isnan, nan
+from pathlib import Path
+from threading import Event
+
+import msgspec
+from halos_backend.records import BAD_JSON, FinishReason
+
+REPORT_BYTES = 1 << 20
+MAX_REASONS = 1000
+OTHER_REASON = "another reason; the group's own row has it"
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionRow:
+    """One completion in a table. `position` and `index` find its text.
+
+    Without `reward` it is not scored yet, or `unscored` says why it never will be.
+    """
+
+    round: int
+    position: int
+    index: int
+    prompt_id: str
+    reward: float | None
+    unscored: str | None
+    num_tokens: int
+    finish_reason: FinishReason
+
+
+class Names:
+    """Text that many rows share, as small numbers; for prompt ids and reasons."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._codes: dict[str, int] = {}
+
+    def code(self, text: str) -> int:
+        found = self._codes.setdefault(text, len(self.texts))
+        if found == len(self.texts):
+            self.texts.append(text)
+        return found
+
+    def known_code(self, text: str) -> int | None:
+        return self._codes.get(text)
+
+    def reason_code(self, text: str) -> int:
+        """Like `code`, but judges that never say the same twice share one."""
+        is_full = len(self.texts) >= MAX_REASONS and text not in self._codes
+        return self.code(OTHER_REASON if is_full else text)
+
+
+class _Completion(msgspec.Struct):
+    token_ids: msgspec.Raw
+    finish_reason: FinishReason
+    reward: float | None = None
+    unscored: str | None = None
+
+
+class _Group(msgspec.Struct):
+    prompt_id: str
+    completions: list[_Completion]
+
+
+_decoder = msgspec.json.Decoder(_Group)
+
+
+class RoundIndex:
+    """Follows one file of groups; a torn last line is held back, a corrupt one left out and named.
+
+    One thread grows it. What others read only becomes longer.
+    """
+
+    def __init__(self, round: int, path: Path, *, prompts: Names, reasons: Names) -> None:
+        self.round = round
+        self.path = path
+        self.num_bytes_read = 0
+        self.problem = ""
+        self.rewards = array("d")
+        """Per completion, as the next two; NaN where there is none."""
+        self.num_tokens = array("I")
+        self.truncated = array("B")
+        self.offsets = array("Q")
+        """Per group, as the next two: where its line starts."""
+        self.first_rows = array("I")
+        self.prompt_codes = array("I")
+        self._unscored = array("H")
+        self._prompts = prompts
+        self._reasons = reasons
+
+    def __len__(self) -> int:
+        """Completions; the last array that a group is added to decides."""
+        return len(self._unscored)
+
+    @property
+    def num_groups(self) -> int:
+        return len(self.first_rows)
+
+    def grow(self, stop: Event) -> Iterator[int]:
+        """Take in the lines that are new; yields the bytes read since the last time."""
+        try:
+            file = self.path.open("rb")
+        except OSError:
+            return
+        with file:
+            file.seek(self.num_bytes_read)
+            reported = self.num_bytes_read
+            for line in file:
+                if not line.endswith(b"\n") or stop.is_set():
+                    break
+                self._take(line)
+                if self.num_bytes_read - reported >= REPORT_BYTES:
+                    yield self.num_bytes_read - reported
+                    reported = self.num_bytes_read
+            yield self.num_bytes_read - reported
+
+    def row(self, number: int) -> CompletionRow:
+        """Of a completion, counted from 0 in the order of the file. Raises IndexError."""
+        reward = self.rewards[number]
+        code = self._unscored[number]
+        group = self.group_of(number)
+        return CompletionRow(
+            round=self.round,
+            position=self.offsets[group],
+            index=number - self.first_rows[group],
+            prompt_id=self._prompts.texts[self.prompt_codes[group]],
+            reward=None if isnan(reward) else reward,
+            unscored=self._reasons.texts[code - 1] if code else None,
+            num_tokens=self.num_tokens[number],
+            finish_reason="length" if self.truncated[number] else "stop",
+        )
+
+    def is_unscored(self, number: int) -> bool:
+        """Whether its judge gave it up; one that still awaits its score is not."""
+        return self._unscored[number] > 0
+
+    def group_of(self, number: int) -> int:
+        """The group of a completion."""
+        return bisect_right(self.first_rows, number) - 1
+
+    def rows_of(self, group: int) -> range:
+        """The completions of a group."""
+        after = group + 1
+        end = self.first_rows[after] if after < len(self.first_rows) else len(self)
+        return range(self.first_rows[group], end)
+
+    def memory_bytes(self) -> int:
+        arrays = (
+            *(self.rewards, self.num_tokens, self.truncated, self._unscored),
+            *(self.offsets, self.first_rows, self.prompt_codes),
+        )
+        return sum(column.__sizeof__() for column in arrays)
+
+    def _take(self, line: bytes) -> None:
+        start = self.num_bytes_read
+        self.num_bytes_read += len(line)
+        if not line.strip():
+            return
+        try:
+            group = _decoder.decode(line)
+        except BAD_JSON as error:
+            self.problem = self.problem or f"{self.path}, byte {start}: {error}"
+            return
+        if not group.completions:
+            return
+        first = len(self)
+        for completion in group.completions:
+            self.rewards.append(nan if completion.reward is None else completion.reward)
+            self.num_tokens.append(_length(completion.token_ids))
+            self.truncated.append(completion.finish_reason == "length")
+        self.offsets.append(start)
+        self.prompt_codes.append(self._prompts.code(group.prompt_id))
+        self.first_rows.append(first)
+        codes = [self._reason_code(completion) for completion in group.completions]
+        self._unscored.extend(codes)  # at once: another thread sees a whole group or none
+
+    def _reason_code(self, completion: _Completion) -> int:
+        if completion.unscored is None:
+            return 0
+        return self._reasons.reason_code(completion.unscored) + 1
+
+
+def _length(ids: msgspec.Raw) -> int:
+    """Entries of a JSON array of numbers."""
+    content = bytes(ids)
+    return content.count(b",") + 1 if content.strip(b"[] \t") else 0
