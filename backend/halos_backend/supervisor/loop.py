@@ -6,10 +6,8 @@ It holds the run's lock and is the only writer of the journal. It never imports 
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, wait
 from functools import partial
 from types import FrameType
 from typing import TypeVar
@@ -245,18 +243,6 @@ class Supervisor:
 
     def _run_slow(self, work: Callable[[], T]) -> T:
         return run_slow(work, meanwhile=self._stay_awake)
-
-    def run() -> None:
-            try:
-                future.set_result(work())
-            except BaseException as error:  # noqa: BLE001  raised again where it is waited for
-                future.set_exception(error)
-
-        threading.Thread(target=run, daemon=True).start()
-        while not future.done():
-            (meanwhile or self._stay_awake)()
-            wait([future], timeout=TICK_S)
-        return future.result()
 
     def _record_answer(self, event: RunEvent) -> None:
         self._record(event)
