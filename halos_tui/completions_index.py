@@ -129,8 +129,7 @@ class CompletionsIndex:
 
     def memory_bytes(self) -> int:
         """Of the index, without the decoded groups."""
-        texts = [*self._prompts.texts, *self._reasons.texts]
-        names = sum(text.__sizeof__() for text in texts)
+        names = self._prompts.memory_bytes() + self._reasons.memory_bytes()
         return names + sum(index.memory_bytes() for index in self._all())
 
     def _all(self) -> list[RoundIndex]:

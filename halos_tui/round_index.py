@@ -54,6 +54,9 @@ class Names:
     def known_code(self, text: str) -> int | None:
         return self._codes.get(text)
 
+    def memory_bytes(self) -> int:
+        return self._codes.__sizeof__() + sum(8 + text.__sizeof__() for text in self.texts)
+
     def reason_code(self, text: str) -> int:
         """Like `code`, but judges that never say the same twice share one."""
         is_full = len(self.texts) >= MAX_REASONS and text not in self._codes

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 from halos_backend.config.check import find_conflicts
-from halos_backend.config.schema import LaunchSettings
+from halos_backend.config.schema import LaunchSettings, RunSettings
 from halos_backend.doctor.gpu import examine_devices
 from halos_backend.errors import HalosError, RunInUseError, UsageError
+from halos_backend.events import StageDelayed, StageFinished, StageStarted
 from halos_backend.store.run_dir import RunDir
+from halos_backend.store.writer import EventWriter
 from halos_backend.supervisor.device_locks import RUNTIME_DIR, device_file, runtime_dir
 from halos_backend.supervisor.devices import (
     Busy,
@@ -29,14 +31,13 @@ from halos_backend.supervisor.launch import ATTEMPT_TAG, device_names, stage_env
 from halos_backend.telemetry.nvml import gpu_number
 
 from tests.backend.deadline import wait_until
-from tests.backend.journals import settings
+from tests.backend.fake_run import FakeRun
+from tests.backend.journals import created, settings
 
 HOLD = """
 import sys
 from pathlib import Path
-from halos_backend.config.check import find_conflicts
 from halos_backend.config.schema import LaunchSettings
-from halos_backend.doctor.gpu import examine_devices
 from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor.devices import Reservation
 reservation = Reservation(RunDir(Path(sys.argv[1])), {})
@@ -321,3 +322,62 @@ def test_a_uuid_is_the_number_of_one_gpu() -> None:
     assert gpu_number("GPU-b", lambda: driver) is None
     assert gpu_number("MIG-a", lambda: driver) is None
     assert gpu_number("GPU-a", lambda: None) is None
+
+
+@pytest.fixture
+def fake_runs(
+    tmp_path: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[FakeRun, FakeRun]]:
+    """Two runs of GPU 0; the second waits for it. Their supervisors are real, their stages not."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    made = FakeRun(tmp_path / "first"), FakeRun(tmp_path / "second")
+    for run, when in zip(made, ("refuse", "queue"), strict=True):
+        plain = settings(num_rounds=1, prompts_per_round=2).model_dump(mode="json")
+        plain["launch"] |= {"devices": [0], "when_devices_busy": when}
+        run.dir.events.unlink()
+        with EventWriter(run.dir.events) as writer:
+            writer.append(created(RunSettings.model_validate(plain)), durable=True)
+    yield made
+    for run in made:
+        run.check()
+
+
+def test_a_supervisor_waits_until_the_other_run_has_ended(
+    fake_runs: tuple[FakeRun, FakeRun],
+) -> None:
+    first, second = fake_runs
+    first.behave(r1_sample_1="hold")
+    supervisor = first.start()
+    stage = first.hold(1, "sample")
+    waiting = second.start()
+    wait_until(lambda: second.state.obstacle)
+    assert second.state.obstacle == f"GPU 0 is held by the run first ({first.dir.path})"
+    assert second.attempts == []
+
+    first.release(stage)
+
+    assert (supervisor.wait(timeout=30), waiting.wait(timeout=30)) == (0, 0)
+    assert [run.state.status for run in fake_runs] == ["completed", "completed"]
+    last = max(event.t for event in first.events if isinstance(event, StageFinished))
+    starts = [event for event in second.events if isinstance(event, StageStarted)]
+    assert all(event.t > last and event.devices == ["0"] for event in starts)
+    assert len([event for event in second.events if isinstance(event, StageDelayed)]) == 1
+
+
+def test_a_killed_supervisors_gpus_stay_its_stages_until_they_end(
+    fake_runs: tuple[FakeRun, FakeRun],
+) -> None:
+    first, second = fake_runs
+    first.behave(r1_sample_1="hold and fail")
+    stage_holds = first.start()
+    stage = first.hold(1, "sample")
+    waiting = second.start()
+    wait_until(lambda: second.state.obstacle)
+    first.kill(stage_holds)
+    assert find_busy(LaunchSettings(devices=(0,)), {}) is not None
+    assert second.attempts == []
+    first.release(stage)
+    assert waiting.wait(timeout=30) == 0
+    assert second.state.status == "completed"
+    assert first.supervise() == 0
+    assert first.state.status == "completed"

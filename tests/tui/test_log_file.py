@@ -298,7 +298,7 @@ def test_a_search_stops_between_steps(tmp_path: Path) -> None:
 def test_hits_come_in_bounded_batches(tmp_path: Path) -> None:
     log = opened(tmp_path / "log", b"e" * 100_000)
     for direction in ("forward", "backward"):
-        batches = list(log.search(SearchTerm("e"), Event(), direction=direction))  # type: ignore[arg-type]
+        batches = list(log.search(SearchTerm("e"), Event(), direction=direction))
         assert max(len(batch.hits) for batch in batches) == 512
         assert sum(len(batch.hits) for batch in batches) == 100_000
 
