@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from halos_backend.errors import ExitCode
 from halos_backend.events import Stage
 from halos_backend.store.state import RunState
 
-from tests.chaos.journal import read_state, whole_lines
+from tests.chaos.journal import Event, read_events, read_state
 from tests.chaos.reference import NAME, Reference, copy_run
 from tests.chaos.schedule import Kill
 from tests.chaos.victims import MARK, Found, Role, find, of_role
@@ -25,8 +24,6 @@ from tests.chaos.witness import Witness
 DEADLINE_S = 150.0
 POLL_S = 0.002
 PATIENT_POLL_S = 0.05
-
-Event = dict[str, Any]
 
 
 class ChaosRun:
@@ -99,8 +96,8 @@ class ChaosRun:
 
     @property
     def events(self) -> list[Event]:
-        """What the journal holds; its first bytes never change."""
-        return [json.loads(line) for line in whole_lines((self.path / "events.jsonl").read_bytes())]
+        """What the journal holds."""
+        return read_events(self.path / "events.jsonl")
 
     @property
     def state(self) -> RunState:

@@ -6,7 +6,6 @@ import fcntl
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from halos_backend.events import STAGES
 from halos_backend.store.manifest import find_damage, read_done
@@ -15,10 +14,9 @@ from halos_backend.store.state import RunState, fold
 
 from tests.backend.deadline import wait_until
 from tests.chaos.chaos_run import ChaosRun
+from tests.chaos.journal import Event
 from tests.chaos.reference import Reference
 from tests.chaos.schedule import ROUNDS
-
-Event = dict[str, Any]
 
 
 def check_all(run: ChaosRun) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from halos_backend.config.schema import LaunchSettings
-from halos_backend.errors import RunInUseError
+from halos_backend.errors import HalosError
 from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor.devices import Reservation, gpu_numbers
 from halos_backend.supervisor.gate import MemoryGate
@@ -18,15 +20,18 @@ class Admission:
         self._reservation = Reservation(run_dir)
         self._gate = MemoryGate(sampler)
 
+    def claim(self, launch: LaunchSettings) -> None:
+        """Take the GPUs again at once for a stage that outlived its supervisor, if free."""
+        with contextlib.suppress(HalosError):
+            self._reservation.try_take(launch)
+
     def obstacle(self, launch: LaunchSettings) -> str | None:
         """None when the stage may start, `gate.UNKNOWN` for a moment, or what it waits for.
 
-        Raises HalosError for what waiting cannot change.
+        A run that is at work waits for GPUs whatever `launch.when_devices_busy` says: that is for
+        its start. Raises HalosError for what waiting cannot change.
         """
-        busy = self._reservation.try_take(launch)
-        if busy is not None and launch.when_devices_busy == "refuse":
-            raise RunInUseError(f"{busy} (launch.when_devices_busy is 'refuse')")
-        if busy is not None:
+        if (busy := self._reservation.try_take(launch)) is not None:
             return str(busy)
         self._sampler.devices = gpu_numbers(launch)
         return self._gate.obstacle(launch)

@@ -148,6 +148,8 @@ class Supervisor:
             # its settings may have changed just before an earlier supervisor died
             self._books.write_settings(round, self.state.settings_of(round))
         self._guards.look_again(self._last_events, self.state, self._cache.at_hand(self.state))
+        if self.state.active:
+            self._admission.claim(self._cache.at_hand(self.state).launch)
         self._stages.recover(self.state)
 
     def _next_actions(self) -> tuple[Action, ...]:
