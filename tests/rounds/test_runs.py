@@ -85,7 +85,9 @@ def test_a_judge_that_always_raises_fails_the_run_with_its_message(place: Place)
     assert finished.code == 1
     assert "the judge is broken" in finished.stderr + finished.stdout
     assert "halos-tui resume broken" in finished.stderr + finished.stdout
-    assert "Traceback" not in finished.stderr
+    assert finished.stderr.count("Traceback") == 1  # the judge's own, from the end of the log
+    assert 'judge.py", line' in finished.stderr
+    assert "label_round" not in finished.stderr
 
     (place.path / "judge.py").write_text(
         "def raises(prompt, completion, row):\n    return float(len(completion))\n"

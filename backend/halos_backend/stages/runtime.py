@@ -15,6 +15,7 @@ import contextlib
 import errno
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -45,10 +46,14 @@ from halos_backend.events import (
 )
 from halos_backend.store.job import Job, read_job
 from halos_backend.store.manifest import write_done
+from halos_backend.store.reader import attempt_journal
 from halos_backend.store.run_dir import AttemptDir
 from halos_backend.store.writer import EventWriter
 
 PROGRESS_INTERVAL_S = 0.1
+LAST_WORD_TIMEOUT_S = 5.0
+"""The launcher ends all ranks when the first one has failed, rank 0 too, which alone can say why."""
+LAST_WORD_POLL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,8 @@ def run_stage(execute: Callable[[Attempt], StageResult]) -> NoReturn:
     attempt = open_attempt(parser.parse_args().attempt_dir)
     set_threads(attempt.job.num_threads)
     exit_code = _execute(execute, attempt)
+    if exit_code != ExitCode.COMPLETED and not attempt.is_main:
+        _await_last_word(attempt)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)  # interpreter tear-down with torch loaded costs 1 to 1.6 s
@@ -199,6 +206,17 @@ def _say_why(attempt: Attempt, reason: str, cause: Cause) -> None:
     print(reason, file=sys.stderr)  # noqa: T201  standard error is the attempt's log
     with contextlib.suppress(OSError):
         attempt.fail(reason, cause)
+
+
+def _await_last_word(attempt: Attempt) -> None:
+    """Give rank 0, which most often fails of the same cause, the time to say so."""
+    journal = attempt_journal(attempt.directory.events)
+    deadline = clock.monotonic() + LAST_WORD_TIMEOUT_S
+    with contextlib.suppress(HalosError, OSError):
+        while clock.monotonic() < deadline:
+            if any(isinstance(event, AttemptFailed) for event in journal.read()):
+                return
+            time.sleep(LAST_WORD_POLL_S)
 
 
 def read_json(path: Path) -> Any:

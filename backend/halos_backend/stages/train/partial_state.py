@@ -72,7 +72,8 @@ def write_partial_state(
     atomic.fsync_dir(root)
     for older in root.glob(f"{PREFIX}*"):
         if older != target:
-            shutil.rmtree(older)
+            doomed = older.rename(root / f".{older.name}.tmp")  # half deleted it would look damaged
+            shutil.rmtree(doomed)
 
 
 def find_partial_state(
