@@ -1,0 +1,91 @@
+"""The registry of all that a person can do: it feeds keys, footer, help and palette.
+
+An action's id is also the name of the method that does it (`action_pause` for `pause`) and the name
+under which a key map moves it to another key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from textual.binding import Binding
+
+ScreenName = Literal[
+    "runs", "run", "completions", "tweak", "logs", "metrics", "changes", "new_run", "help"
+]
+
+
+@dataclass(frozen=True)
+class Action:
+    """`keys` are Textual's names, several with commas between. Without `screens` it is everywhere.
+
+    One that `writes` changes a run or makes one: it is not there with --read-only.
+    """
+
+    id: str
+    keys: str
+    title: str
+    tooltip: str
+    screens: tuple[ScreenName, ...] = ()
+    writes: bool = False
+    in_footer: bool = True
+
+
+ON_RUNS: tuple[ScreenName, ...] = ("runs", "run")
+OF_A_RUN: tuple[ScreenName, ...] = ("run", "completions", "logs", "metrics", "changes")
+
+ACTIONS: tuple[Action, ...] = (
+    Action("help", "question_mark", "Help", "All keys of this screen, and what they do"),
+    Action("command_palette", "ctrl+p", "Palette", "Find an action by its name", in_footer=False),
+    Action("next_theme", "ctrl+t", "Theme", "The next theme", in_footer=False),
+    Action("search", "slash", "Search", "Filter or search what is shown"),
+    Action("back", "escape", "Back", "To the screen before", in_footer=False),
+    Action("quit", "q", "Quit", "Leave; every run goes on by itself"),
+    # runs
+    Action("open", "enter", "Open", "Open the run at the cursor", ("runs",)),
+    Action("new_run", "n", "New", "Set up and start a new run", ON_RUNS, writes=True),
+    Action("pause", "p", "Pause", "Pause at the round's end, or go on", ON_RUNS, writes=True),
+    Action("tweak", "t", "Tweak", "Change settings from a round on", ON_RUNS, writes=True),
+    Action("abort", "a", "Abort", "Stop for good; says what stays", ON_RUNS, writes=True),
+    Action("retry", "r", "Retry", "Try the failed stage again", ON_RUNS, writes=True),
+    Action("fork", "f", "Fork", "A new run from a round of this one", ON_RUNS, writes=True),
+    Action("extend", "e", "Extend", "More rounds for this run", ON_RUNS, writes=True,
+           in_footer=False),
+    Action("select", "space", "Select", "Select or deselect the run", ("runs",)),
+    Action("select_all", "ctrl+a", "All", "Select all runs shown, or none", ("runs",),
+           in_footer=False),
+    Action("sort", "s", "Sort", "Sort by the next column", ("runs", "completions")),
+    Action("reverse", "S", "Reverse", "Sort the other way round", ("runs", "completions"),
+           in_footer=False),
+    # of a run
+    Action("completions", "c", "Completions", "What the model says, round by round", ON_RUNS),
+    Action("metrics", "m", "Metrics", "All charts, rounds and runs overlaid", ON_RUNS),
+    Action("logs", "l", "Logs", "The output of any attempt", ON_RUNS),
+    Action("changes", "h", "Changes", "History of settings, and rounds compared", ON_RUNS),
+)  # fmt: skip
+
+
+def actions_of(screen: ScreenName, *, read_only: bool = False) -> list[Action]:
+    """What can be done on a screen, in the order of the table, its own actions first."""
+    here = [
+        action
+        for action in ACTIONS
+        if (not action.screens or screen in action.screens) and not (read_only and action.writes)
+    ]
+    return sorted(here, key=lambda action: not action.screens)
+
+
+def bindings_of(screen: ScreenName) -> list[Binding]:
+    """The keys of a screen as Textual takes them; a key map moves them by their id."""
+    return [
+        Binding(
+            action.keys,
+            action.id,
+            action.title,
+            tooltip=action.tooltip,
+            show=action.in_footer,
+            id=action.id,
+        )
+        for action in actions_of(screen)
+    ]
