@@ -52,7 +52,7 @@ from halos_backend.store.writer import EventWriter
 
 PROGRESS_INTERVAL_S = 0.1
 LAST_WORD_TIMEOUT_S = 5.0
-"""The launcher ends all ranks when the first one has failed, rank 0 too, which alone can say why."""
+"""The launcher ends all ranks once one has failed, and rank 0 alone can write down why."""
 LAST_WORD_POLL_S = 0.05
 
 
