@@ -499,7 +499,7 @@ def test_a_process_that_is_no_subreaper_takes_nothing_for_a_stray(tmp_path: Path
 
 
 CLAIMS = """
-import os, subprocess, sys
+import os, subprocess, sys, time
 from pathlib import Path
 from halos_backend.store.identity import identify, process_status
 from halos_backend.supervisor import subreaper
@@ -519,6 +519,8 @@ children = {
     "first of another": start(start_new_session=True),
     "tagged": subprocess.Popen(["sleep", "1000"], env=tag, start_new_session=True),
 }
+while subreaper.attempt_tag(children["tagged"].pid) is None:
+    time.sleep(0.001)  # the kernel shows a program's environment a moment after it was started
 subreaper.watch_first(identify(children["first of ours"].pid), ours)
 subreaper.watch_first(identify(children["first of another"].pid), other)
 running = {child.pid: process_status(child.pid) for child in children.values()}
