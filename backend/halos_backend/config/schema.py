@@ -238,6 +238,10 @@ class LaunchSettings(Table):
     reserves nothing."""
     when_devices_busy: Literal["refuse", "queue"] = "refuse"
     """What a run does whose `devices` another run holds: refuse to start, or wait for them."""
+    warm_workers: bool = False
+    """Keep the stages' programs and their models loaded between rounds. Faster rounds for more
+    memory: that of sampler, reward model and trainer together. Stages of several processes, and
+    second attempts, still start anew."""
     stall_timeout_s: Positive = 900.0
     """Seconds without an event after which a stage counts as stalled and is started again."""
     load_timeout_s: Positive = 1800.0

@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -44,6 +45,7 @@ from halos_backend.events import (
     Warned,
     split_finite,
 )
+from halos_backend.stages.serving import serve
 from halos_backend.store.job import Job, read_job
 from halos_backend.store.manifest import write_done
 from halos_backend.store.reader import attempt_journal
@@ -66,13 +68,17 @@ class StageResult:
 
 @dataclass
 class Attempt:
-    """One execution of a stage, as the stage sees it."""
+    """One execution of a stage, as the stage sees it.
+
+    `stays` says that its process executes the next round's attempt too: models may be kept.
+    """
 
     directory: AttemptDir
     job: Job
     settings: RunSettings
     rank: int
-    _writer: EventWriter | None = field(repr=False)
+    stays: bool = False
+    _writer: EventWriter | None = field(default=None, repr=False)
     _last_progress: float = field(default=float("-inf"), repr=False)
 
     @property
@@ -111,6 +117,11 @@ class Attempt:
         """Say the stage's last word. For `run_stage`."""
         self._emit(AttemptFailed(t=clock.now(), reason=reason, cause=cause, **self._about()))
 
+    def close(self) -> None:
+        """Say no more."""
+        if self._writer is not None:
+            self._writer.close()
+
     def _about(self) -> dict[str, Any]:
         return {"round": self.job.round, "stage": self.job.stage, "attempt": self.job.attempt}
 
@@ -119,7 +130,7 @@ class Attempt:
             self._writer.append(event)
 
 
-def open_attempt(path: Path) -> Attempt:
+def open_attempt(path: Path, *, stays: bool = False) -> Attempt:
     """The attempt at `path`, for the rank that the environment names."""
     directory = AttemptDir(path)
     job = read_job(directory.job)
@@ -129,6 +140,7 @@ def open_attempt(path: Path) -> Attempt:
         job=job,
         settings=RunSettings.model_validate(job.settings),
         rank=rank,
+        stays=stays,
         _writer=EventWriter(directory.events) if rank == 0 else None,
     )
 
@@ -140,21 +152,38 @@ def set_threads(num_threads: int) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def run_stage(execute: Callable[[Attempt], StageResult]) -> NoReturn:
-    """The main function of every stage program: `python -m ... --attempt-dir DIR`."""
+def run_stage(
+    execute: Callable[[Attempt], StageResult], *, park: Callable[[], None] = lambda: None
+) -> NoReturn:
+    """The main function of every stage program: `python -m ... --attempt-dir DIR`, or `--worker
+    DIR` for one that stays (see `serving`). `park` gives GPU memory back between attempts.
+    """
     parser = argparse.ArgumentParser()
-    parser.add_argument("--attempt-dir", type=Path, required=True)
-    attempt = open_attempt(parser.parse_args().attempt_dir)
-    set_threads(attempt.job.num_threads)
-    exit_code = _execute(execute, attempt)
-    if exit_code != ExitCode.COMPLETED and not attempt.is_main:
-        _await_last_word(attempt)
+    work = parser.add_mutually_exclusive_group(required=True)
+    work.add_argument("--attempt-dir", type=Path)
+    work.add_argument("--worker", type=Path)
+    given = parser.parse_args()
+    if given.worker is not None:
+        serve(given.worker, partial(_execute_at, execute, stays=True), park)
+    exit_code = _execute_at(execute, AttemptDir(given.attempt_dir), stays=False)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)  # interpreter tear-down with torch loaded costs 1 to 1.6 s
 
 
-def _execute(execute: Callable[[Attempt], StageResult], attempt: Attempt) -> int:
+def _execute_at(
+    execute: Callable[[Attempt], StageResult], directory: AttemptDir, *, stays: bool
+) -> ExitCode:
+    attempt = open_attempt(directory.path, stays=stays)
+    set_threads(attempt.job.num_threads)
+    exit_code = _execute(execute, attempt)
+    if exit_code != ExitCode.COMPLETED and not attempt.is_main:
+        _await_last_word(attempt)
+    attempt.close()
+    return exit_code
+
+
+def _execute(execute: Callable[[Attempt], StageResult], attempt: Attempt) -> ExitCode:
     """Run the stage; every failure ends in an AttemptFailed with its reason and an exit code."""
     try:
         result = execute(attempt)

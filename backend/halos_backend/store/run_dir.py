@@ -76,6 +76,28 @@ class AttemptDir:
 
 
 @dataclass(frozen=True)
+class WorkerDir:
+    """A stage's program that stays between rounds: who it is, and what it is to do next."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """Its identity, and how it was started; written by the supervisor."""
+        return self.path / "worker.json"
+
+    @property
+    def task(self) -> Path:
+        """The attempt it is at, or is to begin; the worker takes it away when that has ended."""
+        return self.path / "inbox" / "task.json"
+
+    @property
+    def log(self) -> Path:
+        """What it says between attempts."""
+        return self.path / "stdout.log"
+
+
+@dataclass(frozen=True)
 class RunDir:
     """One run."""
 
@@ -166,9 +188,18 @@ class RunDir:
     def attempt(self, round: int, stage: Stage, attempt: int) -> AttemptDir:
         return AttemptDir(self.round(round) / stage / f"attempt_{attempt}")
 
+    def worker(self, stage: Stage) -> WorkerDir:
+        return WorkerDir(self.path / "workers" / stage)
+
     def relative(self, path: Path) -> str:
         """A path as the journal writes it."""
         return path.relative_to(self.path).as_posix()
+
+
+def run_containing(path: Path) -> Path:
+    """The run's directory, of that of one of its attempts or workers."""
+    inside = (parent for parent in path.parents if parent.name in ("rounds", "workers"))
+    return next((parent.parent for parent in inside), path.parent)
 
 
 def default_runs_root() -> Path:

@@ -7,7 +7,7 @@ before runs out of memory. Programs of others are waited for too, but not for ev
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from halos_backend import clock
@@ -35,17 +35,22 @@ class Looks(Protocol):
 
 
 class MemoryGate:
-    """Asked again and again before a stage starts, until there is no obstacle."""
+    """Asked again and again before a stage starts, until there is no obstacle.
+
+    `own` are the processes of the run's own workers, which are parked and hold little.
+    """
 
     def __init__(
         self,
         looks: Looks,
         *,
+        own: Callable[[], Collection[int]] = tuple,
         environment: Mapping[str, str] = os.environ,
         has_gpu: Callable[[], bool] = has_nvidia_device,
         now: Callable[[], float] = clock.now,
     ) -> None:
         self._looks = looks
+        self._own = own
         self._environment = environment
         self._has_gpu = has_gpu
         self._now = now
@@ -73,7 +78,8 @@ class MemoryGate:
         names = device_names(launch, self._environment)
         visible = ",".join(names) if names else self._environment.get("CUDA_VISIBLE_DEVICES")
         gpus = select_gpus(reading.gpus, None, visible=visible)
-        held = [found for found in holders(gpus) if _pid(found) not in self._tolerated]
+        tolerated = self._tolerated | set(self._own())
+        held = [found for found in holders(gpus) if _pid(found) not in tolerated]
         if not held:
             return None
         if now - self._since > PATIENCE_S:

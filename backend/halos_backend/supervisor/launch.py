@@ -27,6 +27,11 @@ def stage_command(stage: Stage, attempt_dir: Path, num_processes: int) -> list[s
     return [sys.executable, *launcher, str(num_processes), *module]
 
 
+def worker_command(stage: Stage, worker_dir: Path) -> list[str]:
+    """Of a stage's program that stays between rounds."""
+    return [sys.executable, "-m", f"halos_backend.stages.{stage}", "--worker", str(worker_dir)]
+
+
 def num_stage_processes(stage: Stage, settings: RunSettings) -> int:
     """A judge that is a Python function needs neither ranks nor the launcher's 2 s."""
     if stage == "label" and isinstance(settings.label.judge, FunctionJudge):

@@ -93,7 +93,6 @@ class Supervisor:
         self._books = RoundBooks(run_dir, self._record, run_slow=self._run_slow)
         self._guards = GuardWatch(run_dir, self._record)
         self._sampler = Sampler(run_dir, processes=self._stage_pids)
-        self._admission = Admission(run_dir, self._sampler)
         self._stages = StageRunner(
             run_dir,
             self._record_stage,
@@ -101,6 +100,7 @@ class Supervisor:
             meter=self._sampler,
             command=command,
         )
+        self._admission = Admission(run_dir, self._sampler, own=self._stages.worker_pids)
         self._pulse = Pulse(run_dir)
         self._notifier = Notifier(run_dir)
         self._terminated = False
@@ -120,6 +120,7 @@ class Supervisor:
             while actions := self._next_actions():
                 for action in actions:
                     self._execute(action)
+            self._stages.end_workers()
         finally:
             self._sampler.stop()
             self._admission.release()
@@ -234,7 +235,7 @@ class Supervisor:
     def _stage_pids(self) -> dict[Key, list[int]]:
         """For the sampler's thread."""
         return {
-            key: [found.pid for found in attempt_processes(process.attempt_dir)]
+            key: [found.pid for found in attempt_processes(process.home)]
             for key, process in self._stages.processes().items()
         }
 

@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -45,13 +46,16 @@ OOM_SCORE_ADJ = 500
 
 
 class StageProcess:
-    """A stage's first process: started here, or adopted from an earlier supervisor."""
+    """A stage's first process: started here, or adopted from an earlier supervisor.
+
+    `home` is the directory that its tree carries as its tag: an attempt's, or a worker's.
+    """
 
     def __init__(
         self, identity: ProcessIdentity, attempt_dir: Path, child: subprocess.Popen[bytes] | None
     ) -> None:
-        self.identity = identity
-        self.attempt_dir = attempt_dir
+        self._identity = identity
+        self.home = attempt_dir
         self._child = child
         self._kill_at: float | None = None
         self._give_up_at: float | None = None
@@ -81,6 +85,10 @@ class StageProcess:
         return cls(identity, attempt_dir, None)
 
     @property
+    def identity(self) -> ProcessIdentity:
+        return self._identity
+
+    @property
     def is_running(self) -> bool:
         """Whether the first process runs. It is not reaped here, so its pid stays its own."""
         if self._child is None:
@@ -98,7 +106,7 @@ class StageProcess:
     def exit_code(self) -> int | None:
         """Once the tree is gone: negative for a signal; None of an orphan that nobody reaped."""
         if self._child is None:
-            return _read_exit_code(self.attempt_dir)
+            return told_exit_code(AttemptDir(self.home))
         return self._child.returncode
 
     def end(self, *, grace_s: float) -> None:
@@ -129,8 +137,8 @@ class StageProcess:
         if (
             status is None
             or status.start_time != self.identity.start_time
-            or not guards(status.parent, self.attempt_dir)
-            or AttemptDir(self.attempt_dir).exit.exists()
+            or not guards(status.parent, self.home)
+            or AttemptDir(self.home).exit.exists()
         ):
             return False
         if self._give_up_at is None:
@@ -141,11 +149,47 @@ class StageProcess:
         holds_pid = is_alive(self.identity) or (
             self._child is not None and self._child.returncode is None
         )
-        return attempt_processes(self.attempt_dir, session=self.identity.pid if holds_pid else None)
+        return attempt_processes(self.home, session=self.identity.pid if holds_pid else None)
 
     def _signal(self, processes: Sequence[ProcessStatus], number: signal.Signals) -> None:
         for process in processes:
             send_signal(process.pid, process.start_time, number)
+
+
+class Ending(Protocol):
+    """A stage's process, or an attempt that a worker executes."""
+
+    @property
+    def identity(self) -> ProcessIdentity: ...
+
+    @property
+    def is_running(self) -> bool: ...
+
+    def end(self, *, grace_s: float) -> None: ...
+
+    def is_gone(self) -> bool: ...
+
+
+def end_now(process: Ending) -> None:
+    """End it and wait until it is gone. Raises HalosError if it lives on."""
+    deadline = clock.monotonic() + KILL_TIMEOUT_S
+    process.end(grace_s=0.0)
+    while not process.is_gone():
+        if clock.monotonic() > deadline:
+            raise HalosError(f"process {process.identity.pid} and its children cannot be killed")
+        time.sleep(POLL_S)
+
+
+def open_pidfd(process: Ending) -> int | None:
+    """To be woken by the end of that very process; None where it is gone."""
+    try:
+        fd = os.pidfd_open(process.identity.pid)
+    except OSError:
+        return None
+    if process.is_running:
+        return fd
+    os.close(fd)
+    return None
 
 
 def kill_attempt(attempt_dir: Path) -> None:
@@ -190,9 +234,10 @@ class _Exit(msgspec.Struct):
     exit_code: int | None
 
 
-def _read_exit_code(attempt_dir: Path) -> int | None:
+def told_exit_code(attempt: AttemptDir) -> int | None:
+    """What `exit.json` says; None where there is none, or none that says it."""
     try:
-        content = AttemptDir(attempt_dir).exit.read_bytes()
+        content = attempt.exit.read_bytes()
         return msgspec.json.decode(content, type=_Exit).exit_code
     except (OSError, *BAD_JSON):
         return None

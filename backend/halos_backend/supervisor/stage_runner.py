@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import msgspec
 
 from halos_backend import atomic, clock
-from halos_backend.config.schema import RunSettings
+from halos_backend.config.schema import LaunchSettings, RunSettings
 from halos_backend.events import (
     Cause,
     RunEvent,
@@ -35,9 +35,15 @@ from halos_backend.store.state import RunState
 from halos_backend.supervisor.jobs import make_job
 from halos_backend.supervisor.launch import device_names, stage_command, stage_environment
 from halos_backend.supervisor.plan import StartStage
-from halos_backend.supervisor.process import StageProcess, kill_attempt
+from halos_backend.supervisor.process import (
+    StageProcess,
+    end_now,
+    kill_attempt,
+    open_pidfd,
+)
 from halos_backend.supervisor.silence import Silence
 from halos_backend.supervisor.verdict import Failure, count_durable, why_failed
+from halos_backend.supervisor.workers import WorkerAttempt, Workers
 from halos_backend.telemetry.host import read_oom_kills
 
 STOP_GRACE_S = 10.0
@@ -49,6 +55,7 @@ MakeCommand = Callable[[Stage, Path, int], list[str]]
 RunSlow = Callable[[Callable[[], str | None]], str | None]
 """Does something that takes long while requests go on being answered."""
 ENDING_POLL_S = 0.02
+Process = StageProcess | WorkerAttempt
 
 
 class Meter(Protocol):
@@ -63,7 +70,7 @@ class Meter(Protocol):
 
 @dataclass
 class _Running:
-    process: StageProcess
+    process: Process
     attempt: int
     started_t: float
     pidfd: int | None
@@ -89,6 +96,7 @@ class StageRunner:
         self._run_slow = run_slow
         self._meter = meter
         self._command = command
+        self._workers = Workers(run_dir)
         self._running: dict[Key, _Running] = {}
 
     def start(self, action: StartStage, state: RunState, settings: RunSettings) -> None:
@@ -97,13 +105,7 @@ class StageRunner:
         job = make_job(action, state, settings, self._run_dir)
         attempt.path.mkdir(parents=True, mode=0o700)
         write_job(attempt.job, job)
-        command = self._command(action.stage, attempt.path, job.num_processes)
-        process = StageProcess.start(
-            command,
-            attempt_dir=attempt.path,
-            log=attempt.log,
-            environment=stage_environment(attempt.path, settings.launch, os.environ),
-        )
+        command, process = self._launch(action, attempt, job.num_processes, settings.launch)
         started = StageStarted(
             t=clock.now(),
             round=action.round,
@@ -116,24 +118,39 @@ class StageRunner:
         try:
             self._record(started)
         except OSError:
-            kill_attempt(attempt.path)  # what the journal does not know must not run
-            process.is_gone()
+            end_now(process)  # what the journal does not know must not run
             raise
         self._watch(action.round, action.stage, action.attempt, process, started.t)
 
+    def _launch(
+        self, action: StartStage, attempt: AttemptDir, num_processes: int, launch: LaunchSettings
+    ) -> tuple[list[str], Process]:
+        """By the stage's worker, or by a program of its own: second attempts begin from nothing."""
+        if launch.warm_workers and num_processes == 1 and action.attempt == 1:
+            return self._workers.begin(action.stage, attempt, launch)
+        self._workers.end(action.stage)
+        command = self._command(action.stage, attempt.path, num_processes)
+        environment = stage_environment(attempt.path, launch, os.environ)
+        return command, StageProcess.start(
+            command, attempt_dir=attempt.path, log=attempt.log, environment=environment
+        )
+
     def recover(self, state: RunState) -> None:
         """Take up the stages that the journal calls running: alive, finished meanwhile, or dead."""
+        self._workers.recover(state)
         for number, name in sorted(state.active):
             stage = state.rounds[number - 1].stages[name]
             attempt = self._run_dir.attempt(number, name, stage.attempt)
             if stage.process is None:
                 continue
-            process = StageProcess.adopt(stage.process, attempt.path)
+            process = self._workers.adopt(name, stage.process, attempt) or StageProcess.adopt(
+                stage.process, attempt.path
+            )
             self._watch(number, name, stage.attempt, process, stage.started_t)
             if process.is_running:
                 self._record(_adopted(number, stage))
             else:
-                kill_attempt(attempt.path)
+                end_now(process)
                 self._settle(number, name, full=True)
 
     def poll(self, settings: RunSettings) -> None:
@@ -160,16 +177,24 @@ class StageRunner:
         fds = [running.pidfd for running in self._running.values() if running.pidfd is not None]
         select.select(fds, [], [], timeout_s)
 
-    def processes(self) -> dict[Key, StageProcess]:
+    def end_workers(self) -> None:
+        """For when no stage will follow for a while: they hold memory."""
+        self._workers.end_all()
+
+    def worker_pids(self) -> set[int]:
+        """Any thread may ask."""
+        return self._workers.pids()
+
+    def processes(self) -> dict[Key, Process]:
         """The first process of each stage that runs. Any thread may ask."""
         return {key: running.process for key, running in list(self._running.items())}
 
     def _watch(
-        self, round: int, stage: Stage, number: int, process: StageProcess, started_t: float
+        self, round: int, stage: Stage, number: int, process: Process, started_t: float
     ) -> None:
         silence = Silence(self._run_dir.attempt(round, stage, number))
         self._running[round, stage] = _Running(
-            process, number, started_t, _open_pidfd(process), silence, read_oom_kills()
+            process, number, started_t, open_pidfd(process), silence, read_oom_kills()
         )
         if self._meter is not None:
             self._meter.begin((round, stage))
@@ -256,23 +281,10 @@ class StageRunner:
         rise = 0 if now is None or before is None else now - before
         return why_failed(attempt, running.process.exit_code, num_oom_kills=rise)
 
-    def _write_exit(self, attempt: AttemptDir, process: StageProcess) -> None:
+    def _write_exit(self, attempt: AttemptDir, process: Process) -> None:
         ended = {"exit_code": process.exit_code, "t": clock.now()}
         with contextlib.suppress(OSError):  # a full disk; the journal says the same
             atomic.write_bytes(attempt.exit, msgspec.json.encode(ended) + b"\n", durable=False)
-
-
-def _open_pidfd(process: StageProcess) -> int | None:
-    """To be woken by the end of that very process; None where it is gone."""
-    identity = process.identity
-    try:
-        fd = os.pidfd_open(identity.pid)
-    except OSError:
-        return None
-    if process.is_running:
-        return fd
-    os.close(fd)
-    return None
 
 
 def _key(action: StartStage) -> tuple[int, Stage, int]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from halos_backend.events import ProcessIdentity
 from halos_backend.store.identity import ProcessStatus, process_status
+from halos_backend.store.run_dir import run_containing
 from halos_backend.supervisor.launch import ATTEMPT_TAG
 
 PR_GET_CHILD_SUBREAPER = 37
@@ -83,7 +84,7 @@ def guards(pid: int, attempt_dir: Path) -> bool:
     """Whether the process is the guardian of the attempt's run."""
     command = _read_list(pid, "cmdline")
     is_one = any(part.endswith(b"/guardian.py") for part in command)
-    return is_one and os.fsencode(attempt_dir.parents[3]) in command
+    return is_one and os.fsencode(run_containing(attempt_dir)) in command
 
 
 def attempt_tag(pid: int) -> str | None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from halos_backend.errors import OutOfMemoryError, UsageError
 from halos_backend.stages.label.batches import plan_batches
 from halos_backend.stages.label.conversations import load_judge_tokenizer, tokenize_conversations
 from halos_backend.stages.label.judge import LabelRow, Unscored, Verdict, checked
+from halos_backend.stages.label.kept import KeptJudge
 from halos_backend.stages.label.ranks import Ranks
 from halos_backend.stages.models import context_length, load_classifier, load_config
 
@@ -38,6 +40,7 @@ class ClassifierJudge:
     batch_tokens: int
     max_tokens: int
     identity: str
+    own_pad_id: int | None
 
     def score(
         self, rows: Sequence[LabelRow], known: Mapping[int, float]
@@ -111,7 +114,7 @@ class ClassifierJudge:
                 f"{self.path}: its tokenizer gives token {max(used)}, but the model knows only"
                 f" {vocabulary}; the two do not belong together"
             )
-        pad_id = getattr(config.get_text_config(), "pad_token_id", None)
+        pad_id = self.own_pad_id
         if pad_id is None or pad_id < 0:
             pad_id = _unused_token(self.tokenizer.pad_token_id, used, vocabulary, self.path)
         config.pad_token_id = config.get_text_config().pad_token_id = pad_id
@@ -132,11 +135,20 @@ def rewards_of(output: Any, num_sequences: int, path: str) -> torch.Tensor:
     )
 
 
-def load_reward_model(settings: schema.RewardModelJudge, ranks: Ranks) -> ClassifierJudge:
+def load_reward_model(
+    settings: schema.RewardModelJudge, ranks: Ranks, kept: KeptJudge
+) -> ClassifierJudge:
     """The judge, its weights on the rank's device. Raises UsageError."""
+    dtype = scoring_dtype(settings.dtype, ranks.device)
+    identity = _identity(settings, ranks.device, dtype)
+    return kept.get(identity, partial(_load, settings, ranks, dtype, identity))
+
+
+def _load(
+    settings: schema.RewardModelJudge, ranks: Ranks, dtype: torch.dtype, identity: str
+) -> ClassifierJudge:
     trust = settings.trust_remote_code
     tokenizer = load_judge_tokenizer(settings.path, trust_remote_code=trust)
-    dtype = scoring_dtype(settings.dtype, ranks.device)
     limit = context_length(load_config(settings.path, trust_remote_code=trust))
     model = load_classifier(settings.path, dtype=dtype, trust_remote_code=trust, whole=True)
     model.config.use_cache = False  # keys and values of finished conversations serve nobody
@@ -147,7 +159,8 @@ def load_reward_model(settings: schema.RewardModelJudge, ranks: Ranks) -> Classi
         ranks=ranks,
         batch_tokens=settings.batch_tokens or DEFAULT_BATCH_TOKENS[ranks.device.type],
         max_tokens=min(limit, settings.max_tokens or limit),
-        identity=_identity(settings, ranks.device, dtype),
+        identity=identity,
+        own_pad_id=getattr(model.config.get_text_config(), "pad_token_id", None),
     )
 
 

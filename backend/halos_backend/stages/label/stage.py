@@ -17,6 +17,7 @@ from halos_backend.records import Group, read_rows, write_rows
 from halos_backend.stages.label.feedback import MadeFeedback, make_feedback
 from halos_backend.stages.label.function import load_function_judge
 from halos_backend.stages.label.judge import Judge, LabelRow, Unscored, Verdict, label_rows
+from halos_backend.stages.label.kept import KeptJudge
 from halos_backend.stages.label.ledger import LedgerWriter, known_rewards, ledger_digest
 from halos_backend.stages.label.ranks import check_world_size
 from halos_backend.stages.label.statistics import reward_statistics
@@ -27,8 +28,11 @@ from halos_backend.store.prompt_order import derived_seed
 MAX_REASONS = 10
 
 
-def execute(attempt: Attempt) -> StageResult:
-    """Score every completion and write `scores.jsonl` and `feedback.jsonl`."""
+def execute(attempt: Attempt, *, kept: KeptJudge | None = None) -> StageResult:
+    """Score every completion and write `scores.jsonl` and `feedback.jsonl`.
+
+    `kept` is for a process that stays: it has the reward model of the round before.
+    """
     started = clock.monotonic()
     settings = attempt.settings.label
     check_world_size(attempt.job.num_processes)
@@ -36,7 +40,7 @@ def execute(attempt: Attempt) -> StageResult:
         return StageResult((), {})  # a Python function is called by rank 0 alone
     completions = _completions_path(attempt)
     groups = list(read_rows(completions, Group))
-    verdicts = _score(attempt, completions, label_rows(groups))
+    verdicts = _score(attempt, completions, label_rows(groups), kept or KeptJudge())
     if not attempt.is_main:
         return StageResult((), {})
     _report_unscored(attempt, verdicts)
@@ -62,11 +66,13 @@ def _completions_path(attempt: Attempt) -> Path:
     return path
 
 
-def _score(attempt: Attempt, completions: Path, rows: Sequence[LabelRow]) -> list[Verdict]:
+def _score(
+    attempt: Attempt, completions: Path, rows: Sequence[LabelRow], kept: KeptJudge
+) -> list[Verdict]:
     """A verdict per row, on every rank; rank 0 also writes them down as they come."""
     if len({(row.prompt_id, row.completion_id) for row in rows}) < len(rows):
         raise StageError(f"{completions}: a completion_id occurs twice for one prompt")
-    judge = _open_judge(attempt)
+    judge = _open_judge(attempt, kept)
     attempt.phase("scoring")
     digest = ledger_digest(completions, judge.identity)
     known = known_rewards([earlier.rewards for earlier in attempt.earlier_attempts], digest, rows)
@@ -82,7 +88,7 @@ def _score(attempt: Attempt, completions: Path, rows: Sequence[LabelRow]) -> lis
     return [verdicts[index] for index in range(len(rows))]
 
 
-def _open_judge(attempt: Attempt) -> Judge:
+def _open_judge(attempt: Attempt, kept: KeptJudge) -> Judge:
     match attempt.settings.label.judge:
         case schema.FunctionJudge(function=function):
             attempt.phase("loading judge")
@@ -94,7 +100,7 @@ def _open_judge(attempt: Attempt) -> Judge:
             from halos_backend.stages.label.reward_model import load_reward_model
 
             ranks = join_ranks(attempt.job.num_processes, attempt.settings.launch)
-            return load_reward_model(judge, ranks)
+            return load_reward_model(judge, ranks, kept)
 
 
 def scored_groups(groups: Sequence[Group], verdicts: Sequence[Verdict]) -> list[Group]:

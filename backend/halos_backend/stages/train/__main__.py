@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from halos_backend.stages.runtime import Attempt, StageResult, run_stage
 
+if TYPE_CHECKING:
+    from halos_backend.stages.train.kept import KeptModels
 
-def execute(attempt: Attempt) -> StageResult:
-    """Train the policy on one round's feedback."""
-    # torch is imported here so that the runtime has fixed its number of threads before
-    from halos_backend.stages.train.train_round import train_round
 
-    return train_round(attempt)
+class TrainStage:
+    """Trains the policy on a round's feedback, and on the next one's where the process stays."""
 
+    def __init__(self) -> None:
+        self._kept: KeptModels | None = None
+
+    def __call__(self, attempt: Attempt) -> StageResult:
+        # torch is imported here so that the runtime has fixed its number of threads before
+        from halos_backend.stages.train.kept import KeptModels
+        from halos_backend.stages.train.train_round import train_round
+
+        if attempt.stays and self._kept is None:
+            self._kept = KeptModels()
+        return train_round(attempt, self._kept)
+
+    def park(self) -> None:
+        if self._kept is not None:
+            self._kept.park()
+
+
+execute = TrainStage()
 
 if __name__ == "__main__":
-    run_stage(execute)
+    run_stage(execute, park=execute.park)

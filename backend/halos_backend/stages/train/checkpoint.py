@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import chain
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from halos_backend.config.schema import TrainSettings
 from halos_backend.stages.train.optimizer import read_moments
@@ -25,8 +28,11 @@ def save_round(
     optimizer: torch.optim.AdamW,
     tokenizer: PreTrainedTokenizerBase,
     settings: TrainSettings,
+    *,
+    stays: bool = False,
 ) -> tuple[Path, Path]:
-    """The attempt's two outputs. The trainee is used up: merged and cast to its checkpoints' dtype.
+    """The attempt's two outputs. The trainee is used up, merged and cast to its checkpoints' dtype,
+    unless it `stays`: then it is as before, but for adapters.
 
     The trainer's state goes first, from the fp32 weights.
     """
@@ -38,7 +44,22 @@ def save_round(
         {**state_files(trainee), OPTIMIZER: moments},
     )
     model = merged(trainee)
-    with disk_errors(directory.checkpoint):
+    cast = lent_in(trainee.dtype, model) if stays else nullcontext(model.to(trainee.dtype))
+    with cast, disk_errors(directory.checkpoint):
         model.save_pretrained(directory.checkpoint)
     tokenizer.save_pretrained(directory.checkpoint)
     return directory.checkpoint, directory.trainer_state
+
+
+@contextmanager
+def lent_in(dtype: torch.dtype, model: PreTrainedModel) -> Iterator[None]:
+    """The model in that dtype for a while; its own values come back, bit for bit."""
+    tensors = [t for t in chain(model.parameters(), model.buffers()) if t.is_floating_point()]
+    own = [tensor.data for tensor in tensors]
+    for tensor in tensors:
+        tensor.data = tensor.data.to(dtype)
+    try:
+        yield
+    finally:
+        for tensor, value in zip(tensors, own, strict=True):
+            tensor.data = value

@@ -20,6 +20,7 @@ from halos_backend.stages.models import load_policy
 from halos_backend.stages.runtime import Attempt
 from halos_backend.stages.train.batches import Step
 from halos_backend.stages.train.examples import TokenSequence
+from halos_backend.stages.train.kept import KeptModels
 from halos_backend.stages.train.kl_initial import (
     SAME_POLICY,
     KlInitial,
@@ -53,6 +54,7 @@ class FrozenModels:
     policy: Trainee
     pad_token_id: int
     sampling_prefix: tuple[int, ...] = ()
+    kept: KeptModels | None = None
     _path: str | None = None
     _model: PreTrainedModel | None = None
 
@@ -125,6 +127,8 @@ class FrozenModels:
 
     def _load(self, path: str) -> PreTrainedModel:
         """In fp32, like the policy: equal weights must give equal log-probabilities."""
+        if self.kept is not None and path == self.inputs.initial:
+            return self.kept.frozen(path, self.attempt.settings, self.ranks.device)
         if self._model is None or self._path != path:
             self._model = None  # freed before the next one is loaded
             self._model = load_policy(path, self.attempt.settings.policy, dtype=torch.float32)

@@ -17,7 +17,13 @@ from halos_backend.stages.train.batches import Step, plan_steps
 from halos_backend.stages.train.checkpoint import save_round
 from halos_backend.stages.train.examples import control_tokens, read_examples
 from halos_backend.stages.train.frozen import FrozenModels
-from halos_backend.stages.train.optimizer import make_optimizer, restore_moments
+from halos_backend.stages.train.kept import KeptModels
+from halos_backend.stages.train.optimizer import (
+    Moments,
+    make_optimizer,
+    read_moments,
+    restore_moments,
+)
 from halos_backend.stages.train.ranks import join_ranks, make_deterministic
 from halos_backend.stages.train.summary import peak_memory_bytes, summarize
 from halos_backend.stages.train.train_loop import train_steps
@@ -32,8 +38,11 @@ from halos_backend.store.job import TrainInputs
 from halos_backend.store.prompt_order import derived_seed
 
 
-def train_round(attempt: Attempt) -> StageResult:
-    """Train on the round's feedback. Every rank runs this; rank 0 alone writes."""
+def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult:
+    """Train on the round's feedback. Every rank runs this; rank 0 alone writes.
+
+    `kept` is for a process that stays.
+    """
     started = clock.monotonic()
     settings, inputs, job = attempt.settings, _train_inputs(attempt), attempt.job
     torch.set_num_threads(job.num_threads)
@@ -49,14 +58,23 @@ def train_round(attempt: Attempt) -> StageResult:
     torch.manual_seed(derived_seed(job.seed, job.round, "train"))
     pad_token_id = _pad_token_id(tokenizer, inputs)
     state = open_trainer_state(inputs.trainer_state)
-    trainee = load_trainee(inputs, settings, state, pad_token_id=pad_token_id, device=ranks.device)
+    warm = kept.trainee(inputs, settings, ranks.device) if kept else None
+    trainee = (
+        warm[0]
+        if warm
+        else load_trainee(inputs, settings, state, pad_token_id=pad_token_id, device=ranks.device)
+    )
     prefix = control_tokens(settings.train.loss, tokenizer, is_desirable=True)
-    frozen = FrozenModels(attempt, inputs, ranks, trainee, pad_token_id, prefix).evaluate(steps)
+    frozen = FrozenModels(attempt, inputs, ranks, trainee, pad_token_id, prefix, kept).evaluate(
+        steps
+    )
     if frozen.kl is not None:
         attempt.metrics(0, {"kl_initial": frozen.kl.mean})
 
     optimizer = make_optimizer(trainee.weights, settings.train)
-    outcome = _carry_moments(attempt, inputs, optimizer, trainee, state)
+    outcome = _carry_moments(
+        attempt, inputs, optimizer, trainee, state, moments=warm[1] if warm else None
+    )
     trainer = Trainer(
         trainee=trainee,
         optimizer=optimizer,
@@ -72,7 +90,17 @@ def train_round(attempt: Attempt) -> StageResult:
     peak_bytes = int(ranks.max(peak_memory_bytes(ranks.device)))
     if not attempt.is_main:
         return StageResult((), {})
-    outputs = save_round(attempt.directory, trainee, optimizer, tokenizer, settings.train)
+    outputs = save_round(
+        attempt.directory,
+        trainee,
+        optimizer,
+        tokenizer,
+        settings.train,
+        stays=kept is not None,
+    )
+    if kept is not None:
+        moments = read_moments(optimizer, trainee.weights)
+        kept.keep(attempt.directory, settings, trainee, moments)
     shutil.rmtree(attempt.directory.partial_state, ignore_errors=True)
     summary = summarize(
         history,
@@ -118,8 +146,12 @@ def _carry_moments(
     optimizer: torch.optim.AdamW,
     trainee: Trainee,
     state: TrainerState | None,
+    *,
+    moments: Moments | None,
 ) -> str:
     """Restore the previous round's moments unless the job says not to; what the summary says of it.
+
+    `moments` are those at hand; without them they are read from `state`.
 
     Raises StageError when there are none to restore, or others than those of what is trained.
     """
@@ -129,7 +161,7 @@ def _carry_moments(
         if attempt.settings.train.keep_optimizer is not False:
             attempt.warn(f"the optimizer starts anew: {reason}")
         return f"reset: {reason}"
-    moments = state.tensors(OPTIMIZER)
+    moments = moments or state.tensors(OPTIMIZER)
     if moments is None:
         raise StageError(
             f"{state.path} has no {OPTIMIZER}.safetensors, so AdamW's moments cannot be carried:"

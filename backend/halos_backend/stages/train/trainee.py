@@ -141,9 +141,8 @@ def load_trainee(
 
 
 def merged(trainee: Trainee) -> PreTrainedModel:
-    """The plain model in its checkpoints' dtype, adapters merged in; the trainee is used up."""
-    model = trainee.model if trainee.wrapper is None else trainee.wrapper.merge_and_unload()
-    return model.to(trainee.dtype)
+    """The plain model in fp32, adapters merged in, which uses them up."""
+    return trainee.model if trainee.wrapper is None else trainee.wrapper.merge_and_unload()
 
 
 def state_files(trainee: Trainee) -> dict[str, Mapping[str, Tensor]]:

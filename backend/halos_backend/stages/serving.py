@@ -1,0 +1,119 @@
+"""A stage that stays: it executes attempt after attempt from its inbox, its models warm in between.
+
+Nothing that matters lives in it. It leaves after an attempt that failed, when its memory has grown,
+when it is told to, and when no supervisor has been there for a while.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+import psutil
+
+from halos_backend import atomic, clock
+from halos_backend.errors import ExitCode
+from halos_backend.store.run_dir import AttemptDir, RunDir, WorkerDir, run_containing
+from halos_backend.store.task import read_task
+
+POLL_S = 0.01
+ORPHAN_LOOK_S = 1.0
+ORPHAN_TIMEOUT_S = 60.0
+"""A supervisor whose heartbeat has not changed for this long is gone and was not replaced."""
+GROWTH_LIMIT = 1.5
+"""A worker whose memory has grown by this factor since its second attempt is replaced."""
+GROWTH_FLOOR_BYTES = 1 << 30
+"""Less growth than this is none."""
+
+
+def serve(
+    path: Path, execute: Callable[[AttemptDir], ExitCode], park: Callable[[], None]
+) -> NoReturn:
+    """Execute attempts as they come. `park` gives GPU memory back after each of them."""
+    worker, supervisor = WorkerDir(path), _Presence(RunDir(run_containing(path)))
+    memory = _Memory()
+    while True:
+        task = read_task(worker.task)
+        if task is None:
+            if supervisor.is_gone():
+                _leave(ExitCode.COMPLETED)
+            time.sleep(POLL_S)
+            continue
+        attempt = AttemptDir(task)
+        _redirect(attempt.log)
+        os.chdir(attempt.path)
+        code = execute(attempt)
+        park()
+        _flush()
+        _redirect(worker.log)
+        os.chdir(path)
+        worker.task.unlink(missing_ok=True)  # before its end is told: the next task may follow
+        _tell_end(attempt, code)
+        if code != ExitCode.COMPLETED or memory.has_grown():
+            _leave(code)
+
+
+class _Presence:
+    """Whether a supervisor is there, by its heartbeat and this process's own clock."""
+
+    def __init__(self, run_dir: RunDir) -> None:
+        self._heartbeat = run_dir.heartbeat
+        self._seen: bytes | None = None
+        self._since = self._looked = clock.monotonic()
+
+    def is_gone(self) -> bool:
+        now = clock.monotonic()
+        if now - self._looked < ORPHAN_LOOK_S:
+            return False
+        if now - self._looked > ORPHAN_TIMEOUT_S / 2:
+            self._since = now  # we were at work, or stopped, and could not look
+        self._looked = now
+        try:
+            beat = self._heartbeat.read_bytes()
+        except OSError:
+            beat = b""
+        if beat != self._seen:
+            self._seen, self._since = beat, now
+        return now - self._since > ORPHAN_TIMEOUT_S
+
+
+class _Memory:
+    """What stays resident between attempts; the first ones load what is kept."""
+
+    def __init__(self) -> None:
+        self._readings: list[int] = []
+
+    def has_grown(self) -> bool:
+        self._readings.append(psutil.Process().memory_info().rss)
+        if len(self._readings) < 3:
+            return False
+        usual, now = self._readings[1], self._readings[-1]
+        return now > GROWTH_LIMIT * usual and now - usual > GROWTH_FLOOR_BYTES
+
+
+def _tell_end(attempt: AttemptDir, code: ExitCode) -> None:
+    ended = {"exit_code": int(code), "t": clock.now()}
+    atomic.write_bytes(attempt.exit, msgspec.json.encode(ended) + b"\n", durable=False)
+
+
+def _redirect(log: Path) -> None:
+    """Standard output and standard error to the end of that file."""
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _leave(code: ExitCode) -> NoReturn:
+    _flush()
+    os._exit(code)

@@ -1,0 +1,108 @@
+"""What a trainer that stays keeps between rounds: policy, AdamW's moments, and the reference.
+
+All of it is also on disk, in the checkpoint and the trainer's state; what is kept is the same, bit
+for bit, and is used only where a round asks for just those files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from halos_backend.config.schema import RunSettings
+from halos_backend.stages.models import load_policy
+from halos_backend.stages.train.optimizer import Moments
+from halos_backend.stages.train.trainee import Trainee
+from halos_backend.store.job import TrainInputs
+from halos_backend.store.run_dir import AttemptDir
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """The policy as a round left it in `checkpoint` and `trainer_state`."""
+
+    checkpoint: str
+    trainer_state: str
+    settings: tuple[Any, ...]
+    trainee: Trainee
+    moments: Moments
+
+
+@dataclass(frozen=True)
+class _Frozen:
+    path: str
+    settings: tuple[Any, ...]
+    model: PreTrainedModel
+
+
+class KeptModels:
+    """At most one policy under training and one frozen model."""
+
+    def __init__(self) -> None:
+        self._trained: _Trained | None = None
+        self._frozen: _Frozen | None = None
+
+    def trainee(
+        self, inputs: TrainInputs, settings: RunSettings, device: torch.device
+    ) -> tuple[Trainee, Moments] | None:
+        """The policy that a round begins with and its moments, if they are the ones kept.
+
+        They are handed out once: a round that fails leaves nothing to go on with.
+        """
+        kept, self._trained = self._trained, None
+        if kept is None or (kept.checkpoint, kept.trainer_state, kept.settings) != (
+            inputs.model,
+            inputs.trainer_state,
+            _shape(settings),
+        ):
+            return None
+        kept.trainee.model.to(device)
+        return kept.trainee, kept.moments
+
+    def keep(
+        self, directory: AttemptDir, settings: RunSettings, trainee: Trainee, moments: Moments
+    ) -> None:
+        """Keep what the round has just written into the attempt's directory.
+
+        Adapters are merged into their checkpoint, and are loaded anew.
+        """
+        if trainee.wrapper is None:
+            equals_file = trainee.dtype == torch.float32
+            self._trained = _Trained(
+                str(directory.checkpoint),
+                str(directory.trainer_state),
+                _shape(settings),
+                replace(trainee, equals_file=equals_file, keeps_base=False),
+                moments,
+            )
+
+    def frozen(self, path: str, settings: RunSettings, device: torch.device) -> PreTrainedModel:
+        """The fp32 model at `path`, loaded only if it is not the one that is kept."""
+        policy = (settings.policy,)
+        if self._frozen is None or (self._frozen.path, self._frozen.settings) != (path, policy):
+            self._frozen = None  # freed before the next one is loaded
+            model = load_policy(path, settings.policy, dtype=torch.float32)
+            self._frozen = _Frozen(path, policy, model)
+        return self._frozen.model.to(device)
+
+    def park(self) -> None:
+        """Give GPU memory back; all that is kept stays in host memory."""
+        if not torch.cuda.is_available():
+            return
+        if self._trained is not None:
+            self._trained.trainee.model.to("cpu")
+            for name, moment in self._trained.moments.items():
+                self._trained.moments[name] = moment.cpu()
+        if self._frozen is not None:
+            self._frozen.model.to("cpu")
+        torch.cuda.empty_cache()
+
+
+def _shape(settings: RunSettings) -> tuple[Any, ...]:
+    """What decides how a policy under training is made of its files."""
+    train = settings.train
+    is_classifier = train.loss.kind == "bradley_terry"
+    return (settings.policy, train.lora, train.gradient_checkpointing, is_classifier)
