@@ -29,6 +29,7 @@ PER_ROUND = 8
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "two ranks": {"launch__num_processes": 2},
+    "warm": {"launch__warm_workers": True},
     "impatient": {"launch__stall_timeout_s": 4.0},
 }
 

@@ -7,9 +7,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from halos_backend.store.run_dir import WorkerDir
+from halos_backend.store.task import read_task
+
 from tests.chaos.victims import Found, find
 
 LOOK_EVERY_S = 0.2
+WORKERS = "workers"
 
 
 class Witness:
@@ -47,9 +51,18 @@ class Witness:
         }
 
     def _attempts(self) -> set[str]:
-        return {
+        tags = {
             process.attempt.decode() for process in find(self._mark) if process.attempt is not None
         }
+        return {attempt for tag in tags if (attempt := _attempt_of(tag)) is not None}
+
+
+def _attempt_of(tag: str) -> str | None:
+    """The attempt that processes of this tag are at; None for a worker that waits for one."""
+    if f"/{WORKERS}/" not in tag:
+        return tag
+    task = read_task(WorkerDir(Path(tag)).task)
+    return None if task is None else str(task)
 
 
 def _writes(process: Found, path: str) -> bool:
