@@ -10,9 +10,9 @@ from collections.abc import Callable
 import msgspec
 import pytest
 from halos_backend.events import STAGES, ProcessIdentity, Stage
+from halos_backend.store.handover import read_task
 from halos_backend.store.identity import is_alive
 from halos_backend.store.run_dir import RunDir
-from halos_backend.store.task import read_task
 
 from tests.chaos.chaos_run import ChaosRun
 from tests.chaos.invariants import check_all

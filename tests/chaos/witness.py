@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from halos_backend.store.handover import read_task
 from halos_backend.store.run_dir import WorkerDir
-from halos_backend.store.task import read_task
 
 from tests.chaos.victims import Found, find
 

@@ -13,13 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-import msgspec
 import psutil
 
-from halos_backend import atomic, clock
+from halos_backend import clock
 from halos_backend.errors import ExitCode
+from halos_backend.store.handover import read_task, tell_exit_code
 from halos_backend.store.run_dir import AttemptDir, RunDir, WorkerDir, run_containing
-from halos_backend.store.task import read_task
 
 POLL_S = 0.01
 ORPHAN_LOOK_S = 1.0
@@ -53,7 +52,7 @@ def serve(
         _redirect(worker.log)
         os.chdir(path)
         worker.task.unlink(missing_ok=True)  # before its end is told: the next task may follow
-        _tell_end(attempt, code)
+        tell_exit_code(attempt, code)
         if code != ExitCode.COMPLETED or memory.has_grown():
             _leave(code)
 
@@ -94,11 +93,6 @@ class _Memory:
             return False
         usual, now = self._readings[1], self._readings[-1]
         return now > GROWTH_LIMIT * usual and now - usual > GROWTH_FLOOR_BYTES
-
-
-def _tell_end(attempt: AttemptDir, code: ExitCode) -> None:
-    ended = {"exit_code": int(code), "t": clock.now()}
-    atomic.write_bytes(attempt.exit, msgspec.json.encode(ended) + b"\n", durable=False)
 
 
 def _redirect(log: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import msgspec
 
@@ -27,12 +27,23 @@ class _Version(msgspec.Struct):
 
 
 class JournalReader(Generic[EventT]):
-    """Follows one journal from `offset` on; `read` returns what is new and complete."""
+    """Follows one journal from `offset` on; `read` returns what is new and complete.
 
-    def __init__(self, path: Path, decoder: msgspec.json.Decoder[Any], *, offset: int = 0) -> None:
+    With `max_bytes` one call reads about that much, and what is left is for the next one.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        decoder: msgspec.json.Decoder[Any],
+        *,
+        offset: int = 0,
+        max_bytes: int | None = None,
+    ) -> None:
         self.path = path
         self.offset = offset
         self._decoder = decoder
+        self._max_bytes = max_bytes
 
     def read(self) -> list[EventT]:
         """New events since the last call; none when the file is not there yet.
@@ -48,13 +59,20 @@ class JournalReader(Generic[EventT]):
                         " something other than halos-tui changed it"
                     )
                 file.seek(self.offset)
-                content = file.read(size - self.offset)
+                content = self._next(file, size - self.offset)
         except FileNotFoundError:
             return []
         complete = content[: content.rfind(b"\n") + 1]
         events = list(self._decode(complete))
         self.offset += len(complete)
         return events
+
+    def _next(self, file: BinaryIO, left: int) -> bytes:
+        """At most `max_bytes`, or as many as one line has."""
+        if self._max_bytes is None or left <= self._max_bytes:
+            return file.read(left)
+        content = file.read(self._max_bytes)
+        return content if b"\n" in content else content + file.read(left - len(content))
 
     def _decode(self, content: bytes) -> Iterator[EventT]:
         for index, line in enumerate(content.split(b"\n")):
@@ -106,12 +124,16 @@ def _why(line: bytes, error: Exception) -> str:
     return f"{error}: {line[:80].decode(errors='backslashreplace')!r}"
 
 
-def run_journal(path: Path, *, offset: int = 0) -> JournalReader[RunEvent]:
-    return JournalReader(path, run_event_decoder, offset=offset)
+def run_journal(
+    path: Path, *, offset: int = 0, max_bytes: int | None = None
+) -> JournalReader[RunEvent]:
+    return JournalReader(path, run_event_decoder, offset=offset, max_bytes=max_bytes)
 
 
-def attempt_journal(path: Path, *, offset: int = 0) -> JournalReader[AttemptEvent]:
-    return JournalReader(path, attempt_event_decoder, offset=offset)
+def attempt_journal(
+    path: Path, *, offset: int = 0, max_bytes: int | None = None
+) -> JournalReader[AttemptEvent]:
+    return JournalReader(path, attempt_event_decoder, offset=offset, max_bytes=max_bytes)
 
 
 def tail_lines(path: Path, count: int) -> list[str]:

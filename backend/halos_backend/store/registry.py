@@ -37,7 +37,7 @@ def write_snapshot(run_dir: RunDir, state: RunState, *, offset: int) -> None:
 
 def load_state(run_dir: RunDir) -> RunState:
     """The run's state as of now. Raises CorruptFileError."""
-    snapshot = _read_snapshot(run_dir)
+    snapshot = read_snapshot(run_dir)
     if snapshot is None:
         return fold(run_journal(run_dir.events).read())
     return fold(run_journal(run_dir.events, offset=snapshot.offset).read(), snapshot.state)
@@ -75,7 +75,7 @@ def check_readable(state: RunState, run_dir: RunDir) -> RunState:
     return state
 
 
-def _read_snapshot(run_dir: RunDir) -> Snapshot | None:
+def read_snapshot(run_dir: RunDir) -> Snapshot | None:
     """None where it is missing, unreadable, of another version, or not of this journal."""
     try:
         snapshot = _decoder.decode(run_dir.state.read_bytes())

@@ -15,12 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
-
 from halos_backend import clock
 from halos_backend.errors import HalosError
 from halos_backend.events import ProcessIdentity
-from halos_backend.records import BAD_JSON
+from halos_backend.store.handover import told_exit_code
 from halos_backend.store.identity import (
     ProcessStatus,
     identify,
@@ -228,16 +226,3 @@ def attempt_processes(attempt_dir: Path, *, session: int | None = None) -> list[
 def _prefer_as_oom_victim(pid: int) -> None:
     with contextlib.suppress(OSError):
         Path(f"/proc/{pid}/oom_score_adj").write_text(str(OOM_SCORE_ADJ))
-
-
-class _Exit(msgspec.Struct):
-    exit_code: int | None
-
-
-def told_exit_code(attempt: AttemptDir) -> int | None:
-    """What `exit.json` says; None where there is none, or none that says it."""
-    try:
-        content = attempt.exit.read_bytes()
-        return msgspec.json.decode(content, type=_Exit).exit_code
-    except (OSError, *BAD_JSON):
-        return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import time
@@ -12,9 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
-
-from halos_backend import atomic, clock
+from halos_backend import clock
 from halos_backend.config.schema import LaunchSettings, RunSettings
 from halos_backend.events import (
     Cause,
@@ -26,6 +23,7 @@ from halos_backend.events import (
     StageStalled,
     StageStarted,
 )
+from halos_backend.store.handover import tell_exit_code
 from halos_backend.store.job import write_job
 from halos_backend.store.manifest import find_damage, read_done
 from halos_backend.store.reader import tail_lines
@@ -234,7 +232,7 @@ class StageRunner:
         running = self._running[round, stage]
         number = running.attempt
         attempt = self._run_dir.attempt(round, stage, number)
-        self._write_exit(attempt, running.process)
+        tell_exit_code(attempt, running.process.exit_code)
         manifest = read_done(attempt.path)
         damage = None
         if manifest is not None:
@@ -280,11 +278,6 @@ class StageRunner:
         now, before = read_oom_kills(), running.oom_kills
         rise = 0 if now is None or before is None else now - before
         return why_failed(attempt, running.process.exit_code, num_oom_kills=rise)
-
-    def _write_exit(self, attempt: AttemptDir, process: Process) -> None:
-        ended = {"exit_code": process.exit_code, "t": clock.now()}
-        with contextlib.suppress(OSError):  # a full disk; the journal says the same
-            atomic.write_bytes(attempt.exit, msgspec.json.encode(ended) + b"\n", durable=False)
 
 
 def _key(action: StartStage) -> tuple[int, Stage, int]:

@@ -18,17 +18,16 @@ from halos_backend import atomic
 from halos_backend.config.schema import LaunchSettings
 from halos_backend.events import STAGES, ProcessIdentity, Stage
 from halos_backend.records import BAD_JSON
+from halos_backend.store.handover import read_task, told_exit_code, write_task
 from halos_backend.store.identity import is_alive
 from halos_backend.store.run_dir import AttemptDir, RunDir, WorkerDir
 from halos_backend.store.state import RunState
-from halos_backend.store.task import read_task, write_task
 from halos_backend.supervisor.launch import stage_environment, worker_command
 from halos_backend.supervisor.process import (
     StageProcess,
     attempt_processes,
     end_now,
     kill_attempt,
-    told_exit_code,
 )
 
 
