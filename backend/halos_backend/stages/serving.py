@@ -35,7 +35,7 @@ def serve(
 ) -> NoReturn:
     """Execute attempts as they come. `park` gives GPU memory back after each of them."""
     worker, supervisor = WorkerDir(path), _Presence(RunDir(run_containing(path)))
-    memory = _Memory()
+    memory = Memory()
     while True:
         task = read_task(worker.task)
         if task is None:
@@ -81,18 +81,23 @@ class _Presence:
         return now - self._since > ORPHAN_TIMEOUT_S
 
 
-class _Memory:
+class Memory:
     """What stays resident between attempts; the first ones load what is kept."""
 
     def __init__(self) -> None:
         self._readings: list[int] = []
 
     def has_grown(self) -> bool:
-        self._readings.append(psutil.Process().memory_info().rss)
+        self._readings.append(resident_bytes())
         if len(self._readings) < 3:
             return False
         usual, now = self._readings[1], self._readings[-1]
         return now > GROWTH_LIMIT * usual and now - usual > GROWTH_FLOOR_BYTES
+
+
+def resident_bytes() -> int:
+    """Of this process."""
+    return int(psutil.Process().memory_info().rss)
 
 
 def _redirect(log: Path) -> None:

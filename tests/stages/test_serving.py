@@ -1,0 +1,124 @@
+"""A stage's program that stays: real processes, a task after another, and when it leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from halos_backend.stages import serving
+from halos_backend.store.handover import read_task, told_exit_code, write_task
+from halos_backend.store.run_dir import AttemptDir, RunDir
+
+from tests.backend.deadline import wait_until
+
+PROGRAM = """
+import os, sys
+from pathlib import Path
+from halos_backend.errors import ExitCode
+from halos_backend.stages import serving
+
+serving.ORPHAN_TIMEOUT_S = float(sys.argv[2])
+serving.ORPHAN_LOOK_S = 0.05
+
+def execute(attempt):
+    print("at", attempt.path.name)
+    print(os.getcwd(), file=sys.stderr)
+    return ExitCode.FAILED if (attempt.path / "fail").exists() else ExitCode.COMPLETED
+
+def park():
+    print("parked")
+
+serving.serve(Path(sys.argv[1]), execute, park)
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    run = RunDir(tmp_path / "run")
+    run.worker("train").path.mkdir(parents=True)
+    run.heartbeat.write_text("1\n")
+    return run
+
+
+@contextmanager
+def worker(run: RunDir, *, orphan_timeout_s: float = 60.0) -> Iterator[subprocess.Popen[bytes]]:
+    path = run.worker("train").path
+    command = [sys.executable, "-c", PROGRAM, str(path), str(orphan_timeout_s)]
+    with subprocess.Popen(command) as process:
+        yield process
+        process.kill()
+
+
+def hand_over(run: RunDir, number: int, *, fails: bool = False) -> AttemptDir:
+    attempt = run.attempt(number, "train", 1)
+    attempt.path.mkdir(parents=True)
+    if fails:
+        (attempt.path / "fail").touch()
+    write_task(run.worker("train").task, attempt.path)
+    return attempt
+
+
+def test_one_process_executes_attempt_after_attempt_each_with_its_own_log(run: RunDir) -> None:
+    with worker(run) as process:
+        for number in (1, 2):
+            attempt = hand_over(run, number)
+            wait_until(lambda attempt=attempt: told_exit_code(attempt) == 0)
+            said = attempt.log.read_text()
+            assert sorted(said.split()) == sorted(
+                ["at", "attempt_1", str(attempt.path), "parked"]
+            ), "its working directory is the attempt's"
+            assert read_task(run.worker("train").task) is None
+        assert process.poll() is None
+
+
+def test_it_leaves_with_the_code_of_an_attempt_that_failed(run: RunDir) -> None:
+    with worker(run) as process:
+        attempt = hand_over(run, 1, fails=True)
+        assert process.wait(timeout=60) == 1
+    assert told_exit_code(attempt) == 1
+
+
+def test_it_leaves_when_no_supervisor_has_been_there_for_a_while(run: RunDir) -> None:
+    with worker(run, orphan_timeout_s=1.0) as process:
+        for beat in range(2, 12):  # twice as long as the limit
+            run.heartbeat.write_text(f"{beat}\n")
+            time.sleep(0.2)
+            assert process.poll() is None
+        assert process.wait(timeout=60) == 0
+
+
+def test_a_worker_that_was_stopped_itself_does_not_take_its_supervisor_for_gone(
+    run: RunDir,
+) -> None:
+    with worker(run, orphan_timeout_s=2.0) as process:
+        attempt = hand_over(run, 1)
+        wait_until(lambda: told_exit_code(attempt) == 0)
+        os.kill(process.pid, signal.SIGSTOP)
+        time.sleep(3.0)
+        os.kill(process.pid, signal.SIGCONT)
+        time.sleep(0.5)
+        assert process.poll() is None
+
+
+def test_growth_counts_from_the_second_attempt_on_and_only_if_it_is_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gib = 1 << 30
+    for readings, grown in (
+        ((1, 4, 4.2), False),  # the first attempt loads what is kept
+        ((1, 4, 6.1), True),  # more than half as much again
+        ((0.1, 0.2, 0.9), False),  # less than a GiB
+    ):
+        resident = iter(readings)
+        monkeypatch.setattr(
+            serving, "resident_bytes", lambda values=resident: int(next(values) * gib)
+        )
+        memory = serving.Memory()
+        assert [memory.has_grown() for _ in readings] == [False, False, grown]
