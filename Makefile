@@ -38,7 +38,7 @@ test-model: $(READY) $(SMOLLM2)/config.json
 	HALOS_SMOLLM2=$(abspath $(SMOLLM2)) $(PYTEST) -m model --timeout 1200 tests/model
 
 bench: $(READY)
-	@for bench in startup supervision big_files sample label train demo embedded_learns; do $(BIN)/python benchmarks/$$bench.py || exit 1; done
+	@for bench in startup supervision big_files charts sample label train demo embedded_learns; do $(BIN)/python benchmarks/$$bench.py || exit 1; done
 
 wheel: $(READY)
 	$(BIN)/python -m hatchling build -t wheel

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from halos_backend.events import Stage
 from halos_backend.store.run_dir import RunDir
-from textual.app import App
+
+from halos_tui.wire import SparingApp
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class AppOptions:
     theme: str | None = None
 
 
-class HalosApp(App[int]):
+class HalosApp(SparingApp[int]):
     """Opens on the list of runs, or on `run`. Its exit value is the command's exit code."""
 
     TITLE = "halos-tui"
