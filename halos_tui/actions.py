@@ -63,6 +63,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("metrics", "m", "Metrics", "All charts, rounds and runs overlaid", ON_RUNS),
     Action("logs", "l", "Logs", "The output of any attempt", ON_RUNS),
     Action("changes", "h", "Changes", "History of settings, and rounds compared", ON_RUNS),
+    # run
+    Action("next_curve", "v", "Curve", "The next train curve", ("run",), in_footer=False),
 )  # fmt: skip
 
 

@@ -100,6 +100,21 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
 
 
+def rough_duration(seconds: float) -> str:
+    """As exact as an estimate is: 8s, 45s, 12m, 2h10m, 4d07h."""
+    if seconds < 57.5:
+        step = 1 if seconds < 10 else 5
+        return f"{int(max(0.0, seconds) / step + 0.5) * step}s"
+    minutes = int(seconds / 60 + 0.5)
+    if minutes < 60:
+        return f"{minutes}m"
+    tens = int(seconds / 600 + 0.5)
+    if tens < 144:
+        return f"{tens // 6}h{tens % 6 * 10:02d}m"
+    hours = int(seconds / 3600 + 0.5)
+    return f"{hours // 24}d{hours % 24:02d}h"
+
+
 def setting(value: object) -> str:
     """A setting's value on one line: 5e-06, dpo, unset, {beta=0.1, kind=dpo}."""
     match value:

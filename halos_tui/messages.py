@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Event
 from typing import Generic, TypeVar
 
 from textual.message import Message
@@ -10,11 +11,15 @@ View = TypeVar("View")
 
 
 class Updated(Message, Generic[View]):
-    """A feed has something new to draw. Only its own screen sees it."""
+    """A feed has something new to draw. Only its own screen sees it.
 
-    def __init__(self, view: View) -> None:
+    `is_drawn` is set once that is done; the feed reads on only then.
+    """
+
+    def __init__(self, view: View, is_drawn: Event | None = None) -> None:
         super().__init__()
         self.view = view
+        self.is_drawn = is_drawn or Event()
 
 
 class FeedFailed(Message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
@@ -40,10 +41,21 @@ class HalosScreen(Screen[None]):
         return cast("HalosApp", self.app)
 
     def follow(self, read: Callable[[], View | None], *, interval_s: float = 0.25) -> Feed[View]:
-        """Read in a thread while this screen is on top; what is new arrives as `Updated`."""
+        """Read in a thread while this screen is on top; what is new arrives as `Updated`.
+
+        Nothing is read before the last view is drawn: where the terminal takes no more for an hour,
+        an hour of views must not wait in the queue.
+        """
+        is_drawn = threading.Event()
+        is_drawn.set()
+
+        def deliver(view: View) -> None:
+            is_drawn.clear()
+            self.post_message(Updated(view, is_drawn))
+
         feed: Feed[View] = Feed(
-            read,
-            deliver=lambda view: self.post_message(Updated(view)),
+            lambda: read() if is_drawn.is_set() else None,
+            deliver=deliver,
             fail=lambda problem: self.post_message(FeedFailed(problem)),
             interval_s=interval_s,
         )
@@ -57,6 +69,10 @@ class HalosScreen(Screen[None]):
         if not self.halos.options.read_only:
             return True
         return all(entry.id != action or not entry.writes for entry in actions_of(self.NAME))
+
+    def on_updated(self, message: Updated[Any]) -> None:
+        """After the screen's own handler of that name."""
+        message.is_drawn.set()
 
     def on_feed_failed(self, message: FeedFailed) -> None:
         self.notify(message.problem, severity="error", markup=False)

@@ -1,0 +1,237 @@
+"""How long a stage, its round and the run still take, with how sure one can be. Pure.
+
+Two sources: the rate of the work at hand, and the times that the stages of finished rounds took.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from halos_backend.events import STAGES, Stage
+from halos_backend.store.prompt_order import round_size
+from halos_backend.store.round_state import RoundState
+from halos_backend.store.state import AT_WORK, RunState
+
+from halos_tui.formatting import ABSENT, rough_duration
+
+Mark = tuple[float, int]
+"""When so many units were done."""
+
+FOUR_IN_FIVE = 1.2816
+"""Standard deviations around the mean that hold 80 % of a normal distribution."""
+GUESSED_SPREAD = 0.25
+"""Relative, where a single value tells of no spread."""
+LEAST_SPREAD = 0.05
+"""Relative: work to come is never surer than this."""
+NUM_ROUNDS_BACK = 8
+"""Rounds that count; older ones ran under other conditions."""
+MOST_ROUNDS = 10_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds: what is likely, and its standard deviation; `is_open`: and something unknown."""
+
+    mean_s: float
+    sd_s: float
+    is_open: bool = False
+
+    @property
+    def low_s(self) -> float:
+        """Less than this in one case of ten."""
+        return max(0.0, self.mean_s - FOUR_IN_FIVE * self.sd_s)
+
+    @property
+    def high_s(self) -> float:
+        """More than this in one case of ten."""
+        return self.mean_s + FOUR_IN_FIVE * self.sd_s
+
+    def then(self, other: Estimate | None) -> Estimate:
+        """Both one after the other; None is something of which nothing is known."""
+        if other is None:
+            return Estimate(self.mean_s, self.sd_s, is_open=True)
+        return Estimate(
+            self.mean_s + other.mean_s,
+            math.hypot(self.sd_s, other.sd_s),
+            is_open=self.is_open or other.is_open,
+        )
+
+
+@dataclass(frozen=True)
+class Work:
+    """A running stage: for how long, its progress so far, and how many units there are."""
+
+    elapsed_s: float
+    marks: tuple[Mark, ...] = ()
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """None where nothing can be said."""
+
+    stages: Mapping[tuple[int, Stage], Estimate]
+    round: Estimate | None = None
+    run: Estimate | None = None
+
+
+def describe(estimate: Estimate | None) -> str:
+    """`about 4m (3m-6m)`, `at least 4m` where a part of it is unknown."""
+    if estimate is None:
+        return ABSENT
+    likely = rough_duration(estimate.mean_s)
+    if estimate.is_open:
+        return f"at least {likely}"
+    low, high = rough_duration(estimate.low_s), rough_duration(estimate.high_s)
+    return f"about {likely}" if low == high else f"about {likely} ({low}-{high})"
+
+
+def forecast(state: RunState, work: Mapping[tuple[int, Stage], Work]) -> Forecast:
+    """All three, for a run at work. `work` has its running stages."""
+    if state.status not in AT_WORK:
+        return Forecast({})
+    stages = {
+        key: estimate
+        for key, running in work.items()
+        if (estimate := stage_left(running, stage_times(state, key[1]))) is not None
+    }
+    round = _round_left(state, stages)
+    return Forecast(stages, round, _run_left(state, round))
+
+
+def stage_left(work: Work, times: Sequence[float]) -> Estimate | None:
+    """By its rate and by what such stages took before.
+
+    The rate knows nothing of the phases to come, so the later of both is believed, and half of
+    their distance counts as doubt.
+    """
+    known = [
+        estimate
+        for estimate in (from_marks(work), from_times(times, elapsed_s=work.elapsed_s))
+        if estimate is not None
+    ]
+    if len(known) < 2:
+        return known[0] if known else None
+    sooner, later = sorted(known, key=lambda estimate: estimate.mean_s)
+    return Estimate(later.mean_s, math.hypot(later.sd_s, (later.mean_s - sooner.mean_s) / 2))
+
+
+def from_marks(work: Work) -> Estimate | None:
+    """What is left at the rate so far. The spread is that of the rates between the marks, for as
+    many pieces as are still to come.
+    """
+    marks = work.marks
+    if len(marks) < 2 or work.total <= 0:
+        return None
+    (first_t, first_done), (last_t, last_done) = marks[0], marks[-1]
+    elapsed, done = last_t - first_t, last_done - first_done
+    if elapsed <= 0 or done <= 0:
+        return None
+    mean = max(0, work.total - last_done) * elapsed / done
+    rates = [
+        (after - before) / (end - start)
+        for (start, before), (end, after) in pairwise(marks)
+        if end > start
+    ]
+    if len(rates) < 2 or mean == 0:
+        return Estimate(mean, GUESSED_SPREAD * mean)
+    num_to_come = mean / (elapsed / len(rates))
+    spread = statistics.stdev(rates) * elapsed / done
+    relative = spread * math.sqrt(1 / len(rates) + 1 / num_to_come)
+    return Estimate(mean, max(LEAST_SPREAD, relative) * mean)
+
+
+def from_times(times: Sequence[float], *, elapsed_s: float = 0.0) -> Estimate | None:
+    """What is left of something that took so long before."""
+    total = _repeated(times, 1)
+    return None if total is None else Estimate(max(0.0, total.mean_s - elapsed_s), total.sd_s)
+
+
+def stage_times(state: RunState, stage: Stage) -> list[float]:
+    """Of the last finished rounds, in seconds, as if each had as many prompts as the newest."""
+    if not state.rounds:
+        return []
+    wanted = state.rounds[-1].num_prompts
+    return [
+        done.elapsed_s * wanted / round.num_prompts
+        for round in state.rounds[-NUM_ROUNDS_BACK - 1 :]
+        if (done := round.stages.get(stage)) is not None
+        and done.status == "finished"
+        and done.elapsed_s is not None
+        and round.num_prompts
+    ]
+
+
+def num_rounds_left(state: RunState) -> int | None:
+    """Rounds after the one at hand; None where the settings do not say."""
+    loop = state.settings_of(len(state.rounds) + 1).get("loop", {})
+    wanted, num_rounds = loop.get("prompts_per_round"), loop.get("num_rounds")
+    if not wanted:
+        return None
+    most = MOST_ROUNDS if num_rounds is None else num_rounds - len(state.rounds)
+    cursor, count = state.cursor, 0
+    while count < most and (
+        size := round_size(
+            cursor=cursor,
+            wanted=wanted,
+            num_prompts=state.num_prompts,
+            num_epochs=loop.get("num_epochs") or 1,
+            budget=loop.get("num_prompts"),
+        )
+    ):
+        cursor, count = cursor + size, count + 1
+    return count
+
+
+def _round_left(state: RunState, running: Mapping[tuple[int, Stage], Estimate]) -> Estimate | None:
+    """None between rounds, and where nothing is known of any stage to come."""
+    if not state.rounds or state.rounds[-1].finished_t is not None:
+        return None
+    round = state.rounds[-1]
+    parts = [
+        running.get((round.round, stage))
+        if (round.round, stage) in state.active
+        else from_times(stage_times(state, stage))
+        for stage in STAGES
+        if not _is_done(round, stage)
+    ]
+    if not any(parts):
+        return None
+    left = Estimate(0.0, 0.0)
+    for part in parts:
+        left = left.then(part)
+    return left
+
+
+def _is_done(round: RoundState, stage: Stage) -> bool:
+    found = round.stages.get(stage)
+    return found is not None and found.status == "finished"
+
+
+def _run_left(state: RunState, round: Estimate | None) -> Estimate | None:
+    left = num_rounds_left(state)
+    if left is None:
+        return None
+    times = [
+        sum(stage.elapsed_s or 0.0 for stage in done.stages.values())
+        for done in state.rounds[-NUM_ROUNDS_BACK - 1 :]
+        if done.finished_t is not None
+    ]
+    later = Estimate(0.0, 0.0) if left == 0 else _repeated(times, left)
+    return later if round is None else round.then(later)
+
+
+def _repeated(times: Sequence[float], count: int) -> Estimate | None:
+    """The sum of `count` more of what took so long: each varies, and their mean is not known well
+    either.
+    """
+    if not times:
+        return None
+    mean = statistics.fmean(times)
+    spread = statistics.stdev(times) if len(times) > 1 else GUESSED_SPREAD * mean
+    spread = max(spread, LEAST_SPREAD * mean)
+    return Estimate(mean * count, spread * math.sqrt(count + count * count / len(times)))

@@ -1,0 +1,135 @@
+"""Where the panels of the run screen lie, for every size of terminal. Pure.
+
+Small: what is needed to know how it stands. Tall and narrow: panels below each other. From 100
+columns on beside each other, from 160 on everything at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from textual.geometry import Region
+
+PanelName = Literal[
+    "header", "stage", "rounds", "rewards", "distribution", "curves", "machine", "notices", "log"
+]
+Places = dict[PanelName, Region]
+
+MEDIUM = 100
+WIDE = 160
+LINES_A_STAGE = 3
+MOST_STAGES = 2
+ROUNDS_WIDTH = 80
+GAP = 2
+MIN_CHART = 6
+MIN_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the panels at the top have to say."""
+
+    num_stages: int = 1
+    has_pending: bool = False
+    has_problem: bool = False
+
+
+def arrange(width: int, height: int, needs: Needs) -> Places:
+    """Panels that are not in it are not shown. Nothing overlaps, nothing sticks out."""
+    if height < 1 or width < 1:
+        return {}
+    places: Places = {}
+    top = _top(places, width, height, needs)
+    if width >= MEDIUM and height - top >= 16:
+        _beside_each_other(places, width, top, height)
+    else:
+        _below_each_other(places, width, top, height)
+    return places
+
+
+def _top(places: Places, width: int, height: int, needs: Needs) -> int:
+    """Header and stages over the whole width; gives the first free row."""
+    more = (needs.has_pending + 2 * needs.has_problem) if height >= 20 else 0
+    header = min(height, 2 + more)
+    places["header"] = Region(0, 0, width, header)
+    wanted = max(1, LINES_A_STAGE * min(MOST_STAGES, needs.num_stages))
+    stage = min(wanted, height - header)
+    if stage:
+        places["stage"] = Region(0, header, width, stage)
+    gap = 1 if height - header - stage > 30 else 0
+    return header + stage + gap
+
+
+def _below_each_other(places: Places, width: int, top: int, bottom: int) -> None:
+    """The rounds get what the others leave, at least `MIN_ROUNDS` lines."""
+    left = bottom - top
+    if left >= 8:
+        places["notices"] = Region(0, bottom - 2, width, 1)
+        places["log"] = Region(0, bottom - 1, width, 1)
+        bottom, left = bottom - 2, left - 2
+    if left >= 32:
+        bottom = _row(places, bottom, width, 6, ["log"])
+        bottom = _row(places, bottom, width, 5, ["notices"])
+        left = bottom - top
+    if left >= MIN_ROUNDS + 2 * (MIN_CHART + 2):
+        names: list[PanelName] = ["distribution", "machine"]
+        bottom = _row(places, bottom, width, min(12, left // 3), _fitting(names, width))
+        left = bottom - top
+    if left >= MIN_ROUNDS + MIN_CHART:
+        chart = min(12, max(MIN_CHART, left // 2))
+        bottom = _row(places, bottom, width, chart, _fitting(["rewards", "curves"], width))
+    if bottom > top:
+        places["rounds"] = Region(0, top, width, bottom - top)
+
+
+def _beside_each_other(places: Places, width: int, top: int, bottom: int) -> None:
+    """Rounds and machine, below them charts, below them the log."""
+    log = min(14, max(3, (bottom - top) // 5))
+    bottom = _row(places, bottom, width, log, ["log"])
+    left = bottom - top
+    upper = max(MIN_ROUNDS, left * 9 // 20)
+    middle = top + upper
+    names: list[PanelName] = ["rewards", "curves"]
+    if width < WIDE:
+        names.insert(1, "distribution")
+        _columns(places, middle, bottom, width, names)
+        side = _side(places, top, middle, width, ["machine"])
+    else:
+        third = width // 3
+        _columns(places, middle, bottom, third, ["rewards"])
+        _columns(places, middle, bottom, width - third - GAP, ["curves"], x=third + GAP)
+        side = _side(places, top, middle, width, ["distribution", "machine"])
+    places["rounds"] = Region(0, top, side - GAP, upper)
+
+
+def _side(places: Places, top: int, bottom: int, width: int, names: list[PanelName]) -> int:
+    """Right of the rounds: the panels beside each other, the warnings below the last."""
+    left = min(ROUNDS_WIDTH, width * 2 // 3) + GAP
+    _columns(places, top, bottom, width - left, names, x=left)
+    machine = places[names[-1]]
+    notices = max(3, machine.height * 2 // 5)
+    places["notices"] = Region(machine.x, bottom - notices, machine.width, notices)
+    places["machine"] = Region(machine.x, top, machine.width, machine.height - notices)
+    return left
+
+
+def _fitting(names: list[PanelName], width: int) -> list[PanelName]:
+    return names if width >= 64 else names[:1]
+
+
+def _row(places: Places, bottom: int, width: int, height: int, names: Sequence[PanelName]) -> int:
+    """A row of panels above `bottom`; gives its first line."""
+    _columns(places, bottom - height, bottom, width, names)
+    return bottom - height
+
+
+def _columns(
+    places: Places, top: int, bottom: int, width: int, names: Sequence[PanelName], *, x: int = 0
+) -> None:
+    inner = width - GAP * (len(names) - 1)
+    for index, name in enumerate(names):
+        start = index * inner // len(names)
+        end = (index + 1) * inner // len(names)
+        places[name] = Region(x + start + index * GAP, top, end - start, bottom - top)

@@ -1,0 +1,25 @@
+"""The last lines of the log of the stage that runs, or ran last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from halos_tui.run_view import LogView
+from halos_tui.widgets.panel import Line, Panel
+
+
+class LogTail(Panel[LogView]):
+    """With a title where there are three lines or more."""
+
+    def lines(self, shown: LogView, width: int, height: int) -> Iterator[Line]:
+        del width
+        if height > 2:
+            yield [("log", "title"), (f"  {shown.title}" if shown.title else "", "muted")]
+        room = height - (height > 2)
+        if shown.problem:
+            yield [(shown.problem, "warning")]
+        if not shown.lines:
+            what = f"{shown.title} has written nothing" if shown.title else "no stage has run yet"
+            yield [(what, "muted")]
+        for line in shown.lines[-room:] if room > 0 else ():
+            yield [(line.expandtabs(4), "")]

@@ -1,0 +1,37 @@
+"""An emulated screen, for what pyte 0.8.2 does not know by itself.
+
+Queries and the private sequences of newer keyboards draw nothing; pyte would print their letters.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pyte
+
+UNKNOWN_TO_PYTE = re.compile(rb"\x1b\[[<>=][0-9;]*[a-zA-Z]|\x1b\[\?[0-9]+\$p")
+CUT_SEQUENCE = re.compile(rb"\x1b(\[[0-9;?<>=$]*)?\Z")
+
+
+class Emulator:
+    """A screen of that many columns and lines. Sequences may be cut between two feeds."""
+
+    def __init__(self, columns: int, lines: int) -> None:
+        self.screen = pyte.Screen(columns, lines)
+        self._stream = pyte.ByteStream(self.screen)
+        self._held_back = b""
+
+    def feed(self, content: bytes) -> None:
+        content = self._held_back + content
+        cut = CUT_SEQUENCE.search(content)
+        end = cut.start() if cut else len(content)
+        self._held_back = content[end:]
+        self._stream.feed(UNKNOWN_TO_PYTE.sub(b"", content[:end]))
+
+    @property
+    def lines(self) -> list[str]:
+        return [line.rstrip() for line in self.screen.display]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)

@@ -1,0 +1,96 @@
+"""What may happen to a terminal or to the app on it. The run never notices."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+
+from tests.terminal.demo_run import DemoRun, wait_until
+from tests.terminal.terminal import Terminal
+
+SILENT_S = 12.0
+"""Textual's queue of writes is full after about three."""
+NUM_SIZES = 300
+
+
+def test_a_closed_terminal_ends_the_app_and_not_the_run(long_run: DemoRun) -> None:
+    with long_run.attach() as terminal:
+        terminal.hang_up()
+        assert terminal.wait() != 0
+    assert long_run.apps == []
+    long_run.goes_on()
+
+
+def test_kill_of_the_app_leaves_the_run_alone(long_run: DemoRun) -> None:
+    with long_run.attach() as terminal:
+        terminal.signal(signal.SIGKILL)
+        assert terminal.wait() == -signal.SIGKILL
+    assert long_run.apps == []
+    long_run.goes_on()
+
+
+def test_quitting_leaves_the_run_alone_and_the_terminal_as_it_was(long_run: DemoRun) -> None:
+    with long_run.attach() as terminal:
+        terminal.press("q")
+        terminal.wait()
+        assert terminal.raw.endswith(b"\x1b[?1049l\x1b[?25h\x1b[?1004l")
+    assert long_run.apps == []
+    long_run.goes_on()
+
+
+def test_a_terminal_that_stops_reading_costs_nothing_and_is_right_afterwards(
+    long_run: DemoRun,
+) -> None:
+    with long_run.attach() as terminal:
+        time.sleep(2.0)
+        terminal.stop_reading()
+        memory, processor = terminal.own_bytes, terminal.cpu_s
+        events = len(long_run.events)
+        while len(long_run.events) == events:
+            time.sleep(0.1)
+        time.sleep(SILENT_S)
+        assert terminal.own_bytes - memory < 4e6
+        assert terminal.cpu_s - processor < 0.5 * SILENT_S
+        long_run.goes_on()
+        terminal.go_on_reading()
+        shows_the_newest_round(terminal, long_run)
+        terminal.press("q")
+        terminal.wait()
+
+
+def test_a_storm_of_sizes_ends_with_the_right_screen(long_run: DemoRun) -> None:
+    numbers = random.Random(4)
+    with long_run.attach() as terminal:
+        for number in range(NUM_SIZES):
+            size = [(1, 1), (20, 5), (200, 60), (numbers.randint(1, 240), numbers.randint(1, 70))]
+            terminal.resize(*size[number % 4])
+            time.sleep(0.01 if number % 3 else 0.0)
+        for columns, lines in ((1, 1), (2, 1), (20, 5), (80, 24)):
+            terminal.resize(columns, lines)
+            terminal.press("down", "up", pause_s=0.1)
+            time.sleep(0.5)
+            assert terminal.exit_code is None, terminal.raw[-3000:].decode(errors="replace")
+        terminal.resize(120, 40)
+        shows_the_newest_round(terminal, long_run)
+        with long_run.attach() as fresh:
+            assert skeleton(fresh) == skeleton(terminal)
+    long_run.goes_on()
+
+
+def shows_the_newest_round(terminal: Terminal, run: DemoRun) -> None:
+    """Also where another round starts meanwhile."""
+
+    def is_there() -> bool:
+        number = run.num_events("RoundStarted")
+        return f"round {number} of" in terminal.text
+
+    wait_until(is_there, "the newest round on the screen")
+
+
+def skeleton(terminal: Terminal) -> list[str]:
+    """The titles on the screen: what stays the same while numbers change."""
+    words = ("rounds", "reward", "machine", "log", "Quit", "Help")
+    wait_until(lambda: "Quit" in terminal.text, "the footer")
+    lines = terminal.text.splitlines()
+    return [f"{y} {word}" for y, line in enumerate(lines) for word in words if word in line]

@@ -1,0 +1,77 @@
+"""Where the run screen's panels lie: nothing overlaps, and what is essential is there."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+from textual.geometry import Region
+
+from halos_tui.screens.run_layout import Needs, arrange
+
+SIZES = [
+    (width, height)
+    for width in (*range(1, 30, 7), *range(40, 120, 9), 99, 100, 159, 160, 200, 300)
+    for height in (*range(1, 12), *range(12, 60, 3), 59, 60, 90)
+]
+ALL = {
+    "header",
+    "stage",
+    "rounds",
+    "rewards",
+    "distribution",
+    "curves",
+    "machine",
+    "notices",
+    "log",
+}
+
+
+@pytest.mark.parametrize(
+    "needs",
+    [Needs(0), Needs(1), Needs(2, has_pending=True), Needs(5, has_pending=True, has_problem=True)],
+    ids=str,
+)
+def test_panels_lie_inside_and_never_over_each_other(needs: Needs) -> None:
+    for width, height in SIZES:
+        places = arrange(width, height, needs)
+        screen = Region(0, 0, width, height)
+
+        assert "header" in places, (width, height)
+        for name, region in places.items():
+            assert region.width > 0, (name, width, height)
+            assert region.height > 0, (name, width, height)
+            assert screen.contains_region(region), (name, region, width, height)
+        for (one, first), (other, second) in combinations(places.items(), 2):
+            assert not first.overlaps(second), (one, other, width, height)
+
+
+def test_a_small_terminal_has_what_one_needs_to_know() -> None:
+    places = arrange(80, 23, Needs(1))
+
+    assert set(places) == {"header", "stage", "rounds", "rewards", "curves", "notices", "log"}
+    assert places["rounds"].height >= 6
+    assert places["notices"].height == places["log"].height == 1
+
+
+@pytest.mark.parametrize("size", [(120, 39), (200, 59), (100, 30), (160, 44), (80, 50)])
+def test_a_larger_one_has_everything(size: tuple[int, int]) -> None:
+    assert set(arrange(*size, Needs(1))) == ALL
+
+
+def test_six_curves_find_room_on_the_largest() -> None:
+    curves = arrange(200, 59, Needs(1))["curves"]
+
+    assert curves.width >= 3 * 32
+    assert curves.height >= 2 * 7
+
+
+@pytest.mark.parametrize("width", range(64, 260, 5))
+def test_the_more_lines_the_more_rounds(width: int) -> None:
+    heights = [arrange(width, height, Needs(1))["rounds"].height for height in range(14, 100, 14)]
+
+    assert heights[-1] > heights[0]
+
+
+def test_nothing_is_shown_where_there_is_nothing() -> None:
+    assert arrange(0, 0, Needs(1)) == {}

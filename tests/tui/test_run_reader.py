@@ -1,0 +1,442 @@
+"""What the run screen reads: all of a run at once, little of it again, in bounded memory."""
+
+from __future__ import annotations
+
+import math
+import tracemalloc
+from pathlib import Path
+
+import msgspec
+import pytest
+from halos_backend.errors import CorruptFileError, UsageError
+from halos_backend.events import (
+    GuardTripped,
+    MetricsLogged,
+    PhaseChanged,
+    Progressed,
+    RequestRejected,
+    Warned,
+)
+from halos_backend.store.registry import load_state, write_snapshot
+from halos_backend.store.run_dir import AttemptDir
+from halos_backend.telemetry.log import TelemetryLog
+from halos_backend.telemetry.reading import HostReading, Reading
+
+from halos_tui import attempt_tail
+from halos_tui.attempt_tail import AttemptTail
+from halos_tui.bounded_series import BoundedSeries, Marks
+from halos_tui.run_reader import RunReader
+from halos_tui.run_view import RunView
+from tests.headless.made_run import STARTED_T, MadeRun
+
+ABOUT = {"round": 1, "stage": "train", "attempt": 1}
+HISTOGRAM = {"edges": [0.0, 1.0, 2.0], "counts": [1, 3]}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> MadeRun:
+    return MadeRun(tmp_path, num_rounds=9)
+
+
+@pytest.fixture
+def attempt(tmp_path: Path) -> AttemptDir:
+    return AttemptDir(tmp_path)
+
+
+def append(attempt: AttemptDir, *events: object) -> None:
+    attempt.path.mkdir(parents=True, exist_ok=True)
+    with attempt.events.open("ab") as file:
+        file.write(b"".join(msgspec.json.encode(event) + b"\n" for event in events))
+
+
+def step(number: int, **metrics: float) -> MetricsLogged:
+    return MetricsLogged(t=STARTED_T + number, step=number, metrics=metrics, **ABOUT)
+
+
+def progress(number: int, total: int, *, unit: str = "steps") -> Progressed:
+    return Progressed(t=STARTED_T + number, done=number, total=total, unit=unit, **ABOUT)
+
+
+def snapshot(run: MadeRun) -> None:
+    size = run.dir.events.stat().st_size
+    write_snapshot(run.dir, load_state(run.dir), offset=size)
+
+
+def view_of(reader: RunReader) -> RunView:
+    view = reader.read()
+    assert view is not None
+    return view
+
+
+@pytest.mark.parametrize("has_snapshot", [False, True])
+def test_all_of_a_run_is_there_after_the_first_read(run: MadeRun, has_snapshot: bool) -> None:
+    for round in range(1, 30):
+        run.whole_round(round, reward_mean=round / 10, reward_histogram=HISTOGRAM)
+    if has_snapshot:
+        snapshot(run)
+
+    view = view_of(RunReader(run.dir))
+
+    assert [row.round for row in view.rounds.rows] == list(range(1, 30))
+    assert view.rounds.rows[4].cells[:4] == ("5", "2", "0.5", "+0.1")
+    assert list(view.rewards.means) == pytest.approx([round / 10 for round in range(1, 30)])
+    assert view.rewards.lows[0] == pytest.approx(0.1 - 0.1)
+    assert view.rewards.highs[0] == pytest.approx(0.1 + 0.1)
+    assert view.distribution is not None
+    assert view.distribution.round == 29
+    assert list(view.distribution.now.counts) == [1.0, 3.0]
+    assert view.distribution.first.name == "round 1"
+
+
+def test_nothing_is_made_again_while_nothing_happens(run: MadeRun) -> None:
+    run.whole_round(1)
+    run.complete()
+    reader = RunReader(run.dir)
+
+    first = reader.read()
+
+    assert first is not None
+    assert reader.read() is None
+
+
+def test_only_what_changed_is_another_object(run: MadeRun) -> None:
+    for round in range(1, 21):
+        run.whole_round(round)
+    reader = RunReader(run.dir)
+    before = view_of(reader)
+
+    run.start_round(21)
+    after = view_of(reader)
+
+    assert len(after.rounds.rows) == 21
+    pairs = zip(before.rounds.rows, after.rounds.rows, strict=False)
+    assert all(old is new for old, new in pairs)
+
+
+def test_rounds_go_on_after_a_snapshot_and_many_may_come_at_once(run: MadeRun) -> None:
+    for round in range(1, 16):
+        run.whole_round(round)
+    snapshot(run)
+    reader = RunReader(run.dir)
+    reader.read()
+
+    for round in range(16, 60):
+        run.whole_round(round, reward_mean=1.0)
+    view = view_of(reader)
+
+    assert [row.round for row in view.rounds.rows] == list(range(1, 60))
+    assert view.rounds.rows[15].cells[2:4] == ("1", "+0.5")
+    assert all(row.cells[-1] == "1.5s" for row in view.rounds.rows)
+
+
+def test_a_selected_round_gets_its_own_distribution_curves_and_warnings(run: MadeRun) -> None:
+    for round in range(1, 40):
+        run.whole_round(round, reward_histogram=HISTOGRAM, num_unscored=int(round == 3))
+    about = {**ABOUT, "round": 3}
+    event = MetricsLogged(t=STARTED_T, step=1, metrics={"loss": 0.25}, **about)
+    append(run.dir.attempt(3, "train", 1), event)
+    reader = RunReader(run.dir)
+    assert view_of(reader).distribution.round == 39
+
+    reader.select(3)
+    view = view_of(reader)
+
+    assert view.distribution.round == 3
+    assert view.curves.round == 3
+    assert view.curves.curves[0].name == "loss"
+    assert list(view.curves.curves[0].ys) == [0.25]
+    assert [notice.text for notice in view.notices[:2]] == [
+        "round 3: 25.0% of the completions were cut off",
+        "round 3: 1 completion of 4 unscored",
+    ]
+
+
+def test_finished_attempts_are_not_opened_unless_shown(
+    run: MadeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for round in range(1, 6):
+        run.whole_round(round)
+    opened: list[str] = []
+    real = AttemptTail.__init__
+
+    def remember(self: AttemptTail, attempt: AttemptDir) -> None:
+        opened.append(attempt.path.parts[-3])
+        real(self, attempt)
+
+    monkeypatch.setattr(AttemptTail, "__init__", remember)
+    reader = RunReader(run.dir)
+    reader.read()
+    assert opened == ["0005"]
+
+    reader.select(2)
+    reader.read()
+
+    assert opened == ["0005", "0002"]
+
+
+def test_guards_and_refusals_from_before_the_snapshot_are_told(run: MadeRun) -> None:
+    guard = {"guard": "kl", "round": 1, "stage": "train", "metric": "kl_initial", "value": 9.0}
+    run.say(GuardTripped(t=STARTED_T, reason="kl is 9", action="pause", **guard))
+    run.say(RequestRejected(t=STARTED_T, request_id="r", reason="no such setting"))
+    snapshot(run)
+
+    view = view_of(RunReader(run.dir))
+
+    assert [notice.text for notice in view.notices] == [
+        "a request was refused: no such setting",
+        "guard kl: kl is 9; it pauses the run",
+    ]
+
+
+def test_of_one_kind_of_warning_only_the_newest_is_told(run: MadeRun) -> None:
+    for round in (1, 2, 3):
+        run.whole_round(round)
+
+    view = view_of(RunReader(run.dir))
+
+    assert [notice.text for notice in view.notices] == [
+        "round 3: 25.0% of the completions were cut off"
+    ]
+
+
+def test_a_corrupt_attempt_journal_is_a_warning_and_the_rest_is_shown(run: MadeRun) -> None:
+    run.supervised()
+    run.start_round(1)
+    attempt = run.start_stage(1, "sample")
+    attempt.events.write_bytes(b'{"type":"Nonsense","t":1}\n')
+
+    view = view_of(RunReader(run.dir))
+
+    assert view.header.status == "running"
+    assert "events.jsonl, line 1" in view.notices[0].text
+
+
+def test_a_corrupt_run_journal_is_an_error_that_names_the_line(run: MadeRun) -> None:
+    with run.dir.events.open("ab") as file:
+        file.write(b"nonsense\n")
+
+    with pytest.raises(CorruptFileError, match=r"line 3"):
+        RunReader(run.dir).read()
+
+
+def test_a_run_of_a_later_version_is_refused(run: MadeRun) -> None:
+    journal = run.dir.events.read_text()
+    run.dir.events.write_text(journal.replace('"schema_version":1', '"schema_version":99', 1))
+
+    with pytest.raises(UsageError, match="install that version"):
+        RunReader(run.dir).read()
+
+
+def test_the_log_is_that_of_the_newest_attempt(run: MadeRun) -> None:
+    run.start_round(1)
+    first = run.start_stage(1, "sample")
+    first.log.write_text("old\n")
+    run.fail_stage(1, "sample", "broken")
+    second = run.start_stage(1, "sample", 2)
+    second.log.write_text("".join(f"line {number}\n" for number in range(200)))
+
+    view = view_of(RunReader(run.dir))
+
+    assert view.log.title == "sample of round 1, attempt 2"
+    assert view.log.lines[-1] == "line 199"
+    assert len(view.log.lines) == 60
+
+
+def test_telemetry_of_before_the_rotation_is_part_of_the_history(run: MadeRun) -> None:
+    log = TelemetryLog(run.dir, max_bytes=2500)
+    for number in range(100):
+        host = HostReading(cpu_frac=number / 100)
+        log.append(Reading(t=1000.0 + 10 * number, host=host))
+    log.close()
+    assert run.dir.old_telemetry.exists()
+
+    host_view = view_of(RunReader(run.dir)).machine.host
+
+    assert host_view is not None
+    known = len(host_view.utilization_history)
+    assert known > 50
+    assert host_view.utilization_history[-3:] == (0.97, 0.98, 0.99)
+
+
+def test_a_gap_in_the_telemetry_is_a_gap_in_the_history(run: MadeRun) -> None:
+    log = TelemetryLog(run.dir)
+    for t, used in ((1000.0, 0.25), (1004.0, 0.75), (1030.0, 0.5)):
+        log.append(Reading(t=t, host=HostReading(cpu_frac=used)))
+    log.close()
+
+    host = view_of(RunReader(run.dir)).machine.host
+
+    # two readings of the first ten seconds are one value, and twenty seconds have none
+    assert host is not None
+    first, *gap, last = host.utilization_history
+    assert (first, last) == (0.5, 0.5)
+    assert len(gap) == 2
+    assert all(map(math.isnan, gap))
+
+
+def test_an_attempt_is_followed_as_it_grows(attempt: AttemptDir) -> None:
+    tail = AttemptTail(attempt)
+    assert not tail.read()
+
+    append(attempt, PhaseChanged(t=STARTED_T, phase="training", **ABOUT), step(1, loss=0.7))
+    assert tail.read()
+    append(attempt, step(2, loss=0.6), progress(2, 10))
+    assert tail.read()
+    assert not tail.read()
+
+    xs, ys, _, _ = tail.series["loss"].columns()
+    assert (list(xs), list(ys)) == ([1.0, 2.0], [0.7, 0.6])
+    assert (tail.live.phase, tail.live.step, tail.num_steps) == ("training", 2, 10)
+    assert tail.marks == ((STARTED_T + 2, 2),)
+
+
+def test_a_new_phase_begins_new_marks(attempt: AttemptDir) -> None:
+    append(attempt, progress(1, 10), progress(2, 10))
+    append(attempt, PhaseChanged(t=STARTED_T, phase="saving", **ABOUT), progress(3, 10, unit="MB"))
+    tail = AttemptTail(attempt)
+
+    tail.read()
+
+    assert tail.marks == ((STARTED_T + 3, 3),)
+
+
+def test_a_resumed_attempt_that_goes_back_writes_its_steps_anew(attempt: AttemptDir) -> None:
+    append(attempt, *[step(number, loss=1.0) for number in (1, 2, 3, 4)])
+    append(attempt, step(3, loss=0.5), step(4, loss=0.25))
+    tail = AttemptTail(attempt)
+
+    tail.read()
+
+    xs, ys, _, _ = tail.series["loss"].columns()
+    assert (list(xs), list(ys)) == ([1.0, 2.0, 3.0, 4.0], [1.0, 1.0, 0.5, 0.25])
+
+
+def test_a_flood_of_warnings_keeps_the_newest(attempt: AttemptDir) -> None:
+    append(attempt, *[Warned(t=STARTED_T, text=f"w{number}", **ABOUT) for number in range(500)])
+    tail = AttemptTail(attempt)
+
+    tail.read()
+
+    assert tail.live.warnings == tuple(f"w{number}" for number in range(480, 500))
+
+
+def test_of_a_long_journal_samples_its_rare_events_and_its_end_are_read(
+    attempt: AttemptDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt_tail, "SAMPLED_BYTES", 100_000)
+    monkeypatch.setattr(attempt_tail, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(attempt_tail, "SEARCH_BLOCK_BYTES", 5000)
+    append(attempt, PhaseChanged(t=STARTED_T, phase="training", **ABOUT))
+    for number in range(1, 5001):
+        append(attempt, step(number, loss=float(number)), progress(number, 9000))
+        if number == 2500:
+            append(attempt, Warned(t=STARTED_T, text="half way", **ABOUT))
+    tail = AttemptTail(attempt)
+
+    tail.read()
+
+    xs, ys, _, _ = tail.series["loss"].columns()
+    assert 64 < len(xs) < 1000
+    assert list(xs) == sorted(xs)
+    assert all(abs(x - y) <= 8 for x, y in zip(xs, ys, strict=True))
+    assert xs[-1] == 5000.0
+    assert (tail.live.phase, tail.live.done, tail.live.step) == ("training", 5000, 5000)
+    assert tail.live.warnings == ("half way",)
+    assert tail.live.rate == pytest.approx(1.0)
+    append(attempt, step(5001, loss=0.0), progress(5001, 9000))
+    tail.read()
+    assert tail.live.done == 5001
+
+
+def test_a_full_series_joins_neighbours_into_their_mean_and_extremes() -> None:
+    series = BoundedSeries(capacity=4)
+
+    for x, y in enumerate([1.0, 3.0, 5.0, 9.0, 2.0], 1):
+        series.add(x, y)
+
+    xs, ys, lows, highs = series.columns()
+    # (1, 3) and (5, 9) are joined when the fourth comes; the fifth stands alone so far
+    assert list(xs) == [2.0, 4.0, 5.0]
+    assert list(ys) == [2.0, 7.0, 2.0]
+    assert list(lows) == [1.0, 5.0, 2.0]
+    assert list(highs) == [3.0, 9.0, 2.0]
+    assert series.is_joined
+
+
+def test_a_series_stays_small_and_keeps_its_extremes() -> None:
+    series = BoundedSeries(capacity=64)
+
+    for x in range(100_000):
+        series.add(x, 1000.0 if x == 54_321 else math.sin(x))
+
+    xs, ys, _, highs = series.columns()
+    assert len(xs) <= 64
+    assert xs[-1] == 99_999
+    assert max(highs) == 1000.0
+    assert all(abs(y) < 3.0 for y in ys)
+
+
+def test_what_is_not_finite_is_left_out_of_a_mean_and_alone_is_a_gap() -> None:
+    series = BoundedSeries(capacity=4)
+
+    for x, y in enumerate([math.nan, 2.0, math.nan, math.nan, 4.0], 1):
+        series.add(x, y)
+
+    _, ys, _, highs = series.columns()
+    assert ys[0] == 2.0
+    assert math.isnan(ys[1])
+    assert (ys[2], highs[2]) == (4.0, 4.0)
+
+
+def test_marks_stay_few_and_span_all_the_time() -> None:
+    marks = Marks(most=8)
+
+    for t in range(1000):
+        marks.add(float(t), 2 * t)
+
+    kept = marks.marks()
+    assert len(kept) <= 9
+    assert kept[0] == (0.0, 0)
+    assert kept[-1] == (999.0, 1998)
+
+
+def test_a_long_watch_adds_little_memory(run: MadeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """100,000 events of an attempt and 1,000 rounds, after a warm-up of both."""
+
+    def say(*events: object) -> None:
+        with run.dir.events.open("ab") as file:
+            file.write(b"".join(msgspec.json.encode(event) + b"\n" for event in events))
+
+    monkeypatch.setattr(run, "say", say)
+    reader = RunReader(run.dir)
+
+    def play_rounds(first: int, last: int) -> None:
+        for round in range(first, last):
+            run.whole_round(round, reward_mean=0.1 * round, reward_histogram=HISTOGRAM)
+            if round % 10 == 0:
+                reader.read()
+
+    def train(attempt: AttemptDir, first: int, last: int) -> None:
+        for start in range(first, last, 1000):
+            numbers = range(start, start + 1000)
+            metrics = {"loss": 1.0, "grad_norm": 2.0, "lr": 3.0}
+            append(attempt, *[step(number, **metrics) for number in numbers])
+            append(attempt, *[progress(number, 10**6) for number in numbers])
+            reader.read()
+
+    play_rounds(1, 50)
+    run.start_round(50)
+    attempt = run.start_stage(50, "train")
+    tracemalloc.start()
+    try:
+        train(attempt, 1, 10_001)
+        before = tracemalloc.get_traced_memory()[0]
+        train(attempt, 10_001, 60_001)
+        run.finish_stage(50, "train")
+        run.finish_round(50)
+        play_rounds(51, 1051)
+        added = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+
+    assert added < 5 << 20
