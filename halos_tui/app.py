@@ -5,13 +5,22 @@ It only reads run directories and writes requests, so that killing it never touc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 from halos_backend.events import Stage
 from halos_backend.store.run_dir import RunDir
+from textual.app import SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
 
+from halos_tui.actions import actions_of
+from halos_tui.app_themes import MONOCHROME, load_app_themes
+from halos_tui.keymap import UserConfig, load_config
+from halos_tui.screens.base import HalosScreen
+from halos_tui.theme import DEFAULT_THEME
 from halos_tui.wire import SparingApp
 
 
@@ -30,18 +39,59 @@ class HalosApp(SparingApp[int]):
     """Opens on the list of runs, or on `run`. Its exit value is the command's exit code."""
 
     TITLE = "halos-tui"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c", "quit", show=False, priority=True)]
+    CSS = """
+    Screen.-ascii * { border: none; }
+    Toast { width: 60; max-width: 90%; }
+    """
 
-    def __init__(self, options: AppOptions, *, run: RunDir | None = None) -> None:
+    def __init__(
+        self, options: AppOptions, *, run: RunDir | None = None, config: UserConfig | None = None
+    ) -> None:
         super().__init__()
         self.options = options
+        self.config = load_config() if config is None else config
         self._first_run = run
+        self.animation_level = "none"
+        themes, self._theme_problems = load_app_themes()
+        self._themes = themes
+        for theme in themes.values():
+            self.register_theme(theme)
+        self.theme = self._wanted_theme()
 
     def on_mount(self) -> None:
         from halos_tui.screens.runs import RunsScreen
 
+        self.set_keymap(dict(self.config.keys))
         self.push_screen(RunsScreen())
         if self._first_run is not None:
             self.open_run(self._first_run)
+        for problem in (*self.config.problems, *self._theme_problems):
+            self.notify(problem, severity="warning", markup=False, timeout=10)
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """The palette: what can be done on this screen, and the themes."""
+        if isinstance(screen, HalosScreen):
+            for action in actions_of(screen.NAME, read_only=self.options.read_only):
+                if action.id != "command_palette":
+                    yield SystemCommand(
+                        action.title, action.tooltip, lambda id=action.id: self._do(screen, id)
+                    )
+        for name in self._themes:
+            yield SystemCommand(f"Theme {name}", "Its colours", lambda name=name: self._take(name))
+
+    def take_next_theme(self) -> None:
+        names = sorted(self._themes)
+        if names:
+            place = names.index(self.theme) + 1 if self.theme in names else 0
+            self._take(names[place % len(names)])
+
+    def show_help(self) -> None:
+        from halos_tui.screens.help import HelpScreen
+
+        if isinstance(self.screen, HalosScreen) and not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(self.screen.NAME))
 
     def open_run(self, run_dir: RunDir) -> None:
         from halos_tui.screens.run import RunScreen
@@ -84,5 +134,25 @@ class HalosApp(SparingApp[int]):
 
         self.push_screen(NewRunScreen(start_from=start_from))
 
-    def action_quit_app(self) -> None:
-        self.exit(0)
+    def _do(self, screen: Screen[Any], action: str) -> None:
+        """Once the palette is closed."""
+        self.call_later(self.run_action, action, screen)
+
+    def _take(self, theme: str) -> None:
+        if self.no_color:
+            self.notify("NO_COLOR is set: there are no colours to choose", markup=False)
+        else:
+            self.theme = theme
+
+    def _wanted_theme(self) -> str:
+        """NO_COLOR's, else the command line's, the user's, or ours; the first that there is."""
+        if self.no_color and MONOCHROME in self._themes:
+            return MONOCHROME
+        wanted = [self.options.theme, self.config.theme, DEFAULT_THEME]
+        for name in wanted:
+            if name in self._themes:
+                return name
+            if name is not None:
+                known = ", ".join(sorted(self._themes))
+                self._theme_problems.append(f"no theme '{name}'; there are {known}")
+        return next(iter(self._themes), "textual-dark")

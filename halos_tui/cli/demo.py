@@ -18,15 +18,19 @@ from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor.environment import importable_environment
 
 from halos_tui.cli import starting
+from halos_tui.cli.opening import Look, wants_app
 from halos_tui.cli.options import (
+    Ascii,
     Detach,
     DryRun,
     FollowJson,
     Name,
-    NoUi,
+    NoMouse,
     Overrides,
     PauseOnTerm,
+    ReadOnly,
     RunsDir,
+    ThemeName,
     runs_root,
 )
 from halos_tui.formatting import number, plural, signed
@@ -41,11 +45,15 @@ def command(
     overrides: Overrides = None,
     name: Name = None,
     runs_dir: RunsDir = None,
-    no_ui: NoUi = False,  # noqa: ARG001
+    no_ui: NoUi = False,
     json: FollowJson = False,
     detach: Detach = False,
     pause_on_term: PauseOnTerm = False,
     dry_run: DryRun = False,
+    read_only: ReadOnly = False,
+    ascii: Ascii = False,
+    no_mouse: NoMouse = False,
+    theme: ThemeName = None,
 ) -> int:
     """Run the embedded task with its tiny models.
 
@@ -57,6 +65,8 @@ def command(
         from halos_tui.cli.dry_run import show_plan
 
         return show_plan(settings, dump_toml(table), root=root, name=name, json=json)
+    in_app = wants_app(is_headless=no_ui or json or detach or pause_on_term)
+    look = Look(read_only, ascii, not no_mouse, theme) if in_app else None
     run_dir, code = starting.start(
         settings,
         dump_toml(table),
@@ -65,6 +75,7 @@ def command(
         json=json,
         detach=detach,
         pause_on_term=pause_on_term,
+        look=look,
     )
     if code == ExitCode.COMPLETED and not json:
         sys.stdout.write("\n".join(_summary(run_dir)) + "\n")

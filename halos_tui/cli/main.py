@@ -17,17 +17,20 @@ import typer.main
 from halos_backend.errors import ExitCode, HalosError
 from typer.core import TyperGroup
 
+from halos_tui.cli.options import Ascii, NoMouse, ReadOnly, RunsDir, ThemeName, runs_root
 from halos_tui.formatting import visible_lines
 from halos_tui.streams import silence_stdout
 
 VERBS = {
     "run": "run",
     "demo": "demo",
+    "attach": "attach",
     "init": "init",
     "doctor": "doctor",
     "list": "list_runs",
     "status": "status",
     "watch": "watch",
+    "attach": "attach",
     "pause": "pause",
     "resume": "resume",
     "retry": "retry",
@@ -99,8 +102,15 @@ app = typer.Typer(
 def root(
     ctx: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    runs_dir: RunsDir = None,
+    read_only: ReadOnly = False,
+    ascii: Ascii = False,
+    no_mouse: NoMouse = False,
+    theme: ThemeName = None,
 ) -> None:
     """Online alignment of language models in rounds: sample, label, train.
+
+    Without a command: the app, on the list of runs.
 
     Exit codes: 0 completed, 1 failed, 2 usage or configuration, 3 aborted, 4 no such run,
     5 run in use, 6 unfinished (paused or detached).
@@ -110,7 +120,9 @@ def root(
 
         typer.echo(f"halos-tui {__version__}")
     elif ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
+        from halos_tui.cli.opening import Look, open_app
+
+        open_app(runs_root(runs_dir), Look(read_only, ascii, not no_mouse, theme))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,8 +21,12 @@ Overrides = Annotated[
 Name = Annotated[str | None, typer.Option(help="Name of the run; by default loss and time.")]
 NoUi = Annotated[
     bool,
-    typer.Option("--no-ui", help="Follow headless, as this version always does."),
+    typer.Option("--no-ui", help="Follow without the app; so it is where stdout is no terminal."),
 ]
+ReadOnly = Annotated[bool, typer.Option("--read-only", help="Offer nothing that changes a run.")]
+Ascii = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters alone.")]
+NoMouse = Annotated[bool, typer.Option("--no-mouse", help="Leave the mouse to the terminal.")]
+ThemeName = Annotated[str | None, typer.Option("--theme", help="Name of a theme, such as light.")]
 FollowJson = Annotated[
     bool,
     typer.Option(

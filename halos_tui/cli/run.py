@@ -9,15 +9,19 @@ import typer
 from halos_backend.config.load import load_settings, resolve
 
 from halos_tui.cli import starting
+from halos_tui.cli.opening import Look, wants_app
 from halos_tui.cli.options import (
+    Ascii,
     Detach,
     DryRun,
     FollowJson,
     Name,
-    NoUi,
+    NoMouse,
     Overrides,
     PauseOnTerm,
+    ReadOnly,
     RunsDir,
+    ThemeName,
     runs_root,
 )
 
@@ -27,11 +31,15 @@ def command(
     overrides: Overrides = None,
     name: Name = None,
     runs_dir: RunsDir = None,
-    no_ui: NoUi = False,  # noqa: ARG001
+    no_ui: NoUi = False,
     json: FollowJson = False,
     detach: Detach = False,
     pause_on_term: PauseOnTerm = False,
     dry_run: DryRun = False,
+    read_only: ReadOnly = False,
+    ascii: Ascii = False,
+    no_mouse: NoMouse = False,
+    theme: ThemeName = None,
 ) -> int:
     """Start a run and follow it.
 
@@ -44,6 +52,8 @@ def command(
         from halos_tui.cli.dry_run import show_plan
 
         return show_plan(settings, config_text, root=root, name=name, json=json)
+    in_app = wants_app(is_headless=no_ui or json or detach or pause_on_term)
+    look = Look(read_only, ascii, not no_mouse, theme) if in_app else None
     return starting.start(
         settings,
         config_text,
@@ -52,4 +62,5 @@ def command(
         json=json,
         detach=detach,
         pause_on_term=pause_on_term,
+        look=look,
     )[1]

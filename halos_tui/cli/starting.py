@@ -17,6 +17,7 @@ from halos_backend.supervisor import spawn
 from halos_backend.supervisor.devices import refuse_busy
 
 from halos_tui.cli import following
+from halos_tui.cli.opening import Look, open_app
 from halos_tui.headless import notices
 from halos_tui.headless.findings import complaint
 from halos_tui.headless.interrupts import ends_tidily
@@ -32,9 +33,10 @@ def start(
     json: bool,
     detach: bool,
     pause_on_term: bool,
+    look: Look | None = None,
 ) -> tuple[RunDir, ExitCode]:
-    """Create the run and follow it to its end. Raises UsageError for what the doctor refuses,
-    RunInUseError where its GPUs are another run's.
+    """Create the run and follow it to its end, in the app where a `look` is given. Raises
+    UsageError for what the doctor refuses, RunInUseError where its GPUs are another run's.
     """
 
     def create(bar: ProgressBar) -> RunDir:
@@ -47,7 +49,13 @@ def start(
         )
 
     return start_new(
-        settings, create, root=root, json=json, detach=detach, pause_on_term=pause_on_term
+        settings,
+        create,
+        root=root,
+        json=json,
+        detach=detach,
+        pause_on_term=pause_on_term,
+        look=look,
     )
 
 
@@ -59,6 +67,7 @@ def start_new(
     json: bool,
     detach: bool,
     pause_on_term: bool,
+    look: Look | None = None,
 ) -> tuple[RunDir, ExitCode]:
     """Like `start`, for a run of these settings that `create` makes."""
     following.check_options(detach=detach, pause_on_term=pause_on_term)
@@ -71,6 +80,9 @@ def start_new(
     except UsageError:
         shutil.rmtree(run_dir.path)  # nothing has run in it
         raise
+    if look is not None:
+        spawn.start_supervisor(run_dir)
+        return run_dir, open_app(root, look, run_dir)
     code = following.start_and_follow(
         run_dir, json=json, detach=detach, pause_on_term=pause_on_term
     )

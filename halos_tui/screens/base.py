@@ -89,6 +89,18 @@ class HalosScreen(Screen[None]):
         for feed in self._feeds:
             feed.stop()
 
+    async def action_quit(self) -> None:
+        await self.app.action_quit()
+
+    def action_help(self) -> None:
+        self.halos.show_help()
+
+    def action_command_palette(self) -> None:
+        self.app.action_command_palette()
+
+    def action_next_theme(self) -> None:
+        self.halos.take_next_theme()
+
     def action_back(self) -> None:
         """To the screen before; the last one stays."""
         if len(self.app.screen_stack) > 2:

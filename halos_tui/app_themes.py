@@ -1,0 +1,60 @@
+"""Makes the app's themes of the theme files; one that is wrong is told and left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from halos_backend.errors import HalosError
+from textual.color import Color, ColorParseError
+from textual.theme import Theme
+
+from halos_tui.formatting import visible
+from halos_tui.theme import read_theme, theme_files
+
+COLOURS = (
+    "primary",
+    "secondary",
+    "accent",
+    "success",
+    "warning",
+    "error",
+    "foreground",
+    "background",
+    "surface",
+    "panel",
+)
+MONOCHROME = "ansi-16"
+"""What NO_COLOR takes: Textual drops the colours of such a theme altogether."""
+
+
+def app_theme(path: Path) -> Theme:
+    """The theme of a file, for the app. Raises HalosError naming file and fault."""
+    table = read_theme(path).get("app")
+    if not isinstance(table, dict):
+        raise HalosError(f"{path}: has no table [app] with {', '.join(COLOURS)}")
+    colours: dict[str, Any] = {}
+    for name in COLOURS:
+        value = table.get(name)
+        try:
+            Color.parse(str(value))
+        except ColorParseError as error:
+            raise HalosError(
+                f"{path}: app.{name} = {visible(str(value))!r} is no colour; write one like"
+                ' "#7aa2f7", "red" or "ansi_red"'
+            ) from error
+        colours[name] = str(value)
+    theme = Theme(name=path.stem, dark=bool(table.get("dark", True)), **colours)
+    theme.ansi = bool(table.get("ansi", False))
+    return theme
+
+
+def load_app_themes() -> tuple[dict[str, Theme], list[str]]:
+    """All themes by their names, and what is wrong with those that are left out."""
+    themes, problems = {}, []
+    for name, path in theme_files().items():
+        try:
+            themes[name] = app_theme(path)
+        except HalosError as error:
+            problems.append(str(error))
+    return themes, problems

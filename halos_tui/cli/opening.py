@@ -1,0 +1,61 @@
+"""Opens the app, where there is a terminal that can show it, and says afterwards how a run stands."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from halos_backend.errors import ExitCode, UsageError
+from halos_backend.store.run_dir import RunDir
+from halos_backend.supervisor import spawn
+
+from halos_tui import rounds
+from halos_tui.app_options import AppOptions
+from halos_tui.headless import notices
+from halos_tui.headless.interrupts import Signals
+from halos_tui.observed import observe
+
+
+def can_show_app() -> bool:
+    """Whether input, output and messages are one terminal that takes more than plain lines."""
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    is_terminal = all(stream is not None and stream.isatty() for stream in streams)
+    return is_terminal and os.environ.get("TERM") not in (None, "", "dumb")
+
+
+def open_app(options: AppOptions, *, run_dir: RunDir | None = None) -> ExitCode:
+    """The list of runs, or one run; returns when the person leaves.
+
+    Raises UsageError where no terminal can show it, or for an unknown theme.
+    """
+    if not can_show_app():
+        raise UsageError(
+            "the app needs a terminal that can place text (TERM is"
+            f" {os.environ.get('TERM') or 'not set'}); without one there are halos-tui list, status"
+            " RUN, watch RUN and run CONFIG --no-ui; halos-tui --help names all"
+        )
+    from halos_tui.app import HalosApp  # textual: 0.2 s that no other verb pays
+
+    app = HalosApp(options, run=run_dir)
+    app.run(mouse=options.mouse)
+    return ExitCode(app.return_code or 0)
+
+
+def start_in_app(run_dir: RunDir, options: AppOptions) -> ExitCode:
+    """Start a new run's supervisor and show the run; the exit code is that of how it stands."""
+    with Signals():  # a Ctrl-C must not end us between the run and its supervisor
+        spawn.start_supervisor(run_dir)
+    code = open_app(options, run_dir=run_dir)
+    return say_how_it_stands(run_dir) if code == ExitCode.COMPLETED else code
+
+
+def say_how_it_stands(run_dir: RunDir) -> ExitCode:
+    """One line, with the commands to come back."""
+    seen = observe(run_dir)
+    planned = rounds.num_rounds(seen.state)
+    notices.say(
+        f"run {run_dir.name} is {seen.status},"
+        f" round {len(seen.state.rounds)}{f' of {planned}' if planned else ''}; come back with:"
+        f" {notices.command_for(run_dir, 'attach')} (or {notices.command_for(run_dir, 'watch')})"
+    )
+    return seen.state.exit_code

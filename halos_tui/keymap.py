@@ -1,0 +1,115 @@
+"""The user's own configuration of the app: other keys, a theme, no mouse.
+
+`config.toml` in the user's configuration directory:
+
+    theme = "light"
+    mouse = false
+    [keys]
+    pause = "P"
+    search = "ctrl+f,slash"
+"""
+
+from __future__ import annotations
+
+import tomllib
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import platformdirs
+from textual.keys import KEY_NAME_REPLACEMENTS, Keys
+
+from halos_tui.actions import ACTIONS, ScreenName, actions_of
+from halos_tui.formatting import visible
+
+NAMES = (unicodedata.name(chr(code)).lower().replace(" ", "_").replace("-", "_")
+         for code in range(33, 127))  # fmt: skip
+KEYS = frozenset(key.value for key in Keys) | {
+    KEY_NAME_REPLACEMENTS.get(name, name) for name in NAMES
+}
+"""Keys with names, and characters by theirs: `question_mark`."""
+MODIFIERS = ("ctrl+", "shift+", "alt+", "super+", "meta+")
+
+
+@dataclass(frozen=True)
+class UserConfig:
+    """`keys` maps action ids to Textual's names of keys; `problems` says what was left out."""
+
+    keys: Mapping[str, str] = field(default_factory=dict)
+    theme: str | None = None
+    mouse: bool = True
+    problems: tuple[str, ...] = ()
+
+
+def config_path() -> Path:
+    return platformdirs.user_config_path("halos-tui") / "config.toml"
+
+
+def load_config(path: Path | None = None) -> UserConfig:
+    """What is wrong is left out and told, never a reason not to start."""
+    path = config_path() if path is None else path
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return UserConfig()
+    except (OSError, ValueError) as error:
+        return UserConfig(problems=(f"{path}: {visible(str(error))}",))
+    problems = [
+        f"{path}: no setting '{visible(name)}'; there are keys, theme and mouse"
+        for name in table
+        if name not in ("keys", "theme", "mouse")
+    ]
+    keys = _keys(table.get("keys", {}), path, problems)
+    theme, mouse = table.get("theme"), table.get("mouse", True)
+    if theme is not None and not isinstance(theme, str):
+        problems.append(f"{path}: theme is the name of a theme, in quotation marks")
+        theme = None
+    if not isinstance(mouse, bool):
+        problems.append(f"{path}: mouse is true or false")
+        mouse = True
+    return UserConfig(keys, theme, mouse, tuple(problems))
+
+
+def keys_of(screen: ScreenName, keys: Mapping[str, str]) -> dict[str, str]:
+    """Action id to key on one screen, as remapped."""
+    return {action.id: keys.get(action.id, action.keys) for action in actions_of(screen)}
+
+
+def _keys(found: Any, path: Path, problems: list[str]) -> dict[str, str]:
+    if not isinstance(found, dict):
+        problems.append(f'{path}: [keys] is a table of lines such as pause = "P"')
+        return {}
+    known = {action.id for action in ACTIONS}
+    keys: dict[str, str] = {}
+    for name, value in found.items():
+        if name not in known:
+            problems.append(f"{path}: keys.{visible(name)}: no such action; ? shows them")
+        elif not isinstance(value, str) or not all(map(is_key, value.split(","))):
+            problems.append(f"{path}: keys.{name} = {visible(str(value))!r} is no key")
+        elif clash := _clash(name, value, keys):
+            problems.append(f"{path}: keys.{name} = {value!r} is the key of {clash} already")
+        else:
+            keys[name] = value
+    return keys
+
+
+def is_key(name: str) -> bool:
+    """Whether Textual knows a key of that name: one character, or a word such as `ctrl+p`."""
+    bare = name
+    for modifier in MODIFIERS:
+        bare = bare.removeprefix(modifier)
+    return len(bare) == 1 or bare in KEYS
+
+
+def _clash(name: str, value: str, keys: Mapping[str, str]) -> str | None:
+    """The other action that has one of these keys on a screen that both are on."""
+    for screen in get_args(ScreenName):
+        here = keys_of(screen, keys)
+        if name not in here:
+            continue
+        for other, others in here.items():
+            if other != name and set(value.split(",")) & set(others.split(",")):
+                return other
+    return None
