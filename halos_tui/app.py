@@ -6,33 +6,25 @@ It only reads run directories and writes requests, so that killing it never touc
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from halos_backend.events import Stage
 from halos_backend.store.run_dir import RunDir
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
+from textual.events import Resize
+from textual.filter import ANSIToTruecolor
 from textual.screen import Screen
 
 from halos_tui.actions import actions_of
-from halos_tui.app_themes import MONOCHROME, load_app_themes
+from halos_tui.app_options import AppOptions as AppOptions
+from halos_tui.app_themes import MONOCHROME, load_app_themes, monochrome_theme
 from halos_tui.keymap import UserConfig, load_config
+from halos_tui.line_filters import AsciiOnly, NoColours, SixteenColours
 from halos_tui.screens.base import HalosScreen
+from halos_tui.screens.too_small import TooSmallScreen, has_room
 from halos_tui.theme import DEFAULT_THEME
 from halos_tui.wire import SparingApp
-
-
-@dataclass(frozen=True)
-class AppOptions:
-    """What the command line said. `runs_root` is where runs live."""
-
-    runs_root: Path
-    read_only: bool = False
-    is_ascii: bool = False
-    mouse: bool = True
-    theme: str | None = None
 
 
 class HalosApp(SparingApp[int]):
@@ -42,7 +34,6 @@ class HalosApp(SparingApp[int]):
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c", "quit", show=False, priority=True)]
     CSS = """
-    Screen.-ascii * { border: none; }
     Toast { width: 60; max-width: 90%; }
     """
 
@@ -56,9 +47,37 @@ class HalosApp(SparingApp[int]):
         self.animation_level = "none"
         themes, self._theme_problems = load_app_themes()
         self._themes = themes
-        for theme in themes.values():
+        for theme in (*themes.values(), monochrome_theme()):
             self.register_theme(theme)
+        self._sixteen_colours = SixteenColours(enabled=False)
+        self._filters = [
+            *(kept for kept in self._filters if isinstance(kept, ANSIToTruecolor)),
+            self._sixteen_colours,
+            NoColours(enabled=self.no_color),
+            AsciiOnly(enabled=options.is_ascii),
+        ]
         self.theme = self._wanted_theme()
+
+    @property
+    def is_read_only(self) -> bool:
+        return self.options.read_only
+
+    def watch_theme(self) -> None:
+        """A theme of ANSI colours gets no others."""
+        self._sixteen_colours.enabled = self.current_theme.ansi
+
+    def on_resize(self, event: Resize) -> None:
+        """Besides what the wire does."""
+        del event
+        self.call_after_refresh(self.mind_size)
+
+    def mind_size(self) -> None:
+        """A screen that has no room waits behind a notice; the notice goes when there is room."""
+        is_shown = isinstance(self.screen, TooSmallScreen)
+        if is_shown and has_room(self.size):
+            self.pop_screen()
+        elif not (is_shown or has_room(self.size) or getattr(self.screen, "IS_REDUCED", False)):
+            self.push_screen(TooSmallScreen())
 
     def on_mount(self) -> None:
         from halos_tui.screens.runs import RunsScreen
@@ -146,7 +165,7 @@ class HalosApp(SparingApp[int]):
 
     def _wanted_theme(self) -> str:
         """NO_COLOR's, else the command line's, the user's, or ours; the first that there is."""
-        if self.no_color and MONOCHROME in self._themes:
+        if self.no_color:
             return MONOCHROME
         wanted = [self.options.theme, self.config.theme, DEFAULT_THEME]
         for name in wanted:

@@ -24,8 +24,8 @@ COLOURS = (
     "surface",
     "panel",
 )
-MONOCHROME = "ansi-16"
-"""What NO_COLOR takes: Textual drops the colours of such a theme altogether."""
+MONOCHROME = "monochrome"
+"""What NO_COLOR takes instead of any theme: what a colour would say, an attribute says."""
 
 
 def app_theme(path: Path) -> Theme:
@@ -47,6 +47,25 @@ def app_theme(path: Path) -> Theme:
     theme = Theme(name=path.stem, dark=bool(table.get("dark", True)), **colours)
     theme.ansi = bool(table.get("ansi", False))
     return theme
+
+
+def monochrome_theme() -> Theme:
+    """The terminal's own two colours, reversed where something stands out."""
+    plain = "ansi_default"
+    return Theme(
+        name=MONOCHROME,
+        ansi=True,
+        **dict.fromkeys(COLOURS, plain),  # type: ignore[arg-type] # they are all texts
+        variables={
+            "block-cursor-text-style": "reverse",
+            "block-cursor-blurred-text-style": "underline",
+            "input-cursor-text-style": "reverse",
+            "button-focus-text-style": "bold reverse",
+            "footer-key-text-style": "bold",
+            "link-style": "underline",
+            "link-style-hover": "bold underline",
+        },
+    )
 
 
 def load_app_themes() -> tuple[dict[str, Theme], list[str]]:

@@ -19,6 +19,7 @@ from halos_backend.records import BAD_JSON, Group, PreferencePair
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState
 
+from halos_tui.completion_marks import Marks, read_marks
 from halos_tui.completion_pairs import PairRow, derived_pair, pair_rows
 from halos_tui.completion_query import CompletionQuery, Selection, key_of, select, split_key
 from halos_tui.round_index import CompletionRow, Names, RoundIndex
@@ -80,6 +81,11 @@ class CompletionsIndex:
         """The rounds with completions, oldest first."""
         return [index.round for index in self._all() if len(index)]
 
+    def num_in(self, round: int) -> int:
+        """The completions of one round."""
+        index = self._indexes.get(round)
+        return 0 if index is None else len(index)
+
     @property
     def problems(self) -> list[str]:
         """Files with lines that are no groups, for a person; the lines are left out."""
@@ -119,6 +125,14 @@ class CompletionsIndex:
         if index is None or rows is None:
             return []
         return pair_rows(rows, index, self._prompts, stop)
+
+    def marks(self, round: int, stop: Event) -> Marks:
+        """What the feedback of a round made of its completions.
+
+        Raises CorruptFileError for feedback that cannot be read.
+        """
+        rows = self._rows.get(round)
+        return {} if rows is None else read_marks(rows, stop)
 
     def pair(self, row: PairRow) -> PreferencePair:
         """Raises CorruptFileError when it cannot be read."""

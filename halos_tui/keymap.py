@@ -88,10 +88,12 @@ def _keys(found: Any, path: Path, problems: list[str]) -> dict[str, str]:
             problems.append(f"{path}: keys.{visible(name)}: no such action; ? shows them")
         elif not isinstance(value, str) or not all(map(is_key, value.split(","))):
             problems.append(f"{path}: keys.{name} = {visible(str(value))!r} is no key")
-        elif clash := _clash(name, value, keys):
-            problems.append(f"{path}: keys.{name} = {value!r} is the key of {clash} already")
         else:
             keys[name] = value
+    while found_clash := _first_clash(keys):
+        name, other = found_clash
+        problems.append(f"{path}: keys.{name} = {keys[name]!r} is the key of {other} already")
+        del keys[name]
     return keys
 
 
@@ -103,13 +105,13 @@ def is_key(name: str) -> bool:
     return len(bare) == 1 or bare in KEYS
 
 
-def _clash(name: str, value: str, keys: Mapping[str, str]) -> str | None:
-    """The other action that has one of these keys on a screen that both are on."""
+def _first_clash(keys: Mapping[str, str]) -> tuple[str, str] | None:
+    """A remapped action, and another that has one of its keys on a screen that both are on."""
     for screen in get_args(ScreenName):
         here = keys_of(screen, keys)
-        if name not in here:
-            continue
-        for other, others in here.items():
-            if other != name and set(value.split(",")) & set(others.split(",")):
-                return other
+        for name in here:
+            for other, others in here.items():
+                is_same = set(here[name].split(",")) & set(others.split(","))
+                if name in keys and other != name and is_same:
+                    return name, other
     return None

@@ -14,8 +14,8 @@ from halos_tui.log_bytes import LogBytes
 class LogLine:
     """Bytes [start, end) of the file, newline included where it is there.
 
-    `text` is decoded with replacement and not safe for a terminal yet. `num_left_out` are the
-    bytes after it that are not shown. A line is complete when nothing more can come to it.
+    In `text` bytes that are no UTF-8 are escapes; it is not safe for a terminal yet. `num_left_out`
+    are the bytes after it that are not shown. A line is complete when nothing more can come to it.
     """
 
     start: int
@@ -32,7 +32,7 @@ def read_line(log: LogBytes, start: int, *, size: int) -> LogLine:
     stop = _before_returns(log, start, end - has_newline)
     begin = max(start, log.rfind(b"\r", start, stop) + 1)
     shown = log.read(begin, min(begin + log.sizes.shown, stop))
-    text = shown.decode(errors="replace")
+    text = shown.decode(errors="backslashreplace")
     left_out = stop - begin - len(shown)
     return LogLine(start, end, text, left_out, is_complete=has_newline or end < size)
 

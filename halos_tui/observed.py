@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 from halos_backend.events import ProcessIdentity, Stage
+from halos_backend.store.glance import Glance
 from halos_backend.store.live import LiveStage, fold_attempt
 from halos_backend.store.liveness import living_supervisor, stalled_for_s
 from halos_backend.store.reader import attempt_journal
@@ -23,7 +24,7 @@ class Supervision(msgspec.Struct, frozen=True):
     supervisor: ProcessIdentity | None
     stalled_s: float | None = None
 
-    def status_of(self, state: RunState) -> SeenStatus:
+    def status_of(self, state: RunState | Glance) -> SeenStatus:
         """The journal's status, or what it cannot say: that work goes on and nobody does it, or
         that the one who does is stalled.
         """
@@ -75,7 +76,7 @@ def supervision_of(run_dir: RunDir) -> Supervision:
 
 def as_json(seen: Observation, run_dir: RunDir) -> dict[str, Any]:
     """What `status --json` prints: the state, with the status as seen and what runs now."""
-    state: dict[str, Any] = msgspec.to_builtins(seen.state)
+    state: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(seen.state))
     return {
         **state,
         "status": seen.status,

@@ -98,6 +98,7 @@ class RoundIndex:
         self.first_rows = array("I")
         self.prompt_codes = array("I")
         self._unscored = array("H")
+        self._num_lines = 0
         self._prompts = prompts
         self._reasons = reasons
 
@@ -167,12 +168,13 @@ class RoundIndex:
     def _take(self, line: bytes) -> None:
         start = self.num_bytes_read
         self.num_bytes_read += len(line)
+        self._num_lines += 1
         if not line.strip():
             return
         try:
             group = _decoder.decode(line)
         except BAD_JSON as error:
-            self.problem = self.problem or f"{self.path}, byte {start}: {error}"
+            self.problem = self.problem or f"{self.path}, line {self._num_lines}: {error}"
             return
         if not group.completions:
             return

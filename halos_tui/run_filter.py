@@ -37,8 +37,8 @@ class Term:
     value: str
     is_negated: bool
 
-    def matches(self, fields: Mapping[str, object]) -> bool:
-        return self._holds(fields.get(self.field)) != self.is_negated
+    def matches(self, value_of: Callable[[str], object]) -> bool:
+        return self._holds(value_of(self.field)) != self.is_negated
 
     def _holds(self, found: object) -> bool:
         if found is None:
@@ -57,9 +57,14 @@ class RunFilter:
 
     terms: tuple[Term, ...] = ()
 
-    def matches(self, fields: Mapping[str, object]) -> bool:
-        """`fields` has FIELDS and the settings by their dotted paths."""
-        return all(term.matches(fields) for term in self.terms)
+    def matches(self, value_of: Callable[[str], object]) -> bool:
+        """`value_of` knows FIELDS, and settings by their dotted paths; None for what is not."""
+        return all(term.matches(value_of) for term in self.terms)
+
+    @property
+    def settings(self) -> list[str]:
+        """Paths of the settings that terms are about."""
+        return [term.field for term in self.terms if term.field not in FIELDS]
 
 
 def parse_filter(text: str) -> RunFilter:
@@ -71,15 +76,12 @@ def parse_filter(text: str) -> RunFilter:
     return RunFilter(tuple(_term(word) for word in words if word != "-"))
 
 
-def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    """Nested settings by dotted paths."""
-    flat: dict[str, object] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= flat_settings(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+def setting_at(settings: Mapping[str, Any], path: str) -> object:
+    """The setting of a dotted path; None where there is none."""
+    found: object = settings
+    for key in path.split("."):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
 
 
 def _term(word: str) -> Term:
@@ -89,7 +91,7 @@ def _term(word: str) -> Term:
         return Term("name", ":", word.removeprefix("-"), is_negated)
     field, sign, value = found["field"], found["operator"], found["value"]
     if field not in FIELDS and "." not in field:
-        raise UsageError(f"no field '{field}' to filter by{_nearest(field, FIELDS)}; {_known()}")
+        raise UsageError(f"no field '{field}'{_nearest(field, FIELDS)}; {_known()}")
     if not value:
         raise UsageError(f"'{word}' needs a value after '{sign}'")
     if sign in ("<", ">", "<=", ">=") and _number(value) is None:
@@ -98,7 +100,7 @@ def _term(word: str) -> Term:
 
 
 def _known() -> str:
-    return f"there are {', '.join(FIELDS)}, and settings such as train.lr"
+    return f"try {', '.join(FIELDS)}, train.lr"
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from halos_backend import clock
 from halos_backend.events import Stage
 from halos_backend.store.liveness import describe_stall
 from halos_backend.store.run_dir import RunDir
-from halos_backend.store.state import AT_WORK, RunState
+from halos_backend.store.state import AT_WORK, ENDED, RunState
 
 from halos_tui import rounds
 from halos_tui.attempt_tail import AttemptTail
@@ -173,7 +173,9 @@ class RunReader:
             hint=hint_for(status),
             round_eta=self._forecast.round if status in AT_WORK else None,
             run_eta=self._forecast.run if status in AT_WORK else None,
-            pending=tuple(map(rounds.describe_change, rounds.pending_changes(state))),
+            pending=()
+            if state.status in ENDED
+            else tuple(map(rounds.describe_change, rounds.pending_changes(state))),
         )
 
     def _distribution_of(self, selected: int | None) -> DistributionView | None:

@@ -52,6 +52,15 @@ class SearchTerm:
             return self.text in text
         return self._search(self._text_pattern, text, 0, len(text)) is not None
 
+    def spans_in(self, text: str) -> Iterator[tuple[int, int]]:
+        """(start, end) of each match in a text. Raises UsageError after the time limit."""
+        found = self._search(self._text_pattern, text, 0, len(text))
+        while found is not None:
+            start, end = found.span()
+            if end > start:
+                yield start, end
+            found = self._search(self._text_pattern, text, max(end, start + 1), len(text))
+
     @cached_property
     def json_bytes(self) -> bytes | None:
         """What a JSON line with a match has in it, whoever wrote it; None where that is unsure."""
@@ -134,6 +143,19 @@ class SearchTerm:
                 f"the pattern {self.text!r} takes too long; nested repeats such as (a+)+ do that:"
                 " make it simpler, or search for plain text"
             ) from error
+
+
+def read_term(text: str) -> SearchTerm | None:
+    """What a person typed: words, or a pattern after a slash; None where that is nothing yet.
+
+    Without a capital letter the case does not matter. Raises UsageError for what is no pattern.
+    """
+    is_regex = text.startswith("/")
+    wanted = text.removeprefix("/") if is_regex else text
+    if not wanted:
+        return None
+    letters = regex.sub(r"\\.", "", wanted) if is_regex else wanted
+    return SearchTerm(wanted, is_regex, ignore_case=letters == letters.lower())
 
 
 def _plain(content: bytes, needle: bytes) -> Iterator[Span]:

@@ -45,7 +45,7 @@ class SparingApp(App[Return]):
     """An app for a slow line. Its terminal shows nothing that did not go through it."""
 
     def __init__(
-        self, *, driver_class: type[Driver] | None = None, ansi_color: bool = False
+        self, *, driver_class: type[Driver] | None = None, ansi_color: bool | None = None
     ) -> None:
         super().__init__(driver_class=driver_class, ansi_color=ansi_color)
         self._shown = ShownCells()

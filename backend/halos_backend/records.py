@@ -64,6 +64,19 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", t
     columns: dict[str, Any] = {}
 
 
+class CanaryRow(msgspec.Struct, frozen=True):
+    """A sampled completion with the log-probabilities that its sampler gave its tokens.
+
+    `prompt_token_ids` are what was continued, a control text included. `token_ids` and `logps` are
+    of the completion's beginning.
+    """
+
+    completion_id: str
+    prompt_token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    logps: tuple[float, ...]
+
+
 class PreferencePair(msgspec.Struct, frozen=True, tag_field="type", tag="pairwise"):
     """`pairwise` feedback: of two completions of one prompt, which one is better."""
 

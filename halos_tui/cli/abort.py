@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
-from halos_backend.errors import ExitCode, RunInUseError, UsageError
+from halos_backend.errors import ExitCode, RunInUseError
 from halos_backend.events import AbortRequested
 from halos_backend.store.registry import load_state
 from halos_backend.store.run_dir import RunDir
-from halos_backend.store.state import ENDED
-from halos_backend.supervisor import control
-from halos_backend.supervisor.asking import asker
 
-from halos_tui import rounds
+from halos_tui import rounds, run_control
 from halos_tui.cli import asking
 from halos_tui.cli.options import RunName, RunsDir, runs_root
 from halos_tui.headless import notices
-from halos_tui.observed import Observation
 
 TIMEOUT_S = 60.0
 """Longer than the grace that a stage gets, and the time to kill it after that."""
-SOONEST_FIRST = ("now", "stage", "round")
-
-When = Literal["now", "stage", "round"]
 
 
 def command(
     run: RunName,
     when: Annotated[
-        When, typer.Option(help="At once, or when the running stage or round is done.")
+        run_control.When, typer.Option(help="At once, or when the running stage or round is done.")
     ] = "now",
     runs_dir: RunsDir = None,
 ) -> int:
@@ -40,10 +33,8 @@ def command(
     for (exit code 0).
     """
     run_dir, seen = asking.look_at(runs_root(runs_dir), run)
-    if seen.state.status in ENDED:
-        raise UsageError(f"the run {run_dir.name} is {seen.state.status} already")
-    if not _is_due_already(seen, when):
-        request = control.Abort(request_id=control.new_request_id(), by=asker(), when=when)
+    request = run_control.abort_request(run_dir, seen, when)
+    if request is not None:
         event = asking.ask_seen(run_dir, seen, request)
         if isinstance(event, AbortRequested):
             when = event.when
@@ -53,14 +44,6 @@ def command(
     if when == "now":
         return asking.wait_until_stopped(run_dir, timeout_s=TIMEOUT_S)
     return _say_when(run_dir)
-
-
-def _is_due_already(seen: Observation, when: When) -> bool:
-    """Whether somebody has asked for that, or for something sooner."""
-    due = seen.state.abort_when
-    if seen.state.status != "aborting" or due is None:
-        return False
-    return SOONEST_FIRST.index(due) <= SOONEST_FIRST.index(when)
 
 
 def _say_when(run_dir: RunDir) -> ExitCode:

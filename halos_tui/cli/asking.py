@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from halos_backend import clock
-from halos_backend.errors import ExitCode, HalosError, UsageError
-from halos_backend.events import RequestRejected, RunEvent
-from halos_backend.store.registry import check_readable
+from halos_backend.errors import ExitCode, HalosError
+from halos_backend.events import RunEvent
 from halos_backend.store.run_dir import RunDir, find_run
 from halos_backend.store.state import AT_WORK
-from halos_backend.supervisor import asking, control, spawn
+from halos_backend.supervisor import asking, control
 
+from halos_tui import run_control
 from halos_tui.headless import notices
 from halos_tui.observed import Observation, observe
 
@@ -25,43 +24,23 @@ LOST_AFTER_S = 5.0
 def look_at(root: Path, run: str) -> tuple[RunDir, Observation]:
     """The run of that name and how it stands. Raises HalosError for what cannot be read."""
     run_dir = find_run(root, run)
-    seen = observe(run_dir)
-    check_readable(seen.state, run_dir)
-    return run_dir, seen
-
-
-def ask(run_dir: RunDir, request: control.Request) -> RunEvent:
-    """The answer. Raises UsageError with the reason where the supervisor refuses."""
-    event = asking.ask(run_dir, request)
-    if isinstance(event, RequestRejected):
-        raise UsageError(event.reason)
-    return event
+    return run_dir, run_control.look(run_dir)
 
 
 def ask_seen(run_dir: RunDir, seen: Observation, request: control.Request) -> RunEvent:
-    """Like `ask`; says first where nobody supervises the run."""
+    """The answer, as of `run_control.ask`; says first where nobody supervises the run."""
     if seen.status == "lost":
         asking.check_writable(run_dir)
         notices.say_taken_up(run_dir)
-    return ask(run_dir, request)
+    return run_control.ask(run_dir, request)
 
 
 def take_up(run_dir: RunDir, seen: Observation) -> None:
     """Start a supervisor on a run that has none and goes on by itself then."""
-    asking.check_writable(run_dir)
     if seen.status == "lost":
+        asking.check_writable(run_dir)
         notices.say_taken_up(run_dir)
-    spawn.start_supervisor(run_dir)
-
-
-def with_absolute_paths(settings: dict[str, object], assignments: Sequence[str]) -> tuple[str, ...]:
-    """`KEY=VALUE` as a supervisor, whose working directory is another, can read them.
-
-    Raises SettingsError for what it would refuse anyway.
-    """
-    from halos_backend.config.changes import change_settings  # pydantic: 0.1 s
-
-    return change_settings(settings, assignments, directory=Path.cwd()).overrides
+    run_control.take_up(run_dir)
 
 
 def wait_until_stopped(run_dir: RunDir, *, timeout_s: float = float("inf")) -> ExitCode:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-import tempfile
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import typer
 from halos_backend.config.load import parse_settings, resolve
 from halos_backend.config.toml_text import dump_toml
-from halos_backend.errors import ExitCode, HalosError, UsageError
+from halos_backend.errors import ExitCode
 from halos_backend.store.registry import load_state
 from halos_backend.store.run_dir import RunDir
-from halos_backend.supervisor.environment import importable_environment
 
+from halos_tui.app_options import AppOptions
 from halos_tui.cli import starting
-from halos_tui.cli.opening import Look, wants_app
+from halos_tui.cli.opening import can_show_app
 from halos_tui.cli.options import (
     Ascii,
     Detach,
     DryRun,
     FollowJson,
+    Headless,
     Name,
     NoMouse,
     Overrides,
@@ -33,6 +30,7 @@ from halos_tui.cli.options import (
     ThemeName,
     runs_root,
 )
+from halos_tui.demo_settings import demo_table
 from halos_tui.formatting import number, plural, signed
 from halos_tui.headless.notices import command_for
 from halos_tui.headless.progress import ProgressBar
@@ -45,7 +43,7 @@ def command(
     overrides: Overrides = None,
     name: Name = None,
     runs_dir: RunsDir = None,
-    no_ui: NoUi = False,
+    no_ui: Headless = False,
     json: FollowJson = False,
     detach: Detach = False,
     pause_on_term: PauseOnTerm = False,
@@ -59,14 +57,16 @@ def command(
 
     No GPU, no network; the models are built on first use.
     """
-    table, root = _settings_table(loss, rounds), runs_root(runs_dir)
+    with ProgressBar() as bar:
+        table = demo_table(loss, rounds, bar.update)
+    root = runs_root(runs_dir)
     settings = resolve(parse_settings(table, source="demo", overrides=overrides or ()))
     if dry_run:
         from halos_tui.cli.dry_run import show_plan
 
         return show_plan(settings, dump_toml(table), root=root, name=name, json=json)
-    in_app = wants_app(is_headless=no_ui or json or detach or pause_on_term)
-    look = Look(read_only, ascii, not no_mouse, theme) if in_app else None
+    is_headless = no_ui or json or detach or pause_on_term or not can_show_app()
+    app = None if is_headless else AppOptions(root, read_only, ascii, not no_mouse, theme)
     run_dir, code = starting.start(
         settings,
         dump_toml(table),
@@ -75,45 +75,11 @@ def command(
         json=json,
         detach=detach,
         pause_on_term=pause_on_term,
-        look=look,
+        app=app,
     )
     if code == ExitCode.COMPLETED and not json:
         sys.stdout.write("\n".join(_summary(run_dir)) + "\n")
     return code
-
-
-def _settings_table(loss: str, rounds: int) -> dict[str, Any]:
-    """Build the demo's models if need be; the last line it prints is its settings."""
-    module = ["-m", "halos_backend.embedded.demo"]
-    command = [sys.executable, *module, "--loss", loss, "--rounds", str(rounds)]
-    last = ""
-    with (
-        ProgressBar() as bar,
-        tempfile.TemporaryFile() as errors,  # a pipe that nobody drains would stop the child
-        subprocess.Popen(
-            command,
-            env=importable_environment(os.environ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        ) as child,
-    ):
-        for line in child.stdout or ():
-            match line.split(maxsplit=3):
-                case ["progress", done, total, what]:
-                    bar.update(what.strip(), int(done), int(total))
-                case _:
-                    last = line
-        child.wait()
-        errors.seek(0)
-        said = errors.read().decode(errors="replace").strip()
-    if child.returncode == ExitCode.USAGE:
-        raise UsageError(said)
-    if child.returncode != 0:
-        raise HalosError(f"the demo could not be set up (exit code {child.returncode}):\n{said}")
-    table: dict[str, Any] = msgspec.json.decode(last)
-    return table
 
 
 def _summary(run_dir: RunDir) -> list[str]:

@@ -6,10 +6,8 @@ from functools import partial
 from typing import Annotated
 
 import typer
-from halos_backend.errors import UsageError
-from halos_backend.supervisor import control
-from halos_backend.supervisor.asking import asker
 
+from halos_tui import run_control
 from halos_tui.cli import asking, following
 from halos_tui.cli.options import (
     Detach,
@@ -21,7 +19,6 @@ from halos_tui.cli.options import (
     RunsDir,
     runs_root,
 )
-from halos_tui.headless.notices import command_for
 
 
 def command(
@@ -39,18 +36,7 @@ def command(
     The rounds that are done stay as they are; the new ones begin with the last one's result.
     """
     run_dir, seen = asking.look_at(runs_root(runs_dir), run)
-    state = seen.state
-    if state.status != "completed":
-        more = f"{command_for(run_dir, 'set', 'loop.num_rounds=N')} changes where it ends"
-        hint = "" if state.status == "aborted" else f", not completed; {more}"
-        raise UsageError(f"the run {run_dir.name} is {seen.status}{hint}")
-    settings = state.settings_of(len(state.rounds) + 1)
-    request = control.Extend(
-        request_id=control.new_request_id(),
-        by=asker(),
-        num_rounds=rounds,
-        assignments=asking.with_absolute_paths(settings, overrides) if overrides else (),
-    )
+    request = run_control.extend_request(run_dir, seen, rounds, overrides or ())
     return following.follow_from(
         partial(asking.ask_seen, run_dir, seen, request),
         run_dir,

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 import typer.main
-from halos_backend.errors import ExitCode, HalosError
+from halos_backend.errors import ExitCode, HalosError, UsageError
 from typer.core import TyperGroup
 
 from halos_tui.cli.options import Ascii, NoMouse, ReadOnly, RunsDir, ThemeName, runs_root
@@ -24,7 +24,6 @@ from halos_tui.streams import silence_stdout
 VERBS = {
     "run": "run",
     "demo": "demo",
-    "attach": "attach",
     "init": "init",
     "doctor": "doctor",
     "list": "list_runs",
@@ -107,10 +106,10 @@ def root(
     ascii: Ascii = False,
     no_mouse: NoMouse = False,
     theme: ThemeName = None,
-) -> None:
+) -> int | None:
     """Online alignment of language models in rounds: sample, label, train.
 
-    Without a command: the app, on the list of runs.
+    Without a command: the app, with the list of runs. Leaving it never touches a run.
 
     Exit codes: 0 completed, 1 failed, 2 usage or configuration, 3 aborted, 4 no such run,
     5 run in use, 6 unfinished (paused or detached).
@@ -120,9 +119,15 @@ def root(
 
         typer.echo(f"halos-tui {__version__}")
     elif ctx.invoked_subcommand is None:
-        from halos_tui.cli.opening import Look, open_app
+        from halos_tui.app_options import AppOptions
+        from halos_tui.cli.opening import open_app
 
-        open_app(runs_root(runs_dir), Look(read_only, ascii, not no_mouse, theme))
+        options = AppOptions(runs_root(runs_dir), read_only, ascii, not no_mouse, theme)
+        return open_app(options)
+    elif any((read_only, ascii, no_mouse, theme, runs_dir)):
+        verb = ctx.invoked_subcommand
+        raise UsageError(f"the options of {verb} stand behind it: halos-tui {verb} ... --OPTION")
+    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

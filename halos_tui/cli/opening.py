@@ -1,4 +1,4 @@
-"""Opens the app, where there is a terminal that can show it, and says afterwards how a run stands."""
+"""Opens the app where a terminal can show it, and says afterwards how a run stands."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from halos_backend.supervisor import spawn
 
 from halos_tui import rounds
 from halos_tui.app_options import AppOptions
+from halos_tui.garbage import collected_rarely
 from halos_tui.headless import notices
 from halos_tui.headless.interrupts import Signals
 from halos_tui.observed import observe
@@ -18,9 +19,7 @@ from halos_tui.observed import observe
 
 def can_show_app() -> bool:
     """Whether input, output and messages are one terminal that takes more than plain lines."""
-    streams = (sys.stdin, sys.stdout, sys.stderr)
-    is_terminal = all(stream is not None and stream.isatty() for stream in streams)
-    return is_terminal and os.environ.get("TERM") not in (None, "", "dumb")
+    return not _obstacle()
 
 
 def open_app(options: AppOptions, *, run_dir: RunDir | None = None) -> ExitCode:
@@ -30,14 +29,14 @@ def open_app(options: AppOptions, *, run_dir: RunDir | None = None) -> ExitCode:
     """
     if not can_show_app():
         raise UsageError(
-            "the app needs a terminal that can place text (TERM is"
-            f" {os.environ.get('TERM') or 'not set'}); without one there are halos-tui list, status"
-            " RUN, watch RUN and run CONFIG --no-ui; halos-tui --help names all"
+            f"the app needs a terminal, and {_obstacle()}; what works without one: halos-tui list,"
+            " status RUN, watch RUN, run CONFIG --no-ui (all of it: halos-tui --help)"
         )
-    from halos_tui.app import HalosApp  # textual: 0.2 s that no other verb pays
+    with collected_rarely():
+        from halos_tui.app import HalosApp  # textual: 0.2 s that no other verb pays
 
     app = HalosApp(options, run=run_dir)
-    app.run(mouse=options.mouse)
+    app.run(mouse=options.mouse and app.config.mouse)
     return ExitCode(app.return_code or 0)
 
 
@@ -59,3 +58,13 @@ def say_how_it_stands(run_dir: RunDir) -> ExitCode:
         f" {notices.command_for(run_dir, 'attach')} (or {notices.command_for(run_dir, 'watch')})"
     )
     return seen.state.exit_code
+
+
+def _obstacle() -> str:
+    """Why no app can be shown here; empty where one can."""
+    streams = {"input": sys.stdin, "output": sys.stdout, "error output": sys.stderr}
+    for name, stream in streams.items():
+        if stream is None or not stream.isatty():
+            return f"its {name} is none"
+    term = os.environ.get("TERM", "")
+    return f"TERM={term} can place no text" if term in ("", "dumb") else ""

@@ -21,12 +21,26 @@ Overrides = Annotated[
 Name = Annotated[str | None, typer.Option(help="Name of the run; by default loss and time.")]
 NoUi = Annotated[
     bool,
-    typer.Option("--no-ui", help="Follow without the app; so it is where stdout is no terminal."),
+    typer.Option("--no-ui", help="Follow without the app, as this verb always does."),
 ]
-ReadOnly = Annotated[bool, typer.Option("--read-only", help="Offer nothing that changes a run.")]
-Ascii = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters alone.")]
-NoMouse = Annotated[bool, typer.Option("--no-mouse", help="Leave the mouse to the terminal.")]
-ThemeName = Annotated[str | None, typer.Option("--theme", help="Name of a theme, such as light.")]
+Headless = Annotated[
+    bool,
+    typer.Option(
+        "--no-ui",
+        help="Follow without the app; so it is too where there is no terminal, and with --json,"
+        " --detach or --pause-on-term.",
+    ),
+]
+ReadOnly = Annotated[
+    bool, typer.Option("--read-only", help="The app offers nothing that changes a run.")
+]
+Ascii = Annotated[bool, typer.Option("--ascii", help="The app draws with ASCII characters alone.")]
+NoMouse = Annotated[
+    bool, typer.Option("--no-mouse", help="The app leaves the mouse to the terminal.")
+]
+ThemeName = Annotated[
+    str | None, typer.Option("--theme", metavar="NAME", help="Colours of the app, such as light.")
+]
 FollowJson = Annotated[
     bool,
     typer.Option(

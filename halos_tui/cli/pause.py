@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import typer
-from halos_backend.errors import ExitCode, UsageError
+from halos_backend.errors import ExitCode
 from halos_backend.store.registry import load_state
 from halos_backend.store.run_dir import RunDir
-from halos_backend.store.state import ENDED
-from halos_backend.supervisor import control
-from halos_backend.supervisor.asking import asker
 
-from halos_tui import rounds
+from halos_tui import rounds, run_control
 from halos_tui.cli import asking
 from halos_tui.cli.options import RunName, RunsDir, runs_root
 from halos_tui.headless import notices
@@ -34,13 +31,7 @@ def command(
     Nothing is lost, and the GPUs are let go. Returns once the supervisor knows (exit code 0).
     """
     run_dir, seen = asking.look_at(runs_root(runs_dir), run)
-    if seen.state.status in ("paused", "failed", *ENDED):
-        already = " already" if seen.state.status == "paused" else ""
-        raise UsageError(
-            f"the run {run_dir.name} is {seen.state.status}{already}; nothing runs that could pause"
-        )
-    request = control.Pause(request_id=control.new_request_id(), by=asker(), at=at)
-    asking.ask_seen(run_dir, seen, request)
+    asking.ask_seen(run_dir, seen, run_control.pause_request(run_dir, seen, at))
     _say_where(run_dir)
     return asking.wait_until_stopped(run_dir) if wait else ExitCode.COMPLETED
 

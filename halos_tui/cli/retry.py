@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from halos_backend.errors import UsageError
-from halos_backend.store.state import AT_WORK
-from halos_backend.supervisor import control
-from halos_backend.supervisor.asking import asker
-
+from halos_tui import run_control
 from halos_tui.cli import asking, following
 from halos_tui.cli.options import (
     Detach,
@@ -34,10 +30,7 @@ def command(
     It takes over what the attempts before it completed. Also when a stage waits to be tried again.
     """
     run_dir, seen = asking.look_at(runs_root(runs_dir), run)
-    state = seen.state
-    if state.status != "failed" and not (state.status in AT_WORK and state.failure is not None):
-        raise UsageError(f"the run {run_dir.name} is {seen.status}: no stage of it has failed")
-    request = control.Retry(request_id=control.new_request_id(), by=asker())
+    request = run_control.retry_request(run_dir, seen)
     return following.follow_from(
         partial(asking.ask_seen, run_dir, seen, request),
         run_dir,

@@ -8,13 +8,15 @@ from typing import Annotated
 import typer
 from halos_backend.config.load import load_settings, resolve
 
+from halos_tui.app_options import AppOptions
 from halos_tui.cli import starting
-from halos_tui.cli.opening import Look, wants_app
+from halos_tui.cli.opening import can_show_app
 from halos_tui.cli.options import (
     Ascii,
     Detach,
     DryRun,
     FollowJson,
+    Headless,
     Name,
     NoMouse,
     Overrides,
@@ -31,7 +33,7 @@ def command(
     overrides: Overrides = None,
     name: Name = None,
     runs_dir: RunsDir = None,
-    no_ui: NoUi = False,
+    no_ui: Headless = False,
     json: FollowJson = False,
     detach: Detach = False,
     pause_on_term: PauseOnTerm = False,
@@ -41,10 +43,10 @@ def command(
     no_mouse: NoMouse = False,
     theme: ThemeName = None,
 ) -> int:
-    """Start a run and follow it.
+    """Start a run and show it in the app, or follow it without (--no-ui).
 
-    The exit code is that of the run. Ctrl-C asks what you mean; a closed terminal or SIGTERM
-    detaches, and the run goes on.
+    The exit code is that of how the run stands. Leaving the app never touches the run. Without the
+    app Ctrl-C asks what you mean; a closed terminal or SIGTERM detaches, and the run goes on.
     """
     settings = resolve(load_settings(config, overrides or ()))
     config_text, root = config.read_text(encoding="utf-8-sig"), runs_root(runs_dir)
@@ -52,8 +54,8 @@ def command(
         from halos_tui.cli.dry_run import show_plan
 
         return show_plan(settings, config_text, root=root, name=name, json=json)
-    in_app = wants_app(is_headless=no_ui or json or detach or pause_on_term)
-    look = Look(read_only, ascii, not no_mouse, theme) if in_app else None
+    is_headless = no_ui or json or detach or pause_on_term or not can_show_app()
+    app = None if is_headless else AppOptions(root, read_only, ascii, not no_mouse, theme)
     return starting.start(
         settings,
         config_text,
@@ -62,5 +64,5 @@ def command(
         json=json,
         detach=detach,
         pause_on_term=pause_on_term,
-        look=look,
+        app=app,
     )[1]

@@ -26,6 +26,8 @@ class HalosScreen(Screen[None]):
     """
 
     NAME: ClassVar[ScreenName]
+    IS_REDUCED: ClassVar[bool] = False
+    """Lays itself out on any terminal, however small; others have a notice instead."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         if "NAME" in cls.__dict__:
@@ -82,6 +84,7 @@ class HalosScreen(Screen[None]):
             feed.suspend()
 
     def on_screen_resume(self) -> None:
+        self.app.call_after_refresh(self.halos.mind_size)
         for feed in self._feeds:
             feed.resume()
 

@@ -9,11 +9,12 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.keys import format_key
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from halos_tui.actions import ScreenName, actions_of
 from halos_tui.keymap import config_path
 from halos_tui.screens.base import HalosScreen
+from halos_tui.widgets.footer import Footer
 
 
 class HelpScreen(HalosScreen):
@@ -32,7 +33,7 @@ class HelpScreen(HalosScreen):
     def compose(self) -> ComposeResult:
         with VerticalScroll():
             yield Static(self._text(), markup=False)
-        yield Footer()
+        yield Footer(is_ascii=self.halos.options.is_ascii)
 
     def action_help(self) -> None:
         self.action_back()

@@ -15,21 +15,22 @@ from textual.binding import BindingType
 from textual.containers import Container
 from textual.geometry import Region
 from textual.widget import Widget
-from textual.widgets import Footer, Input
+from textual.widgets import Input
 
 from halos_tui.actions import ScreenName
 from halos_tui.feed import Feed
 from halos_tui.messages import FeedFailed, Updated
 from halos_tui.run_reader import RunReader
 from halos_tui.run_view import HeaderView, RunView
-from halos_tui.screens.base import HalosScreen
+from halos_tui.screens.run_actions import RunActions
 from halos_tui.screens.run_layout import Needs, PanelName, arrange
+from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.log_tail import LogTail
 from halos_tui.widgets.machine_panel import MachinePanel
 from halos_tui.widgets.notices_panel import NoticesPanel
 from halos_tui.widgets.reward_panel import RewardChart, RewardDistribution
 from halos_tui.widgets.round_table import RoundTable
-from halos_tui.widgets.run_header import RunHeader
+from halos_tui.widgets.run_header import RunHeader, num_lines
 from halos_tui.widgets.stage_progress import StageProgress
 from halos_tui.widgets.train_panel import TrainCurves
 
@@ -37,10 +38,11 @@ AT_WORK_AS_SEEN = frozenset({"running", "pausing", "aborting", "stalled", "lost"
 """Between two stages of such a run nothing should move."""
 
 
-class RunScreen(HalosScreen):
+class RunScreen(RunActions):
     """The screen of `run_dir`. The cursor of the table chooses whose details are shown."""
 
     NAME: ClassVar[ScreenName] = "run"
+    IS_REDUCED: ClassVar[bool] = True
     BINDINGS: ClassVar[list[BindingType]]
     DEFAULT_CSS = """
     RunScreen {
@@ -71,7 +73,7 @@ class RunScreen(HalosScreen):
             yield NoticesPanel(is_ascii=is_ascii, id="notices")
             yield LogTail(is_ascii=is_ascii, id="log")
         yield Input(placeholder="jump to round", type="integer", id="jump")
-        yield Footer()
+        yield Footer(is_ascii=is_ascii)
 
     def on_mount(self) -> None:
         self.query_one(RunHeader).show(HeaderView(self.run_dir.name))
@@ -88,8 +90,9 @@ class RunScreen(HalosScreen):
     def on_feed_failed(self, message: FeedFailed) -> None:
         """Besides the notice that every screen gives: say it for as long as it is so."""
         header = self.view.header if self.view else HeaderView(self.run_dir.name)
-        self._place_for(replace(self._needs, has_problem=True))
-        self.query_one(RunHeader).show(replace(header, problem=message.problem))
+        header = replace(header, problem=message.problem)
+        self._make_room(header, self._needs)
+        self.query_one(RunHeader).show(header)
 
     @on(RoundTable.Selected)
     def _select_round(self, message: RoundTable.Selected) -> None:
@@ -146,8 +149,9 @@ class RunScreen(HalosScreen):
 
     def _show(self, view: RunView) -> None:
         is_at_work = view.header.status in AT_WORK_AS_SEEN
-        needs = Needs(max(is_at_work, len(view.stages)), bool(view.header.pending))
-        self._place_for(needs)
+        num_devices = len(view.machine.gpus) + (view.machine.host is not None)
+        needs = Needs(max(is_at_work, len(view.stages)), num_devices=num_devices)
+        self._make_room(view.header, needs)
         self.query_one(RunHeader).show(view.header)
         self.query_one(StageProgress).show(view.stages)
         self.query_one(RoundTable).show(view.rounds)
@@ -158,7 +162,9 @@ class RunScreen(HalosScreen):
         self.query_one(NoticesPanel).show(view.notices)
         self.query_one(LogTail).show(view.log)
 
-    def _place_for(self, needs: Needs) -> None:
+    def _make_room(self, header: HeaderView, needs: Needs) -> None:
+        """Lay the panels out anew where they need it."""
+        needs = replace(needs, num_header_lines=num_lines(header, self.size.width))
         if needs != self._needs:
             self._needs = needs
             self._place()

@@ -21,10 +21,13 @@ MEDIUM = 100
 WIDE = 160
 LINES_A_STAGE = 3
 MOST_STAGES = 2
+MOST_HEADER_LINES = 5
+MIN_HEIGHT_FOR_HEADER = 20
 ROUNDS_WIDTH = 80
 GAP = 2
 MIN_CHART = 6
 MIN_ROUNDS = 5
+MIN_NOTICES = 3
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class Needs:
     """What the panels at the top have to say."""
 
     num_stages: int = 1
-    has_pending: bool = False
-    has_problem: bool = False
+    num_header_lines: int = 2
+    num_devices: int = 1
 
 
 def arrange(width: int, height: int, needs: Needs) -> Places:
@@ -43,7 +46,7 @@ def arrange(width: int, height: int, needs: Needs) -> Places:
     places: Places = {}
     top = _top(places, width, height, needs)
     if width >= MEDIUM and height - top >= 16:
-        _beside_each_other(places, width, top, height)
+        _beside_each_other(places, width, top, height, needs)
     else:
         _below_each_other(places, width, top, height)
     return places
@@ -51,8 +54,8 @@ def arrange(width: int, height: int, needs: Needs) -> Places:
 
 def _top(places: Places, width: int, height: int, needs: Needs) -> int:
     """Header and stages over the whole width; gives the first free row."""
-    more = (needs.has_pending + 2 * needs.has_problem) if height >= 20 else 0
-    header = min(height, 2 + more)
+    most = MOST_HEADER_LINES if height >= MIN_HEIGHT_FOR_HEADER else 2
+    header = min(height, most, max(2, needs.num_header_lines))
     places["header"] = Region(0, 0, width, header)
     wanted = max(1, LINES_A_STAGE * min(MOST_STAGES, needs.num_stages))
     stage = min(wanted, height - header)
@@ -84,7 +87,7 @@ def _below_each_other(places: Places, width: int, top: int, bottom: int) -> None
         places["rounds"] = Region(0, top, width, bottom - top)
 
 
-def _beside_each_other(places: Places, width: int, top: int, bottom: int) -> None:
+def _beside_each_other(places: Places, width: int, top: int, bottom: int, needs: Needs) -> None:
     """Rounds and machine, below them charts, below them the log."""
     log = min(14, max(3, (bottom - top) // 5))
     bottom = _row(places, bottom, width, log, ["log"])
@@ -95,24 +98,33 @@ def _beside_each_other(places: Places, width: int, top: int, bottom: int) -> Non
     if width < WIDE:
         names.insert(1, "distribution")
         _columns(places, middle, bottom, width, names)
-        side = _side(places, top, middle, width, ["machine"])
+        side = _side(places, top, middle, width, ["machine"], needs)
     else:
         third = width // 3
         _columns(places, middle, bottom, third, ["rewards"])
         _columns(places, middle, bottom, width - third - GAP, ["curves"], x=third + GAP)
-        side = _side(places, top, middle, width, ["distribution", "machine"])
+        side = _side(places, top, middle, width, ["distribution", "machine"], needs)
     places["rounds"] = Region(0, top, side - GAP, upper)
 
 
-def _side(places: Places, top: int, bottom: int, width: int, names: list[PanelName]) -> int:
+def _side(
+    places: Places, top: int, bottom: int, width: int, names: list[PanelName], needs: Needs
+) -> int:
     """Right of the rounds: the panels beside each other, the warnings below the last."""
     left = min(ROUNDS_WIDTH, width * 2 // 3) + GAP
     _columns(places, top, bottom, width - left, names, x=left)
-    machine = places[names[-1]]
-    notices = max(3, machine.height * 2 // 5)
-    places["notices"] = Region(machine.x, bottom - notices, machine.width, notices)
-    places["machine"] = Region(machine.x, top, machine.width, machine.height - notices)
+    x, _, inner, height = places[names[-1]]
+    machine = _machine_height(height, needs.num_devices)
+    places["machine"] = Region(x, top, inner, machine)
+    places["notices"] = Region(x, top + machine, inner, height - machine)
     return left
+
+
+def _machine_height(height: int, num_devices: int) -> int:
+    """Two lines a device, or one, and a title; `MIN_NOTICES` lines are left at least."""
+    most = height - MIN_NOTICES
+    roomy = 2 + 2 * num_devices
+    return max(2, min(most, roomy if roomy <= most else 2 + num_devices))
 
 
 def _fitting(names: list[PanelName], width: int) -> list[PanelName]:

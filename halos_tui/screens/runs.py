@@ -2,292 +2,212 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar
 
 from halos_backend.errors import UsageError
 from halos_backend.store.run_dir import RunDir
-from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
-from textual.coordinate import Coordinate
-from textual.widgets import DataTable, Footer, Input, Static
+from textual.widgets import Input
 
 from halos_tui.actions import ScreenName
-from halos_tui.formatting import ABSENT, date_time, number, plural, signed, visible
-from halos_tui.messages import Updated
+from halos_tui.formatting import plural
+from halos_tui.messages import FeedFailed, Updated
+from halos_tui.run_columns import SORTS, in_order
 from halos_tui.run_filter import RunFilter, parse_filter
 from halos_tui.runs_reader import RunRow, RunsReader
-from halos_tui.screens.base import HalosScreen
-from halos_tui.widgets.sparkline import sparkline
+from halos_tui.screens.run_actions import RunActions
+from halos_tui.widgets.footer import Footer
+from halos_tui.widgets.panel import Line, beside
+from halos_tui.widgets.run_list import RunList, RunListView
+from halos_tui.widgets.text_lines import TextLines
 
-SPARKLINE_WIDTH = 12
-WIDE = 100
-"""From this width on there is room for all columns."""
-GLYPHS = {
-    "running": "▶",
-    "pausing": "▷",
-    "paused": "‖",
-    "completed": "✓",
-    "failed": "✗",
-    "aborted": "■",
-    "aborting": "□",
-    "lost": "?",
-    "stalled": "!",
-    "created": "·",
-    "unreadable": "!",
-}
-ASCII_GLYPHS = {
-    "running": ">",
-    "pausing": ">",
-    "paused": "=",
-    "completed": "+",
-    "failed": "x",
-    "aborted": "#",
-    "aborting": "#",
-    "lost": "?",
-    "stalled": "!",
-    "created": ".",
-    "unreadable": "!",
-}
-LEAST_WIDTHS = {
-    "": 1,
-    "status": 12,
-    "round": 7,
-    "stage": 7,
-    "reward": 8,
-    "change": 8,
-    "rewards": 12,
-}
-"""So that a value that comes later seldom moves the columns."""
-SORTS: dict[str, Callable[[RunRow], tuple[bool, object]]] = {
-    "started": lambda row: (False, -row.created_t),
-    "name": lambda row: (False, row.name),
-    "status": lambda row: (False, row.status),
-    "round": lambda row: (False, -row.round),
-    "loss": lambda row: (False, row.loss),
-    "reward": lambda row: (row.reward is None, -(row.reward or 0.0)),
-}
-"""What the list is sorted by, in the order of the key; the newest, furthest and best come first."""
+INTERVAL_S = 0.5
+BAD = ("failed", "lost", "stalled", "unreadable")
 
 
-class RunsScreen(HalosScreen):
+class RunsScreen(RunActions):
     """The first screen. Selected runs are marked; without any, actions are about the cursor's."""
 
     NAME: ClassVar[ScreenName] = "runs"
+    IS_REDUCED: ClassVar[bool] = True
     DEFAULT_CSS = """
     RunsScreen {
-        #title { height: 1; text-style: bold; }
+        #title, #about { height: 1; }
         #filter { height: 1; border: none; padding: 0; display: none; }
-        #empty { height: 1fr; padding: 1 2; display: none; }
         #runs { height: 1fr; }
     }
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._rows: tuple[RunRow, ...] = ()
-        self._shown: list[RunRow] = []
-        self._cells: dict[str, list[Text]] = {}
-        self._selected: set[str] = set()
+        self._rows: tuple[RunRow, ...] | None = None
+        self._selected: frozenset[str] = frozenset()
         self._filter = RunFilter()
+        self._filter_problem = ""
+        self._read_problem = ""
         self._sort = "started"
         self._is_reversed = False
-        self._has_read = False
 
     def compose(self) -> ComposeResult:
-        yield Static("", id="title", markup=False)
-        yield DataTable[Text](id="runs", cursor_type="row", cell_padding=1)
-        yield Static("", id="empty", markup=False)
+        is_ascii = self.halos.options.is_ascii
+        yield TextLines(is_ascii=is_ascii, id="title")
         yield Input(
             placeholder="words, status:paused, loss:kto, train.lr>=1e-6, -name:test", id="filter"
         )
-        yield Footer()
+        yield RunList(is_ascii=is_ascii, id="runs")
+        yield TextLines(is_ascii=is_ascii, id="about")
+        yield Footer(is_ascii=is_ascii)
 
     def on_mount(self) -> None:
-        self._table.focus()
-        self.follow(RunsReader(self.halos.options.runs_root).read, interval_s=0.5)
-        self._say("reading ...")
+        self._list.focus()
+        self._say_how_many()
+        self.follow(RunsReader(self.halos.options.runs_root).read, interval_s=INTERVAL_S)
 
     def on_resize(self) -> None:
-        self._rebuild()
+        self._say_how_many()
 
     def on_updated(self, message: Updated[tuple[RunRow, ...]]) -> None:
         self._rows = message.view
-        self._has_read = True
-        self._refresh()
+        self._read_problem = ""
+        self._selected &= {row.name for row in message.view}
+        self._show()
+
+    def on_feed_failed(self, message: FeedFailed) -> None:
+        """Besides the notice that every screen gives: say it for as long as it is so."""
+        self._read_problem = message.problem
+        self._say_how_many()
 
     def selected_runs(self) -> list[RunDir]:
         """Those that are selected and shown, else that at the cursor."""
-        chosen = [row.run_dir for row in self._shown if row.name in self._selected]
-        at_cursor = self._at_cursor()
+        shown = self._list.shown.rows if self._list.shown else ()
+        chosen = [row.run_dir for row in shown if row.name in self._selected]
+        at_cursor = self._list.at_cursor
         return chosen or ([at_cursor.run_dir] if at_cursor else [])
 
+    @on(RunList.Opened)
     def action_open(self) -> None:
-        if (row := self._at_cursor()) is None:
+        if (row := self._list.at_cursor) is None:
             return
         if row.status == "unreadable":
-            self.notify(visible(row.problem), severity="error", markup=False)
+            self.notify(row.problem, severity="error", markup=False)
         else:
             self.halos.open_run(row.run_dir)
 
     def action_select(self) -> None:
-        if (row := self._at_cursor()) is not None:
+        if (row := self._list.at_cursor) is not None:
             self._selected ^= {row.name}
-            self._refresh()
-            self._table.action_cursor_down()
+            self._show()
+            self._list.action_move(1)
 
     def action_select_all(self) -> None:
-        shown = {row.name for row in self._shown}
-        self._selected = set() if shown <= self._selected else self._selected | shown
-        self._refresh()
+        shown = frozenset(row.name for row in self._list.shown.rows) if self._list.shown else set()
+        self._selected = frozenset() if shown <= self._selected else self._selected | shown
+        self._show()
 
     def action_sort(self) -> None:
         names = list(SORTS)
         self._sort = names[(names.index(self._sort) + 1) % len(names)]
-        self._refresh()
+        self._show()
 
     def action_reverse(self) -> None:
         self._is_reversed = not self._is_reversed
-        self._refresh()
+        self._show()
+
+    @on(RunList.HeaderClicked)
+    def _sort_by(self, message: RunList.HeaderClicked) -> None:
+        self._is_reversed = message.column == self._sort and not self._is_reversed
+        self._sort = message.column
+        self._show()
 
     def action_search(self) -> None:
-        field = self.query_one("#filter", Input)
-        field.display = True
-        field.focus()
+        self._input.display = True
+        self._input.focus()
 
     def action_back(self) -> None:
         """Out of the filter, which then is empty; or out of the selection."""
-        field = self.query_one("#filter", Input)
-        if field.display:
-            field.value = ""
-            field.display = False
-            self._table.focus()
+        if self._input.display:
+            self._input.value = ""
+            self._close_filter()
         elif self._selected:
-            self._selected.clear()
-            self._refresh()
+            self._selected = frozenset()
+            self._show()
 
     @on(Input.Changed, "#filter")
     def _filter_changed(self, message: Input.Changed) -> None:
         try:
             self._filter = parse_filter(message.value)
+            self._filter_problem = ""
         except UsageError as error:
-            self._say(visible(str(error)))
-            return
-        self._refresh()
+            self._filter_problem = str(error)
+        self._show()
 
     @on(Input.Submitted, "#filter")
-    def _filter_done(self) -> None:
-        field = self.query_one("#filter", Input)
-        field.display = bool(field.value)
-        self._table.focus()
+    def _close_filter(self) -> None:
+        """Back to the list; a filter that is not empty stays in sight."""
+        self._input.display = bool(self._input.value)
+        self._list.focus()
 
-    @on(DataTable.RowSelected)
-    def _row_chosen(self) -> None:
-        self.action_open()
+    @on(RunList.Moved)
+    def _say_what_is_at_cursor(self) -> None:
+        row = self._list.at_cursor
+        about: Line = ()
+        if row is not None and row.problem:
+            is_fine = row.status == "completed"
+            about = ((row.problem, "" if is_fine else "bad" if row.status in BAD else "warning"),)
+        elif row is not None:
+            about = ((str(row.run_dir.path), "muted"),)
+        self.query_one("#about", TextLines).show((about,))
 
     @property
-    def _table(self) -> DataTable[Text]:
-        return self.query_one("#runs", DataTable)
+    def _list(self) -> RunList:
+        return self.query_one(RunList)
 
-    def _at_cursor(self) -> RunRow | None:
-        row = self._table.cursor_row
-        return self._shown[row] if 0 <= row < len(self._shown) else None
+    @property
+    def _input(self) -> Input:
+        return self.query_one("#filter", Input)
 
-    def _refresh(self) -> None:
-        """Show what there is now; only cells that changed are drawn again."""
-        shown = [row for row in self._rows if self._filter.matches(row.fields)]
-        shown.sort(key=SORTS[self._sort], reverse=self._is_reversed)
-        keys = [row.name for row in shown]
-        before, self._shown = [row.name for row in self._shown], shown
-        if keys != before or not self._table.columns:
-            self._rebuild(cursor=before)
-        else:
-            for place, row in enumerate(shown):
-                self._update(place, row)
+    def _show(self) -> None:
+        """What there is now; only cells that changed are drawn again."""
+        if self._rows is None:
+            return
+        shown = [row for row in self._rows if self._filter.matches(row.value_of)]
+        rows = in_order(shown, self._sort, is_reversed=self._is_reversed)
+        why_empty = () if rows else self._why_empty(self._rows)
+        self._list.show(RunListView(rows, self._selected, self._sort, self._is_reversed, why_empty))
         self._say_how_many()
-        self._show_hint()
-
-    def _rebuild(self, *, cursor: list[str] | None = None) -> None:
-        table = self._table
-        at = table.cursor_row
-        names = [row.name for row in self._shown] if cursor is None else cursor
-        name = names[at] if 0 <= at < len(names) else None
-        table.clear(columns=True)
-        self._cells = {row.name: self._cells_of(row) for row in self._shown}
-        for place, title in enumerate(self._columns()):
-            widths = [cells[place].cell_len for cells in self._cells.values()]
-            least = LEAST_WIDTHS.get(title, len(title))
-            table.add_column(title, key=title, width=max([least, *widths]))
-        for row in self._shown:
-            table.add_row(*self._cells[row.name], key=row.name)
-        places = [row.name for row in self._shown]
-        if name in places:
-            table.move_cursor(row=places.index(name))
-
-    def _update(self, place: int, row: RunRow) -> None:
-        new, old = self._cells_of(row), self._cells[row.name]
-        self._cells[row.name] = new
-        for column, (cell, was) in enumerate(zip(new, old, strict=True)):
-            if cell != was:
-                self._table.update_cell_at(Coordinate(place, column), cell, update_width=True)
-
-    def _columns(self) -> list[str]:
-        some = ["", "name", "status", "round", "stage", "reward", "change"]
-        return [*some, "rewards", "loss", "started"] if self._is_wide else some
-
-    @property
-    def _is_wide(self) -> bool:
-        return self.size.width >= WIDE
-
-    def _cells_of(self, row: RunRow) -> list[Text]:
-        is_ascii = self.halos.options.is_ascii
-        glyph = (ASCII_GLYPHS if is_ascii else GLYPHS).get(row.status, " ")
-        if row.status == "unreadable":
-            texts = [self._mark(row), visible(row.name), f"{glyph} {row.status}"]
-            texts += [ABSENT] * (len(self._columns()) - len(texts))
-            return [Text(text, no_wrap=True) for text in texts]
-        texts = [
-            self._mark(row),
-            visible(row.name),
-            f"{glyph} {row.status}",
-            f"{row.round}/{row.num_rounds}" if row.num_rounds else str(row.round),
-            row.stage or ("waiting" if row.problem and row.status == "running" else ABSENT),
-            number(row.reward),
-            signed(row.change),
-        ]
-        if self._is_wide:
-            texts += [
-                sparkline(row.rewards, SPARKLINE_WIDTH, ascii=is_ascii),
-                visible(row.loss),
-                date_time(row.created_t),
-            ]
-        return [Text(text, no_wrap=True) for text in texts]
-
-    def _mark(self, row: RunRow) -> str:
-        return "*" if row.name in self._selected else " "
+        self._say_what_is_at_cursor()
 
     def _say_how_many(self) -> None:
-        parts = [plural(len(self._shown), "run")]
-        if len(self._shown) < len(self._rows):
-            parts[0] += f" of {len(self._rows)}"
-        chosen = sum(row.name in self._selected for row in self._shown)
-        if chosen:
-            parts.append(f"{chosen} selected")
-        parts.append(f"by {self._sort}{', reversed' if self._is_reversed else ''}")
-        if self.halos.options.read_only:
-            parts.append("read-only")
-        self._say("  ".join(parts))
-
-    def _say(self, text: str) -> None:
-        self.query_one("#title", Static).update(f"halos-tui  {text}")
-
-    def _show_hint(self) -> None:
-        root = visible(str(self.halos.options.runs_root))
-        hint = self.query_one("#empty", Static)
-        hint.display = self._has_read and not self._shown
-        self._table.display = not hint.display
-        if not self._rows:
-            hint.update(f"No runs in {root}.\n\nn sets one up; halos-tui demo starts a small one.")
+        if problem := self._filter_problem or self._read_problem:
+            self.query_one("#title", TextLines).show((((problem, "bad"),),))
+            return
+        title: list[tuple[str, str]] = [("halos-tui", "title"), ("  ", "")]
+        shown = self._list.shown
+        if self._rows is None or shown is None:
+            title.append(("reading ...", "muted"))
         else:
-            hint.update("No run fits the filter. Escape takes it away.")
+            of = f" of {len(self._rows)}" if len(shown.rows) < len(self._rows) else ""
+            title.append((f"{plural(len(shown.rows), 'run')}{of}", ""))
+            if self._selected:
+                title.append((f"  {len(self._selected)} selected", "accent"))
+        order = f"by {self._sort}{', reversed' if self._is_reversed else ''}"
+        if self.halos.options.read_only:
+            order = f"read-only  {order}"
+        self.query_one("#title", TextLines).show(
+            (beside(title, [(order, "muted")], self.size.width),)
+        )
+
+    def _why_empty(self, rows: tuple[RunRow, ...]) -> tuple[str, ...]:
+        """And what to do about it."""
+        if rows:
+            unknown = [
+                path
+                for path in self._filter.settings
+                if all(row.value_of(path) is None for row in rows)
+            ]
+            why = f"No run has a setting {unknown[0]}." if unknown else "No run fits the filter."
+            return why, "Escape takes the filter away."
+        new = "" if self.halos.options.read_only else "n sets up a new one; "
+        demo = "halos-tui demo starts a small one that needs no GPU."
+        return f"No runs in {self.halos.options.runs_root}.", f"{new}{demo}"

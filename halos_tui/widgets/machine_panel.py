@@ -16,8 +16,9 @@ NEARLY_FULL = 0.97
 MOST_HISTORY = 60
 LEAST_HISTORY = 6
 NAME = 8
-FIGURES = NAME + 22
+FIGURES = NAME + 18
 """Cells of a line beside its history."""
+ONE_LINE = NAME + 24
 WITH_HEAT = NAME + 26
 HEAT_FROM = 52
 
@@ -47,11 +48,13 @@ class MachinePanel(Panel[MachineView]):
             yield [(f"{device.name:<6}lost: {device.lost}", "bad")]
             return
         used = f"{_percent(device.utilization)} {'busy' if device.name != 'host' else 'cpu'}"
-        memory = f"{size(device.memory_used_bytes)} of {size(device.memory_total_bytes)}"
+        memory = _memory(device)
         memory_style = "warning" if _is_nearly_full(device) else ""
         if not is_roomy:
-            history = self._history(device.utilization_history, width - NAME - len(memory) - 14)
-            yield joined([[(f"{device.name:<6}", "")], [history], [(used, "")], [(memory, "")]])
+            history = self._history(device.utilization_history, width - ONE_LINE)
+            yield joined(
+                [[(f"{device.name:<6}", "")], [history], [(used, "")], [(f"{memory:>11}", "")]]
+            )
             return
         heat = [part for part in (_watts(device), _degrees(device)) if part]
         has_heat = bool(heat) and width >= HEAT_FROM
@@ -75,6 +78,13 @@ def _level(value: float, levels: str) -> str:
     if math.isnan(value):
         return " "
     return levels[min(len(levels) - 1, max(0, int(value * len(levels))))]
+
+
+def _memory(device: DeviceView) -> str:
+    """41.2/80 GiB, or 943 MiB/23.5 GiB."""
+    used, total = size(device.memory_used_bytes), size(device.memory_total_bytes)
+    same_unit = used.split()[-1] == total.split()[-1]
+    return f"{used.split()[0] if same_unit else used}/{total}"
 
 
 def _is_nearly_full(device: DeviceView) -> bool:

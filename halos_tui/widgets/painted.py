@@ -35,10 +35,13 @@ class Painted(Widget):
     def painting(self, width: int, height: int) -> Sequence[Row]:
         """What to show in so many cells; rows and columns that are missing stay blank."""
 
-    def repaint(self) -> None:
-        """Draw anew; only changed cells are sent. Before there is a size this does nothing."""
+    def repaint(self) -> int:
+        """Draw anew; only changed cells are sent. Before there is a size this does nothing.
+
+        Returns how many cells were drawn anew.
+        """
         if self._painted_size is None or self._painted_size != self.size:
-            return
+            return 0
         before = self._rows
         self._rows = self._fitted()
         changed: list[Region] = []
@@ -48,6 +51,7 @@ class Painted(Widget):
                 changed.append(Region(span[0], y, span[1] - span[0], 1))
         if changed:
             self.refresh(*changed)
+        return sum(region.width for region in changed)
 
     def render_line(self, y: int) -> Strip:
         if self._painted_size != self.size:

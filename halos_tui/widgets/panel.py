@@ -15,6 +15,8 @@ from halos_tui.widgets.painted import Painted
 PanelData = TypeVar("PanelData")
 Line = Sequence[Run]
 """Texts, each with the name of its style."""
+GAP = "  "
+"""Between what stands beside each other."""
 
 
 class Panel(Painted, Generic[PanelData]):
@@ -91,12 +93,12 @@ def beside(left: Line, right: Line, width: int) -> Line:
     return [*left, (" " * (width - used), ""), *right]
 
 
-def joined(parts: Iterable[Line], *, gap: str = "  ") -> Line:
+def joined(parts: Iterable[Line]) -> Line:
     """All parts that are not empty, on one line."""
     line: list[Run] = []
     for part in parts:
         if any(text for text, _ in part):
-            line += [(gap, ""), *part] if line else part
+            line += [(GAP, ""), *part] if line else part
     return line
 
 

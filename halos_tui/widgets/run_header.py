@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
+
+from rich.cells import cell_len
 
 from halos_tui.etas import describe
 from halos_tui.formatting import duration, visible
 from halos_tui.observed import SeenStatus
 from halos_tui.run_view import HeaderView
-from halos_tui.widgets.canvas import Run
-from halos_tui.widgets.panel import Line, Panel, beside, joined
+from halos_tui.widgets.panel import GAP, Line, Panel, joined
 
 STYLE_OF_STATUS: dict[SeenStatus | Literal["unknown"], str] = {
     "unknown": "bad",
@@ -25,28 +26,52 @@ STYLE_OF_STATUS: dict[SeenStatus | Literal["unknown"], str] = {
     "pausing": "warning",
     "paused": "warning",
 }
+MOST_LINES_EACH = 3
 
 
 class RunHeader(Panel[HeaderView]):
-    """Up to three lines: the status, then its reason or what is left, then what waits."""
+    """The status, then as many lines as the rest takes; see `num_lines`."""
 
     def lines(self, shown: HeaderView, width: int, height: int) -> Iterator[Line]:
-        left = [[("round ", "muted"), (describe(shown.round_eta), "")]] if shown.round_eta else []
-        left += [[("run ", "muted"), (describe(shown.run_eta), "")]] if shown.run_eta else []
-        yield beside(_status(shown), joined(left) if height < 2 else [], width)
-        for line in textwrap.wrap(
-            visible(shown.problem), max(20, width), max_lines=max(1, height - 2)
-        ):
-            yield [(line, "bad")]
-        why: list[Run] = [(shown.reason, STYLE_OF_STATUS.get(shown.status, ""))]
-        hint: list[Run] = [(shown.hint, "accent")]
-        waiting: list[Run] = [(f"next: {'; '.join(shown.pending)}", "accent")]
-        parts = [why, hint, *([[("left", "muted")]] if left else []), *left]
-        has_second = bool(shown.reason or shown.hint or left)
-        if has_second:
-            yield joined(parts) if height > 2 or not shown.pending else joined([*parts, waiting])
-        if shown.pending and (height > 2 or not has_second):
-            yield waiting
+        del height
+        yield _status(shown)
+        yield from (joined(line) for line in _flowing(_told(shown, width), width))
+
+
+def num_lines(shown: HeaderView, width: int) -> int:
+    """Lines that it takes to say all of it."""
+    return 1 + len(_flowing(_told(shown, width), width))
+
+
+def _told(shown: HeaderView, width: int) -> Iterator[Line]:
+    """What is wrong, why the status is so, what one can do, how long still, what waits."""
+    style = STYLE_OF_STATUS.get(shown.status, "")
+    for text, text_style in ((shown.problem, "bad"), (shown.reason, style)):
+        lines = textwrap.wrap(visible(text), max(20, width), max_lines=MOST_LINES_EACH)
+        yield from ([(line, text_style)] for line in lines)
+    if shown.hint:
+        yield [(shown.hint, "accent")]
+    if shown.round_eta:
+        yield [("ETA round ", "muted"), (describe(shown.round_eta), "")]
+    if shown.run_eta:
+        yield [("run ", "muted"), (describe(shown.run_eta), "")]
+    if shown.pending:
+        yield [(f"next: {'; '.join(shown.pending)}", "accent")]
+
+
+def _flowing(parts: Iterable[Line], width: int) -> list[list[Line]]:
+    """Parts on as few lines as hold them whole."""
+    lines: list[list[Line]] = []
+    used = 0
+    for part in parts:
+        cells = sum(cell_len(visible(text)) for text, _ in part)
+        if lines and used + len(GAP) + cells <= width:
+            lines[-1].append(part)
+            used += len(GAP) + cells
+        else:
+            lines.append([part])
+            used = cells
+    return lines
 
 
 def _status(shown: HeaderView) -> Line:

@@ -1,7 +1,7 @@
 """A program on a real pseudo-terminal, and what a person would see there.
 
-A thread plays the terminal: it reads, answers what the program asks of it, and draws on an emulated
-screen. All that was read is kept, with the time it came.
+A thread plays the terminal: it reads, and answers what the program asks of it. All that was read is
+kept, with the time it came; it is drawn on an emulated screen when somebody looks.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ class Terminal:
         termios.tcsetwinsize(slave, (lines, columns))
         self.chunks: list[Chunk] = []
         self._emulator = Emulator(columns, lines)
+        self._num_drawn = 0
         self._changed = threading.Condition()
         self._may_read = threading.Event()
         self._may_read.set()
@@ -110,6 +111,7 @@ class Terminal:
     def resize(self, columns: int, lines: int) -> None:
         """The kernel tells the program by SIGWINCH."""
         with self._changed:
+            self._draw()
             self._emulator.screen.resize(lines, columns)
             termios.tcsetwinsize(self._master, (lines, columns))
 
@@ -133,7 +135,7 @@ class Terminal:
     def text(self) -> str:
         """The screen now, blanks at the ends of lines left out."""
         with self._changed:
-            return self._emulator.text
+            return self._draw()
 
     @property
     def raw(self) -> bytes:
@@ -160,21 +162,33 @@ class Terminal:
         """Until `holds` is true of the screen. Fails with the screen after the deadline."""
         end = time.monotonic() + deadline_s
         with self._changed:
-            while not holds(screen := self._emulator.text):
+            while not holds(screen := self._draw()):
                 left = end - time.monotonic()
                 assert left > 0, f"no {what} on the screen:\n{screen}"
                 assert not self._is_over, f"the program ended without {what}:\n{screen}"
                 self._changed.wait(min(left, 1.0))
             return screen
 
+    def wait_for_bytes(self, content: bytes, *, after: int) -> Chunk:
+        """The first chunk with that in it, but for the first `after`; nothing is drawn."""
+        end = time.monotonic() + DEADLINE_S
+        with self._changed:
+            while True:
+                for chunk in self.chunks[after:]:
+                    if content in chunk.content:
+                        return chunk
+                assert time.monotonic() < end, f"no {content!r} came"
+                self._changed.wait(1.0)
+
     def settle(self, quiet_s: float = 0.5, *, deadline_s: float = DEADLINE_S) -> str:
-        """Until nothing has come for `quiet_s`; the screen then."""
-        end = time.monotonic() + deadline_s
+        """Until nothing has come for `quiet_s` from now on; the screen then."""
+        begun = time.monotonic()
+        end = begun + deadline_s
         while time.monotonic() < end:
             with self._changed:
-                latest = self.chunks[-1].t if self.chunks else self.started_t
+                latest = max(begun, self.chunks[-1].t if self.chunks else 0.0)
                 if time.monotonic() - latest >= quiet_s:
-                    return self._emulator.text
+                    return self._draw()
             time.sleep(0.02)
         raise AssertionError(f"the screen never keeps still:\n{self.text}")
 
@@ -246,8 +260,13 @@ class Terminal:
                     os.write(self._master, answer)
         with self._changed:
             self.chunks.append(chunk)
-            self._emulator.feed(chunk.content)
             self._changed.notify_all()
+
+    def _draw(self) -> str:
+        for chunk in self.chunks[self._num_drawn :]:
+            self._emulator.feed(chunk.content)
+        self._num_drawn = len(self.chunks)
+        return self._emulator.text
 
 
 def _spawn(command: Sequence[str], environment: Mapping[str, str], terminal: str) -> int:

@@ -251,7 +251,7 @@ def test_a_corrupt_line_is_left_out_and_named(run: MadeRun) -> None:
     assert index.num_completions == 4
     assert [row.index for key in _keys(index) if (row := index.row(key))] == [0, 1, 0, 1]
     assert len(index.problems) == 1
-    assert f"{path}, byte {len(first)}" in index.problems[0]
+    assert f"{path}, line 2: " in index.problems[0]
 
 
 def _keys(index: CompletionsIndex) -> list[int]:

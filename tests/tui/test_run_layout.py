@@ -29,7 +29,7 @@ ALL = {
 
 @pytest.mark.parametrize(
     "needs",
-    [Needs(0), Needs(1), Needs(2, has_pending=True), Needs(5, has_pending=True, has_problem=True)],
+    [Needs(0), Needs(1), Needs(2, num_header_lines=3), Needs(5, num_header_lines=9)],
     ids=str,
 )
 def test_panels_lie_inside_and_never_over_each_other(needs: Needs) -> None:

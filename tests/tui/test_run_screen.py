@@ -277,7 +277,7 @@ def test_everything_is_on_a_large_screen(run: MadeRun) -> None:
 def test_a_small_screen_has_the_essentials(run: MadeRun) -> None:
     write_train_events(running(run, "train"), 2)
 
-    shown_at(run, "running", "round 2 of 2", "left  round", "8/16 steps", "reward by round", "loss")
+    shown_at(run, "running", "round 2 of 2", "ETA round", "8/16 steps", "reward by round", "loss")
 
 
 def test_gpus_are_shown_with_history_and_who_else_is_there(run: MadeRun) -> None:
@@ -301,7 +301,7 @@ def test_gpus_are_shown_with_history_and_who_else_is_there(run: MadeRun) -> None
         run,
         "gpu 0",
         "97% busy",
-        "40 GiB of 80 GiB",
+        "40/80 GiB",
         "312 W",
         "67 °C",
         "H100",
@@ -318,7 +318,7 @@ def test_without_a_gpu_the_host_is_shown(run: MadeRun) -> None:
     log.append(Reading(t=STARTED_T, host=host))
     log.close()
 
-    shown_at(run, "host", "25% cpu", "2 GiB of 8 GiB", size=(120, 40))
+    shown_at(run, "host", "25% cpu", "2/8 GiB", size=(120, 40))
 
 
 @pytest.mark.parametrize("size", [(80, 24), (100, 30), (120, 40), (160, 50), EVERYTHING, (80, 60)])
@@ -409,6 +409,43 @@ def test_a_thousand_rounds_scroll_under_the_cursor(tmp_path: Path) -> None:
             assert table.selected is None
 
     drive(look())
+
+
+def test_the_mouse_chooses_a_round_too(run: MadeRun) -> None:
+    for round in (1, 2, 3):
+        run.whole_round(round, **REWARDS)
+
+    async def look() -> None:
+        screen = run_screen(run.dir)
+        async with opened(screen, root=run.dir.path.parent, size=EVERYTHING) as (app, pilot):
+            await until_shown(pilot, "█ round 3")
+            await pilot.click(RoundTable, offset=(4, 2))
+            await until_shown(pilot, "█ round 2")
+            await pilot.click(RoundTable, offset=(4, 9))
+            assert app.screen.selected_round == 2
+
+    drive(look())
+
+
+def test_eight_gpus_have_a_line_each_where_there_is_little_room(run: MadeRun) -> None:
+    log = TelemetryLog(run.dir)
+    for number in range(30):
+        gpus = tuple(
+            GpuReading(
+                index=index,
+                utilization_frac=0.5,
+                memory_used_bytes=(10 + index) << 30,
+                memory_total_bytes=80 << 30,
+            )
+            for index in range(8)
+        )
+        t = STARTED_T + 10 * number
+        log.append(Reading(t=t, host=HostReading(cpu_frac=0.5), gpus=gpus))
+    log.close()
+
+    shown = shown_at(run, *[f"{10 + index}/80 GiB" for index in range(8)], size=(120, 40))
+
+    assert shown.count("▅▅▅▅▅▅  ") == 8
 
 
 def test_the_next_curve_comes_first(run: MadeRun) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from halos_backend.config.guards import find_guard_conflicts
 from halos_backend.config.losses import CSFT, FEEDBACK_OF_LOSS, GRPO, KTO, LOSSES_WITH_REFERENCE
 from halos_backend.config.schema import RunSettings
+from halos_backend.config.vllm import NEEDED, OURS, VllmSettings
 
 Conflict = tuple[str, str]
 """The setting to change, and why."""
@@ -117,6 +118,35 @@ def _stops_stop(settings: RunSettings) -> Iterator[Conflict]:
         yield ("sample.stop", "an empty text would end every completion at once: take it out")
 
 
+def _sampler_fits_engine(settings: RunSettings) -> Iterator[Conflict]:
+    sample, vllm = settings.sample, settings.sample.vllm
+    if sample.engine == "transformers" and vllm != VllmSettings():
+        yield (
+            "sample.vllm",
+            "has no effect with sample.engine = 'transformers': take one of them out",
+        )
+    for name in vllm.set_arguments:
+        if name in OURS:
+            yield f"sample.vllm.arguments.{name}", f"is set by {OURS[name]}: write it there"
+        elif name in NEEDED:
+            yield (
+                f"sample.vllm.arguments.{name}",
+                "is what the sample stage itself depends on: take it out",
+            )
+
+
+def _engines_get_devices(settings: RunSettings) -> Iterator[Conflict]:
+    vllm, devices = settings.sample.vllm, settings.launch.devices
+    needed = (vllm.replicas or 1) * vllm.tensor_parallel_size
+    if settings.sample.engine != "transformers" and devices and needed > len(devices):
+        key = "replicas" if vllm.replicas else "tensor_parallel_size"
+        yield (
+            f"sample.vllm.{key}",
+            f"{vllm.replicas or 1} engines of {vllm.tensor_parallel_size} GPUs each need {needed},"
+            f" and launch.devices names {len(devices)}: lower it",
+        )
+
+
 def _guards_can_trip(settings: RunSettings) -> Iterator[Conflict]:
     for name, guard in settings.guards.items():
         yield from find_guard_conflicts(name, guard)
@@ -160,6 +190,8 @@ RULES: tuple[Callable[[RunSettings], Iterator[Conflict]], ...] = (
     _reference_has_effect,
     _loss_can_learn,
     _stops_stop,
+    _sampler_fits_engine,
+    _engines_get_devices,
     _guards_can_trip,
     _devices_suffice,
     _notified_program_can_be_found,

@@ -204,6 +204,8 @@ def _arithmetic(settings: RunSettings) -> tuple[object, ...]:
         launch.num_threads,
         launch.device,
         settings.sample.batch_size,
+        settings.sample.engine,
+        settings.sample.python,
         settings.train.microbatch_tokens,
     )
 

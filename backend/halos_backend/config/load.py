@@ -32,6 +32,8 @@ PATH_KEYS = (
     "label.judge.function",
     "train.reference",
 )
+PROGRAM_KEYS = ("sample.python",)
+"""Programs, whose links are not followed: a virtual environment's python is one."""
 FILE_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".jinja", ".py")
 """Endings of what is always a file, never a hub name."""
 
@@ -105,6 +107,11 @@ def _resolve_paths(merged: dict[str, Any], directory: Path, overridden: frozense
             table = table.get(parent, {})
         if isinstance(value := table.get(name), str):
             table[name] = resolve_path(value, _places(key, directory, overridden))
+    for key in PROGRAM_KEYS:
+        table_name, _, name = key.partition(".")
+        table = merged.get(table_name) or {}
+        if isinstance(value := table.get(name), str):
+            table[name] = resolve_program(value, _places(key, directory, overridden))
     notify = merged.get("notify") or {}
     if (command := notify.get("command")) and "/" in command[0]:
         places = _places("notify.command", directory, overridden)
@@ -129,6 +136,15 @@ def resolve_path(value: str, places: Sequence[Path]) -> str:
             return f"{(place / path).resolve()}{colon}{function}"
     is_file = value.startswith(("./", "../", "~")) or path.suffix in FILE_SUFFIXES
     return f"{(places[0] / path).resolve()}{colon}{function}" if is_file else value
+
+
+def resolve_program(value: str, places: Sequence[Path]) -> str:
+    """A program's path made absolute, its links kept; a bare name is looked for in PATH later."""
+    if "/" not in value:
+        return value
+    path = Path(value).expanduser()
+    found = next((place / path for place in places if (place / path).exists()), places[0] / path)
+    return os.path.abspath(found)  # noqa: PTH100  resolve() would follow the links
 
 
 def _placeholders(merged: Mapping[str, Any]) -> list[Problem]:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from halos_backend.config.load import PATH_KEYS, resolve_path
+from halos_backend.config.load import PATH_KEYS, PROGRAM_KEYS, resolve_path, resolve_program
 from halos_backend.config.wording import Problem
 from halos_backend.settings_json import is_at_or_below, value_at
 
@@ -22,14 +22,15 @@ def resolve_named_files(
     others. Without `directory` a path has to be absolute. `org/name` may be a hub name and passes.
     """
     made_absolute, problems = {}, []
-    for key in PATH_KEYS:
+    for key in (*PATH_KEYS, *PROGRAM_KEYS):
         parent, _, name = key.rpartition(".")
         table = value_at(parent, settings)
         value = table.get(name) if isinstance(table, dict) else None
         is_named = any(is_at_or_below(key, other) for other in named)
         if not is_named or not isinstance(value, str) or value in ("", *REFERENCE_WORDS):
             continue
-        path = value if directory is None else resolve_path(value, (directory,))
+        resolve = resolve_program if key in PROGRAM_KEYS else resolve_path
+        path = value if directory is None else resolve(value, (directory,))
         if reason := _why_no_file(path):
             problems.append((key, reason))
         elif path != value:

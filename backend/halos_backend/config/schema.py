@@ -13,6 +13,7 @@ from halos_backend.config.guards import DEFAULT_GUARDS, Guard, GuardName
 from halos_backend.config.losses import Loss
 from halos_backend.config.notify import NotifySettings
 from halos_backend.config.table import Fraction, NonNegative, Positive, PositiveInt, Table
+from halos_backend.config.vllm import VllmSettings
 
 
 class PolicySettings(Table):
@@ -76,8 +77,12 @@ class LoopSettings(Table):
 class SampleSettings(Table):
     """Sampling completions from the current policy."""
 
-    engine: Literal["transformers"] = "transformers"
-    """What generates."""
+    engine: Literal["auto", "vllm", "transformers"] = "auto"
+    """What generates; `auto` is vLLM where it is installed for the device, else transformers."""
+    python: str | None = Field(default=None, min_length=1)
+    """Python of another environment to sample in (vLLM often needs its own); absent is ours."""
+    vllm: VllmSettings = VllmSettings()
+    """How vLLM samples, where it is the engine."""
     group_size: PositiveInt = 8
     """Completions per prompt."""
     max_new_tokens: PositiveInt = 512

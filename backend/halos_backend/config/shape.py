@@ -122,6 +122,8 @@ def describe(name: str, field: FieldInfo) -> str:
         names.append(_text(name, field))
     if tuple in types:
         names.append(_list(field))
+    if dict in types:
+        names.append("a table")
     return any_of(names)
 
 

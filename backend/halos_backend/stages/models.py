@@ -15,6 +15,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -112,10 +113,20 @@ def context_length(config: PretrainedConfig) -> int:
     return int(getattr(text_config, "max_position_embeddings", None) or 2**20)
 
 
-def end_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+def load_generation_config(path: str, config: PretrainedConfig) -> GenerationConfig:
+    """The policy's generation settings without the policy: its file's, else its configuration's."""
+    try:
+        return GenerationConfig.from_pretrained(path)
+    except OSError:
+        return GenerationConfig.from_model_config(config)
+
+
+def end_token_ids(
+    generation: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase
+) -> set[int]:
     """Every token at which the policy itself ends: its generation settings' and its tokenizer's."""
     ids: set[int] = set()
-    configured = model.generation_config.eos_token_id if model.generation_config else None
+    configured = generation.eos_token_id if generation else None
     for value in (configured, tokenizer.eos_token_id):
         if isinstance(value, int):
             ids.add(value)

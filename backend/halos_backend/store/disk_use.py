@@ -30,6 +30,8 @@ _KIND_OF_FILE: dict[str, Kind] = {
         for path in (
             _RUN.prompts,
             _ATTEMPT.completions,
+            _ATTEMPT.early_groups,
+            _ATTEMPT.canary,
             _ATTEMPT.rewards,
             _ATTEMPT.scores,
             _ATTEMPT.feedback,

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from stat import S_ISREG
+from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from halos_backend import SCHEMA_VERSION, __version__, atomic
 from halos_backend.errors import CorruptFileError, UsageError
@@ -18,11 +20,22 @@ from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState, fold
 
 
+class HeldSettings(msgspec.Struct, frozen=True):
+    """The settings of the rounds from `from_round` on, up to the next entry's."""
+
+    from_round: int
+    settings: dict[str, Any]
+
+
 class Snapshot(msgspec.Struct, frozen=True):
-    """The fold of the journal's first `offset` bytes."""
+    """The fold of the journal's first `offset` bytes.
+
+    On disk the rounds' settings are in `settings` alone: once, not once a round.
+    """
 
     offset: int
     state: RunState
+    settings: tuple[HeldSettings, ...]
     schema_version: int = SCHEMA_VERSION
 
 
@@ -30,9 +43,13 @@ _decoder = msgspec.json.Decoder(Snapshot)
 
 
 def write_snapshot(run_dir: RunDir, state: RunState, *, offset: int) -> None:
-    atomic.write_bytes(
-        run_dir.state, msgspec.json.encode(Snapshot(offset, state)) + b"\n", durable=False
-    )
+    settings: list[HeldSettings] = []
+    for round in state.rounds:
+        if not settings or settings[-1].settings != round.settings:
+            settings.append(HeldSettings(round.round, round.settings))
+    bare = replace(state, rounds=tuple(replace(round, settings={}) for round in state.rounds))
+    snapshot = Snapshot(offset, bare, tuple(settings))
+    atomic.write_bytes(run_dir.state, msgspec.json.encode(snapshot) + b"\n", durable=False)
 
 
 def load_state(run_dir: RunDir) -> RunState:
@@ -83,6 +100,18 @@ def read_snapshot(run_dir: RunDir) -> Snapshot | None:
             return None
         with run_dir.events.open("rb") as journal:
             journal.seek(snapshot.offset - 1)
-            return snapshot if journal.read(1) == b"\n" else None
+            return _with_settings(snapshot) if journal.read(1) == b"\n" else None
     except (OSError, *BAD_JSON):
         return None
+
+
+def _with_settings(snapshot: Snapshot) -> Snapshot:
+    """Each round with its settings; rounds with equal ones share one object."""
+    held = iter(snapshot.settings)
+    current, following = next(held, None), next(held, None)
+    rounds = []
+    for round in snapshot.state.rounds:
+        if following is not None and following.from_round <= round.round:
+            current, following = following, next(held, None)
+        rounds.append(round if current is None else replace(round, settings=current.settings))
+    return replace(snapshot, state=replace(snapshot.state, rounds=tuple(rounds)))

@@ -28,7 +28,8 @@ class StageState(msgspec.Struct, frozen=True, kw_only=True):
     """The newest attempt of one stage of one round.
 
     `num_barren` counts the failed attempts in a row that left no more than the ones before them;
-    `durable` is the most that any attempt left.
+    `durable` is the most that any attempt left. The summary is kept as JSON: as objects those of a
+    thousand rounds would take 7 MB.
     """
 
     stage: Stage
@@ -37,12 +38,18 @@ class StageState(msgspec.Struct, frozen=True, kw_only=True):
     started_t: float
     process: ProcessIdentity | None = None
     elapsed_s: float | None = None
-    summary: dict[str, Any] = {}
+    summary_json: msgspec.Raw = msgspec.field(name="summary", default=msgspec.Raw(b"{}"))
     reason: str | None = None
     cause: Cause | None = None
     failed_t: float | None = None
     num_barren: int = 0
     durable: int = 0
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the finished stage said of itself; decoded anew each time."""
+        found: dict[str, Any] = msgspec.json.decode(self.summary_json)
+        return found
 
 
 class RoundState(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +129,7 @@ def _stage_after(before: StageState | None, event: StageNews) -> StageState | No
                 before,
                 status="finished",
                 elapsed_s=event.elapsed_s,
-                summary=event.summary,
+                summary_json=msgspec.Raw(msgspec.json.encode(event.summary)),
                 reason=None,
                 cause=None,
                 failed_t=None,

@@ -7,8 +7,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from halos_backend.errors import RunNotFoundError, UsageError
 from halos_backend.events import Stage
 
@@ -45,6 +43,21 @@ class AttemptDir:
     @property
     def completions(self) -> Path:
         return self.path / "completions.jsonl"
+
+    @property
+    def early_groups(self) -> Path:
+        """Groups that were finished before their turn; what a later attempt may reuse."""
+        return self.path / "early_groups.jsonl"
+
+    @property
+    def canary(self) -> Path:
+        """Log-probabilities of some sampled tokens, as the sampler gave them."""
+        return self.path / "canary.jsonl"
+
+    @property
+    def sampler(self) -> Path:
+        """Which engine samples, and why."""
+        return self.path / "sampler.json"
 
     @property
     def rewards(self) -> Path:
@@ -205,13 +218,21 @@ def run_containing(path: Path) -> Path:
 def default_runs_root() -> Path:
     """`$HALOS_RUNS_DIR`, else `runs` in the user's data directory. Makes nothing."""
     configured = os.environ.get("HALOS_RUNS_DIR")
-    return Path(configured) if configured else platformdirs.user_data_path("halos-tui") / "runs"
+    if configured:
+        return Path(configured)
+    import platformdirs  # a sampler's own environment need not have it
+
+    return platformdirs.user_data_path("halos-tui") / "runs"
 
 
 def cache_root() -> Path:
     """`$HALOS_CACHE_DIR`, else the user's cache directory. Makes nothing."""
     configured = os.environ.get("HALOS_CACHE_DIR")
-    return Path(configured) if configured else platformdirs.user_cache_path("halos-tui")
+    if configured:
+        return Path(configured)
+    import platformdirs  # a sampler's own environment need not have it
+
+    return platformdirs.user_cache_path("halos-tui")
 
 
 def check_run_name(root: Path, name: str) -> None:

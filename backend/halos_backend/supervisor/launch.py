@@ -10,6 +10,8 @@ from pathlib import Path
 from halos_backend.config.schema import FunctionJudge, LaunchSettings, RunSettings
 from halos_backend.errors import UsageError
 from halos_backend.events import Stage
+from halos_backend.interpreters.device import has_nvidia_device
+from halos_backend.interpreters.foreign import foreign_environment, in_interpreter
 from halos_backend.supervisor.environment import importable_environment
 
 ATTEMPT_TAG = "HALOS_ATTEMPT_DIR"
@@ -39,12 +41,31 @@ def num_stage_processes(stage: Stage, settings: RunSettings) -> int:
     return settings.launch.num_processes if stage in MULTI_PROCESS_STAGES else 1
 
 
+def planned_command(stage: Stage, attempt_dir: Path, settings: RunSettings) -> list[str]:
+    """Of a stage that ends with its attempt, in the interpreter that it is to run in."""
+    command = stage_command(stage, attempt_dir, num_stage_processes(stage, settings))
+    return in_interpreter(command, stage_python(stage, settings))
+
+
+def stage_python(stage: Stage, settings: RunSettings) -> str | None:
+    """The interpreter that the stage runs in; None is our own."""
+    return settings.sample.python if stage == "sample" else None
+
+
 def stage_environment(
-    attempt_dir: Path, launch: LaunchSettings, environment: Mapping[str, str]
+    attempt_dir: Path,
+    launch: LaunchSettings,
+    environment: Mapping[str, str],
+    *,
+    python: str | None = None,
 ) -> dict[str, str]:
-    """The supervisor's environment, and what a stage must not guess."""
+    """The supervisor's environment, and what a stage must not guess.
+
+    `python` is the stage's interpreter where it is not ours.
+    """
+    importable = importable_environment if python is None else foreign_environment
     made = {
-        **importable_environment(environment),
+        **importable(environment),
         ATTEMPT_TAG: str(attempt_dir),
         "PYTHONUNBUFFERED": "1",
         # torch elastic would take SIGHUP for a reason to stop; a closed terminal is none
@@ -82,7 +103,3 @@ def device_names(
             f" from 0, and so no GPU {hidden[0]}"
         )
     return tuple(shown[number] for number in launch.devices)
-
-
-def has_nvidia_device() -> bool:
-    return any(Path("/dev").glob("nvidia[0-9]*"))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from halos_backend import clock
-from halos_backend.config.schema import LaunchSettings, RunSettings
+from halos_backend.config.schema import RunSettings
 from halos_backend.events import (
     Cause,
     RunEvent,
@@ -23,6 +23,7 @@ from halos_backend.events import (
     StageStalled,
     StageStarted,
 )
+from halos_backend.interpreters.foreign import in_interpreter
 from halos_backend.store.handover import tell_exit_code
 from halos_backend.store.job import write_job
 from halos_backend.store.manifest import find_damage, read_done
@@ -31,7 +32,12 @@ from halos_backend.store.round_state import StageState
 from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.state import RunState
 from halos_backend.supervisor.jobs import make_job
-from halos_backend.supervisor.launch import device_names, stage_command, stage_environment
+from halos_backend.supervisor.launch import (
+    device_names,
+    stage_command,
+    stage_environment,
+    stage_python,
+)
 from halos_backend.supervisor.plan import StartStage
 from halos_backend.supervisor.process import (
     StageProcess,
@@ -103,7 +109,7 @@ class StageRunner:
         job = make_job(action, state, settings, self._run_dir)
         attempt.path.mkdir(parents=True, mode=0o700)
         write_job(attempt.job, job)
-        command, process = self._launch(action, attempt, job.num_processes, settings.launch)
+        command, process = self._launch(action, attempt, job.num_processes, settings)
         started = StageStarted(
             t=clock.now(),
             round=action.round,
@@ -121,14 +127,15 @@ class StageRunner:
         self._watch(action.round, action.stage, action.attempt, process, started.t)
 
     def _launch(
-        self, action: StartStage, attempt: AttemptDir, num_processes: int, launch: LaunchSettings
+        self, action: StartStage, attempt: AttemptDir, num_processes: int, settings: RunSettings
     ) -> tuple[list[str], Process]:
         """By the stage's worker, or by a program of its own: second attempts begin from nothing."""
+        launch, python = settings.launch, stage_python(action.stage, settings)
         if launch.warm_workers and num_processes == 1 and action.attempt == 1:
-            return self._workers.begin(action.stage, attempt, launch)
+            return self._workers.begin(action.stage, attempt, launch, python=python)
         self._workers.end(action.stage)
-        command = self._command(action.stage, attempt.path, num_processes)
-        environment = stage_environment(attempt.path, launch, os.environ)
+        command = in_interpreter(self._command(action.stage, attempt.path, num_processes), python)
+        environment = stage_environment(attempt.path, launch, os.environ, python=python)
         return command, StageProcess.start(
             command, attempt_dir=attempt.path, log=attempt.log, environment=environment
         )

@@ -17,6 +17,7 @@ import msgspec
 from halos_backend import atomic
 from halos_backend.config.schema import LaunchSettings
 from halos_backend.events import STAGES, ProcessIdentity, Stage
+from halos_backend.interpreters.foreign import in_interpreter
 from halos_backend.records import BAD_JSON
 from halos_backend.store.handover import read_task, told_exit_code, write_task
 from halos_backend.store.identity import is_alive
@@ -94,15 +95,20 @@ class Workers:
         self._workers: dict[Stage, _Worker] = {}
 
     def begin(
-        self, stage: Stage, attempt: AttemptDir, launch: LaunchSettings
+        self,
+        stage: Stage,
+        attempt: AttemptDir,
+        launch: LaunchSettings,
+        *,
+        python: str | None = None,
     ) -> tuple[list[str], WorkerAttempt]:
         """Hand the attempt to the stage's worker; a new one where there is none that fits.
 
-        Returns its command line, too.
+        `python` is its interpreter where that is not ours. Returns its command line, too.
         """
         home = self._run_dir.worker(stage)
-        command = worker_command(stage, home.path)
-        environment = stage_environment(home.path, launch, os.environ)
+        command = in_interpreter(worker_command(stage, home.path), python)
+        environment = stage_environment(home.path, launch, os.environ, python=python)
         digest = _digest(command, environment)
         worker = self._workers.get(stage)
         if worker is None or worker.digest != digest or not worker.process.is_running:

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from halos_backend import atomic, clock
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import PromptsError, UsageError
+from halos_backend.interpreters.sampler import check_sampler
 from halos_backend.records import Prompt, encode_row, read_rows
 from halos_backend.stages.chat import prompt_token_ids, sampling_prefix
 from halos_backend.stages.models import load_tokenizer
@@ -33,6 +34,7 @@ def prepare(run_dir: RunDir, *, has_prompts: bool = False) -> None:
     settings = RunSettings.model_validate_json(run_dir.resolved_config.read_bytes())
     check_judge(settings.label.judge)
     policy = check_policy(settings)
+    check_sampler(settings)
     if has_prompts:
         num_prompts, num_too_long = check_frozen_prompts(run_dir, settings, policy), 0
     else:

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from halos_backend.stages.runtime import Attempt, StageResult, run_stage
 
+if TYPE_CHECKING:
+    from halos_backend.stages.sample.kept import KeptEngine
 
-def execute(attempt: Attempt) -> StageResult:
-    from halos_backend.stages.sample.stage import sample_round  # after the threads are set
 
-    return sample_round(attempt)
+class SampleStage:
+    """Samples a round, and the next one with the same engine where the process stays."""
 
+    def __init__(self) -> None:
+        self._kept: KeptEngine | None = None
+
+    def __call__(self, attempt: Attempt) -> StageResult:
+        # torch is imported here so that the runtime has fixed its number of threads before
+        from halos_backend.stages.sample.kept import KeptEngine
+        from halos_backend.stages.sample.stage import sample_round
+
+        if attempt.stays and self._kept is None:
+            self._kept = KeptEngine()
+        return sample_round(attempt, self._kept)
+
+    def park(self) -> None:
+        if self._kept is not None:
+            self._kept.park()
+
+
+execute = SampleStage()
 
 if __name__ == "__main__":
-    run_stage(execute)
+    run_stage(execute, park=execute.park)

@@ -13,23 +13,31 @@ from halos_backend.records import FinishReason
 
 @dataclass(frozen=True)
 class Request:
-    """One completion to make. `seed` is its own, so that batch mates never matter to its draws."""
+    """One completion to make. `seed` is its own, so that batch mates never matter to its draws.
+
+    `wants_logps` asks for the log-probabilities of the sampled tokens.
+    """
 
     prompt_token_ids: tuple[int, ...]
     seed: int
+    wants_logps: bool = False
 
 
 @dataclass(frozen=True)
 class Generated:
-    """What came of a request: the sampled ids, the end token included; and the text of them."""
+    """What came of a request: the sampled ids, the end token included; and the text of them.
+
+    `logps` are the policy's own, before temperature and nucleus; empty where nobody asked.
+    """
 
     token_ids: tuple[int, ...]
     text: str
     finish_reason: FinishReason
+    logps: tuple[float, ...] = ()
 
 
 class Engine(Protocol):
-    """Generates planned batches with a policy that is loaded."""
+    """Generates with a policy that is loaded: batch after batch, or a whole round at once."""
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -43,4 +51,8 @@ class Engine(Protocol):
 
         The order is the engine's. Calls `stepped` now and then, so that one sees it is at work.
         """
+        ...
+
+    def close(self) -> None:
+        """End what it started; it generates no more."""
         ...

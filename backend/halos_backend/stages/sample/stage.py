@@ -3,54 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import torch
 
-from halos_backend import clock
+from halos_backend import atomic, clock
 from halos_backend.errors import OutOfMemoryError, StageError
-from halos_backend.records import Completion, Group, Prompt, encode_row, read_rows
+from halos_backend.interpreters.sampler import SamplerChoice
+from halos_backend.records import Completion, Group, Prompt, read_rows
 from halos_backend.stages.chat import sampling_prefix
 from halos_backend.stages.runtime import Attempt, StageResult
-from halos_backend.stages.sample.batches import Batch, Row, num_done_batches, plan_batches
+from halos_backend.stages.sample.batches import Batch, Row
+from halos_backend.stages.sample.canary import Canary
+from halos_backend.stages.sample.choice import choose_engine
 from halos_backend.stages.sample.engine import Engine, Generated, Request
+from halos_backend.stages.sample.groups import GroupWriter
+from halos_backend.stages.sample.kept import KeptEngine
+from halos_backend.stages.sample.round_plan import RoundPlan, plan_round
 from halos_backend.stages.sample.summary import Tally
-from halos_backend.stages.sample.takeover import reusable_groups
-from halos_backend.stages.sample.transformers_engine import load_engine
+from halos_backend.stages.sample.takeover import similar_attempts
 from halos_backend.store.job import SampleInputs
 from halos_backend.store.prompt_order import derived_seed, prompt_rows
 
 
-def sample_round(attempt: Attempt) -> StageResult:
-    """Write `completions.jsonl`: a group per prompt, in the order of the batch plan."""
+def sample_round(attempt: Attempt, kept: KeptEngine | None = None) -> StageResult:
+    """Write `completions.jsonl`: a group per prompt, in the order of the round's plan.
+
+    `kept` is for a process that stays.
+    """
     started = clock.monotonic()
     inputs = attempt.job.inputs
     if not isinstance(inputs, SampleInputs):
         raise StageError(f"{attempt.directory.job}: its inputs are not those of a sample stage")
     torch.set_num_threads(attempt.job.num_threads)
-    settings = attempt.settings.sample
-    prompts = round_prompts(inputs, seed=attempt.job.seed)
-    batches = plan_batches(
-        [len(prompt.token_ids) for prompt in prompts],
-        group_size=settings.group_size,
-        batch_size=settings.batch_size,
+    attempt.phase("starting an engine")
+    sampler = choose_engine(attempt.settings, inputs.policy)
+    atomic.write_bytes(
+        attempt.directory.sampler, msgspec.json.encode(sampler) + b"\n", durable=False
     )
-    order = [prompts[index] for batch in batches for index in batch.groups]
-    earlier = reusable_groups(attempt, order)
-    num_batches, num_groups = num_done_batches(batches, len(earlier))
-    tally = Tally(num_reused=num_groups * settings.group_size)
+    prompts = round_prompts(inputs, seed=attempt.job.seed)
+    earlier = similar_attempts(attempt, sampler)
+    plan = plan_round(sampler, prompts, attempt.settings.sample, earlier)
+    num_reused = len(plan.reused) * attempt.settings.sample.group_size
+    tally = Tally(num_reused=num_reused)
+    ids = {c.completion_id for group in plan.reused.values() for c in group.completions}
+    canary = Canary(attempt.directory, earlier, ids)
 
-    with attempt.directory.completions.open("wb") as file:
-        for group in earlier[:num_groups]:
-            file.write(encode_row(group))
-            tally.add(group)
-        file.flush()
-        for group in _generate(attempt, inputs, prompts, batches[num_batches:], tally):
-            file.write(encode_row(group))
-            file.flush()
-            tally.add(group)
-    summary = tally.summary(elapsed_s=clock.monotonic() - started)
-    return StageResult((attempt.directory.completions,), summary)
+    with GroupWriter(attempt.directory, plan.order, tally.add) as writer:
+        for index, group in plan.reused.items():
+            writer.add(index, group)
+        if plan.batches:
+            generating = _Generating(attempt, inputs, prompts, canary, tally)
+            for index, group in generating.groups(sampler, plan, kept):
+                writer.add(index, group)
+    summary = {
+        **tally.summary(elapsed_s=clock.monotonic() - started),
+        "engine": f"{sampler.engine} {sampler.version}",
+        "engine_reason": sampler.reason,
+    }
+    return StageResult((attempt.directory.completions, canary.path), summary)
 
 
 def round_prompts(inputs: SampleInputs, *, seed: int) -> list[Prompt]:
@@ -62,80 +75,92 @@ def round_prompts(inputs: SampleInputs, *, seed: int) -> list[Prompt]:
     return [prompts[row] for row in rows]
 
 
-def _generate(
-    attempt: Attempt,
-    inputs: SampleInputs,
-    prompts: list[Prompt],
-    batches: tuple[Batch, ...],
-    tally: Tally,
-) -> Iterator[Group]:
-    """Groups as they are complete."""
-    if not batches:
-        return
-    attempt.phase("loading policy")
-    engine = load_engine(inputs.policy, attempt.settings)
-    prefix = sampling_prefix(engine.tokenizer, attempt.settings.train.loss)
-    attempt.phase("generating")
-    total = len(prompts) * attempt.settings.sample.group_size
-    done = tally.num_reused
-    attempt.progress(done, total, "completions")
-    tally.start()
+@dataclass
+class _Generating:
+    """Makes the groups of a plan, each as soon as its last completion is there."""
 
-    def report(num_finished: int) -> None:
-        nonlocal done
-        done += num_finished
-        attempt.progress(done, total, "completions")
+    attempt: Attempt
+    inputs: SampleInputs
+    prompts: list[Prompt]
+    canary: Canary
+    tally: Tally
+    _prefix: tuple[int, ...] = ()
+    _made: dict[int, dict[int, Completion]] = field(default_factory=dict)
 
-    made: dict[int, list[Completion]] = {}
-    for batch in batches:
-        requests = [_request(attempt, prompts[row.prompt_index], row, prefix) for row in batch.rows]
-        generated = _generate_batch(engine, requests, report)
-        for row, result in zip(batch.rows, generated, strict=True):
-            prompt_id = prompts[row.prompt_index].prompt_id
-            made.setdefault(row.prompt_index, []).append(_completion(prompt_id, row, result))
-        for index in batch.groups:
-            yield _group(prompts[index], made.pop(index), inputs.policy_version)
-    tally.stop()
+    def groups(
+        self, sampler: SamplerChoice, plan: RoundPlan, kept: KeptEngine | None
+    ) -> Iterator[tuple[int, Group]]:
+        """(number of the prompt, its group), in the order in which they are finished."""
+        attempt = self.attempt
+        attempt.phase(f"loading policy ({sampler.engine} {sampler.version})")
+        keeper = kept or KeptEngine()
+        engine = keeper.get(sampler, attempt, self.inputs)
+        self._prefix = sampling_prefix(engine.tokenizer, attempt.settings.train.loss)
+        attempt.phase("generating")
+        try:
+            self.tally.start()
+            report = self._report()
+            report(0)
+            for batch in plan.batches:
+                yield from self._batch(engine, batch, report)
+            self.tally.stop()
+        finally:
+            if kept is None:
+                keeper.close()
 
+    def _batch(
+        self, engine: Engine, batch: Batch, report: Callable[[int], None]
+    ) -> Iterator[tuple[int, Group]]:
+        requests = [self._request(row) for row in batch.rows]
+        try:
+            for position, made in engine.generate(requests, stepped=lambda: report(0)):
+                report(1)
+                row = batch.rows[position]
+                completion = self._completion(row, made)
+                if requests[position].wants_logps:
+                    self.canary.add(completion.completion_id, requests[position], made)
+                group = self._made.setdefault(row.prompt_index, {})
+                group[row.k] = completion
+                if len(group) == self.attempt.settings.sample.group_size:
+                    yield row.prompt_index, self._group(row.prompt_index)
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemoryError(
+                f"out of GPU memory with {len(requests)} completions at a time: lower"
+                " sample.batch_size or sample.max_new_tokens"
+            ) from error
 
-def _generate_batch(
-    engine: Engine, requests: list[Request], report: Callable[[int], None]
-) -> list[Generated]:
-    """In the order of `requests`; `report` hears how many more are finished, often of none."""
-    made: dict[int, Generated] = {}
-    try:
-        for position, generated in engine.generate(requests, stepped=lambda: report(0)):
-            made[position] = generated
-            report(1)
-        return [made[position] for position in range(len(requests))]
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemoryError(
-            f"out of GPU memory with {len(requests)} completions at a time: lower"
-            " sample.batch_size or sample.max_new_tokens"
-        ) from error
+    def _report(self) -> Callable[[int], None]:
+        """Of what hears how many more completions are finished, often of none."""
+        total = len(self.prompts) * self.attempt.settings.sample.group_size
+        done = self.tally.num_reused
 
+        def report(num_finished: int) -> None:
+            nonlocal done
+            done += num_finished
+            self.attempt.progress(done, total, "completions")
 
-def _request(attempt: Attempt, prompt: Prompt, row: Row, prefix: tuple[int, ...]) -> Request:
-    job = attempt.job
-    seed = derived_seed(job.seed, job.round, prompt.prompt_id, row.k)
-    return Request((*prompt.token_ids, *prefix), seed)
+        return report
 
+    def _request(self, row: Row) -> Request:
+        job, prompt = self.attempt.job, self.prompts[row.prompt_index]
+        seed = derived_seed(job.seed, job.round, prompt.prompt_id, row.k)
+        return Request((*prompt.token_ids, *self._prefix), seed, self.canary.wants(row))
 
-def _completion(prompt_id: str, row: Row, result: Generated) -> Completion:
-    return Completion(
-        completion_id=f"{prompt_id}.{row.k}",
-        text=result.text,
-        token_ids=result.token_ids,
-        finish_reason=result.finish_reason,
-    )
+    def _completion(self, row: Row, result: Generated) -> Completion:
+        return Completion(
+            completion_id=f"{self.prompts[row.prompt_index].prompt_id}.{row.k}",
+            text=result.text,
+            token_ids=result.token_ids,
+            finish_reason=result.finish_reason,
+        )
 
-
-def _group(prompt: Prompt, completions: list[Completion], policy_version: int) -> Group:
-    return Group(
-        prompt_id=prompt.prompt_id,
-        prompt=prompt.prompt,
-        prompt_token_ids=prompt.token_ids,
-        policy_version=policy_version,
-        completions=tuple(completions),
-        columns=prompt.columns,
-    )
+    def _group(self, index: int) -> Group:
+        prompt, made = self.prompts[index], self._made.pop(index)
+        return Group(
+            prompt_id=prompt.prompt_id,
+            prompt=prompt.prompt,
+            prompt_token_ids=prompt.token_ids,
+            policy_version=self.inputs.policy_version,
+            completions=tuple(made[k] for k in sorted(made)),
+            columns=prompt.columns,
+        )

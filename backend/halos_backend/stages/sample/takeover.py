@@ -3,25 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from halos_backend.errors import CorruptFileError, HalosError
-from halos_backend.records import Group, Prompt, read_rows
+from halos_backend.interpreters.sampler import SamplerChoice
+from halos_backend.records import BAD_JSON, Group, Prompt, read_rows
 from halos_backend.stages.runtime import Attempt
 from halos_backend.store.job import Job, read_job
 from halos_backend.store.run_dir import AttemptDir
 
+NOT_DRAWN_BY = ("python", "vllm")
+"""Settings of [sample] that no completion depends on, so long as the same engine made it."""
 
-def reusable_groups(attempt: Attempt, expected: Sequence[Prompt]) -> list[Group]:
-    """The longest run of groups, from the first one on, that an earlier attempt wrote for this job.
+
+def similar_attempts(attempt: Attempt, sampler: SamplerChoice) -> list[AttemptDir]:
+    """Earlier attempts whose rows this one would make just so."""
+    return [
+        earlier
+        for earlier in attempt.earlier_attempts
+        if _is_same_job(earlier, attempt.job) and _is_same_sampler(earlier, sampler)
+    ]
+
+
+def leading_groups(earlier: Sequence[AttemptDir], expected: Sequence[Prompt]) -> list[Group]:
+    """The longest run of groups, from the first one on, that an earlier attempt wrote.
 
     `expected` are the prompts in the order in which groups are written.
     """
-    found = [
-        _groups_of(earlier, expected)
-        for earlier in attempt.earlier_attempts
-        if _is_same_job(earlier, attempt.job)
-    ]
+    found = [_leading_groups_of(attempt, expected) for attempt in earlier]
     return max(found, key=len, default=[])
+
+
+def finished_groups(earlier: Sequence[AttemptDir], prompts: Sequence[Prompt]) -> dict[int, Group]:
+    """Every group that any of them finished, by its prompt's number."""
+    numbers = {prompt.prompt_id: number for number, prompt in enumerate(prompts)}
+    return {
+        numbers[group.prompt_id]: group
+        for attempt in earlier
+        for path in (attempt.early_groups, attempt.completions)
+        for group in _groups_of(path)
+        if group.prompt_id in numbers
+    }
 
 
 def _is_same_job(earlier: AttemptDir, job: Job) -> bool:
@@ -30,25 +56,40 @@ def _is_same_job(earlier: AttemptDir, job: Job) -> bool:
         before = read_job(earlier.job)
     except HalosError:
         return False
-    same = ("policy", "prompts", "sample")
     return (
         before.inputs == job.inputs
         and before.seed == job.seed
         and before.num_threads == job.num_threads
-        and all(before.settings[table] == job.settings[table] for table in same)
+        and all(before.settings[table] == job.settings[table] for table in ("policy", "prompts"))
+        and _drawing(before.settings["sample"]) == _drawing(job.settings["sample"])
         and before.settings["train"]["loss"] == job.settings["train"]["loss"]
     )
 
 
-def _groups_of(earlier: AttemptDir, expected: Sequence[Prompt]) -> list[Group]:
-    groups: list[Group] = []
+def _drawing(sample: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in sample.items() if name not in NOT_DRAWN_BY}
+
+
+def _is_same_sampler(earlier: AttemptDir, sampler: SamplerChoice) -> bool:
+    """Attempts of versions that did not say what sampled had one engine only."""
     try:
-        for group, prompt in zip(
-            read_rows(earlier.completions, Group, torn_tail=True), expected, strict=False
-        ):
-            if group.prompt_id != prompt.prompt_id:
-                break
-            groups.append(group)
-    except (CorruptFileError, OSError):
-        pass  # what was read before the damage is complete
+        before = msgspec.json.decode(earlier.sampler.read_bytes(), type=SamplerChoice)
+    except (OSError, *BAD_JSON):
+        return sampler.engine == "transformers"
+    return (before.engine, before.version) == (sampler.engine, sampler.version)
+
+
+def _leading_groups_of(earlier: AttemptDir, expected: Sequence[Prompt]) -> list[Group]:
+    groups: list[Group] = []
+    for group, prompt in zip(_groups_of(earlier.completions), expected, strict=False):
+        if group.prompt_id != prompt.prompt_id:
+            break
+        groups.append(group)
+    return groups
+
+
+def _groups_of(path: Path) -> list[Group]:
+    groups: list[Group] = []
+    with suppress(CorruptFileError, OSError):  # what was read before the damage is complete
+        groups.extend(read_rows(path, Group, torn_tail=True))
     return groups

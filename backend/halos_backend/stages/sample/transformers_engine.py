@@ -7,7 +7,7 @@ and rows that have ended leave the batch instead of being decoded to the end of 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import StageError
-from halos_backend.records import FinishReason
 from halos_backend.stages.models import (
-    end_token_ids,
     load_config,
     load_policy,
     load_tokenizer,
@@ -28,6 +26,7 @@ from halos_backend.stages.models import (
 )
 from halos_backend.stages.sample.draw import draw_tokens, uniforms
 from halos_backend.stages.sample.engine import Generated, Request
+from halos_backend.stages.sample.sampling import Sampling, make_sampling
 
 LEAVE_FRAC = 0.25
 """Ended rows leave when they are this share of a batch; leaving copies the cache once."""
@@ -39,18 +38,12 @@ class TransformersEngine:
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    end_ids: frozenset[int]
-    stop: tuple[str, ...]
-    max_new_tokens: int
-    temperature: float
-    top_p: float
+    sampling: Sampling
     device: torch.device
     _last_logits_only: bool = field(init=False)
-    _special_ids: frozenset[int] = field(init=False)
 
     def __post_init__(self) -> None:
         parameters = inspect.signature(self.model.forward).parameters
-        self._special_ids = frozenset(self.tokenizer.all_special_ids)
         self._last_logits_only = "logits_to_keep" in parameters
 
     @torch.inference_mode()
@@ -58,25 +51,28 @@ class TransformersEngine:
         self, requests: Sequence[Request], *, stepped: Callable[[], None]
     ) -> Iterator[tuple[int, Generated]]:
         """See Engine."""
-        numbers = uniforms([request.seed for request in requests], self.max_new_tokens)
+        sampling, ending = self.sampling, self.sampling.ending
+        numbers = uniforms([request.seed for request in requests], sampling.max_new_tokens)
         numbers = numbers.to(self.device)
         sampled: list[list[int]] = [[] for _ in requests]
+        logps = {row: list[float]() for row, asked in enumerate(requests) if asked.wants_logps}
         unfinished = set(range(len(requests)))
         rows = torch.arange(len(requests), device=self.device)
         has_ended = torch.zeros(len(requests), dtype=torch.bool, device=self.device)
         ids, mask = self._left_padded([request.prompt_token_ids for request in requests])
         cache: Any = None
-        for step in range(self.max_new_tokens):
+        for step in range(sampling.max_new_tokens):
             logits, cache = self._forward(ids, mask, cache)
             tokens = draw_tokens(
-                logits, numbers[rows, step], temperature=self.temperature, top_p=self.top_p
+                logits, numbers[rows, step], temperature=sampling.temperature, top_p=sampling.top_p
             )
             numbers_of_rows = rows.tolist()
+            _take_logps(logps, logits, tokens, numbers_of_rows)
             ended = self._take(tokens.tolist(), numbers_of_rows, has_ended.tolist(), sampled)
             stepped()
             for row in (numbers_of_rows[position] for position in ended):
                 unfinished.remove(row)
-                yield row, self._generated(sampled[row], "stop")
+                yield row, ending.generated(sampled[row], "stop", logps.get(row, ()))
             has_ended[ended] = True
             num_ended = int(has_ended.sum())
             if num_ended == len(rows):
@@ -89,7 +85,7 @@ class TransformersEngine:
             ids = tokens.unsqueeze(-1)
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], -1)
         for row in sorted(unfinished):
-            yield row, self._generated(sampled[row], "length")
+            yield row, ending.generated(sampled[row], "length", logps.get(row, ()))
 
     def _left_padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         width = max(len(prompt) for prompt in prompts)
@@ -130,38 +126,17 @@ class TransformersEngine:
             if has_ended[position]:
                 continue
             sampled[row].append(token)
-            if token in self.end_ids or self._has_stop(sampled[row]):
+            if self.sampling.ending.is_at(sampled[row]):
                 ended.append(position)
         return ended
 
-    def _has_stop(self, token_ids: list[int]) -> bool:
-        """Whether the newest tokens complete a stop string; a token is a byte or more of text.
-
-        A stop string may be a special token, and one of plain text may have a special token in it,
-        which the completion's text leaves out.
-        """
-        if not self.stop:
-            return False
-        longest = max(len(stop.encode()) for stop in self.stop)
-        tail = token_ids[-longest - 4 :]
-        texts = [self.tokenizer.decode(tail, skip_special_tokens=False)]
-        if not self._special_ids.isdisjoint(tail):
-            plain = [token for token in token_ids if token not in self._special_ids]
-            texts.append(self.tokenizer.decode(plain[-longest - 4 :]))
-        return any(stop in text for stop in self.stop for text in texts)
-
-    def _generated(self, token_ids: list[int], reason: FinishReason) -> Generated:
-        text = self.tokenizer.decode(token_ids, skip_special_tokens=True)
-        if reason == "stop":
-            text = text[
-                : min((text.find(stop) for stop in self.stop if stop in text), default=None)
-            ]
-        return Generated(tuple(token_ids), text, reason)
+    def close(self) -> None:
+        """See Engine."""
 
 
 def load_engine(path: str, settings: RunSettings) -> TransformersEngine:
     """Load the policy at `path` for sampling. Raises UsageError."""
-    policy, sample = settings.policy, settings.sample
+    policy = settings.policy
     config = load_config(path, trust_remote_code=policy.trust_remote_code)
     tokenizer = load_tokenizer(path, policy)
     model = load_policy(path, policy, dtype=resolve_dtype(policy.dtype, config))
@@ -169,14 +144,20 @@ def load_engine(path: str, settings: RunSettings) -> TransformersEngine:
     return TransformersEngine(
         model=model.to(device),
         tokenizer=tokenizer,
-        end_ids=frozenset(end_token_ids(model, tokenizer) | set(sample.stop_token_ids)),
-        stop=sample.stop,
-        max_new_tokens=sample.max_new_tokens,
-        temperature=sample.temperature,
-        top_p=sample.top_p,
+        sampling=make_sampling(settings.sample, tokenizer, model.generation_config),
         device=device,
     )
 
 
 def _can_shrink(cache: Any) -> bool:
     return hasattr(cache, "batch_select_indices")
+
+
+def _take_logps(
+    logps: Mapping[int, list[float]], logits: Tensor, tokens: Tensor, rows: Sequence[int]
+) -> None:
+    """Add the newest tokens' log-probabilities of the rows in `logps`, ended ones included."""
+    for position, row in enumerate(rows):
+        if row in logps:
+            values = logits[position].float().log_softmax(-1)
+            logps[row].append(float(values[tokens[position]]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -60,8 +61,12 @@ def precompute(
     max_tokens: int,
     is_plain: bool,
     on_progress: Callable[[int, int], None],
+    autocasts: bool = True,
 ) -> LogpsTable:
-    """Score each distinct sequence once; every rank must call it and gets the whole table."""
+    """Score each distinct sequence once; every rank must call it and gets the whole table.
+
+    `autocasts` computes in the precision of training, otherwise in that of the context.
+    """
     unique = list(dict.fromkeys(sequences))
     offsets, num_tokens = {}, 0
     for sequence in unique:
@@ -77,7 +82,8 @@ def precompute(
         if number % ranks.count != ranks.rank:
             continue
         batch = collate(members, pad_token_id=pad_token_id, device=ranks.device)
-        values = frozen_token_logps(model, batch, ranks, is_plain=is_plain)
+        with torch.no_grad(), ranks.autocast() if autocasts else nullcontext():
+            values = token_logps(model, batch, is_plain=is_plain)
         for sequence, row in zip(members, values, strict=True):
             start, length = offsets[sequence], len(sequence.completion)
             flat[start : start + length] = row[:length]

@@ -14,6 +14,7 @@ from halos_backend.errors import StageError
 from halos_backend.stages.models import load_tokenizer
 from halos_backend.stages.runtime import Attempt, StageResult
 from halos_backend.stages.train.batches import Step, plan_steps
+from halos_backend.stages.train.canary_check import check_canary
 from halos_backend.stages.train.checkpoint import save_round
 from halos_backend.stages.train.examples import control_tokens, read_examples
 from halos_backend.stages.train.frozen import FrozenModels
@@ -64,6 +65,7 @@ def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult
         if warm
         else load_trainee(inputs, settings, state, pad_token_id=pad_token_id, device=ranks.device)
     )
+    compared = check_canary(attempt, inputs, ranks, trainee, pad_token_id)
     prefix = control_tokens(settings.train.loss, tokenizer, is_desirable=True)
     frozen = FrozenModels(attempt, inputs, ranks, trainee, pad_token_id, prefix, kept).evaluate(
         steps
@@ -109,7 +111,7 @@ def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult
         optimizer=outcome,
         elapsed_s=clock.monotonic() - started,
     )
-    return StageResult(outputs, summary)
+    return StageResult(outputs, {**summary, **compared})
 
 
 def _train_inputs(attempt: Attempt) -> TrainInputs:

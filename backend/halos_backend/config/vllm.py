@@ -1,0 +1,53 @@
+"""Owns the settings of vLLM: those of ours, and the names that stay ours among its own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from halos_backend.config.table import PositiveInt, Table
+
+ArgumentName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+OURS = {
+    "model": "policy.path",
+    "tokenizer": "policy.path",
+    "dtype": "policy.dtype",
+    "trust_remote_code": "policy.trust_remote_code",
+    "tensor_parallel_size": "sample.vllm.tensor_parallel_size",
+    "gpu_memory_utilization": "sample.vllm.gpu_memory_utilization",
+    "seed": "loop.seed",
+}
+"""Engine arguments that follow from another setting."""
+
+NEEDED = frozenset(
+    {
+        "enable_sleep_mode",
+        "generation_config",
+        "logprobs_mode",
+        "runner",
+        "skip_tokenizer_init",
+        "worker_extension_cls",
+    }
+)
+"""Engine arguments that the sample stage itself depends on."""
+
+
+class VllmSettings(Table):
+    """How vLLM samples, where it is the engine."""
+
+    replicas: PositiveInt | None = None
+    """Engines side by side, each on GPUs of its own; by default as many as the GPUs suffice for,
+    and one on a CPU."""
+    tensor_parallel_size: PositiveInt = 1
+    """GPUs that one engine spreads the policy over."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of a GPU's memory that an engine may take; absent is vLLM's own default."""
+    arguments: dict[ArgumentName, Any] = Field(default={})
+    """Any other engine argument by vLLM's own name, such as `max_num_seqs = 128`."""
+
+    @property
+    def set_arguments(self) -> dict[str, Any]:
+        """`arguments` less those that were taken out again, which are null."""
+        return {name: value for name, value in self.arguments.items() if value is not None}

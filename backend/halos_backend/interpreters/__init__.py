@@ -1,0 +1,1 @@
+"""Python interpreters that stages run in: what one has, and how our code gets into another's."""

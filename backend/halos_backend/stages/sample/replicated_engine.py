@@ -1,0 +1,184 @@
+"""Several vLLM engines side by side, each a process on devices of its own, as one engine.
+
+A prompt's completions go to one replica, which has the prompt cached; the least busy replica gets
+the next prompt.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from halos_backend.config.schema import RunSettings
+from halos_backend.errors import StageError
+from halos_backend.stages.sample.engine import Generated, Request
+from halos_backend.stages.sample.replica_messages import (
+    KINDS,
+    Answer,
+    Ask,
+    Begin,
+    Channel,
+    Failed,
+    Made,
+    Order,
+    Park,
+    Ready,
+)
+from halos_backend.stages.sample.sampling import Sampling
+
+WINDOW = 512
+"""Completions that a replica is asked for at most at a time: more than it has in one batch."""
+CLOSE_TIMEOUT_S = 20.0
+
+
+class _Replica:
+    """A child process and what it says, which a thread of its own puts into `answers`."""
+
+    def __init__(
+        self, number: int, environment: Mapping[str, str], answers: queue.SimpleQueue[Any]
+    ) -> None:
+        ours, theirs = socket.socketpair()
+        self.number = number
+        self.num_running = 0
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "halos_backend.stages.sample.replica", str(theirs.fileno())],
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(),),
+        )
+        theirs.close()
+        self.channel = Channel(ours, Answer)
+        self._answers = answers
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def send(self, order: Order) -> None:
+        """What it does not take any more it will have said the reason of."""
+        try:
+            self.channel.send(order)
+        except OSError:
+            self._answers.put((self, None))
+
+    def _listen(self) -> None:
+        while not self.channel.is_closed:
+            for answer in self.channel.receive(wait=True):
+                self._answers.put((self, answer))
+        self._answers.put((self, None))
+
+
+class ReplicatedEngine:
+    """One replica for each of `environments`, which give it its devices and threads."""
+
+    def __init__(
+        self,
+        arguments: Mapping[str, Any],
+        sampling: Sampling,
+        settings: RunSettings,
+        environments: Sequence[Mapping[str, str]],
+    ) -> None:
+        self.sampling = sampling
+        self._arguments = dict(arguments)
+        self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._replicas = [
+            _Replica(number, environment, self._answers)
+            for number, environment in enumerate(environments, start=1)
+        ]
+        try:
+            self.begin(arguments["model"], sampling, settings)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """See Engine."""
+        return self.sampling.ending.tokenizer
+
+    def begin(self, policy: str, sampling: Sampling, settings: RunSettings) -> None:
+        """Go on with the weights at `policy`, for a round of these settings."""
+        self.sampling = sampling
+        order = Begin(settings.model_dump(mode="json"), policy, self._arguments)
+        for replica in self._replicas:
+            replica.send(order)
+        waited_for = {replica.number for replica in self._replicas}
+        while waited_for:
+            replica, answer = self._next()
+            if isinstance(answer, Ready):
+                waited_for.discard(replica.number)
+
+    def generate(
+        self, requests: Sequence[Request], *, stepped: Callable[[], None]
+    ) -> Iterator[tuple[int, Generated]]:
+        """See Engine."""
+        waiting = deque(_groups(requests))
+        num_left = len(requests)
+        while num_left:
+            self._hand_out(waiting, requests)
+            replica, answer = self._next()
+            if isinstance(answer, Made):
+                num_left -= 1
+                replica.num_running -= 1
+                yield (
+                    answer.number,
+                    Generated(answer.token_ids, answer.text, answer.finish_reason, answer.logps),
+                )
+            stepped()
+
+    def park(self) -> None:
+        """Give GPU memory back until the next `begin`."""
+        for replica in self._replicas:
+            replica.send(Park())
+
+    def close(self) -> None:
+        """See Engine."""
+        for replica in self._replicas:
+            replica.channel.shut()
+        for replica in self._replicas:
+            try:
+                replica.process.wait(CLOSE_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                replica.process.kill()
+                replica.process.wait()
+
+    def _hand_out(self, waiting: deque[list[int]], requests: Sequence[Request]) -> None:
+        while waiting:
+            replica = min(self._replicas, key=lambda one: one.num_running)
+            if replica.num_running and replica.num_running + len(waiting[0]) > WINDOW:
+                return
+            for number in waiting.popleft():
+                request = requests[number]
+                replica.num_running += 1
+                replica.send(
+                    Ask(number, request.prompt_token_ids, request.seed, request.wants_logps)
+                )
+
+    def _next(self) -> tuple[_Replica, Any]:
+        """What a replica says next. Raises what made one fail."""
+        replica, answer = self._answers.get()
+        if isinstance(answer, Failed):
+            raise KINDS.get(answer.kind, StageError)(f"{self._name(replica)}: {answer.reason}")
+        if answer is None:
+            code = replica.process.wait()
+            raise StageError(
+                f"{self._name(replica)} ended with exit code {code}; this attempt's stdout.log may"
+                " say why"
+            )
+        return replica, answer
+
+    def _name(self, replica: _Replica) -> str:
+        return f"vLLM engine {replica.number} of {len(self._replicas)}"
+
+
+def _groups(requests: Sequence[Request]) -> list[list[int]]:
+    """Numbers of neighbouring requests with one prompt."""
+    numbers = range(len(requests))
+    return [list(group) for _, group in groupby(numbers, lambda i: requests[i].prompt_token_ids)]

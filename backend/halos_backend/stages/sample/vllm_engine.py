@@ -1,0 +1,207 @@
+"""Owns the vLLM engine: driven step by step, with the round's own seeds, ends and token ids."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+from vllm import EngineArgs, LLMEngine, SamplingParams
+from vllm.sampling_params import RequestOutputKind
+
+from halos_backend.errors import NonFiniteError, OutOfMemoryError, StageError
+from halos_backend.records import FinishReason
+from halos_backend.stages.sample.engine import Generated, Request
+from halos_backend.stages.sample.sampling import Sampling
+
+FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
+SLEEP_LEVEL = 2
+"""The weights are given up: the next round's are read anyway."""
+
+
+@dataclass
+class _Running:
+    request: Request
+    token_ids: list[int] = field(default_factory=list)
+    logps: list[float] = field(default_factory=list)
+
+
+class VllmEngine:
+    """One engine on the devices that this process sees. `begin` makes it ready for another round.
+
+    `arguments` are vLLM's EngineArgs by name. Raises StageError where vLLM cannot load the policy.
+    """
+
+    def __init__(self, arguments: Mapping[str, Any], sampling: Sampling) -> None:
+        self.sampling = sampling
+        self.path: str = arguments["model"]
+        self._running: dict[str, _Running] = {}
+        self._num_requests = 0
+        self._is_asleep = False
+        self._engine = _load(arguments)
+        self._max_tokens: int = self._engine.model_config.max_model_len
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """See Engine."""
+        return self.sampling.ending.tokenizer
+
+    @property
+    def num_running(self) -> int:
+        """Requests that are submitted and not finished."""
+        return len(self._running)
+
+    def generate(
+        self, requests: Sequence[Request], *, stepped: Callable[[], None]
+    ) -> Iterator[tuple[int, Generated]]:
+        """See Engine."""
+        positions = {self.submit(request): index for index, request in enumerate(requests)}
+        try:
+            while self._running:
+                for name, generated in self.step():
+                    yield positions[name], generated
+                stepped()
+        finally:
+            self.abort()
+
+    def submit(self, request: Request) -> str:
+        """Take a request; the name under which `step` gives its completion."""
+        name = str(self._num_requests)
+        room = self._max_tokens - len(request.prompt_token_ids)
+        if room < 1:
+            raise StageError(
+                f"a prompt of {len(request.prompt_token_ids)} tokens leaves no room for a"
+                f" completion in vLLM's max_model_len = {self._max_tokens}: raise"
+                " sample.vllm.arguments.max_model_len, or take it out"
+            )
+        self._num_requests += 1
+        self._running[name] = _Running(request)
+        prompt: Any = {"prompt_token_ids": list(request.prompt_token_ids)}
+        self._engine.add_request(name, prompt, self._parameters(request, room))
+        return name
+
+    def step(self) -> Iterator[tuple[str, Generated]]:
+        """Compute the next tokens; the completions that end with them."""
+        for output in self._engine.step():
+            running = self._running.get(output.request_id)
+            if running is None:  # ended by a stop string, which vLLM was not told of in time
+                continue
+            generated = self._take(running, output)
+            if generated is not None:
+                del self._running[output.request_id]
+                if not output.finished:
+                    self._engine.abort_request([output.request_id])
+                yield output.request_id, generated
+
+    def abort(self) -> None:
+        """Forget what is running."""
+        if self._running:
+            self._engine.abort_request(list(self._running))
+            self._running.clear()
+
+    def begin(self, policy: str, sampling: Sampling, _settings: object = None) -> None:
+        """Go on with the weights at `policy`, which are not read anew where they are loaded."""
+        self.sampling = sampling
+        if policy != self.path or self._is_asleep:
+            self.load(policy)
+
+    def load(self, path: str) -> None:
+        """Take the weights at `path`; nothing of the old ones stays in any cache."""
+        if self._is_asleep:
+            self._engine.wake_up(["weights"])
+        self._engine.collective_rpc("halos_reload", kwargs={"weights_path": path})
+        if self._is_asleep:
+            self._engine.wake_up(["kv_cache"])
+            self._is_asleep = False
+        if not self._engine.reset_prefix_cache():
+            raise StageError("vLLM did not give up what it had cached of the policy before")
+        self.path = path
+
+    def park(self) -> None:
+        """Give GPU memory back until the next `load`; on a CPU there is no such thing."""
+        if self._engine.vllm_config.model_config.enable_sleep_mode:
+            self._engine.sleep(SLEEP_LEVEL)
+            self._is_asleep = True
+
+    def close(self) -> None:
+        """See Engine. Waits until vLLM's own processes are gone."""
+        self._engine.engine_core.shutdown()
+
+    def _parameters(self, request: Request, room: int) -> SamplingParams:
+        """Strings that stop are looked for here, as the transformers engine does."""
+        sampling = self.sampling
+        whole = not sampling.ending.stop
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=request.seed,
+            max_tokens=min(sampling.max_new_tokens, room),
+            stop_token_ids=sorted(sampling.ending.token_ids),
+            logprobs=0 if request.wants_logps else None,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY if whole else RequestOutputKind.DELTA,
+        )
+
+    def _take(self, running: _Running, output: Any) -> Generated | None:
+        """Add what is new; the completion where it has ended."""
+        ending, part = self.sampling.ending, output.outputs[0]
+        if running.request.wants_logps:
+            running.logps.extend(_logps(part.token_ids, part.logprobs))
+        for token in part.token_ids:
+            running.token_ids.append(token)
+            if ending.stop and ending.is_at(running.token_ids):
+                return ending.generated(running.token_ids, "stop", running.logps)
+        if not output.finished:
+            return None
+        reason = FINISH_REASONS.get(part.finish_reason)
+        if reason is None:
+            raise StageError(f"vLLM ended a completion by itself: {part.finish_reason}")
+        return ending.generated(running.token_ids, reason, running.logps)
+
+
+def _logps(token_ids: Sequence[int], logprobs: Any) -> list[float]:
+    """The sampled tokens' own. Raises NonFiniteError."""
+    values = [
+        float(entries[token].logprob)
+        for token, entries in zip(token_ids, logprobs or (), strict=True)
+    ]
+    if not all(math.isfinite(value) for value in values):
+        raise NonFiniteError(
+            "the policy's log-probabilities are NaN or infinite; see whether its weights are, or"
+            ' take policy.dtype = "bfloat16" or "float32" in place of float16'
+        )
+    return values
+
+
+def _load(arguments: Mapping[str, Any]) -> LLMEngine:
+    try:
+        return LLMEngine.from_engine_args(EngineArgs(**arguments))
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(_memory_advice(error)) from error
+    except (ValueError, RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+        reason = _first_line(error)
+        if "memory" in reason.lower():
+            raise OutOfMemoryError(_memory_advice(error)) from error
+        raise StageError(
+            f"vLLM cannot load the policy at {arguments['model']}: {reason}; what it said before is"
+            " in this attempt's stdout.log. sample.engine = 'transformers' samples without it"
+        ) from error
+
+
+def _memory_advice(error: BaseException) -> str:
+    if os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "0":
+        fix = "lower sample.vllm.arguments.kv_cache_memory_bytes or sample.max_new_tokens"
+    else:
+        fix = (
+            "change sample.vllm.gpu_memory_utilization, spread the policy over more GPUs with"
+            " sample.vllm.tensor_parallel_size, or lower sample.max_new_tokens"
+        )
+    return f"vLLM does not fit into memory: {_first_line(error)}; {fix}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,86 @@
+"""How many vLLM engines a round is spread over, and on which devices; one is in this process."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch._dynamo.config
+from transformers import PretrainedConfig
+
+from halos_backend.config.schema import RunSettings
+from halos_backend.errors import UsageError
+from halos_backend.interpreters.device import device_of
+from halos_backend.stages.runtime import Attempt
+from halos_backend.stages.sample.replicated_engine import ReplicatedEngine
+from halos_backend.stages.sample.sampling import Sampling
+from halos_backend.stages.sample.vllm_arguments import (
+    engine_arguments,
+    engine_environment,
+    is_eager,
+    visible_devices,
+)
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """`arguments` are the EngineArgs of every engine, `environments` give each its devices."""
+
+    arguments: dict[str, Any]
+    environments: tuple[dict[str, str], ...]
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """What an engine that is loaded cannot change."""
+        arguments = {name: value for name, value in self.arguments.items() if name != "model"}
+        arguments.pop("kv_cache_memory_bytes", None)  # of what memory is free at the time
+        return arguments, self.environments
+
+
+def plan_fleet(
+    attempt: Attempt, config: PretrainedConfig, policy: str, *, num_tokens: int
+) -> Fleet:
+    """`num_tokens` are the most of prompt and completion together. Raises UsageError where there
+    are fewer GPUs than the engines need.
+    """
+    settings = attempt.settings
+    environments = _environments(settings, attempt.job.num_threads)
+    arguments = engine_arguments(
+        settings,
+        config,
+        policy,
+        num_tokens=num_tokens,
+        stays=attempt.stays,
+        num_replicas=len(environments),
+    )
+    return Fleet(arguments, environments)
+
+
+def load_fleet(fleet: Fleet, sampling: Sampling, settings: RunSettings) -> Any:
+    """A VllmEngine in this process, or several behind a ReplicatedEngine."""
+    os.environ.update(engine_environment(settings))
+    if len(fleet.environments) > 1:
+        return ReplicatedEngine(fleet.arguments, sampling, settings, fleet.environments)
+    if is_eager(settings):
+        torch._dynamo.config.disable = True  # its environment variable may be read already
+    from halos_backend.stages.sample.vllm_engine import VllmEngine  # imports vLLM
+
+    return VllmEngine(fleet.arguments, sampling)
+
+
+def _environments(settings: RunSettings, num_threads: int) -> tuple[dict[str, str], ...]:
+    vllm, device = settings.sample.vllm, device_of(settings.launch)
+    if device == "cpu":
+        count = vllm.replicas or 1
+        threads = str(max(1, num_threads // count))
+        return tuple({"OMP_NUM_THREADS": threads} for _ in range(count))
+    devices, size = visible_devices(device), vllm.tensor_parallel_size
+    count = vllm.replicas or max(1, len(devices) // size)
+    if count * size > len(devices):
+        raise UsageError(
+            f"sample.vllm: {count} engines of {size} GPUs each need {count * size}, and"
+            f" {len(devices)} are there: lower replicas or tensor_parallel_size"
+        )
+    groups = [devices[start : start + size] for start in range(0, count * size, size)]
+    return tuple({"CUDA_VISIBLE_DEVICES": ",".join(group)} for group in groups)

@@ -1,0 +1,119 @@
+"""Compares the sampler's policy with the one that is about to be trained, by log-probabilities.
+
+A sampler that went on with other weights gives samples that look well and teach the wrong thing.
+What the two may differ by is measured: the same policy, computed in the checkpoint's dtype.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from halos_backend.config.losses import BradleyTerry
+from halos_backend.errors import StageError
+from halos_backend.records import CanaryRow, read_rows
+from halos_backend.stages.runtime import Attempt
+from halos_backend.stages.train.examples import TokenSequence
+from halos_backend.stages.train.ranks import LOW_DTYPES, Ranks
+from halos_backend.stages.train.reference import LogpsTable, precompute
+from halos_backend.stages.train.trainee import Trainee
+from halos_backend.store.job import TrainInputs
+from halos_backend.store.run_dir import AttemptDir
+
+FACTOR = 3.0
+"""Two computations in a low dtype differ from each other by some 1.4 times what each differs from
+fp32 by (measured with SmolLM2-135M: 0.030 and 0.042 in bfloat16)."""
+FLOORS = {"cpu": 1e-4, "cuda": 5e-3}
+"""Mean differences that fp32 explains: 1e-6 to 1e-5 on a CPU; TensorFloat-32, which attention
+kernels on a GPU take, has float16's precision, which gave 0.004."""
+
+
+def check_canary(
+    attempt: Attempt, inputs: TrainInputs, ranks: Ranks, trainee: Trainee, pad_token_id: int
+) -> dict[str, Any]:
+    """What the summary says of the comparison; nothing where the sampler left no canary.
+
+    Every rank must call it, before the first step. Raises StageError where the sampler's policy is
+    another one.
+    """
+    canary = AttemptDir(Path(inputs.completions).parent).canary
+    if isinstance(attempt.settings.train.loss, BradleyTerry) or not canary.exists():
+        return {}
+    rows = [row for row in read_rows(canary, CanaryRow) if row.token_ids and row.prompt_token_ids]
+    if not rows:
+        return {}
+    attempt.phase("comparing with the sampler")
+    sequences = [TokenSequence(row.prompt_token_ids, row.token_ids) for row in rows]
+    theirs = torch.tensor([value for row in rows for value in row.logps])
+    ours = _logps(attempt, sequences, ranks, trainee, pad_token_id)
+    limit = FLOORS.get(ranks.device.type, FLOORS["cuda"])
+    if trainee.dtype in LOW_DTYPES:
+        limit += FACTOR * _rounding(attempt, sequences, ranks, trainee, pad_token_id)
+    differences = (theirs - ours).abs()
+    mean = float(differences.mean())
+    if not mean <= limit:
+        raise StageError(_why_other(attempt, canary.parent, mean, limit, trainee.dtype))
+    return {
+        "num_canary_tokens": len(theirs),
+        "canary_diff_mean": mean,
+        "canary_diff_max": float(differences.max()),
+        "canary_diff_limit": limit,
+    }
+
+
+def _rounding(
+    attempt: Attempt,
+    sequences: list[TokenSequence],
+    ranks: Ranks,
+    trainee: Trainee,
+    pad_token_id: int,
+) -> float:
+    """How far the log-probabilities move, on average, when they are computed in the low dtype."""
+    kind = ranks.device.type
+    with torch.autocast(kind, enabled=False):
+        exact = _logps(attempt, sequences, ranks, trainee, pad_token_id, as_trained=False)
+    with torch.autocast(kind, dtype=trainee.dtype):
+        rounded = _logps(attempt, sequences, ranks, trainee, pad_token_id, as_trained=False)
+    return float((exact - rounded).abs().mean())
+
+
+def _logps(
+    attempt: Attempt,
+    sequences: list[TokenSequence],
+    ranks: Ranks,
+    trainee: Trainee,
+    pad_token_id: int,
+    *,
+    as_trained: bool = True,
+) -> Tensor:
+    """Of all tokens of the sequences, one after the other, under the policy that is trained.
+
+    `as_trained` computes in the precision of training, otherwise in that of the context.
+    """
+    table: LogpsTable = precompute(
+        trainee.model,
+        sequences,
+        ranks,
+        pad_token_id=pad_token_id,
+        max_tokens=attempt.settings.train.microbatch_tokens,
+        is_plain=trainee.is_plain,
+        on_progress=lambda _done, _total: None,
+        autocasts=as_trained,
+    )
+    return torch.cat([table.of(sequence) for sequence in sequences])
+
+
+def _why_other(
+    attempt: Attempt, sample: Path, mean: float, limit: float, dtype: torch.dtype
+) -> str:
+    name = str(dtype).removeprefix("torch.")
+    return (
+        f"the policy that sampled round {attempt.job.round} is not the one to be trained: their"
+        f" log-probabilities of the same tokens differ by {mean:.2g} on average, of which {name}"
+        f" explains {limit:.2g}. Training on another policy's samples would go wrong quietly."
+        f" {sample / 'sampler.json'} says what sampled; sample.engine = 'transformers' samples with"
+        " the trainer's own code"
+    )

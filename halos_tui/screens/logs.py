@@ -1,0 +1,272 @@
+"""Any log of a run, as far as it is in sight: follow it, search it, copy from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from halos_backend.events import Stage
+from halos_backend.store.run_dir import RunDir
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+from textual.widgets import Footer
+
+from halos_tui.actions import ScreenName
+from halos_tui.feed import Feed
+from halos_tui.log_file import LogFile
+from halos_tui.log_reader import LogReader, LogView, LogWish
+from halos_tui.log_window import END, LogRow
+from halos_tui.logs_title import title_of
+from halos_tui.messages import FeedFailed, Updated
+from halos_tui.screens.log_work import Copied, copy_lines
+from halos_tui.screens.searching_logs import SearchingLogs
+from halos_tui.search_term import SearchTerm
+from halos_tui.widgets.ask_line import AskLine
+from halos_tui.widgets.log_view import LogRows
+from halos_tui.widgets.source_list import SourceList
+from halos_tui.widgets.title_line import TitleLine
+from halos_tui.widgets.virtual_list import VirtualList
+
+INTERVAL_S = 0.35
+"""A whole screen of new lines that often is what a slow line takes."""
+
+
+class LogsScreen(SearchingLogs):
+    """Of one run; begins with the log that is written now, or was last, of that round or stage."""
+
+    NAME: ClassVar[ScreenName] = "logs"
+    BINDINGS: ClassVar[list[BindingType]]
+    DEFAULT_CSS = """
+    LogsScreen {
+        #panes { height: 1fr; }
+        #rows { height: 1fr; }
+        #sources { height: 1fr; display: none; }
+    }
+    """
+
+    def __init__(self, run_dir: RunDir, round: int | None = None, stage: Stage | None = None):
+        super().__init__()
+        self.run_dir = run_dir
+        self.view: LogView | None = None
+        self._wish = LogWish(round=round, stage=stage)
+        self._reader = LogReader(run_dir, self._wish)
+        self._feed: Feed[LogView] | None = None
+        self._problem = ""
+
+    def compose(self) -> ComposeResult:
+        is_ascii = self.halos.options.is_ascii
+        yield TitleLine(is_ascii=is_ascii, id="title")
+        with Container(id="panes"):
+            yield LogRows(is_ascii=is_ascii, id="rows")
+            yield SourceList(is_ascii=is_ascii, id="sources")
+        yield AskLine()
+        yield Footer()
+
+    def on_mount(self) -> None:
+        self.set_focus(self._rows)
+        self._style(is_ascii=self.halos.options.is_ascii)
+        self.say()
+        self._feed = self.follow(self._reader.read, interval_s=INTERVAL_S)
+
+    def on_unmount(self) -> None:
+        self.stop_searching()
+
+    @property
+    def term(self) -> SearchTerm | None:
+        return self._wish.style.term
+
+    def here(self) -> tuple[LogFile, LogRow] | None:
+        file, row = self._reader.file, self._rows.row
+        return None if file is None or row is None else (file, row)
+
+    def mark(self, term: SearchTerm | None) -> None:
+        self._restyle(term=term)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._fit)
+
+    def on_updated(self, message: Updated[LogView]) -> None:
+        before, self.view, self._problem = self.view, message.view, ""
+        view = message.view
+        if before is None or _is_elsewhere(before, view) or self._wish.follows:
+            self._rows.jump(view.window)
+        elif view.window is not before.window:
+            self._rows.refill(view.window)
+        if _is_elsewhere(before, view) or view.left != self._wish.style.left:
+            self._wish = replace(self._wish, style=replace(self._wish.style, left=view.left))
+            self._reader.ask(self._wish)
+        self.say()
+        message.is_drawn.set()
+        if self._reader.is_behind and self._feed is not None:
+            self._feed.hurry()
+
+    def on_feed_failed(self, message: FeedFailed) -> None:
+        """Besides the notice that every screen gives: say it for as long as it is so."""
+        self._problem = message.problem
+        self.say()
+
+    @on(LogRows.Moved)
+    def _moved(self, message: LogRows.Moved) -> None:
+        row = self._rows.row
+        if message.up and self._wish.follows and not self._rows.is_at_end:
+            self._wish = replace(self._wish, follows=False)
+            message.needs_rows = True
+        if message.needs_rows and row is not None:
+            self._ask(place=row.place)
+        self.say()
+
+    @on(LogRows.Sideways)
+    def _moved_sideways(self, message: LogRows.Sideways) -> None:
+        if not self._wish.style.wraps:
+            self._restyle(left=max(0, self._wish.style.left + message.by))
+
+    @on(VirtualList.Chosen)
+    def _source_chosen(self) -> None:
+        source = self.query_one(SourceList).source
+        self._close_list()
+        if source is not None:
+            self._open(source.path)
+
+    def action_previous(self) -> None:
+        self._step(-1)
+
+    def action_next(self) -> None:
+        self._step(1)
+
+    def action_choose(self) -> None:
+        """The list of logs instead of the log."""
+        if self._sources.display:
+            self._close_list()
+        elif self.view is not None:
+            self._sources.display, self._rows.display = True, False
+            self._sources.offer(self.view.sources, self.view.source)
+            self.set_focus(self._sources)
+
+    def action_follow(self) -> None:
+        self._ask(follows=not self._wish.follows, place=self._place(), jump=self._wish.jump + 1)
+        self.say()
+
+    def action_top(self) -> None:
+        self.go_to(0)
+
+    def action_bottom(self) -> None:
+        self._ask(place=END, jump=self._wish.jump + 1, to_hit=False)
+
+    def action_wrap(self) -> None:
+        self._restyle(wraps=not self._wish.style.wraps, left=0)
+
+    def action_choose_lines(self) -> None:
+        self._rows.choose()
+        self.say()
+
+    def action_copy(self) -> None:
+        """The line at the cursor or those chosen, as they are shown, by OSC 52."""
+        lines, file = self._rows.chosen(), self._reader.file
+        if lines is not None and file is not None:
+            self.run_worker(partial(copy_lines, self, file, lines), thread=True)
+
+    def action_back(self) -> None:
+        """Out of the question, the search, the list, the choice; then to the screen before."""
+        if self.bar.display:
+            self.close_bar()
+        elif self.hunt is not None:
+            self.stop_searching()
+            self.say()
+        elif self._sources.display:
+            self._close_list()
+        elif self._rows.chosen_from is not None:
+            self.action_choose_lines()
+        elif self.term is not None:
+            self.mark(None)
+        else:
+            super().action_back()
+
+    @on(Copied)
+    def _copied(self, message: Copied) -> None:
+        self.app.copy_to_clipboard(message.text)
+        self._rows.chosen_from = None
+        self._rows.repaint()
+        self.notify(message.said, markup=False)
+
+    def _step(self, by: int) -> None:
+        """To the log after this one in the list."""
+        view = self.view
+        if view is None or not view.sources:
+            return
+        now = view.sources.index(view.source) if view.source in view.sources else 0
+        self._open(view.sources[max(0, min(now + by, len(view.sources) - 1))].path)
+
+    def _open(self, path: Path) -> None:
+        """At its end, following."""
+        self.stop_searching()
+        self._rows.chosen_from = None
+        style = replace(self._wish.style, left=0)
+        self._ask(path=path, place=END, follows=True, style=style, to_hit=False)
+
+    def go_to(self, line: int, *, to_hit: bool = False) -> None:
+        self._ask(place=(line, 0), jump=self._wish.jump + 1, follows=False, to_hit=to_hit)
+
+    def _place(self) -> tuple[int, int]:
+        row = self._rows.row
+        return END if row is None else row.place
+
+    def _restyle(self, **changes: Any) -> None:
+        self._style(**changes)
+        self._ask(place=self._place())
+
+    def _style(self, **changes: Any) -> None:
+        self._wish = replace(self._wish, style=replace(self._wish.style, **changes))
+        self._reader.ask(self._wish)
+
+    def _ask(self, **changes: Any) -> None:
+        self._wish = replace(self._wish, **changes)
+        self._reader.ask(self._wish)
+        if self._feed is not None:
+            self._feed.hurry()
+
+    def _fit(self) -> None:
+        width, height = self._rows.size
+        if width and height:
+            self._wish = replace(self._wish, height=height)
+            self._restyle(width=width)
+
+    def close_bar(self) -> None:
+        self.bar.close()
+        self.set_focus(self._rows)
+
+    def _close_list(self) -> None:
+        self._sources.display, self._rows.display = False, True
+        self.set_focus(self._rows)
+
+    def say(self) -> None:
+        title = title_of(
+            self.run_dir,
+            self._wish,
+            self.view,
+            row=self._rows.row,
+            hunt=self.hunt,
+            problem=self._problem,
+            is_choosing=self._rows.chosen_from is not None,
+        )
+        self.query_one(TitleLine).show(title)
+
+    @property
+    def _rows(self) -> LogRows:
+        return self.query_one(LogRows)
+
+    @property
+    def _sources(self) -> SourceList:
+        return self.query_one(SourceList)
+
+
+def _is_elsewhere(before: LogView | None, view: LogView) -> bool:
+    """Whether the cursor goes where the window is about."""
+    return before is None or (
+        before.source != view.source
+        or before.status.generation != view.status.generation
+        or before.wish.jump != view.wish.jump
+    )

@@ -1,0 +1,202 @@
+"""Settings as rows of a form, made from the schema, with nothing listed by hand. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from halos_backend.config.schema import RunSettings
+from halos_backend.config.shape import (
+    choices_of,
+    describe,
+    entry_table,
+    held_table,
+    kinds_of,
+    tables_of,
+    value_types,
+)
+from halos_backend.config.table import Table
+from halos_backend.config.toml_text import format_value, parse_value
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from halos_tui.formatting import STEERING
+
+ON, OFF = "on", "off"
+"""What a row says of a table that may be absent."""
+SECRET = re.compile(r"(^|_)(api_key|auth|credential|key|password|secret|token)$")
+"""Names of settings whose text is never shown."""
+HIDDEN = "(hidden)"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting. `value` is its text; without one it is unset, or missing where `is_required`.
+
+    `choices` are all it takes, where these are few. `fixed` says why it cannot be changed.
+    A row `makes_entry` whose text names a new table below its path.
+    """
+
+    path: str
+    help: str
+    takes: str
+    value: str = ""
+    default: str = ""
+    choices: tuple[str, ...] = ()
+    is_required: bool = False
+    is_table: bool = False
+    makes_entry: bool = False
+    is_hidden: bool = False
+    fixed: str = ""
+
+    @property
+    def table(self) -> str:
+        return self.path.rpartition(".")[0]
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition(".")[2]
+
+
+def settings_rows(settings: Mapping[str, Any]) -> list[Row]:
+    """A row for each setting there is, in the order of the schema; kinds as in `settings`."""
+    return list(_table_rows(RunSettings, settings, ()))
+
+
+def table_headings() -> dict[str, str]:
+    """What each table is about, by its path; what is below a union is told by its fields."""
+    return dict(_headings(RunSettings, ()))
+
+
+def matches(row: Row, text: str) -> bool:
+    """Whether all words of a search are in a row's path or help."""
+    within = f"{row.path} {row.help} {row.value}".casefold()
+    return all(word in within for word in text.casefold().split())
+
+
+def text_of(value: object) -> str:
+    """A value as one types it after the equals sign; empty for none."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        is_plain = value == value.strip() and parse_value(value) == value and value != ""
+        return value if is_plain and not STEERING.search(value) else format_value(value)
+    return format_value(_without_nulls(value))
+
+
+def _table_rows(table: type[Table], values: object, path: tuple[str, ...]) -> Iterator[Row]:
+    """Values first, then the tables inside."""
+    held = values if isinstance(values, Mapping) else {}
+    inner = []
+    for name, about in table.model_fields.items():
+        if tables_of(about) or entry_table(about) is not None:
+            inner.append((name, about))
+        elif name != "kind":
+            yield _value_row((*path, name), about, held)
+    for name, about in inner:
+        yield from _inner_rows((*path, name), about, held.get(name, _default_of(about)))
+
+
+def _inner_rows(path: tuple[str, ...], about: FieldInfo, value: object) -> Iterator[Row]:
+    if (entries := entry_table(about)) is not None:
+        for name, entry in value.items() if isinstance(value, Mapping) else ():
+            yield from _table_rows(entries, entry, (*path, str(name)))
+        yield _row(path, about, takes="a name for a new one", makes_entry=True)
+        return
+    kinds = kinds_of(about)
+    table = held_table(about, value)
+    if kinds:
+        kind = value.get("kind") if isinstance(value, Mapping) else None
+        yield _row(
+            (*path, "kind"),
+            about,
+            value=text_of(kind),
+            choices=tuple(kinds),
+            takes=f"one of {', '.join(kinds)}",
+            is_required=True,
+        )
+    elif about.default is None:
+        is_on = isinstance(value, Mapping)
+        yield _row(
+            path,
+            about,
+            value=ON if is_on else OFF,
+            default=OFF,
+            choices=(OFF, ON),
+            takes=f"{ON} or {OFF}",
+            is_table=True,
+        )
+        table = table if is_on else None
+    if table is not None:
+        yield from _table_rows(table, value, path)
+
+
+def _value_row(path: tuple[str, ...], about: FieldInfo, held: Mapping[str, Any]) -> Row:
+    name = path[-1]
+    default = _default_of(about)
+    value = held.get(name, default)
+    types = value_types(about)
+    choices = choices_of(about) if types == {str} else ()
+    shown = _with_secrets_hidden({name: value})[name]
+    return _row(
+        path,
+        about,
+        value=text_of(shown),
+        default=text_of(default),
+        choices=("false", "true") if types == {bool} and default is not None else choices,
+        takes=describe(name, about) or "a table",
+        is_required=about.default is PydanticUndefined,
+        is_hidden=shown != value,
+    )
+
+
+def _row(path: tuple[str, ...], about: FieldInfo, *, takes: str, **more: Any) -> Row:
+    help = " ".join((about.description or "").split())
+    return Row(path=".".join(path), help=help, takes=takes, **more)
+
+
+def _default_of(about: FieldInfo) -> object:
+    """As plain JSON; None where there is none."""
+    default = about.get_default(call_default_factory=True)
+    if default is PydanticUndefined:
+        return None
+    return _plain(default)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Table):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _without_nulls(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(entry) for key, entry in value.items() if entry is not None}
+    return value
+
+
+def _with_secrets_hidden(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Texts under names that sound like secrets are not for the screen."""
+    return {
+        key: HIDDEN
+        if isinstance(value, str) and SECRET.search(key)
+        else _with_secrets_hidden(value)
+        if isinstance(value, Mapping)
+        else value
+        for key, value in values.items()
+    }
+
+
+def _headings(table: type[Table], path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for name, about in table.model_fields.items():
+        tables = [*tables_of(about)]
+        if tables or entry_table(about) is not None:
+            here = (*path, name)
+            yield ".".join(here), " ".join((about.description or "").split())
+            if not kinds_of(about):
+                for inner in tables:
+                    yield from _headings(inner, here)

@@ -1,0 +1,341 @@
+"""The form of the settings: rows from the schema, edits, what the backend says, what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from halos_backend.config.changes import change_settings
+from halos_backend.config.schema import RunSettings
+from halos_backend.config.shape import entry_table, tables_of
+from halos_backend.config.table import Table
+from halos_backend.store.registry import load_state
+
+from halos_tui.round_cost import describe_cost
+from halos_tui.settings_form import Checked, SettingsForm, checked
+from halos_tui.settings_rows import Row, matches, settings_rows, table_headings, text_of
+from halos_tui.tweaking import Tweak, why_fixed
+from tests.headless.made_run import MadeRun, settings
+
+
+def plain(**changes: Any) -> dict[str, Any]:
+    return settings(**changes).model_dump(mode="json")
+
+
+def form_of(base: Mapping[str, Any], **more: Any) -> SettingsForm:
+    """A form whose edits change a run with these settings."""
+
+    def check(assignments: Sequence[str]) -> Checked:
+        if not assignments:
+            return Checked(settings=base)
+
+        def change() -> Checked:
+            made = change_settings(base, assignments)
+            return Checked(consequences=made.consequences, settings=made.settings)
+
+        return checked(change)
+
+    return SettingsForm(base, check, **more)
+
+
+def row_of(form: SettingsForm, path: str) -> Row:
+    return next(row for row in form.rows() if row.path == path)
+
+
+def paths_of(form: SettingsForm) -> list[str]:
+    return [row.path for row in form.rows()]
+
+
+def schema_leaves(table: type[Table], path: str) -> Iterator[str]:
+    """Dotted paths of plain values outside unions, by another way than the form's."""
+    for name, about in table.model_fields.items():
+        here = f"{path}{name}"
+        inner = tables_of(about)
+        if not inner and entry_table(about) is None:
+            yield here
+        elif len(inner) == 1 and about.default is not None and "kind" not in inner[0].model_fields:
+            yield from schema_leaves(inner[0], f"{here}.")
+
+
+# --- rows -----------------------------------------------------------------------------------
+
+
+def test_every_setting_of_the_schema_has_a_row_with_its_own_help() -> None:
+    rows = {row.path: row for row in settings_rows(plain())}
+
+    leaves = list(schema_leaves(RunSettings, ""))
+    assert len(leaves) > 60
+    assert set(leaves) <= set(rows)
+    assert rows["train.lr"].help == "Peak learning rate."
+    assert all(row.help and row.takes for row in rows.values())
+
+
+def test_values_are_what_one_would_type() -> None:
+    rows = {row.path: row for row in settings_rows(plain())}
+
+    assert rows["train.lr"].value == "5e-6"
+    assert rows["loop.keep_best"].value == "true"
+    assert rows["loop.keep_best"].choices == ("false", "true")
+    assert rows["loop.num_prompts"].value == ""
+    assert rows["sample.stop"].value == "[]"
+    assert rows["loop.prompts_per_round"].default == "512"
+    assert rows["policy.path"].is_required
+    assert rows["train.schedule"].choices == ("constant", "linear", "cosine")
+    assert rows["train.lr"].choices == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, ""),
+        ("", '""'),
+        ("text", "text"),
+        ("1", '"1"'),
+        (" a", '" a"'),
+        ("a\nb", '"a\\nb"'),
+        ("\x1b[2J", '"\\u001b[2J"'),
+        (1e-6, "1e-6"),
+        (True, "true"),
+        ([1, 2], "[1, 2]"),
+        ({"a": 1, "b": None}, "{a = 1}"),
+    ],
+)
+def test_text_of_a_value(value: object, text: str) -> None:
+    assert text_of(value) == text
+
+
+def test_a_kind_shows_its_own_fields() -> None:
+    form = form_of(plain())
+    assert "train.loss.label_smoothing" not in paths_of(form)
+
+    form.edit("train.loss.kind", "cdpo")
+
+    assert row_of(form, "train.loss.label_smoothing").value == "0.2"
+    form.edit("label.judge.kind", "reward_model")
+    assert "label.judge.function" not in paths_of(form)
+    assert row_of(form, "label.judge.path").is_required
+
+
+def test_the_default_of_another_kind_is_its_own() -> None:
+    form = form_of(plain())
+
+    form.edit("train.loss.kind", "simpo")
+
+    # dpo's 0.1 was its default, not chosen
+    assert row_of(form, "train.loss.beta").value == "10.0"
+
+
+def test_a_table_that_may_be_absent_is_switched_on_and_off() -> None:
+    form = form_of(plain())
+    assert row_of(form, "train.lora").value == "off"
+
+    form.edit("train.lora", "on")
+    form.edit("train.lora.r", "4")
+
+    assert form.assignments == ("train.lora={}", "train.lora.r=4")
+    made = form.view().checked.settings
+    assert made is not None
+    assert (made["train"]["lora"]["r"], made["train"]["lora"]["alpha"]) == (4, 32.0)
+    other = form_of(made)
+    other.edit("train.lora", "off")
+    after = other.view().checked.settings
+    assert after is not None
+    assert after["train"]["lora"] is None
+    form.reset("train.lora")
+    assert form.assignments == ()
+
+
+def test_a_new_guard_begins_with_what_it_needs_and_says_what_it_lacks() -> None:
+    form = form_of(plain())
+    guards = next(row for row in form.rows() if row.makes_entry)
+
+    path = form.add_entry(guards.path, "kl")
+
+    assert path == "guards.kl.metric"
+    view = form.view()
+    assert "has no limit" in view.problems[path]
+    form.edit("guards.kl.metric", "kl_initial")
+    form.edit("guards.kl.above", "10")
+    assert form.view().problems == {}
+
+
+def test_secrets_are_never_shown() -> None:
+    base = plain()
+    base["sample"]["vllm"]["arguments"] = {"hf_token": "hunter2", "max_num_seqs": 8}
+    rows = {row.path: row for row in settings_rows(base)}
+
+    hidden = rows["sample.vllm.arguments"]
+
+    assert hidden.value == '{hf_token = "(hidden)", max_num_seqs = 8}'
+    assert hidden.is_hidden
+    assert not rows["sample.max_new_tokens"].is_hidden
+    assert not any("hunter2" in row.value for row in rows.values())
+
+
+def test_tables_have_headings_from_the_schema() -> None:
+    headings = table_headings()
+
+    assert headings["train"] == "Training the policy on the round's feedback."
+    assert headings["train.loss"] == "What is minimized."
+
+
+def test_a_search_looks_at_names_help_and_values() -> None:
+    rows = settings_rows(plain())
+
+    found = [row.path for row in rows if matches(row, "LEARNING rate")]
+
+    assert found == ["train.lr", "train.schedule", "train.warmup_frac"]
+    assert [row.path for row in rows if matches(row, "judge.py")] == ["label.judge.function"]
+
+
+# --- edits ----------------------------------------------------------------------------------
+
+
+def test_the_value_it_has_already_is_no_edit() -> None:
+    form = form_of(plain())
+
+    form.edit("train.lr", "1e-6")
+    form.edit("train.lr", "5e-6")
+
+    assert form.assignments == ()
+    assert form.view().checked.settings == form.base
+
+
+def test_an_edit_has_consequences_and_a_new_whole() -> None:
+    form = form_of(plain())
+
+    form.edit("train.lr", "1e-5")
+
+    view = form.view()
+    assert view.edited == {"train.lr"}
+    assert view.now["train.lr"] == "5e-6"
+    assert view.checked.settings is not None
+    assert view.checked.settings["train"]["lr"] == 1e-5
+    assert any("peak learning rate is 2 times" in said for said in view.checked.consequences)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "said"),
+    [
+        ("train.lr", "fast", "takes a number above 0, not 'fast'"),
+        ("train.lr", "-1", "takes a number above 0, not -1"),
+        ("train.schedule", "linea", "did you mean 'linear'?"),
+        ("sample.group_size", "1", "write 2 or more"),
+        ("sample.stop", "[", "takes a list of texts"),
+        ("policy.path", "/elsewhere", "fixed for the run's life"),
+        ("label.judge.function", "/nowhere/judge.py:reward", "there is no /nowhere/judge.py"),
+    ],
+)
+def test_what_is_wrong_is_said_in_the_backend_s_words(path: str, text: str, said: str) -> None:
+    form = form_of(plain())
+
+    form.edit(path, text)
+
+    view = form.view()
+    assert said in view.problems[path]
+    assert view.checked.settings is None
+    assert next(row for row in view.rows if row.path == path).value == text
+
+
+def test_a_problem_of_a_list_s_entry_is_that_of_its_row() -> None:
+    form = form_of(plain())
+
+    form.edit("notify.on", '["paused", "sometimes"]')
+
+    assert "sometimes" in form.view().problems["notify.on"]
+
+
+def test_fixed_settings_say_why() -> None:
+    form = form_of(plain(), why_fixed=why_fixed)
+
+    assert "it is what the run trains" in row_of(form, "policy.path").fixed
+    assert row_of(form, "train.lr").fixed == ""
+
+
+def test_later_edits_do_not_reach_a_copy() -> None:
+    form = form_of(plain())
+    before = form.copy()
+
+    form.edit("train.lr", "1e-6")
+
+    assert before.assignments == ()
+
+
+# --- tweaks ---------------------------------------------------------------------------------
+
+
+def test_a_change_that_waits_already_is_what_the_form_begins_with(tmp_path: Path) -> None:
+    run = MadeRun(tmp_path, num_rounds=5)
+    run.whole_round(1)
+    run.start_round(2)
+    tweak = Tweak(run.dir, load_state(run.dir))
+
+    assert tweak.from_round == 3
+    assert "train.lr" in tweak.form().view().now
+    assert tweak.command(["train.lr=1e-6", "sample.stop=[]"]).startswith(
+        f"halos-tui set {run.dir.name} train.lr=1e-6 'sample.stop=[]' --runs-dir"
+    )
+
+
+def test_what_a_round_that_has_begun_did_already_is_refused_for_it(tmp_path: Path) -> None:
+    run = MadeRun(tmp_path, num_rounds=5)
+    run.start_round(1)
+    run.start_stage(1, "sample")
+    run.finish_stage(1, "sample")
+    tweak = Tweak(run.dir, load_state(run.dir), chosen=1)
+    form = tweak.form()
+
+    form.edit("sample.temperature", "1.0")
+
+    assert "finished its sample stage already" in form.view().problems["sample.temperature"]
+    form.reset("sample.temperature")
+    form.edit("train.lr", "1e-6")
+    assert form.view().problems == {}
+
+
+# --- cost -----------------------------------------------------------------------------------
+
+
+def test_twice_the_prompts_take_twice_the_time(tmp_path: Path) -> None:
+    run = MadeRun(tmp_path, num_rounds=5)
+    run.whole_round(1)
+    before, now = plain(num_rounds=5), plain(num_rounds=5)
+    now["loop"]["prompts_per_round"] = 4
+
+    said = describe_cost(load_state(run.dir), before, now)
+
+    # three stages of 1.5 s each: 4.5 s, then 9 s
+    assert said == [
+        "a round has at most 4 pairs instead of 2",
+        "a round takes about 5s more (9s instead of 5s), as the rounds so far went",
+    ]
+
+
+def test_more_epochs_cost_training_only(tmp_path: Path) -> None:
+    run = MadeRun(tmp_path, num_rounds=5)
+    run.whole_round(1)
+    before, now = plain(), plain()
+    now["train"]["num_epochs"] = 11
+
+    # 3 s and 11 times 1.5 s
+    assert describe_cost(load_state(run.dir), before, now) == [
+        "a round takes about 15s more (20s instead of 5s), as the rounds so far went"
+    ]
+
+
+def test_of_a_run_without_finished_stages_no_time_is_said(tmp_path: Path) -> None:
+    run = MadeRun(tmp_path)
+    before, now = plain(), plain()
+    now["sample"]["group_size"] = 8
+
+    assert describe_cost(load_state(run.dir), before, now) == []
+
+
+def test_another_loss_counts_something_else(tmp_path: Path) -> None:
+    run = MadeRun(tmp_path)
+
+    said = describe_cost(load_state(run.dir), plain(), plain(loss="kto", feedback="binary"))
+
+    assert said == ["a round has at most 4 completions instead of 2 pairs"]

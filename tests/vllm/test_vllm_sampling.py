@@ -1,0 +1,134 @@
+"""The sample stage with real vLLM on the CPU, against the transformers engine and itself."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from halos_backend.records import CanaryRow, Prompt, read_rows
+from halos_backend.store.manifest import read_done
+from place import wait_for
+from transformers import AutoModelForCausalLM
+
+from tests.stages.sample_fixtures import SamplePlace, by_id, run_here
+from tests.vllm.conftest import make_tiny_policy
+from tests.vllm.foreign import greedy, sample, start, summary_of
+
+pytestmark = pytest.mark.vllm
+
+GREEDY = {"temperature": 0.0, "group_size": 1, "max_new_tokens": 24}
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> SamplePlace:
+    """Prompts and a policy that vLLM takes."""
+    place = SamplePlace(tmp_path)
+    make_tiny_policy(place.policy)
+    return place
+
+
+@pytest.mark.parametrize("stop", [[], ["e", "o s"]], ids=["end tokens", "stop strings"])
+def test_greedy_completions_are_those_of_transformers(
+    samples: SamplePlace, vllm_python: str, stop: list[str]
+) -> None:
+    job = {**GREEDY, "stop": stop, "stop_token_ids": [9]}
+    ours = samples.attempt("transformers", engine="transformers", **job)
+    run_here(ours)
+    theirs = samples.attempt("vllm", engine="vllm", **job)
+    sample(theirs, vllm_python)
+    assert by_id(theirs) == by_id(ours)
+    reasons = {group.completions[0].finish_reason for group in by_id(theirs).values()}
+    assert reasons == {"stop", "length"} if not stop else "stop" in reasons
+
+
+def test_log_probabilities_are_those_of_the_policy(samples: SamplePlace, vllm_python: str) -> None:
+    attempt = samples.attempt("drawn", engine="vllm", temperature=0.7, top_p=0.9)
+    sample(attempt, vllm_python)
+    policy = AutoModelForCausalLM.from_pretrained(samples.policy).eval()
+    rows = list(read_rows(attempt.canary, CanaryRow))
+    assert len(rows) == 7
+    for row in rows:
+        ids = torch.tensor([[*row.prompt_token_ids, *row.token_ids]])
+        with torch.no_grad():
+            logps = policy(ids).logits[0].log_softmax(-1)
+        start_at = len(row.prompt_token_ids) - 1
+        expected = [float(logps[start_at + i, token]) for i, token in enumerate(row.token_ids)]
+        assert row.logps == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_reloaded_weights_are_those_of_a_fresh_engine(
+    tmp_path: Path, vllm_python: str, is_tied: bool
+) -> None:
+    """Also back to the first policy, whose prompts were cached under the second."""
+    policies = [
+        make_tiny_policy(tmp_path / f"policy{seed}", seed=seed, is_tied=is_tied) for seed in (3, 4)
+    ]
+    prompts = [[1, 5 + i % 9, 6 + i % 11, 7, 2, 1] * (1 + i % 3) for i in range(6)]
+    there, second, back = greedy(
+        vllm_python, [policies[0], policies[1], policies[0]], prompts, max_new_tokens=24
+    )
+    assert there == back != second
+    for policy, found in zip(policies, (there, second), strict=True):
+        model = AutoModelForCausalLM.from_pretrained(policy).eval()
+        for prompt, tokens in zip(prompts, found, strict=True):
+            ids = torch.tensor([prompt])
+            expected = model.generate(
+                ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=24
+            )
+            assert tokens == expected[0, len(prompt) :].tolist()
+
+
+def test_a_killed_attempt_is_finished_to_the_bytes_of_an_uninterrupted_one(
+    samples: SamplePlace, vllm_python: str
+) -> None:
+    samples.write_prompts([chr(97 + i % 26) * (1 + i % 5) for i in range(400)])
+    job = {"engine": "vllm", "group_size": 4, "max_new_tokens": 40}
+    whole = samples.attempt("whole", **job)
+    sample(whole, vllm_python)
+
+    killed = samples.attempt("killed", **job)
+    process = start(killed, vllm_python)
+    try:
+        wait_for(lambda: killed.completions.is_file() and killed.completions.stat().st_size > 0)
+    finally:
+        process.kill()
+    assert process.wait(timeout=60) == -signal.SIGKILL  # it was still at work
+    assert read_done(killed.path) is None
+    killed.early_groups.touch()
+    left = {
+        line.split(b'"prompt_id":"')[1].split(b'"')[0]
+        for path in (killed.completions, killed.early_groups)
+        for line in path.read_bytes().splitlines(keepends=True)
+        if line.endswith(b"\n")
+    }
+
+    second = samples.attempt("second", earlier=[killed], **job)
+    sample(second, vllm_python)
+    assert summary_of(second)["num_reused"] == 4 * len(left) >= 4
+    assert second.completions.read_bytes() == whole.completions.read_bytes()
+    assert not second.early_groups.exists()
+    prompts = {prompt.prompt_id for prompt in read_rows(samples.path / "prompts.jsonl", Prompt)}
+    assert set(by_id(second)) == prompts
+
+
+def test_two_replicas_make_what_one_engine_makes(samples: SamplePlace, vllm_python: str) -> None:
+    alone, shared = (
+        samples.attempt(name, engine="vllm", vllm={"replicas": count})
+        for name, count in (("alone", 1), ("shared", 2))
+    )
+    sample(alone, vllm_python)
+    sample(shared, vllm_python)
+    assert shared.completions.read_bytes() == alone.completions.read_bytes()
+
+
+def test_a_replica_that_fails_says_why(samples: SamplePlace, vllm_python: str) -> None:
+    vllm = {"replicas": 2, "arguments": {"max_model_len": 8}}
+    attempt = samples.attempt("short", engine="vllm", vllm=vllm)
+    process = start(attempt, vllm_python)
+    assert process.wait(timeout=240) == 1
+    said = attempt.events.read_text()
+    assert "leaves no room for a completion in vLLM's max_model_len = 8" in said
+    assert "vLLM engine " in said
