@@ -41,6 +41,7 @@ from halos_backend.supervisor.guard_watch import GuardWatch
 from halos_backend.supervisor.guardian import become_subreaper
 from halos_backend.supervisor.inputs import changed_inputs, refusal
 from halos_backend.supervisor.launch import stage_command
+from halos_backend.supervisor.meter import Key
 from halos_backend.supervisor.notify import Notifier
 from halos_backend.supervisor.plan import (
     AbortRun,
@@ -61,7 +62,7 @@ from halos_backend.supervisor.pulse import Pulse
 from halos_backend.supervisor.round_books import RoundBooks
 from halos_backend.supervisor.settings_cache import SettingsCache
 from halos_backend.supervisor.slow import TICK_S, run_slow
-from halos_backend.supervisor.stage_runner import Key, MakeCommand, StageRunner
+from halos_backend.supervisor.stage_runner import MakeCommand, StageRunner
 from halos_backend.supervisor.subreaper import reap_strays
 from halos_backend.supervisor.versions import changed_versions, code_versions
 from halos_backend.telemetry.sampler import Sampler

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from halos_backend import clock
 from halos_backend.config.schema import RunSettings
@@ -38,6 +38,7 @@ from halos_backend.supervisor.launch import (
     stage_environment,
     stage_python,
 )
+from halos_backend.supervisor.meter import Key, Meter
 from halos_backend.supervisor.plan import StartStage
 from halos_backend.supervisor.process import (
     StageProcess,
@@ -53,23 +54,12 @@ from halos_backend.telemetry.host import read_oom_kills
 STOP_GRACE_S = 10.0
 LAST_LINES = 15
 
-Key = tuple[int, Stage]
 MakeCommand = Callable[[Stage, Path, int], list[str]]
 """Command line of (stage, attempt directory, number of processes)."""
 RunSlow = Callable[[Callable[[], str | None]], str | None]
 """Does something that takes long while requests go on being answered."""
 ENDING_POLL_S = 0.02
 Process = StageProcess | WorkerAttempt
-
-
-class Meter(Protocol):
-    """Measures what a stage uses while it runs."""
-
-    def begin(self, key: Key) -> None: ...
-
-    def end(self, key: Key) -> dict[str, Any]:
-        """Numbers for the stage's summary."""
-        ...
 
 
 @dataclass
@@ -229,7 +219,9 @@ class StageRunner:
         A supervisor that died between starting a stage and recording it leaves a directory, and
         perhaps a process, that the journal does not know.
         """
-        while (attempt := self._run_dir.attempt(*_key(action))).path.exists():
+        while (
+            attempt := self._run_dir.attempt(action.round, action.stage, action.attempt)
+        ).path.exists():
             kill_attempt(attempt.path)
             action = replace(action, attempt=action.attempt + 1)
         return action, attempt
@@ -285,10 +277,6 @@ class StageRunner:
         now, before = read_oom_kills(), running.oom_kills
         rise = 0 if now is None or before is None else now - before
         return why_failed(attempt, running.process.exit_code, num_oom_kills=rise)
-
-
-def _key(action: StartStage) -> tuple[int, Stage, int]:
-    return action.round, action.stage, action.attempt
 
 
 def _adopted(round: int, stage: StageState) -> StageAdopted:

@@ -20,6 +20,8 @@ CPU_CACHE_SHARE = 0.25
 LEAST_CACHE_BYTES = GIB // 16
 BLOCK_TOKENS = 128
 """vLLM gives out its cache on a CPU in blocks of so many tokens."""
+BATCHED_TOKENS = 4096
+"""Tokens that vLLM computes at a time on a CPU."""
 IN_PROGRESS = 256
 """Completions that vLLM works on at a time, unless `max_num_seqs` says otherwise."""
 CACHE_VARIABLE = "VLLM_CPU_KVCACHE_SPACE"
@@ -98,7 +100,12 @@ def _cpu_arguments(
     settings: RunSettings, config: PretrainedConfig, dtype: torch.dtype, num_tokens: int, share: int
 ) -> dict[str, Any]:
     """The cache's size is not left to vLLM, which would take most of the machine's memory."""
-    made: dict[str, Any] = {"enforce_eager": True}
+    made: dict[str, Any] = {
+        "enforce_eager": True,
+        # a prompt that is computed in parts turns its seed's generator back, which on a CPU none can
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(BATCHED_TOKENS, num_tokens),
+    }
     given = settings.sample.vllm
     if not os.environ.get(CACHE_VARIABLE) and given.gpu_memory_utilization is None:
         available = CPU_CACHE_SHARE * psutil.virtual_memory().available
