@@ -11,9 +11,7 @@ from typing import Literal
 
 from textual.binding import Binding
 
-ScreenName = Literal[
-    "runs", "run", "completions", "tweak", "logs", "metrics", "changes", "new_run", "help"
-]
+ScreenName = Literal["runs", "run", "completions", "tweak", "logs", "new_run", "help"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Action:
 
 ON_RUNS: tuple[ScreenName, ...] = ("runs", "run")
 FORMS: tuple[ScreenName, ...] = ("tweak", "new_run")
-OF_A_RUN: tuple[ScreenName, ...] = ("run", "completions", "logs", "metrics", "changes")
+OF_A_RUN: tuple[ScreenName, ...] = ("run", "completions", "logs")
 
 ACTIONS: tuple[Action, ...] = (
     Action("help", "question_mark", "Help", "All keys of this screen, and what they do"),
@@ -61,9 +59,7 @@ ACTIONS: tuple[Action, ...] = (
            in_footer=False),
     # of a run
     Action("completions", "c", "Completions", "What the model says, round by round", ON_RUNS),
-    Action("metrics", "m", "Metrics", "All charts, rounds and runs overlaid", ON_RUNS),
     Action("logs", "l", "Logs", "The output of any attempt", ON_RUNS),
-    Action("changes", "h", "Changes", "History of settings, and rounds compared", ON_RUNS),
     # completions and logs
     Action("previous", "left_square_bracket", "Before", "The round or the attempt before",
            ("completions", "logs")),

@@ -5,16 +5,19 @@ It only reads run directories and writes requests, so that killing it never touc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+import signal
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from halos_backend.events import Stage
 from halos_backend.store.run_dir import RunDir
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
-from textual.events import Resize
+from textual.events import DescendantFocus, Resize
 from textual.filter import ANSIToTruecolor
 from textual.screen import Screen
+from textual.widgets import Input
 
 from halos_tui.actions import actions_of
 from halos_tui.app_options import AppOptions as AppOptions
@@ -79,9 +82,16 @@ class HalosApp(SparingApp[int]):
         elif not (is_shown or has_room(self.size) or getattr(self.screen, "IS_REDUCED", False)):
             self.push_screen(TooSmallScreen())
 
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        """A blinking cursor would send bytes for ever."""
+        if isinstance(event.widget, Input):
+            event.widget.cursor_blink = False
+
     def on_mount(self) -> None:
         from halos_tui.screens.runs import RunsScreen
 
+        if not self.is_headless:  # a terminal is left as it was found
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit)
         self.set_keymap(dict(self.config.keys))
         self.push_screen(RunsScreen())
         if self._first_run is not None:
@@ -130,17 +140,6 @@ class HalosApp(SparingApp[int]):
         from halos_tui.screens.logs import LogsScreen
 
         self.push_screen(LogsScreen(run_dir, round=round, stage=stage))
-
-    def open_metrics(self, run_dirs: Sequence[RunDir]) -> None:
-        """Of one run, or of several overlaid."""
-        from halos_tui.screens.metrics import MetricsScreen
-
-        self.push_screen(MetricsScreen(run_dirs))
-
-    def open_changes(self, run_dir: RunDir) -> None:
-        from halos_tui.screens.changes import ChangesScreen
-
-        self.push_screen(ChangesScreen(run_dir))
 
     def open_tweak(self, run_dir: RunDir) -> None:
         from halos_tui.screens.tweak import TweakScreen

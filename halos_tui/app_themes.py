@@ -24,6 +24,17 @@ COLOURS = (
     "surface",
     "panel",
 )
+ANSI_VARIABLES = {
+    "ansi-background": "ansi_default",  # Textual 8.2.8 gives these two to all but ANSI themes,
+    "ansi-foreground": "ansi_default",  # and then looks for them
+    "block-cursor-foreground": "ansi_default",
+    "block-cursor-background": "ansi_default",
+    "block-cursor-text-style": "reverse",
+    "block-cursor-blurred-text-style": "underline",
+    "border-blurred": "ansi_default",
+    "input-cursor-text-style": "reverse",
+}
+"""Nothing is known of the terminal's own colours, so what stands out is reversed."""
 MONOCHROME = "monochrome"
 """What NO_COLOR takes instead of any theme: what a colour would say, an attribute says."""
 
@@ -40,12 +51,14 @@ def app_theme(path: Path) -> Theme:
             Color.parse(str(value))
         except ColorParseError as error:
             raise HalosError(
-                f"{path}: app.{name} = {visible(str(value))!r} is no colour; write one like"
+                f"{path}: app.{name} = '{visible(str(value))}' is no colour; write one like"
                 ' "#7aa2f7", "red" or "ansi_red"'
             ) from error
         colours[name] = str(value)
     theme = Theme(name=path.stem, dark=bool(table.get("dark", True)), **colours)
-    theme.ansi = bool(table.get("ansi", False))
+    if table.get("ansi", False):
+        theme.ansi = True
+        theme.variables = dict(ANSI_VARIABLES)
     return theme
 
 
@@ -56,15 +69,7 @@ def monochrome_theme() -> Theme:
         name=MONOCHROME,
         ansi=True,
         **dict.fromkeys(COLOURS, plain),  # type: ignore[arg-type] # they are all texts
-        variables={
-            "block-cursor-text-style": "reverse",
-            "block-cursor-blurred-text-style": "underline",
-            "input-cursor-text-style": "reverse",
-            "button-focus-text-style": "bold reverse",
-            "footer-key-text-style": "bold",
-            "link-style": "underline",
-            "link-style-hover": "bold underline",
-        },
+        variables={**ANSI_VARIABLES, "button-focus-text-style": "bold reverse"},
     )
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 from threading import Event
 from typing import TypeVar
@@ -26,6 +27,8 @@ PREVIEW_CHARACTERS = 240
 ROUNDS_KEPT = 2
 
 Kept = TypeVar("Kept")
+Remembered = OrderedDict[tuple[int, int], tuple[Kept | None, str]]
+"""By round and generation of the index; and what was wrong."""
 
 Pairs = dict[str, list[PairRow]]
 """By prompt_id."""
@@ -40,8 +43,8 @@ class CompletionLooks:
         self._is_closed = Event()
         self._asked: Look | None = None
         self._answered: Look | None = None
-        self._marks: OrderedDict[tuple[int, int], Marks] = OrderedDict()
-        self._pairs: OrderedDict[tuple[int, int], Pairs] = OrderedDict()
+        self._marks: Remembered[Marks] = OrderedDict()
+        self._pairs: Remembered[Pairs] = OrderedDict()
         self._problem = ""
 
     def ask(self, look: Look) -> None:
@@ -140,34 +143,36 @@ class CompletionLooks:
         return group if row.index < len(group.completions) else None
 
     def _marks_of(self, round: int) -> Marks:
-        about = (round, self._index.generation)
-        if about not in self._marks:
-            try:
-                self._marks[about] = self._index.marks(round, self._is_closed)
-            except CorruptFileError as error:
-                self._problem = str(error)
-                self._marks[about] = {}
-            _keep_few(self._marks)
-        return self._marks[about]
+        return self._remembered(self._marks, round, self._read_marks) or {}
 
     def _pairs_of(self, round: int) -> Pairs:
+        return self._remembered(self._pairs, round, self._read_pairs) or {}
+
+    def _read_marks(self, round: int) -> Marks:
+        return self._index.marks(round, self._is_closed)
+
+    def _read_pairs(self, round: int) -> Pairs:
+        pairs: Pairs = {}
+        for pair in self._index.pairs(round, self._is_closed):
+            pairs.setdefault(pair.prompt_id, []).append(pair)
+        return pairs
+
+    def _remembered(
+        self, memory: Remembered[Kept], round: int, read: Callable[[int], Kept]
+    ) -> Kept | None:
+        """What was read of a round, and what was wrong with it, until its files are others."""
         about = (round, self._index.generation)
-        if about not in self._pairs:
-            pairs: Pairs = {}
+        if about not in memory:
             try:
-                for pair in self._index.pairs(round, self._is_closed):
-                    pairs.setdefault(pair.prompt_id, []).append(pair)
+                memory[about] = read(round), ""
             except CorruptFileError as error:
-                self._problem = str(error)
-            self._pairs[about] = pairs
-            _keep_few(self._pairs)
-        return self._pairs[about]
+                memory[about] = None, str(error)
+            while len(memory) > ROUNDS_KEPT:
+                memory.popitem(last=False)
+        found, problem = memory[about]
+        self._problem = problem or self._problem
+        return found
 
     def _trouble(self, why: str) -> Page:
         width = self._asked.width if self._asked else 80
         return Page(tuple(laid_out([(why, "warning")], width, is_ascii=self._is_ascii)))
-
-
-def _keep_few(kept: OrderedDict[tuple[int, int], Kept]) -> None:
-    while len(kept) > ROUNDS_KEPT:
-        kept.popitem(last=False)

@@ -24,5 +24,5 @@ def write_file(path: Path, text: str, *, overwrite: bool = False) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        raise HalosError(f"cannot write {visible(str(path))}: {error.strerror}") from error
+        raise HalosError(f"cannot write it: {error.strerror}: {visible(str(path))}") from error
     return True

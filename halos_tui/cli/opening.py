@@ -22,6 +22,14 @@ def can_show_app() -> bool:
     return not _obstacle()
 
 
+def check_theme(options: AppOptions) -> None:
+    """Raises UsageError for a theme that there is none of."""
+    if options.theme is not None:
+        from halos_tui.theme import find_theme  # rich: 0.05 s that only the app needs
+
+        find_theme(options.theme)
+
+
 def open_app(options: AppOptions, *, run_dir: RunDir | None = None) -> ExitCode:
     """The list of runs, or one run; returns when the person leaves.
 
@@ -33,7 +41,8 @@ def open_app(options: AppOptions, *, run_dir: RunDir | None = None) -> ExitCode:
             " status RUN, watch RUN, run CONFIG --no-ui (all of it: halos-tui --help)"
         )
     with collected_rarely():
-        from halos_tui.app import HalosApp  # textual: 0.2 s that no other verb pays
+        check_theme(options)
+    from halos_tui.app import HalosApp  # textual: 0.2 s that no other verb pays
 
     app = HalosApp(options, run=run_dir)
     app.run(mouse=options.mouse and app.config.mouse)

@@ -141,12 +141,6 @@ class RunScreen(RunActions):
     def action_logs(self) -> None:
         self.halos.open_logs(self.run_dir, round=self.selected_round)
 
-    def action_metrics(self) -> None:
-        self.halos.open_metrics([self.run_dir])
-
-    def action_changes(self) -> None:
-        self.halos.open_changes(self.run_dir)
-
     def _show(self, view: RunView) -> None:
         is_at_work = view.header.status in AT_WORK_AS_SEEN
         num_devices = len(view.machine.gpus) + (view.machine.host is not None)

@@ -74,14 +74,6 @@ class RunActions(HalosScreen):
         if (run_dir := self._only_run()) is not None:
             self.halos.open_logs(run_dir)
 
-    def action_changes(self) -> None:
-        if (run_dir := self._only_run()) is not None:
-            self.halos.open_changes(run_dir)
-
-    def action_metrics(self) -> None:
-        if runs := self.selected_runs():
-            self.halos.open_metrics(runs)
-
     def _open(self, screen: str, push: Callable[[], object]) -> None:
         """Open a screen that needs the schema, whose import takes too long for the event loop."""
 

@@ -79,7 +79,7 @@ class TweakScreen(FormActions):
             self.notify(visible_lines(command), title="copied", markup=False)
 
     def action_from_round(self) -> None:
-        if self._tweak is not None:
+        if self._tweak is not None and self.form is not None:
             self.run_worker(self._ask_round(self._tweak), group="from_round", exclusive=True)
 
     @on(SettingsEditor.Changed)
@@ -96,6 +96,7 @@ class TweakScreen(FormActions):
     def _show(self, tweak: Tweak) -> None:
         self._tweak = tweak
         if problem := why_not_tweak(tweak.state, self.run_dir):
+            self.form = None
             self._say(problem)
             return
         form = tweak.form()

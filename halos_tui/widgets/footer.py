@@ -9,12 +9,18 @@ from rich.cells import cell_len
 from textual.events import Click
 from textual.screen import Screen
 
+from halos_tui.actions import ACTIONS
 from halos_tui.widgets.panel import Line, Panel
 
 ALWAYS = ("help", "search", "quit")
 """Actions that stay, at the right, when there is no room for all."""
 NOTES = {"quit": "(runs go on)"}
 READ_ONLY = "read-only"
+ORDER = {
+    action.id: place
+    for place, action in enumerate(sorted(ACTIONS, key=lambda action: action.id in ALWAYS))
+}
+"""Also of keys that are remapped, which Textual puts last."""
 
 
 class Hint(NamedTuple):
@@ -84,8 +90,10 @@ class Footer(Panel[tuple[Hint, ...]]):
                 note = NOTES.get(binding.action, "")
                 title = f"{binding.description} {note}".rstrip()
                 key = self.app.get_key_display(binding)
-                hints.append(Hint(key, title, binding.key, binding.action in ALWAYS))
-        self.show(tuple(hints))
+                place = ORDER.get(binding.action, len(ORDER))
+                is_constant = binding.action in ALWAYS
+                hints.append((place, Hint(key, title, binding.key, is_constant)))
+        self.show(tuple(hint for _, hint in sorted(hints, key=lambda placed: placed[0])))
 
     def _drawn(self, hints: Sequence[Hint], x: int) -> Iterator[tuple[str, str]]:
         for place, hint in enumerate(hints):

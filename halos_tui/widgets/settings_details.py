@@ -11,6 +11,9 @@ from halos_tui.settings_form import FormView
 from halos_tui.settings_rows import Row
 from halos_tui.widgets.panel import Line, Panel
 
+ROOMY = 12
+"""From so many lines on there is room for long explanations."""
+
 
 @dataclass(frozen=True)
 class Details:
@@ -25,23 +28,28 @@ class SettingsDetails(Panel[Details]):
     """Most important first: below what fits nothing is shown."""
 
     def lines(self, shown: Details, width: int, height: int) -> Iterator[Line]:
-        del height
         inner = max(10, width - 1)
-        for text, style in (*_about_row(shown), *_about_all(shown)):
-            for line in _wrapped(text, inner):
-                yield [(f" {line}", style)]
+        most = 2 if height < ROOMY else height
+        for text, style in _about_row(shown):
+            wrapped = _wrapped(text, inner)
+            yield from ([(f" {line}", style)] for line in wrapped[:most])
+        for text, style in _about_all(shown):
+            yield from ([(f" {line}", style)] for line in _wrapped(text, inner))
 
 
 def _about_row(shown: Details) -> Iterator[tuple[str, str]]:
     row = shown.row
     if row is None:
         return
-    if problem := shown.view.problems.get(row.path):
+    problem = shown.view.problems.get(row.path)
+    if problem:
         yield f"! {row.path}: {problem}", "bad"
     yield f"{row.path}: {row.help}", ""
-    takes = f"takes {row.takes}"
-    default = f"; default {row.default}" if row.default else ""
-    yield (f"fixed: {row.fixed}" if row.fixed else takes + default), "muted"
+    if row.fixed:
+        yield row.fixed, "muted"
+    elif not problem:
+        default = f"default {row.default}; " if row.default else ""
+        yield f"{default}takes {row.takes}", "muted"
 
 
 def _about_all(shown: Details) -> Iterator[tuple[str, str]]:

@@ -55,6 +55,7 @@ class SettingsEditor(Container):
                 border-left: solid $panel;
             }
         }
+        &.-high SettingsDetails { height: 14; }
         &.-low SettingsDetails { height: 4; }
         &.-flat SettingsDetails { display: none; }
     }
@@ -82,6 +83,7 @@ class SettingsEditor(Container):
     def on_resize(self) -> None:
         width, height = self.size
         self.set_class(width >= BESIDE, "-beside")
+        self.set_class(width < BESIDE and height >= 36, "-high")
         self.set_class(width < BESIDE and height < 18, "-low")
         self.set_class(width < BESIDE and height < 9, "-flat")
         self.call_after_refresh(self._place_field)

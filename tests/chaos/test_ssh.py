@@ -37,7 +37,7 @@ async def _start_and_be_cut_off(run: ChaosRun) -> None:
     async with loopback(sessions) as connect:
         first = await connect()
         config = str(run.reference.path / "run.toml")
-        terminal = await _open(first, run, "run", config, "--name", NAME)
+        terminal = await _open(first, run, "run", config, "--name", NAME, "--no-ui")
         await _until(lambda: _has_begun(run))
         shown = await asyncio.wait_for(terminal.stdout.read(4096), DEADLINE_S)
         assert b"\x1b[" in shown, "a terminal gets the live view"

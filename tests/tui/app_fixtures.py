@@ -37,12 +37,6 @@ class OneScreenApp(HalosApp):
     def open_logs(self, *about: Any, **more: Any) -> None:
         self.opened.append(("logs", about, more))
 
-    def open_metrics(self, *about: Any, **more: Any) -> None:
-        self.opened.append(("metrics", about, more))
-
-    def open_changes(self, *about: Any, **more: Any) -> None:
-        self.opened.append(("changes", about, more))
-
     def open_tweak(self, *about: Any, **more: Any) -> None:
         self.opened.append(("tweak", about, more))
 
@@ -87,6 +81,17 @@ async def until_shown(pilot: Pilot[int], *texts: str) -> str:
         what=f"to see {texts}",
     )
     return screen_text(pilot.app)
+
+
+async def until_told(pilot: Pilot[int], *texts: str) -> None:
+    """Wait until all texts are in notices."""
+    await until(
+        pilot,
+        lambda: all(
+            any(text in notice.message for notice in pilot.app._notifications) for text in texts
+        ),
+        what=f"to be told {texts}",
+    )
 
 
 def drive(test: Coroutine[Any, Any, None]) -> None:

@@ -470,8 +470,6 @@ def test_the_next_curve_comes_first(run: MadeRun) -> None:
     [
         ("c", "completions", {"round": 1}),
         ("l", "logs", {"round": 1}),
-        ("m", "metrics", {}),
-        ("h", "changes", {}),
     ],
 )
 def test_keys_open_the_screens_of_the_run_at_the_round_of_the_cursor(
@@ -485,7 +483,7 @@ def test_keys_open_the_screens_of_the_run_at_the_round_of_the_cursor(
             await until_shown(pilot, "round 2 of 2", "a-run")
             await pilot.press("up", key)
             await until(pilot, lambda: app.opened)
-            about = ([run.dir],) if name == "metrics" else (run.dir,)
+            about = (run.dir,)
             assert app.opened == [(name, about, arguments)]
 
     drive(look())

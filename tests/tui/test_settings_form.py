@@ -11,13 +11,14 @@ from halos_backend.config.changes import change_settings
 from halos_backend.config.schema import RunSettings
 from halos_backend.config.shape import entry_table, tables_of
 from halos_backend.config.table import Table
+from halos_backend.events import SettingsChanged
 from halos_backend.store.registry import load_state
 
 from halos_tui.round_cost import describe_cost
 from halos_tui.settings_form import Checked, SettingsForm, checked
 from halos_tui.settings_rows import Row, matches, settings_rows, table_headings, text_of
 from halos_tui.tweaking import Tweak, why_fixed
-from tests.headless.made_run import MadeRun, settings
+from tests.headless.made_run import STARTED_T, MadeRun, settings
 
 
 def plain(**changes: Any) -> dict[str, Any]:
@@ -270,12 +271,24 @@ def test_a_change_that_waits_already_is_what_the_form_begins_with(tmp_path: Path
     run = MadeRun(tmp_path, num_rounds=5)
     run.whole_round(1)
     run.start_round(2)
+    changes = {"train.lr": (5e-6, 1e-6)}
+    run.say(SettingsChanged(t=STARTED_T + 20, request_id="r1", from_round=3, changes=changes))
+
     tweak = Tweak(run.dir, load_state(run.dir))
 
     assert tweak.from_round == 3
-    assert "train.lr" in tweak.form().view().now
-    assert tweak.command(["train.lr=1e-6", "sample.stop=[]"]).startswith(
-        f"halos-tui set {run.dir.name} train.lr=1e-6 'sample.stop=[]' --runs-dir"
+    form = tweak.form()
+    assert form.view().now["train.lr"] == "5e-6"
+    assert row_of(form, "train.lr").value == "1e-6"
+    assert form.assignments == ()
+
+
+def test_the_command_is_what_one_would_type(tmp_path: Path) -> None:
+    run = MadeRun(tmp_path)
+    tweak = Tweak(run.dir, load_state(run.dir), chosen=2)
+
+    assert tweak.command(["train.lr=1e-6", "sample.stop=[]"]) == (
+        f"halos-tui set a-run train.lr=1e-6 'sample.stop=[]' --from-round 2 --runs-dir {tmp_path}"
     )
 
 

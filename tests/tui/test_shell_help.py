@@ -50,7 +50,7 @@ def test_help_shows_every_action_of_its_screen(tmp_path: Path) -> None:
             await listed(pilot, "a-run")
             await pilot.press("question_mark")
             shown = await until_shown(pilot, *(action.tooltip for action in actions_of("runs")))
-            assert "config.toml" in shown
+            assert "Keys, theme and mouse" in shown
             await pilot.press("escape")
             await until(pilot, lambda: isinstance(app.screen, RunsScreen))
             await pilot.press("enter")
@@ -75,13 +75,29 @@ def test_help_scrolls_where_it_does_not_fit(tmp_path: Path) -> None:
     drive(look())
 
 
+def test_help_is_searched(tmp_path: Path) -> None:
+    async def look() -> None:
+        async with shell(tmp_path, size=(100, 60)) as (app, pilot):
+            await pilot.press("question_mark")
+            await until_shown(pilot, "Open the run")
+            await pilot.press("slash", *"PALETTE", "enter")
+            shown = await until_shown(pilot, "Find an action by its name")
+            assert "Open the run" not in shown
+            await pilot.press("escape")
+            await until_shown(pilot, "Open the run")
+            await pilot.press("escape")
+            await until(pilot, lambda: isinstance(app.screen, RunsScreen))
+
+    drive(look())
+
+
 def test_the_footer_says_that_runs_go_on_at_every_width(tmp_path: Path) -> None:
     async def look() -> None:
         async with shell(tmp_path, size=(80, 24)) as (app, pilot):
             assert footer_text(await until_shown(pilot, "Quit")).endswith(
                 "? Help  / Search  q Quit (runs go on)"
             )
-            await pilot.resize_terminal(30, 24)
+            await pilot.resize_terminal(26, 24)
             await until(pilot, lambda: "Search" not in footer_text(screen_text(app)))
             assert "q Quit (runs go on)" in footer_text(screen_text(app))
             await pilot.resize_terminal(200, 24)

@@ -102,8 +102,10 @@ def test_a_clash_is_told_and_the_app_goes_on(tmp_path: Path, config_folder: Path
     config(config_folder, '[keys]\nselect = "s"\n')
 
     async def look() -> None:
-        async with shell(tmp_path / "runs") as (_, pilot):
-            await until_shown(pilot, "is the key of sort")
+        async with shell(tmp_path / "runs") as (app, pilot):
+            await until(
+                pilot, lambda: any("key of sort already" in n.message for n in app._notifications)
+            )
             await pilot.press("space")
             await until_shown(pilot, "1 selected")
             await pilot.press("s")

@@ -310,8 +310,6 @@ def test_what_the_filter_hides_is_not_acted_upon(tmp_path: Path) -> None:
     [
         ("c", "completions"),
         ("l", "logs"),
-        ("h", "changes"),
-        ("m", "metrics"),
         ("t", "tweak"),
         ("n", "new_run"),
     ],

@@ -102,7 +102,7 @@ def _cpu_arguments(
     """The cache's size is not left to vLLM, which would take most of the machine's memory."""
     made: dict[str, Any] = {
         "enforce_eager": True,
-        # a prompt that is computed in parts turns its seed's generator back, which on a CPU none can
+        # a prompt computed in parts turns its seed's generator back, which on a CPU none can
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(BATCHED_TOKENS, num_tokens),
     }

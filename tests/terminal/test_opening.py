@@ -1,0 +1,83 @@
+"""How the app comes and goes on a real terminal."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+
+from halos_backend.errors import ExitCode
+
+from benchmarks.made_events import Shape
+from benchmarks.made_runs import make_run
+from tests.terminal.demo_run import SMALL, DemoRun
+from tests.terminal.terminal import Terminal
+
+RESTORED = b"\x1b[?1049l\x1b[?25h\x1b[?1004l"
+MOUSE = b"\x1b[?1000h"
+MODES_OFF = re.compile(rb"\x1b\[\?[0-9]+l")
+
+
+def said_after(terminal: Terminal) -> bytes:
+    """What stands on the terminal that the app gave back."""
+    return MODES_OFF.sub(b"", terminal.raw[terminal.raw.rindex(RESTORED) + len(RESTORED) :])
+
+
+def test_a_dumb_terminal_is_told_in_one_sentence(demo: DemoRun) -> None:
+    command = ["/usr/bin/env", "TERM=dumb", sys.executable, "-m", "halos_tui"]
+    with Terminal(command, environment=demo.environment) as terminal:
+        assert terminal.wait() == ExitCode.USAGE
+        assert terminal.raw.count(b"\n") == 1
+        assert b"TERM=dumb can place no text" in terminal.raw
+        assert b"\x1b" not in terminal.raw
+
+
+def test_the_list_and_a_run_are_left_with_exit_code_0_and_nothing_said(demo: DemoRun) -> None:
+    make_run(demo.runs / "a-run", Shape())
+    for arguments in ((), ("attach", "a-run")):
+        with demo.open(*arguments) as terminal:
+            terminal.wait_for("a-run", "Quit (runs go on)")
+            assert MOUSE in terminal.raw
+            terminal.press("q")
+            assert terminal.wait() == ExitCode.COMPLETED
+            assert said_after(terminal) == b""
+
+
+def test_the_mouse_is_left_to_the_terminal_if_one_likes(demo: DemoRun) -> None:
+    make_run(demo.runs / "a-run", Shape())
+    with demo.open("--no-mouse") as terminal:
+        terminal.wait_for("a-run")
+        assert MOUSE not in terminal.raw
+    config = demo.config / "halos-tui"
+    config.mkdir(parents=True)
+    (config / "config.toml").write_text("mouse = false\n")
+    with demo.open() as terminal:
+        terminal.wait_for("a-run")
+        assert MOUSE not in terminal.raw
+
+
+def test_sigterm_leaves_the_terminal_as_it_was(demo: DemoRun) -> None:
+    make_run(demo.runs / "a-run", Shape())
+    with demo.open() as terminal:
+        terminal.wait_for("a-run")
+        terminal.signal(signal.SIGTERM)
+        terminal.wait()
+        assert said_after(terminal) == b""
+
+
+def test_demo_opens_its_run_and_says_afterwards_how_to_come_back(demo: DemoRun) -> None:
+    options = ("--name", demo.name, "--rounds", "1000", *SMALL)
+    with demo.open("demo", *options) as terminal:
+        terminal.wait_for(demo.name, "running", "Quit (runs go on)")
+        terminal.press("q")
+        assert terminal.wait() == ExitCode.UNFINISHED
+        said = said_after(terminal).decode()
+        assert said.count("\n") == 1
+        assert f"run {demo.name} is running, round " in said
+        assert f"halos-tui attach {demo.name}" in said
+        assert f"halos-tui watch {demo.name}" in said
+    assert demo.apps == []
+    demo.goes_on()
+    with demo.attach() as terminal:
+        terminal.press("escape")
+        terminal.wait_for("by started", demo.name)
