@@ -25,17 +25,17 @@ def title_of(
     about = [(run_dir.name, "title"), (f"  {_which(wish, view)}", "accent")]
     state: list[tuple[str, str]] = []
     if hunt is not None:
-        state.append((f"searching {percent(hunt.fraction)}, escape stops  ", "warning"))
-    elif wish.style.term is not None:
-        state.append((f"{'/' * wish.style.term.is_regex}{wish.style.term.text}  ", "warning"))
+        state.append((f"searching {percent(hunt.fraction)}, escape stops", "warning"))
     if is_choosing:
-        state.append(("lines chosen to here, y copies  ", "warning"))
+        state.append(("lines chosen to here, y copies", "warning"))
+    state.append(("following", "good") if wish.follows else ("not following", "muted"))
     if view is not None and view.num_new_bytes:
-        state.append((f"{size(view.num_new_bytes)} new below  ", "accent"))
+        state.append((f"{size(view.num_new_bytes)} new below", "accent"))
     if view is not None and view.status.num_bytes:
         place = row.end / view.status.num_bytes if row is not None else 0.0
-        state.append((f"{percent(place)} of {size(view.status.num_bytes)}  ", "muted"))
-    state.append(("following", "good") if wish.follows else ("not following", "muted"))
+        state.append((f"{percent(place)} of {size(view.status.num_bytes)}", "muted"))
+    if wish.style.term is not None:
+        state.append((f"{'/' * wish.style.term.is_regex}{wish.style.term.text}", "accent"))
     return Title(tuple(about), tuple(state), problem or _problem(view))
 
 

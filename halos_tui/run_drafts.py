@@ -85,3 +85,8 @@ def make_and_start(draft: Draft, report: Report) -> RunDir:
     made = make_run(draft.settings, create, root=draft.root, warn=lambda _finding: None)
     start_made(made)
     return made
+
+
+def check_name(text: str) -> str:
+    """What is wrong with a run's name; empty where nothing is."""
+    return "a name has no / and does not begin with ." if "/" in text or text[:1] == "." else ""

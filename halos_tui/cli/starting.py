@@ -67,6 +67,8 @@ def start_new(
 ) -> tuple[RunDir, ExitCode]:
     """Like `start`, for a run of these settings that `create` makes."""
     following.check_options(detach=detach, pause_on_term=pause_on_term)
+    if app is not None:
+        opening.check_theme(app)
 
     def create_with_bar() -> RunDir:
         with ends_tidily(), ProgressBar() as bar:

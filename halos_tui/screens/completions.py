@@ -14,7 +14,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
-from textual.widgets import Footer
 
 from halos_tui.actions import ScreenName
 from halos_tui.completion_looks import CompletionLooks
@@ -37,14 +36,13 @@ from halos_tui.screens.taking_out import TakingOut
 from halos_tui.search_term import read_term
 from halos_tui.widgets.ask_line import AskLine
 from halos_tui.widgets.completion_list import CompletionList
+from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.page_view import PageView
 from halos_tui.widgets.title_line import TitleLine
 from halos_tui.widgets.virtual_list import VirtualList
 
-BESIDE = 110
-"""From this width on list and page stand beside each other."""
-BESIDE_PAIR = 170
-"""The same while two completions are compared."""
+BESIDE, BESIDE_PAIR = 110, 170
+"""From this width on list and page stand beside each other; while two completions are compared."""
 LOW = 10
 """Below this height there is room for one of both."""
 
@@ -89,7 +87,7 @@ class CompletionsScreen(TakingOut):
             yield CompletionList(is_ascii=is_ascii, id="list")
             yield PageView(is_ascii=is_ascii, id="page")
         yield AskLine()
-        yield Footer()
+        yield Footer(is_ascii=self.halos.options.is_ascii)
 
     def on_mount(self) -> None:
         self._list.look_rows_up(self._reader.index.row)
@@ -150,8 +148,7 @@ class CompletionsScreen(TakingOut):
         self._ask(round=NEWEST if self._wish.round == ALL_ROUNDS else ALL_ROUNDS)
 
     def action_sort(self) -> None:
-        order = ORDERS[(ORDERS.index(self._wish.order) + 1) % len(ORDERS)]
-        self._ask(order=order)
+        self._ask(order=ORDERS[(ORDERS.index(self._wish.order) + 1) % len(ORDERS)])
 
     def action_reverse(self) -> None:
         self._ask(ascending=not self._wish.ascending)
@@ -235,8 +232,7 @@ class CompletionsScreen(TakingOut):
         return seen if is_current and seen is not None and seen.look.kind == self.kind else None
 
     def _turn(self, by: int) -> None:
-        rounds = self.view.rounds
-        now = self.view.round
+        rounds, now = self.view.rounds, self.view.round
         place = rounds.index(now) + by if now in rounds else len(rounds) - 1
         if rounds:
             self._ask(round=rounds[max(0, min(place, len(rounds) - 1))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from textual import on
+from textual.widget import Widget
 from textual.widgets import Input
 
 from halos_tui.formatting import plural
@@ -22,6 +23,11 @@ class FormActions(HalosScreen):
     @property
     def editor(self) -> SettingsEditor:
         return self.query_one(SettingsEditor)
+
+    @property
+    def searched(self) -> Widget:
+        """What a search is in, and what has the focus after it."""
+        return self.editor.rows
 
     def action_edit(self) -> None:
         self.editor.edit()
@@ -46,7 +52,7 @@ class FormActions(HalosScreen):
         elif self._find.display:
             self._find.value = ""
             self._find.display = False
-            self.editor.rows.focus()
+            self.searched.focus()
         elif self.form is not None and self.form.edits:
             self.run_worker(self._ask_to_leave(len(self.form.edits)), group="leave", exclusive=True)
         else:
@@ -62,7 +68,7 @@ class FormActions(HalosScreen):
     @on(Input.Submitted, "#find")
     def _searched(self, message: Input.Submitted) -> None:
         self._find.display = bool(message.value)
-        self.editor.rows.focus()
+        self.searched.focus()
 
     @property
     def _find(self) -> Input:

@@ -80,10 +80,11 @@ class HelpScreen(HalosScreen):
             line = f"{action.title}: {action.tooltip}"
             if wanted.casefold() in f"{keys[action.id]} {line}".casefold():
                 text.append(f"{keys[action.id]:>{width}}  ", style="bold")
-                text.append(f"{line}\n", style="not bold")
+                text.append(line, style="not bold")
+                text.append(f"  ({action.id})\n", style="not bold dim")
         text.append(
-            "\nQuitting never touches a run. Keys, theme and mouse can be set in"
-            f" {config_path()}.\n",
+            "\nQuitting never touches a run. Keys (by the names in brackets), theme and mouse"
+            f" can be set in {config_path()}.\n",
             style="not bold",
         )
         return text

@@ -13,7 +13,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
-from textual.widgets import Footer
 
 from halos_tui.actions import ScreenName
 from halos_tui.feed import Feed
@@ -26,6 +25,7 @@ from halos_tui.screens.log_work import Copied, copy_lines
 from halos_tui.screens.searching_logs import SearchingLogs
 from halos_tui.search_term import SearchTerm
 from halos_tui.widgets.ask_line import AskLine
+from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.log_view import LogRows
 from halos_tui.widgets.source_list import SourceList
 from halos_tui.widgets.title_line import TitleLine
@@ -64,7 +64,7 @@ class LogsScreen(SearchingLogs):
             yield LogRows(is_ascii=is_ascii, id="rows")
             yield SourceList(is_ascii=is_ascii, id="sources")
         yield AskLine()
-        yield Footer()
+        yield Footer(is_ascii=self.halos.options.is_ascii)
 
     def on_mount(self) -> None:
         self.set_focus(self._rows)
@@ -191,6 +191,7 @@ class LogsScreen(SearchingLogs):
         self._rows.chosen_from = None
         self._rows.repaint()
         self.notify(message.said, markup=False)
+        self.say()
 
     def _step(self, by: int) -> None:
         """To the log after this one in the list."""

@@ -15,18 +15,20 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
-from textual.widgets import Footer, Input, Static
+from textual.widget import Widget
+from textual.widgets import Input, Static
 
 from halos_tui import run_starts
 from halos_tui.actions import ScreenName
 from halos_tui.background import in_background, stop_if
 from halos_tui.formatting import count, plural, visible_lines
-from halos_tui.run_drafts import Draft, Lines, findings_of, make_and_start, plan_of
+from halos_tui.run_drafts import Draft, Lines, check_name, findings_of, make_and_start, plan_of
 from halos_tui.run_starts import Offer, Start
 from halos_tui.screens.dialogs.choice import Choice, ChoiceDialog
 from halos_tui.screens.dialogs.entry import EntryDialog
 from halos_tui.screens.form_actions import FormActions
 from halos_tui.settings_form import SettingsForm
+from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.offer_list import OfferList
 from halos_tui.widgets.settings_editor import SettingsEditor
 
@@ -38,7 +40,7 @@ class NewRunScreen(FormActions):
     BINDINGS: ClassVar[list[BindingType]]
     DEFAULT_CSS = """
     NewRunScreen {
-        #title { height: 1; text-style: bold; }
+        #title { height: 1; text-style: bold; text-wrap: nowrap; text-overflow: ellipsis; }
         #find { height: 1; border: none; padding: 0; display: none; }
         #form { display: none; }
         &.-form #form { display: block; }
@@ -61,7 +63,7 @@ class NewRunScreen(FormActions):
         with Vertical(id="form"):
             yield SettingsEditor(is_ascii=self.halos.options.is_ascii, id="editor")
         yield Input(placeholder="words in names and explanations", id="find")
-        yield Footer()
+        yield Footer(is_ascii=self.halos.options.is_ascii)
 
     def on_mount(self) -> None:
         self._offers.focus()
@@ -74,6 +76,10 @@ class NewRunScreen(FormActions):
     def on_unmount(self) -> None:
         self._is_left.set()
         super().on_unmount()
+
+    @property
+    def searched(self) -> Widget:
+        return self.editor.rows if self._is_form else self._offers
 
     @property
     def root(self) -> Path:
@@ -129,11 +135,6 @@ class NewRunScreen(FormActions):
     @on(Input.Changed, "#find")
     def _search_offers(self, message: Input.Changed) -> None:
         self._offers.search(message.value)
-
-    @on(Input.Submitted, "#find")
-    def _searched_offers(self) -> None:
-        if not self._is_form:
-            self._offers.focus()
 
     @on(OfferList.Chosen)
     def _chosen(self, message: OfferList.Chosen) -> None:
@@ -201,8 +202,8 @@ class NewRunScreen(FormActions):
 
     def _show_title(self) -> None:
         if self._start is not None:
-            name = self._run_name or "named by loss and time"
-            self._title(f"A new run from {self._start.label}, {name}")
+            name = f" {self._run_name}" if self._run_name else ""
+            self._title(f"New run{name}, from {self._start.label}")
 
     def _show_findings(self) -> None:
         view = self.editor.view
@@ -284,7 +285,7 @@ class NewRunScreen(FormActions):
             "The run's name",
             "Empty: by its loss and the time.",
             value=self._run_name,
-            check=_check_name,
+            check=check_name,
         )
         name = await self.app.push_screen_wait(dialog)
         if name is not None:
@@ -296,7 +297,3 @@ class NewRunScreen(FormActions):
         text = await self.app.push_screen_wait(dialog)
         if text and text.strip():
             self._begin(lambda: run_starts.start_from_file(Path(text.strip())))
-
-
-def _check_name(text: str) -> str:
-    return "a name has no / and does not begin with ." if "/" in text or text[:1] == "." else ""

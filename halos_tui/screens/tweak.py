@@ -10,7 +10,7 @@ from halos_backend.store.state import RunState
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from halos_tui.actions import ScreenName
 from halos_tui.background import in_background
@@ -23,6 +23,7 @@ from halos_tui.screens.form_actions import FormActions
 from halos_tui.settings_form import FormView, SettingsForm
 from halos_tui.state_tail import StateTail
 from halos_tui.tweaking import Tweak, why_not_tweak
+from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.settings_editor import SettingsEditor
 
 LONG_S = 12.0
@@ -51,7 +52,7 @@ class TweakScreen(FormActions):
         yield Static("", id="title", markup=False)
         yield SettingsEditor(is_ascii=self.halos.options.is_ascii, id="editor")
         yield Input(placeholder="words in names and explanations", id="find")
-        yield Footer()
+        yield Footer(is_ascii=self.halos.options.is_ascii)
 
     def on_mount(self) -> None:
         self._say("reading ...")

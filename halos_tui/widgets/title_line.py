@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from halos_tui.widgets.panel import Line, Panel, beside
+from halos_tui.text_layout import num_cells
+from halos_tui.widgets.panel import GAP, Line, Panel, beside
 
 
 @dataclass(frozen=True)
 class Title:
-    """`state` stands at the right where there is room."""
+    """`state` stands at the right: the first parts, as far as there is room."""
 
     about: tuple[tuple[str, str], ...] = ()
     state: tuple[tuple[str, str], ...] = ()
@@ -31,6 +32,17 @@ class TitleLine(Panel[Title]):
 
     def lines(self, shown: Title, width: int, height: int) -> Iterator[Line]:
         del height
-        yield beside(shown.about, shown.state, width)
+        yield beside(shown.about, _fitting(shown, width), width)
         if shown.problem:
             yield [(shown.problem, "warning")]
+
+
+def _fitting(shown: Title, width: int) -> Line:
+    room = width - num_cells(shown.about) - len(GAP)
+    line: list[tuple[str, str]] = []
+    for text, style in shown.state:
+        part = [(GAP, ""), (text, style)] if line else [(text, style)]
+        if num_cells([*line, *part]) > room:
+            break
+        line += part
+    return line

@@ -32,6 +32,14 @@ def test_a_dumb_terminal_is_told_in_one_sentence(demo: DemoRun) -> None:
         assert b"\x1b" not in terminal.raw
 
 
+def test_an_unknown_theme_is_refused_before_anything_is_made(demo: DemoRun) -> None:
+    for arguments in ((), ("demo", "--name", demo.name)):
+        with demo.open(*arguments, "--theme", "nope") as terminal:
+            assert terminal.wait() == ExitCode.USAGE
+            assert "no theme 'nope'; there are ansi-16, colour-blind, dark" in terminal.text
+    assert not demo.path.exists()
+
+
 def test_the_list_and_a_run_are_left_with_exit_code_0_and_nothing_said(demo: DemoRun) -> None:
     make_run(demo.runs / "a-run", Shape())
     for arguments in ((), ("attach", "a-run")):

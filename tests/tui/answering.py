@@ -9,10 +9,16 @@ from types import TracebackType
 from halos_backend.events import RequestRejected
 from halos_backend.store.registry import load_state
 from halos_backend.store.writer import EventWriter
-from halos_backend.supervisor import control
+from halos_backend.supervisor import control, spawn
 from halos_backend.supervisor.answers import answer
 
+from tests.backend.deadline import wait_until
 from tests.headless.made_run import MadeRun
+
+
+def wait_for_guardians() -> None:
+    """Those that this process started, so that none is left to the interpreter's end."""
+    wait_until(lambda: all(child.poll() is not None for child in spawn._started))
 
 
 class Answering:

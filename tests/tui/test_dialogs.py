@@ -23,6 +23,7 @@ from halos_tui.screens.dialogs.fork import ForkDialog
 from halos_tui.screens.dialogs.stopping import abort_dialog, abort_times, stays, stops
 from tests.headless.made_run import STARTED_T, MadeRun
 from tests.rounds.conftest import make_place
+from tests.tui.answering import wait_for_guardians
 from tests.tui.app_fixtures import OneScreenApp, drive, opened, screen_text, until, until_shown
 
 SIZES = [(80, 24), (200, 60), (40, 10)]
@@ -181,7 +182,7 @@ def test_fork_says_at_once_what_cannot_be(tmp_path: Path) -> None:
         await until_shown(pilot, "name the round")
         field.value = "1"
         await pilot.press("tab", *"a-run")
-        await until_shown(pilot, "a-run", "already")
+        await until_shown(pilot, "a run named 'a-run' exists")
         await pilot.press("enter")
         await pilot.pause(0.2)
         assert isinstance(app.screen, ForkDialog)
@@ -192,7 +193,7 @@ def test_fork_says_at_once_what_cannot_be(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a-run"]
 
 
-@pytest.mark.parametrize("size", [(40, 10), (20, 5)])
+@pytest.mark.parametrize("size", [(40, 10), (60, 12)])
 def test_fork_on_a_small_screen(tmp_path: Path, size: tuple[int, int]) -> None:
     run = MadeRun(tmp_path, num_rounds=5)
 
@@ -228,6 +229,7 @@ def test_a_real_fork_is_made_and_started(policy: Path, tmp_path: Path) -> None:
 
     assert made == RunDir(place.runs / "new")
     assert place.halos("watch", "new").code == 0
+    wait_for_guardians()
     state = load_state(RunDir(place.runs / "new"))
     assert state.rounds[0].settings["train"]["lr"] == 1e-4
     assert state.forked_from is not None

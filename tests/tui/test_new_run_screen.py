@@ -23,6 +23,7 @@ from halos_tui.widgets.offer_list import OfferList
 from halos_tui.widgets.settings_editor import SettingsEditor
 from tests.headless.made_run import MadeRun
 from tests.rounds.conftest import make_place
+from tests.tui.answering import wait_for_guardians
 from tests.tui.app_fixtures import OneScreenApp, drive, opened, screen_text, until, until_shown
 
 SIZES = [(80, 24), (200, 60)]
@@ -153,7 +154,7 @@ def test_the_screen_offers_them_and_escape_goes_back(tmp_path: Path, size: tuple
         await until_shown(pilot, "A new run begins with ...", "run file", "demo dpo")
         await pilot.press("end", "up", "pageup", "pagedown", "home")
         await take(pilot, "init kto")
-        await until_shown(pilot, "A new run from init kto")
+        await until_shown(pilot, "New run, from init kto")
         await until(pilot, lambda: editor(app).view)
         await pilot.press("escape")
         await until_shown(pilot, "A new run begins with ...")
@@ -165,7 +166,7 @@ def test_another_run_as_a_start_needs_no_choice(tmp_path: Path) -> None:
     run = MadeRun(tmp_path, num_rounds=7)
 
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
-        await until_shown(pilot, "A new run from the run a-run")
+        await until_shown(pilot, "New run, from the run a-run")
         await until(pilot, lambda: editor(app).view)
         rows = {row.path: row.value for row in editor(app).view.rows}  # type: ignore[union-attr]
         assert rows["loop.num_rounds"] == "7"
@@ -209,7 +210,7 @@ def test_problems_then_the_doctor_s_findings(
 ) -> None:
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
         await take_file(pilot, place.config())
-        await until_shown(pilot, "A new run from")
+        await until_shown(pilot, "New run, from")
         await set_value(pilot, "train.lr", "fast")
         await until_shown(pilot, "! train.lr: takes a number above 0, not 'fast'")
         await pilot.press("p")
@@ -227,13 +228,13 @@ def test_a_name_is_asked_for_and_judged(tmp_path: Path) -> None:
     run = MadeRun(tmp_path)
 
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
-        await until_shown(pilot, "named by loss and time")
+        await until_shown(pilot, "New run, from the run a-run")
         await pilot.press("n")
         await until_shown(pilot, "The run's name")
         await pilot.press(*"a/b")
         await until_shown(pilot, "a name has no /")
         await pilot.press("backspace", "backspace", "enter")
-        await until_shown(pilot, "A new run from the run a-run, a")
+        await until_shown(pilot, "New run a, from the run a-run")
 
     on_new_run(tmp_path, act, start_from=run.dir)
 
@@ -317,9 +318,9 @@ def test_a_name_that_is_taken_is_said(place: Place) -> None:
         await pilot.press("n")
         await until_shown(pilot, "The run's name")
         await pilot.press(*"taken", "enter")
-        await until_shown(pilot, ", taken")
+        await until_shown(pilot, "New run taken, from")
         await pilot.press("ctrl+s")
-        await until_shown(pilot, "already")
+        await until_shown(pilot, "a run named 'taken' exists")
         assert [path.name for path in place.runs.iterdir()] == [run.dir.name]
 
     on_new_run(place.runs, act, size=(200, 60))
@@ -339,6 +340,7 @@ def test_leaving_while_the_run_is_made_takes_it_back(place: Place) -> None:
     for path in left:  # it was too fast for us: then it is a whole run, which goes on
         assert not path.name.startswith(".")
         assert place.halos("watch", path.name).code == 0
+    wait_for_guardians()
 
 
 def test_a_real_run_is_started_and_shown(place: Place) -> None:
@@ -349,7 +351,7 @@ def test_a_real_run_is_started_and_shown(place: Place) -> None:
         await pilot.press("n")
         await until_shown(pilot, "The run's name")
         await pilot.press(*"fresh", "enter")
-        await until_shown(pilot, ", fresh")
+        await until_shown(pilot, "New run fresh, from")
         await pilot.press("ctrl+s")
         await until(pilot, lambda: isinstance(app.screen, RunScreen))
         await until_shown(pilot, "fresh")
@@ -357,6 +359,7 @@ def test_a_real_run_is_started_and_shown(place: Place) -> None:
     on_new_run(place.runs, act)
 
     assert place.halos("watch", "fresh").code == 0
+    wait_for_guardians()
     made = RunDir(place.runs / "fresh")
     state = load_state(made)
     assert (state.status, len(state.rounds)) == ("completed", 1)

@@ -20,7 +20,7 @@ from tests.backend.deadline import wait_until
 from tests.backend.fake_run import MARK, FakeRun
 from tests.headless.drive_halos import fake_supervisor
 from tests.headless.made_run import STARTED_T, MadeRun
-from tests.tui.answering import Answering
+from tests.tui.answering import Answering, wait_for_guardians
 from tests.tui.app_fixtures import (
     OneScreenApp,
     drive,
@@ -336,8 +336,6 @@ def test_what_is_for_one_run_is_not_done_for_several(tmp_path: Path) -> None:
         await pilot.press("ctrl+a", "t")
         await until_told(app, pilot, "that is for one run at a time, and 2 are selected")
         assert app.opened == []
-        await pilot.press("m")
-        await until(pilot, lambda: app.opened)
 
     on_list(root, act)
 
@@ -418,6 +416,7 @@ def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     yield made
     wait_until(lambda: lock_holder(made.dir) is None)
     wait_until(lambda: made.processes() == [])
+    wait_for_guardians()
     made.check()
 
 

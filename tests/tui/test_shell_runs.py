@@ -10,6 +10,7 @@ from halos_backend.events import RunFailed, RunPaused
 from textual.geometry import Region
 from textual.widgets import Input
 
+from halos_tui.actions import Action, actions_of
 from halos_tui.screens.help import HelpScreen
 from halos_tui.screens.run import RunScreen
 from halos_tui.screens.runs import RunsScreen
@@ -18,6 +19,11 @@ from tests.headless.made_run import STARTED_T, MadeRun
 from tests.tui.app_fixtures import drive, opened, screen_text, until, until_shown
 from tests.tui.shell_fixtures import at_cursor, listed, shell, shown_names
 
+OPENING = [
+    action
+    for action in actions_of("runs")
+    if action.id in ("completions", "logs", "changes", "metrics", "tweak", "new_run")
+]
 HOSTILE = "bad\x1b]52;c;aGk=\x07[red]\u202e"
 
 
@@ -305,28 +311,18 @@ def test_what_the_filter_hides_is_not_acted_upon(tmp_path: Path) -> None:
     drive(look())
 
 
-@pytest.mark.parametrize(
-    ("key", "opens"),
-    [
-        ("c", "completions"),
-        ("l", "logs"),
-        ("t", "tweak"),
-        ("n", "new_run"),
-    ],
-)
-def test_keys_open_the_screens_of_the_run_at_the_cursor(
-    tmp_path: Path, key: str, opens: str
-) -> None:
+@pytest.mark.parametrize("action", OPENING, ids=lambda action: action.id)
+def test_keys_open_the_screens_of_the_run_at_the_cursor(tmp_path: Path, action: Action) -> None:
     three_runs(tmp_path)
 
     async def look() -> None:
         async with opened(RunsScreen, root=tmp_path) as (app, pilot):
             await listed(pilot, "alpha", "beta", "gamma")
-            await pilot.press(key)
+            await pilot.press(action.keys)
             await until(pilot, lambda: app.opened)
             name, about, more = app.opened[0]
-            assert name == opens
-            assert key == "n" or "alpha" in f"{about} {more}"
+            assert name == action.id
+            assert name == "new_run" or "alpha" in f"{about} {more}"
 
     drive(look())
 

@@ -20,7 +20,7 @@ from tests.backend.deadline import wait_until
 from tests.backend.fake_run import MARK, FakeRun
 from tests.headless.drive_halos import fake_supervisor
 from tests.headless.made_run import STARTED_T, MadeRun
-from tests.tui.answering import Answering
+from tests.tui.answering import Answering, wait_for_guardians
 from tests.tui.app_fixtures import OneScreenApp, drive, opened, screen_text, until, until_shown
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
@@ -455,6 +455,7 @@ def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRun]:
     yield made
     wait_until(lambda: lock_holder(made.dir) is None)
     wait_until(lambda: made.processes() == [])
+    wait_for_guardians()
     made.check()
 
 

@@ -132,3 +132,13 @@ def test_a_replica_that_fails_says_why(samples: SamplePlace, vllm_python: str) -
     said = attempt.events.read_text()
     assert "leaves no room for a completion in vLLM's max_model_len = 8" in said
     assert "vLLM engine " in said
+
+
+def test_more_prompt_tokens_than_vllm_computes_at_a_time(
+    samples: SamplePlace, vllm_python: str
+) -> None:
+    """On a CPU a seeded completion cannot go on after a part of its prompt."""
+    samples.write_prompts([chr(97 + i) * 70 for i in range(20)])
+    attempt = samples.attempt("long", engine="vllm", group_size=4, temperature=1.0)
+    sample(attempt, vllm_python)
+    assert sum(len(group.completions) for group in by_id(attempt).values()) == 80

@@ -35,7 +35,13 @@ class Dialog(ModalScreen[Answer | None], Generic[Answer]):
         .hint { width: 1fr; height: auto; color: $text-muted; }
         .problem { width: 1fr; height: auto; color: $error; }
         OptionList { width: 1fr; height: auto; border: none; padding: 0; margin: 1 0 0 0; }
-        Input { width: 1fr; height: 1; border: none; padding: 0 1; background: $panel; }
+        Input, Input:focus {
+            width: 1fr;
+            height: 1;
+            border: none;
+            padding: 0 1;
+            background: $panel;
+        }
     }
     """
 
