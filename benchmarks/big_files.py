@@ -25,9 +25,9 @@ from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState
 from synthetic import ragged, words
 
-from halos_tui.completion_query import CompletionQuery
-from halos_tui.completions_index import CompletionsIndex
-from halos_tui.log_file import LogFile
+from halos_tui.completions.index import CompletionsIndex
+from halos_tui.completions.query import CompletionQuery
+from halos_tui.logs.file import LogFile
 from halos_tui.search_term import SearchTerm
 
 LOG_BYTES = 5_000_000_000

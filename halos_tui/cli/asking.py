@@ -12,9 +12,9 @@ from halos_backend.store.run_dir import RunDir, find_run
 from halos_backend.store.state import AT_WORK
 from halos_backend.supervisor import asking, control
 
-from halos_tui import run_control
 from halos_tui.headless import notices
-from halos_tui.observed import Observation, observe
+from halos_tui.run.observed import Observation, observe
+from halos_tui.steering import run_control
 
 POLL_S = 0.05
 LOST_AFTER_S = 5.0

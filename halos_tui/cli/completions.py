@@ -14,8 +14,8 @@ from halos_backend.store.registry import check_readable, load_state
 from halos_backend.store.run_dir import find_run
 
 from halos_tui.cli.options import Json, RunName, RunsDir, runs_root
+from halos_tui.completions.round_rows import RoundRows, num_tokens, pick_round, sampled_rounds
 from halos_tui.formatting import number, plural, visible, visible_lines
-from halos_tui.round_rows import RoundRows, num_tokens, pick_round, sampled_rounds
 
 SHOWN = 20
 """Completions that are shown as text unless --limit says otherwise; --json has all."""

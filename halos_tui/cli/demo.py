@@ -30,11 +30,11 @@ from halos_tui.cli.options import (
     ThemeName,
     runs_root,
 )
-from halos_tui.demo_settings import demo_table
 from halos_tui.formatting import number, plural, signed
 from halos_tui.headless.notices import command_for
 from halos_tui.headless.progress import ProgressBar
-from halos_tui.rounds import reward_mean
+from halos_tui.new_runs.demo_settings import demo_table
+from halos_tui.run.rounds import reward_mean
 
 
 def command(

@@ -13,10 +13,10 @@ from halos_backend.store.run_dir import RunDir, find_run
 from halos_backend.store.state import RunState
 
 from halos_tui.cli.options import RunName, RunsDir, runs_root
+from halos_tui.completions.round_rows import RoundRows, sampled_rounds
 from halos_tui.headless.export.halos import write_halos
 from halos_tui.headless.export.tables import write_csv
 from halos_tui.headless.export.trl import write_trl
-from halos_tui.round_rows import RoundRows, sampled_rounds
 
 Format = Literal["halos", "trl", "csv"]
 

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from halos_tui import run_control
 from halos_tui.cli import asking, following
 from halos_tui.cli.options import (
     Detach,
@@ -19,6 +18,7 @@ from halos_tui.cli.options import (
     RunsDir,
     runs_root,
 )
+from halos_tui.steering import run_control
 
 
 def command(

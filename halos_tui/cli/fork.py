@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 from halos_backend.store.run_dir import RunDir, find_run
 
-from halos_tui import forking
 from halos_tui.cli import starting
 from halos_tui.cli.options import (
     Detach,
@@ -22,6 +21,7 @@ from halos_tui.cli.options import (
 )
 from halos_tui.headless import notices
 from halos_tui.headless.progress import ProgressBar
+from halos_tui.new_runs import forking
 
 
 def command(

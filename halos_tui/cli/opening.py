@@ -9,12 +9,12 @@ from halos_backend.errors import ExitCode, UsageError
 from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor import spawn
 
-from halos_tui import rounds
 from halos_tui.app_options import AppOptions
 from halos_tui.garbage import collected_rarely
 from halos_tui.headless import notices
 from halos_tui.headless.interrupts import Signals
-from halos_tui.observed import observe
+from halos_tui.run import rounds
+from halos_tui.run.observed import observe
 
 
 def can_show_app() -> bool:

@@ -9,10 +9,11 @@ from halos_backend.errors import ExitCode
 from halos_backend.store.registry import load_state
 from halos_backend.store.run_dir import RunDir
 
-from halos_tui import rounds, run_control
 from halos_tui.cli import asking
 from halos_tui.cli.options import RunName, RunsDir, runs_root
 from halos_tui.headless import notices
+from halos_tui.run import rounds
+from halos_tui.steering import run_control
 
 
 def command(

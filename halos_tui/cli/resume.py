@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from halos_backend.errors import UsageError
 
-from halos_tui import run_control
 from halos_tui.cli import asking, following
 from halos_tui.cli.options import (
     Detach,
@@ -20,6 +19,7 @@ from halos_tui.cli.options import (
     runs_root,
 )
 from halos_tui.cli.resume_all import resume_all
+from halos_tui.steering import run_control
 
 
 def command(

@@ -15,7 +15,7 @@ from halos_backend.supervisor import asking, spawn
 
 from halos_tui.formatting import visible
 from halos_tui.headless import notices
-from halos_tui.observed import observe
+from halos_tui.run.observed import observe
 
 
 class Outcome(msgspec.Struct, frozen=True):

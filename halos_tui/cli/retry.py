@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from halos_tui import run_control
 from halos_tui.cli import asking, following
 from halos_tui.cli.options import (
     Detach,
@@ -15,6 +14,7 @@ from halos_tui.cli.options import (
     RunsDir,
     runs_root,
 )
+from halos_tui.steering import run_control
 
 
 def command(

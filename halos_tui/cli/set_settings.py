@@ -10,11 +10,11 @@ from halos_backend.events import SettingsChanged
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState
 
-from halos_tui import run_control
 from halos_tui.cli import asking
 from halos_tui.cli.options import RunName, RunsDir, runs_root
 from halos_tui.formatting import setting_changes, visible
 from halos_tui.headless import notices
+from halos_tui.steering import run_control
 
 
 def command(

@@ -17,7 +17,7 @@ from halos_tui.headless import notices
 from halos_tui.headless.findings import complaint
 from halos_tui.headless.interrupts import ends_tidily
 from halos_tui.headless.progress import ProgressBar
-from halos_tui.run_making import default_name, make_run, prompts_reporter
+from halos_tui.new_runs.making import default_name, make_run, prompts_reporter
 
 
 def start(

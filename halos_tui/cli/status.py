@@ -10,11 +10,11 @@ from halos_backend.store.registry import check_readable
 from halos_backend.store.run_dir import RunDir, find_run
 from halos_backend.store.state import AT_WORK
 
-from halos_tui import rounds
 from halos_tui.cli.options import Json, RunName, RunsDir, runs_root
 from halos_tui.formatting import columns, count, date_time, duration, rate, visible
 from halos_tui.headless.notices import command_for
-from halos_tui.observed import Observation, as_json, observe
+from halos_tui.run import rounds
+from halos_tui.run.observed import Observation, as_json, observe
 
 
 def command(run: RunName, json: Json = False, runs_dir: RunsDir = None) -> None:

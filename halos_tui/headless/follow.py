@@ -18,7 +18,7 @@ from halos_tui.headless import notices
 from halos_tui.headless.bell import Bell
 from halos_tui.headless.interrupts import Signals, ask
 from halos_tui.headless.reviving import MOST_REVIVALS, Reviver
-from halos_tui.observed import SeenStatus, Supervision, supervision_of
+from halos_tui.run.observed import SeenStatus, Supervision, supervision_of
 from halos_tui.streams import silence_stdout
 from halos_tui.tailing import RunTail
 

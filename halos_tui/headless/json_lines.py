@@ -7,7 +7,7 @@ import sys
 import msgspec
 from halos_backend.events import AttemptEvent, AttemptFailed, PhaseChanged, Progressed, RunEvent
 
-from halos_tui.observed import SeenStatus
+from halos_tui.run.observed import SeenStatus
 from halos_tui.tailing import RunTail
 
 LEFT_OUT = (PhaseChanged, Progressed, AttemptFailed)

@@ -9,7 +9,7 @@ from halos_backend.events import AttemptEvent, RunEvent, StageEvent
 from halos_tui.formatting import clock_time, visible
 from halos_tui.headless.lines_run import describe_run_event
 from halos_tui.headless.lines_stage import describe_stage_event, log_lines
-from halos_tui.observed import SeenStatus
+from halos_tui.run.observed import SeenStatus
 from halos_tui.tailing import RunTail
 
 

@@ -26,7 +26,7 @@ from halos_backend.events import (
 from halos_backend.store.state import RunState
 
 from halos_tui.formatting import count, number, plural, setting_changes, signed, size
-from halos_tui.rounds import reward_changes
+from halos_tui.run.rounds import reward_changes
 
 RequestNews = (
     PauseRequested

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 
 from halos_tui.headless.picture import Picture, draw
-from halos_tui.observed import SeenStatus
+from halos_tui.run.observed import SeenStatus
 from halos_tui.tailing import RunTail
 from halos_tui.theme import load_theme
 

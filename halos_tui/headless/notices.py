@@ -11,7 +11,7 @@ from halos_backend.store.run_dir import RunDir, default_runs_root
 from halos_backend.store.state import RunState
 
 from halos_tui.formatting import visible, visible_lines
-from halos_tui.observed import Supervision
+from halos_tui.run.observed import Supervision
 
 LOG_LINES = 10
 

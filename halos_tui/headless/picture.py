@@ -15,7 +15,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from halos_tui import rounds
 from halos_tui.formatting import (
     clipped,
     count,
@@ -25,7 +24,8 @@ from halos_tui.formatting import (
     signed,
     visible,
 )
-from halos_tui.observed import SeenStatus
+from halos_tui.run import rounds
+from halos_tui.run.observed import SeenStatus
 
 BAR_WIDTH = 24
 CHANGE = rounds.HEADER.index("change")

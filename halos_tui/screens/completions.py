@@ -16,8 +16,10 @@ from textual.binding import BindingType
 from textual.containers import Container
 
 from halos_tui.actions import ScreenName
-from halos_tui.completion_looks import CompletionLooks
-from halos_tui.completion_views import (
+from halos_tui.completions.looks import CompletionLooks
+from halos_tui.completions.reader import CompletionsReader
+from halos_tui.completions.title import title_of
+from halos_tui.completions.views import (
     ALL_ROUNDS,
     NEWEST,
     ONLY,
@@ -28,8 +30,6 @@ from halos_tui.completion_views import (
     Seen,
     Wish,
 )
-from halos_tui.completions_reader import CompletionsReader
-from halos_tui.completions_title import title_of
 from halos_tui.feed import Feed
 from halos_tui.messages import FeedFailed, Updated
 from halos_tui.screens.taking_out import TakingOut

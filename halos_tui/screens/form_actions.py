@@ -9,7 +9,7 @@ from textual.widgets import Input
 from halos_tui.formatting import plural
 from halos_tui.screens.base import HalosScreen
 from halos_tui.screens.dialogs.choice import Choice, ChoiceDialog
-from halos_tui.settings_form import SettingsForm
+from halos_tui.settings.form import SettingsForm
 from halos_tui.widgets.settings_editor import SettingsEditor
 
 

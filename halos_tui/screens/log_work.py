@@ -9,8 +9,8 @@ from textual.message import Message
 from textual.message_pump import MessagePump
 
 from halos_tui.formatting import plural, visible
-from halos_tui.log_file import Direction, LogFile
-from halos_tui.log_hunt import Hunt, hunt
+from halos_tui.logs.file import Direction, LogFile
+from halos_tui.logs.hunt import Hunt, hunt
 from halos_tui.search_term import SearchTerm
 
 MOST_LINES = 1_000

@@ -16,10 +16,10 @@ from textual.containers import Container
 
 from halos_tui.actions import ScreenName
 from halos_tui.feed import Feed
-from halos_tui.log_file import LogFile
-from halos_tui.log_reader import LogReader, LogView, LogWish
-from halos_tui.log_window import END, LogRow
-from halos_tui.logs_title import title_of
+from halos_tui.logs.file import LogFile
+from halos_tui.logs.reader import LogReader, LogView, LogWish
+from halos_tui.logs.title import title_of
+from halos_tui.logs.window import END, LogRow
 from halos_tui.messages import FeedFailed, Updated
 from halos_tui.screens.log_work import Copied, copy_lines
 from halos_tui.screens.searching_logs import SearchingLogs

@@ -18,16 +18,16 @@ from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from halos_tui import run_starts
 from halos_tui.actions import ScreenName
 from halos_tui.background import in_background, stop_if
 from halos_tui.formatting import count, plural, visible_lines
-from halos_tui.run_drafts import Draft, Lines, check_name, findings_of, make_and_start, plan_of
-from halos_tui.run_starts import Offer, Start
+from halos_tui.new_runs import starts
+from halos_tui.new_runs.drafts import Draft, Lines, check_name, findings_of, make_and_start, plan_of
+from halos_tui.new_runs.starts import Offer, Start
 from halos_tui.screens.dialogs.choice import Choice, ChoiceDialog
 from halos_tui.screens.dialogs.entry import EntryDialog
 from halos_tui.screens.form_actions import FormActions
-from halos_tui.settings_form import SettingsForm
+from halos_tui.settings.form import SettingsForm
 from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.offer_list import OfferList
 from halos_tui.widgets.settings_editor import SettingsEditor
@@ -71,7 +71,7 @@ class NewRunScreen(FormActions):
             self._choose()
         else:
             run_dir = self._start_from
-            self._begin(lambda: run_starts.start_from_run(run_dir))
+            self._begin(lambda: starts.start_from_run(run_dir))
 
     def on_unmount(self) -> None:
         self._is_left.set()
@@ -158,7 +158,7 @@ class NewRunScreen(FormActions):
 
     async def _show_offers(self) -> None:
         root = self.root
-        self._offers.show_offers(await in_background(lambda: run_starts.offers(root)))
+        self._offers.show_offers(await in_background(lambda: starts.offers(root)))
 
     def _take(self, offer: Offer | None) -> None:
         """Begin with it; None is a run file, whose path is asked for."""
@@ -296,4 +296,4 @@ class NewRunScreen(FormActions):
         dialog = EntryDialog("Which run file?", "halos-tui init dpo > run.toml writes one.")
         text = await self.app.push_screen_wait(dialog)
         if text and text.strip():
-            self._begin(lambda: run_starts.start_from_file(Path(text.strip())))
+            self._begin(lambda: starts.start_from_file(Path(text.strip())))

@@ -20,8 +20,8 @@ from textual.widgets import Input
 from halos_tui.actions import ScreenName
 from halos_tui.feed import Feed
 from halos_tui.messages import FeedFailed, Updated
-from halos_tui.run_reader import RunReader
-from halos_tui.run_view import HeaderView, RunView
+from halos_tui.run.reader import RunReader
+from halos_tui.run.view import HeaderView, RunView
 from halos_tui.screens.run_actions import RunActions
 from halos_tui.screens.run_layout import Needs, PanelName, arrange
 from halos_tui.widgets.footer import Footer

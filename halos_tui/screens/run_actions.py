@@ -14,15 +14,15 @@ from typing import Any
 from halos_backend.errors import HalosError
 from halos_backend.store.run_dir import RunDir
 
-from halos_tui import steering
 from halos_tui.background import in_background
 from halos_tui.formatting import plural, visible, visible_lines
-from halos_tui.run_control import When
 from halos_tui.screens.base import HalosScreen
 from halos_tui.screens.dialogs.choice import Choice, ChoiceDialog
 from halos_tui.screens.dialogs.entry import EntryDialog, check_rounds
 from halos_tui.screens.dialogs.stopping import abort_dialog, pausing_dialog
-from halos_tui.steering import Look, Outcome, Step
+from halos_tui.steering import several
+from halos_tui.steering.run_control import When
+from halos_tui.steering.several import Look, Outcome, Step
 
 LONG_S = 12.0
 """How long a notice stays that has more to say than one line."""
@@ -105,34 +105,34 @@ class RunActions(HalosScreen):
         decide: Callable[[list[Look]], Coroutine[Any, Any, list[Step]]],
     ) -> None:
         try:
-            looks = await in_background(lambda: [steering.look(run_dir) for run_dir in runs])
+            looks = await in_background(lambda: [several.look(run_dir) for run_dir in runs])
             steps = await decide(looks)
             if steps:
-                self._tell(await in_background(lambda: steering.take(steps)))
+                self._tell(await in_background(lambda: several.take(steps)))
         finally:
             self._asked.difference_update(runs)
             for feed in self._feeds:
                 feed.hurry()
 
     async def _pause(self, looks: list[Look]) -> list[Step]:
-        if len(looks) == 1 and steering.is_pausing(looks[0]):
+        if len(looks) == 1 and several.is_pausing(looks[0]):
             (look,) = looks
             assert look.seen is not None
             answer = await self.app.push_screen_wait(pausing_dialog(look.run_dir, look.seen))
             match answer:
                 case "stage":
-                    return steering.pauses(looks, at="stage")
+                    return several.pauses(looks, at="stage")
                 case "resume":
-                    return steering.resumes(looks)
+                    return several.resumes(looks)
                 case _:
                     return []
-        if any(steering.can_pause(look) for look in looks):
-            return await self._agreed("Pause at the end of the round", steering.pauses(looks))
-        return await self._agreed("Go on with", steering.resumes(looks))
+        if any(several.can_pause(look) for look in looks):
+            return await self._agreed("Pause at the end of the round", several.pauses(looks))
+        return await self._agreed("Go on with", several.resumes(looks))
 
     async def _abort(self, looks: list[Look]) -> list[Step]:
         if len(looks) > 1:
-            steps = steering.aborts(looks, "now")
+            steps = several.aborts(looks, "now")
             dialog: ChoiceDialog[When] = ChoiceDialog(
                 f"Abort {_num_runs(steps)} for good?",
                 _names(steps),
@@ -143,19 +143,19 @@ class RunActions(HalosScreen):
                 ],
             )
             answer = await self.app.push_screen_wait(dialog)
-            return steering.aborts(looks, answer) if answer else []
+            return several.aborts(looks, answer) if answer else []
         (look,) = looks
-        steps = steering.aborts(looks, "now")
+        steps = several.aborts(looks, "now")
         if look.seen is None or not steps[0].is_possible:
             return steps
         when = await self.app.push_screen_wait(abort_dialog(look.run_dir, look.seen))
-        return steering.aborts(looks, when) if when else []
+        return several.aborts(looks, when) if when else []
 
     async def _retry(self, looks: list[Look]) -> list[Step]:
-        return await self._agreed("Try the failed stage again", steering.retries(looks))
+        return await self._agreed("Try the failed stage again", several.retries(looks))
 
     async def _extend(self, looks: list[Look]) -> list[Step]:
-        steps = steering.extensions(looks, 1)
+        steps = several.extensions(looks, 1)
         if not any(step.is_possible for step in steps):
             return steps
         dialog = EntryDialog(
@@ -165,7 +165,7 @@ class RunActions(HalosScreen):
             check=check_rounds,
         )
         text = await self.app.push_screen_wait(dialog)
-        return steering.extensions(looks, int(text)) if text else []
+        return several.extensions(looks, int(text)) if text else []
 
     async def _agreed(self, question: str, steps: list[Step]) -> list[Step]:
         """The steps, for several runs once the person has seen which these are."""
@@ -178,7 +178,7 @@ class RunActions(HalosScreen):
 
     async def _fork(self, run_dir: RunDir) -> None:
         try:
-            seen = await in_background(lambda: steering.look_closely(run_dir))
+            seen = await in_background(lambda: several.look_closely(run_dir))
             dialogs = await in_background(lambda: import_module("halos_tui.screens.dialogs.fork"))
         except HalosError as error:
             self.app.notify(visible_lines(str(error)), severity="error", markup=False)

@@ -13,9 +13,9 @@ from textual.widgets import Input
 from halos_tui.actions import ScreenName
 from halos_tui.formatting import plural
 from halos_tui.messages import FeedFailed, Updated
-from halos_tui.run_columns import SORTS, in_order
-from halos_tui.run_filter import RunFilter, parse_filter
-from halos_tui.runs_reader import RunRow, RunsReader
+from halos_tui.runs.columns import SORTS, in_order
+from halos_tui.runs.filter import RunFilter, parse_filter
+from halos_tui.runs.reader import RunRow, RunsReader
 from halos_tui.screens.run_actions import RunActions
 from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.panel import Line, beside

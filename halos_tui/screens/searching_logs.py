@@ -9,9 +9,9 @@ from threading import Event
 from halos_backend.errors import UsageError
 from textual import on
 
-from halos_tui.log_file import Direction, LogFile
-from halos_tui.log_hunt import Hunt
-from halos_tui.log_window import LogRow
+from halos_tui.logs.file import Direction, LogFile
+from halos_tui.logs.hunt import Hunt
+from halos_tui.logs.window import LogRow
 from halos_tui.screens.base import HalosScreen
 from halos_tui.screens.log_work import Hunted, search
 from halos_tui.search_term import SearchTerm, read_term

@@ -9,8 +9,8 @@ from halos_backend.errors import HalosError
 from textual import on
 from textual.message import Message
 
-from halos_tui.completion_page import as_text
-from halos_tui.completion_views import Seen
+from halos_tui.completions.page import as_text
+from halos_tui.completions.views import Seen
 from halos_tui.formatting import count, plural, visible
 from halos_tui.new_file import chosen_path, write_file
 from halos_tui.screens.base import HalosScreen

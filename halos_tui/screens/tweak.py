@@ -16,13 +16,13 @@ from halos_tui.actions import ScreenName
 from halos_tui.background import in_background
 from halos_tui.formatting import plural, visible_lines
 from halos_tui.messages import Updated
-from halos_tui.rounds import num_rounds
+from halos_tui.run.rounds import num_rounds
+from halos_tui.run.state_tail import StateTail
 from halos_tui.screens.dialogs.choice import Choice, ChoiceDialog
 from halos_tui.screens.dialogs.entry import EntryDialog
 from halos_tui.screens.form_actions import FormActions
-from halos_tui.settings_form import FormView, SettingsForm
-from halos_tui.state_tail import StateTail
-from halos_tui.tweaking import Tweak, why_not_tweak
+from halos_tui.settings.form import FormView, SettingsForm
+from halos_tui.settings.tweaking import Tweak, why_not_tweak
 from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.settings_editor import SettingsEditor
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from halos_tui.completion_page import MARK_STYLES
-from halos_tui.completion_views import ALL_ROUNDS, ListView, Preview
+from halos_tui.completions.page import MARK_STYLES
+from halos_tui.completions.round_index import CompletionRow
+from halos_tui.completions.round_rows import Mark
+from halos_tui.completions.views import ALL_ROUNDS, ListView, Preview
 from halos_tui.formatting import number
-from halos_tui.round_index import CompletionRow
-from halos_tui.round_rows import Mark
 from halos_tui.widgets.panel import Line
 from halos_tui.widgets.virtual_list import VirtualList
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from halos_tui.run_view import LogView
+from halos_tui.run.view import LogView
 from halos_tui.widgets.panel import Line, Panel
 
 

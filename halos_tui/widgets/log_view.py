@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
-from halos_tui.log_window import LogRow, LogWindow, Place
+from halos_tui.logs.window import LogRow, LogWindow, Place
 from halos_tui.text_layout import filled, num_cells
 from halos_tui.widgets.paced import Paced
 from halos_tui.widgets.panel import Line

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from halos_tui.formatting import rough_duration, size
-from halos_tui.run_view import DeviceView, MachineView
+from halos_tui.run.view import DeviceView, MachineView
 from halos_tui.widgets.canvas import Run
 from halos_tui.widgets.panel import Line, Panel, joined
 

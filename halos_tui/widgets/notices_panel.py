@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 
 from halos_tui.formatting import visible
-from halos_tui.run_view import Notice
+from halos_tui.run.view import Notice
 from halos_tui.widgets.panel import Line, Panel
 
 Notices = tuple[Notice, ...]

@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
-from halos_tui.run_starts import Offer
+from halos_tui.new_runs.starts import Offer
 from halos_tui.widgets.panel import Line, Panel
 
 FILE = "run file"

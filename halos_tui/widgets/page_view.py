@@ -8,7 +8,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.events import MouseScrollDown, MouseScrollUp
 
-from halos_tui.completion_page import Page
+from halos_tui.completions.page import Page
 from halos_tui.formatting import plural
 from halos_tui.widgets.paced import Paced
 from halos_tui.widgets.panel import Line

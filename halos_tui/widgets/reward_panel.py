@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.cells import set_cell_size
 
 from halos_tui.formatting import number
-from halos_tui.run_view import DistributionView, RewardView
+from halos_tui.run.view import DistributionView, RewardView
 from halos_tui.widgets.canvas import Row
 from halos_tui.widgets.distribution import QUANTILES, Distribution
 from halos_tui.widgets.histogram import Histogram, draw_histogram

@@ -9,8 +9,8 @@ from textual.binding import Binding, BindingType
 from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
-from halos_tui import rounds
-from halos_tui.run_view import RoundRow, RoundsView
+from halos_tui.run import rounds
+from halos_tui.run.view import RoundRow, RoundsView
 from halos_tui.widgets.panel import Line, Panel
 
 LEFT_OUT_FIRST = ("prompts", "loss", "label", "sample", "train", "feedback", "KL", "change")

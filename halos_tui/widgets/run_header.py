@@ -8,10 +8,10 @@ from typing import Literal
 
 from rich.cells import cell_len
 
-from halos_tui.etas import describe
 from halos_tui.formatting import duration, visible
-from halos_tui.observed import SeenStatus
-from halos_tui.run_view import HeaderView
+from halos_tui.run.etas import describe
+from halos_tui.run.observed import SeenStatus
+from halos_tui.run.view import HeaderView
 from halos_tui.widgets.panel import GAP, Line, Panel, joined
 
 STYLE_OF_STATUS: dict[SeenStatus | Literal["unknown"], str] = {

@@ -10,8 +10,8 @@ from textual.binding import Binding, BindingType
 from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
-from halos_tui.run_columns import Column, fitting_columns, texts_of
-from halos_tui.runs_reader import RunRow
+from halos_tui.runs.columns import Column, fitting_columns, texts_of
+from halos_tui.runs.reader import RunRow
 from halos_tui.widgets.panel import Line, Panel
 from halos_tui.widgets.run_header import STYLE_OF_STATUS
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from halos_tui.formatting import plural, visible
-from halos_tui.settings_form import FormView
-from halos_tui.settings_rows import Row
+from halos_tui.settings.form import FormView
+from halos_tui.settings.rows import Row
 from halos_tui.widgets.panel import Line, Panel
 
 ROOMY = 12

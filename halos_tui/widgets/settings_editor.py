@@ -1,6 +1,6 @@
 """The settings form on the screen: its rows, the one field in which a value is typed, the details.
 
-What the settings are and whether they are right is `settings_form`'s, asked in a thread.
+What the settings are and whether they are right is `settings.form`'s, asked in a thread.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from textual.suggester import SuggestFromList
 from textual.widgets import Input
 
 from halos_tui.background import in_background
-from halos_tui.settings_form import FormView, SettingsForm
-from halos_tui.settings_rows import Row
+from halos_tui.settings.form import FormView, SettingsForm
+from halos_tui.settings.rows import Row
 from halos_tui.widgets.settings_details import Details, SettingsDetails
 from halos_tui.widgets.settings_rows import SettingsRows
 

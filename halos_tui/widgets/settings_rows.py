@@ -11,8 +11,8 @@ from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
 from halos_tui.formatting import visible
-from halos_tui.settings_form import FormView
-from halos_tui.settings_rows import Row, matches
+from halos_tui.settings.form import FormView
+from halos_tui.settings.rows import Row, matches
 from halos_tui.widgets.panel import Line, Panel
 
 SCROLL = 3

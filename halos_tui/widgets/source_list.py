@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from halos_tui.log_sources import LogSource
+from halos_tui.logs.sources import LogSource
 from halos_tui.widgets.panel import Line
 from halos_tui.widgets.virtual_list import VirtualList
 

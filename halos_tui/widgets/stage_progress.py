@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from halos_tui.etas import describe
 from halos_tui.formatting import count, duration, number, percent, rate
-from halos_tui.run_view import StageView
+from halos_tui.run.etas import describe
+from halos_tui.run.view import StageView
 from halos_tui.widgets.canvas import Run
 from halos_tui.widgets.panel import Line, Panel, beside, joined
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from halos_tui.run_view import CurvesView, CurveView
+from halos_tui.run.view import CurvesView, CurveView
 from halos_tui.widgets.canvas import Row
 from halos_tui.widgets.chart_picture import draw_chart
 from halos_tui.widgets.line_chart import ChartLook, LineChart, Series

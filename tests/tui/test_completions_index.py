@@ -15,8 +15,8 @@ from halos_backend.store.registry import load_state
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from halos_tui.completion_query import CompletionQuery, Selection
-from halos_tui.completions_index import CompletionsIndex
+from halos_tui.completions.index import CompletionsIndex
+from halos_tui.completions.query import CompletionQuery, Selection
 from halos_tui.search_term import SearchTerm
 from tests.headless.made_run import GROUPS, MadeRun, write_round_files
 
@@ -290,7 +290,7 @@ def test_the_newest_round_comes_first_and_a_stopped_update_goes_on(run: MadeRun)
 def test_a_search_for_text_is_cancelled_between_batches(
     run: MadeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("halos_tui.completion_query.BATCH_GROUPS", 1)
+    monkeypatch.setattr("halos_tui.completions.query.BATCH_GROUPS", 1)
     labelled(run, [list(GROUPS) * 3])
     stop = Event()
     selections = indexed(run).select(CompletionQuery(term=SearchTerm("hello")), stop)

@@ -16,7 +16,7 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widgets import Input
 
-from halos_tui.observed import observe
+from halos_tui.run.observed import observe
 from halos_tui.screens.dialogs.choice import Choice, ChoiceDialog
 from halos_tui.screens.dialogs.entry import EntryDialog, check_rounds
 from halos_tui.screens.dialogs.fork import ForkDialog

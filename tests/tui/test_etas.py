@@ -10,7 +10,8 @@ from halos_backend.events import RunEvent, StageFinished, StageStarted
 from halos_backend.store.state import RunState, fold
 from msgspec.structs import replace
 
-from halos_tui.etas import (
+from halos_tui.formatting import rough_duration
+from halos_tui.run.etas import (
     Estimate,
     Work,
     describe,
@@ -20,7 +21,6 @@ from halos_tui.etas import (
     num_rounds_left,
     stage_left,
 )
-from halos_tui.formatting import rough_duration
 from tests.backend.journals import created, round_finished, round_started, settings, supervised
 
 PROCESS = supervised().process

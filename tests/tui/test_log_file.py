@@ -15,11 +15,11 @@ from halos_backend.errors import UsageError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from halos_tui.line_index import LineIndex
-from halos_tui.log_bytes import LogBytes, LogSizes
-from halos_tui.log_file import LogFile
-from halos_tui.log_line import LogLine
-from halos_tui.log_search import Hit, SearchBatch
+from halos_tui.logs.blocks import LogBytes, LogSizes
+from halos_tui.logs.file import LogFile
+from halos_tui.logs.line import LogLine
+from halos_tui.logs.line_index import LineIndex
+from halos_tui.logs.search import Hit, SearchBatch
 from halos_tui.search_term import SearchTerm
 
 TINY = LogSizes(block=4, shown=6, piece=16, search=12)

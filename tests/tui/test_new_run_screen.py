@@ -16,7 +16,7 @@ from place import Place, make_policy
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from halos_tui import run_starts
+from halos_tui.new_runs import starts
 from halos_tui.screens.new_run import NewRunScreen
 from halos_tui.screens.run import RunScreen
 from halos_tui.widgets.offer_list import OfferList
@@ -102,7 +102,7 @@ async def set_value(pilot: Pilot[int], path: str, text: str) -> None:
 def test_all_that_one_can_begin_with(tmp_path: Path) -> None:
     MadeRun(tmp_path, "old")
 
-    offers = {offer.label: offer for offer in run_starts.offers(tmp_path)}
+    offers = {offer.label: offer for offer in starts.offers(tmp_path)}
 
     assert {f"preset {name}" for name in preset_names()} <= set(offers)
     assert {"demo dpo", "run old", "init kto", "init bradley_terry"} <= set(offers)
@@ -112,7 +112,7 @@ def test_all_that_one_can_begin_with(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("loss", ["dpo", "kto", "grpo", "csft", "bradley_terry"])
 def test_a_template_lacks_only_what_is_the_person_s(loss: str) -> None:
-    offer = next(o for o in run_starts.offers(Path("/nowhere")) if o.label == f"init {loss}")
+    offer = next(o for o in starts.offers(Path("/nowhere")) if o.label == f"init {loss}")
 
     view = offer.load(lambda _phase, _done, _total: None).form().view()
 
@@ -120,14 +120,14 @@ def test_a_template_lacks_only_what_is_the_person_s(loss: str) -> None:
 
 
 def test_every_preset_is_a_form_without_unknown_problems() -> None:
-    for offer in run_starts.offers(Path("/nowhere")):
+    for offer in starts.offers(Path("/nowhere")):
         if offer.label.startswith("preset"):
             view = offer.load(lambda _phase, _done, _total: None).form().view()
             assert set(view.problems) <= {"policy.path", "prompts.path", "label.judge.path"}
 
 
 def test_the_run_file_that_comes_of_it_says_the_same(place: Place, tmp_path: Path) -> None:
-    start = run_starts.start_from_file(place.config())
+    start = starts.start_from_file(place.config())
     settings = start.settings(["train.lr=1e-3", "sample.stop=['a']"])
 
     text = start.config_text(settings, ["train.lr=1e-3"])
@@ -141,7 +141,7 @@ def test_the_run_file_that_comes_of_it_says_the_same(place: Place, tmp_path: Pat
 def test_a_run_s_settings_are_those_of_its_next_round(tmp_path: Path) -> None:
     run = MadeRun(tmp_path, num_rounds=7)
 
-    start = run_starts.start_from_run(run.dir)
+    start = starts.start_from_run(run.dir)
 
     settings = parse_settings(start.table, source="run")
     assert settings.loop.num_rounds == 7

@@ -22,11 +22,11 @@ from halos_backend.store.run_dir import AttemptDir
 from halos_backend.telemetry.log import TelemetryLog
 from halos_backend.telemetry.reading import HostReading, Reading
 
-from halos_tui import attempt_tail
-from halos_tui.attempt_tail import AttemptTail
-from halos_tui.bounded_series import BoundedSeries, Marks
-from halos_tui.run_reader import RunReader
-from halos_tui.run_view import RunView
+from halos_tui.run import attempt_tail
+from halos_tui.run.attempt_tail import AttemptTail
+from halos_tui.run.reader import RunReader
+from halos_tui.run.series import BoundedSeries, Marks
+from halos_tui.run.view import RunView
 from tests.headless.made_run import STARTED_T, MadeRun
 
 ABOUT = {"round": 1, "stage": "train", "attempt": 1}

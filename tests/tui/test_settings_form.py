@@ -14,10 +14,10 @@ from halos_backend.config.table import Table
 from halos_backend.events import SettingsChanged
 from halos_backend.store.registry import load_state
 
-from halos_tui.round_cost import describe_cost
-from halos_tui.settings_form import Checked, SettingsForm, checked
-from halos_tui.settings_rows import Row, matches, settings_rows, table_headings, text_of
-from halos_tui.tweaking import Tweak, why_fixed
+from halos_tui.settings.form import Checked, SettingsForm, checked
+from halos_tui.settings.round_cost import describe_cost
+from halos_tui.settings.rows import Row, matches, settings_rows, table_headings, text_of
+from halos_tui.settings.tweaking import Tweak, why_fixed
 from tests.headless.made_run import STARTED_T, MadeRun, settings
 
 

@@ -9,8 +9,8 @@ import pytest
 from halos_backend.store.run_dir import RunDir
 from rich.cells import cell_len
 
-from halos_tui.run_columns import COLUMNS, SORTS, fitting_columns, in_order, texts_of
-from halos_tui.runs_reader import RunRow
+from halos_tui.runs.columns import COLUMNS, SORTS, fitting_columns, in_order, texts_of
+from halos_tui.runs.reader import RunRow
 
 
 def row(name: str, **values: Any) -> RunRow:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from halos_backend.errors import UsageError
 
-from halos_tui.run_filter import parse_filter, setting_at
+from halos_tui.runs.filter import parse_filter, setting_at
 
 RUN: dict[str, object] = {
     "name": "dpo-0412",

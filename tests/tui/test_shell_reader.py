@@ -10,8 +10,8 @@ import pytest
 from halos_backend.events import PauseRequested, RunFailed, StageDelayed
 from halos_backend.store.run_dir import RunDir
 
-from halos_tui import runs_reader
-from halos_tui.runs_reader import RunRow, RunsReader
+from halos_tui.runs import reader
+from halos_tui.runs.reader import RunRow, RunsReader
 from tests.headless.made_run import STARTED_T, MadeRun
 
 
@@ -19,13 +19,13 @@ from tests.headless.made_run import STARTED_T, MadeRun
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Names of the runs whose files were read."""
     names: list[str] = []
-    glance = runs_reader.glance
+    glance = reader.glance
 
     def counted(run_dir: RunDir, *, journal_bytes: int) -> object:
         names.append(run_dir.name)
         return glance(run_dir, journal_bytes=journal_bytes)
 
-    monkeypatch.setattr(runs_reader, "glance", counted)
+    monkeypatch.setattr(reader, "glance", counted)
     yield names
 
 

@@ -151,7 +151,7 @@ def test_a_root_that_cannot_be_read_is_told(
     def refuse(root: object) -> None:
         raise PermissionError(13, "Permission denied", str(root))
 
-    monkeypatch.setattr("halos_tui.runs_reader.os.listdir", refuse)
+    monkeypatch.setattr("halos_tui.runs.reader.os.listdir", refuse)
 
     async def look() -> None:
         async with shell(tmp_path) as (_, pilot):

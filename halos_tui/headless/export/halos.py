@@ -17,8 +17,8 @@ from halos_backend.records import Feedback, Group, PreferencePair, UnpairedFeedb
 from halos_backend.store.prompt_order import derived_seed
 from halos_backend.store.run_dir import RunDir
 
+from halos_tui.completions.round_rows import RoundRows
 from halos_tui.headless.export.json_files import assistant, write_array
-from halos_tui.round_rows import RoundRows
 
 SPLIT = "train"
 """Feedback is for training; HALOs' loaders skip samples whose split is not the one they load."""

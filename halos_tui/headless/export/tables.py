@@ -11,8 +11,8 @@ import msgspec
 from halos_backend.events import STAGES
 from halos_backend.store.round_state import RoundState
 
-from halos_tui.round_rows import RoundRows, num_tokens
-from halos_tui.rounds import summary_of
+from halos_tui.completions.round_rows import RoundRows, num_tokens
+from halos_tui.run.rounds import summary_of
 
 COLUMNS = (
     "round",

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from halos_backend.records import Feedback, Group, PreferencePair, UnpairedFeedback
 
+from halos_tui.completions.round_rows import RoundRows
 from halos_tui.headless.export.json_files import assistant, write_lines
-from halos_tui.round_rows import RoundRows
 
 
 def write_trl(output: Path, rounds: Sequence[RoundRows]) -> list[Path]:

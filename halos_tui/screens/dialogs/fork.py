@@ -15,10 +15,10 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Input, Static
 
-from halos_tui import forking
 from halos_tui.background import in_background, stop_if
 from halos_tui.formatting import count, visible_lines
-from halos_tui.run_making import make_run, start_made
+from halos_tui.new_runs import forking
+from halos_tui.new_runs.making import make_run, start_made
 from halos_tui.screens.dialogs.dialog import Dialog
 
 

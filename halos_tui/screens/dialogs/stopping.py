@@ -8,11 +8,11 @@ from halos_backend.events import Stage
 from halos_backend.store.live import LiveStage
 from halos_backend.store.run_dir import RunDir
 
-from halos_tui import rounds
 from halos_tui.formatting import count, percent, plural, rough_duration
-from halos_tui.observed import Observation
-from halos_tui.run_control import SOONEST_FIRST, When
+from halos_tui.run import rounds
+from halos_tui.run.observed import Observation
 from halos_tui.screens.dialogs.choice import Choice, ChoiceDialog
+from halos_tui.steering.run_control import SOONEST_FIRST, When
 
 PausingAnswer = Literal["stage", "resume"]
 KEYS: dict[When, str] = {"now": "n", "stage": "s", "round": "r"}

@@ -1,0 +1,1 @@
+"""What the completions screen shows, read and laid out without the screen."""

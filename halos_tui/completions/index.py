@@ -1,0 +1,221 @@
+"""All completions of a run, to browse: an index that grows with the run, and rows when seen.
+
+`update` runs in a thread of its own; `row` only looks in memory; what else reads files belongs into
+a thread as well.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Lock
+from typing import Any, TypeVar
+
+import msgspec
+from halos_backend.errors import CorruptFileError
+from halos_backend.records import BAD_JSON, Group, PreferencePair
+from halos_backend.store.run_dir import RunDir
+from halos_backend.store.state import RunState
+
+from halos_tui.completions.marks import Marks, read_marks
+from halos_tui.completions.pairs import PairRow, derived_pair, pair_rows
+from halos_tui.completions.query import CompletionQuery, Selection, key_of, select, split_key
+from halos_tui.completions.round_index import CompletionRow, Names, RoundIndex
+from halos_tui.completions.round_rows import RoundRows, sampled_rounds
+
+GROUPS_KEPT = 32
+
+RowT = TypeVar("RowT")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexProgress:
+    """How far an update is: bytes of those that are new, completions in the whole index."""
+
+    num_bytes_read: int
+    num_bytes: int
+    num_completions: int
+
+
+class CompletionsIndex:
+    """The completions of one run. Keys of a selection hold until `generation` changes.
+
+    It does when a round's rows come from another file: it was labelled, or sampled anew.
+    """
+
+    def __init__(self, run_dir: RunDir) -> None:
+        self.run_dir = run_dir
+        self.generation = 0
+        self._indexes: dict[int, RoundIndex] = {}
+        self._rows: dict[int, RoundRows] = {}
+        self._whole: dict[int, tuple[bool, int]] = {}
+        self._prompts = Names()
+        self._reasons = Names()
+        self._decoded: OrderedDict[tuple[Path, int], Any] = OrderedDict()
+        self._lock = Lock()
+
+    def update(self, state: RunState, stop: Event) -> Iterator[IndexProgress]:
+        """Take in what is new of all rounds, the newest first; yields every MiB or so.
+
+        A round whose file changed keeps its old rows until the new ones are read.
+        """
+        self._rows = {rows.round.round: rows for rows in sampled_rounds(self.run_dir, state)}
+        due = [rows for rows in reversed(self._rows.values()) if self._is_due(rows)]
+        total = sum(self._num_new_bytes(rows) for rows in due)
+        read = 0
+        for rows in due:
+            for count in self._update_round(rows, stop):
+                read += count
+                yield IndexProgress(read, max(read, total), self.num_completions)
+            if stop.is_set():
+                return
+
+    @property
+    def num_completions(self) -> int:
+        return sum(len(index) for index in self._all())
+
+    @property
+    def rounds(self) -> list[int]:
+        """The rounds with completions, oldest first."""
+        return [index.round for index in self._all() if len(index)]
+
+    def num_in(self, round: int) -> int:
+        """The completions of one round."""
+        index = self._indexes.get(round)
+        return 0 if index is None else len(index)
+
+    @property
+    def problems(self) -> list[str]:
+        """Files with lines that are no groups, for a person; the lines are left out."""
+        return [index.problem for index in self._all() if index.problem]
+
+    def select(self, query: CompletionQuery, stop: Event) -> Iterator[Selection]:
+        """Ever longer selections. Raises UsageError for a pattern that takes too long."""
+        return select(self._all(), query, self._prompts, stop)
+
+    def row(self, key: int) -> CompletionRow | None:
+        """A completion of a selection; None when its generation is over and it is gone."""
+        round, number = split_key(key)
+        index = self._indexes.get(round)
+        return None if index is None or number >= len(index) else index.row(number)
+
+    def group_keys(self, key: int) -> list[int]:
+        """The completions beside it, of the same prompt in the same round, itself included."""
+        round, number = split_key(key)
+        index = self._indexes.get(round)
+        if index is None or number >= len(index):
+            return []
+        return [key_of(round, beside) for beside in index.rows_of(index.group_of(number))]
+
+    def group(self, round: int, position: int) -> Group:
+        """The group whose line starts there. Raises CorruptFileError when it cannot be read."""
+        index = self._indexes.get(round)
+        if index is None:
+            raise CorruptFileError(f"round {round} of {self.run_dir.path} has no completions")
+        return self._decode(index.path, position, Group)
+
+    def pairs(self, round: int, stop: Event) -> list[PairRow]:
+        """Pairs of a round in the order of the prompts, from its feedback or else derived.
+
+        Raises CorruptFileError for feedback that cannot be read.
+        """
+        index, rows = self._indexes.get(round), self._rows.get(round)
+        if index is None or rows is None:
+            return []
+        return pair_rows(rows, index, self._prompts, stop)
+
+    def marks(self, round: int, stop: Event) -> Marks:
+        """What the feedback of a round made of its completions.
+
+        Raises CorruptFileError for feedback that cannot be read.
+        """
+        rows = self._rows.get(round)
+        return {} if rows is None else read_marks(rows, stop)
+
+    def pair(self, row: PairRow) -> PreferencePair:
+        """Raises CorruptFileError when it cannot be read."""
+        if row.derived is not None:
+            return derived_pair(self.group(row.round, row.position), *row.derived)
+        path = self._rows[row.round].feedback_path
+        return self._decode(path, row.position, PreferencePair)
+
+    def memory_bytes(self) -> int:
+        """Of the index, without the decoded groups."""
+        names = self._prompts.memory_bytes() + self._reasons.memory_bytes()
+        return names + sum(index.memory_bytes() for index in self._all())
+
+    def _all(self) -> list[RoundIndex]:
+        return [self._indexes[round] for round in sorted(self._indexes)]
+
+    def _is_due(self, rows: RoundRows) -> bool:
+        """A labelled round that is read to its end never changes again."""
+        return self._whole.get(rows.round.round) != _source(rows)
+
+    def _is_same_file(self, rows: RoundRows) -> bool:
+        index = self._indexes.get(rows.round.round)
+        return index is not None and index.path == rows.groups_path
+
+    def _num_new_bytes(self, rows: RoundRows) -> int:
+        known = self._indexes[rows.round.round].num_bytes_read if self._is_same_file(rows) else 0
+        size = _size(rows.groups_path)
+        return size - known if size >= known else size
+
+    def _update_round(self, rows: RoundRows, stop: Event) -> Iterator[int]:
+        round, path = rows.round.round, rows.groups_path
+        before = self._indexes.get(round)
+        if before is not None and before.path == path and _size(path) >= before.num_bytes_read:
+            index = before
+        else:
+            index = RoundIndex(round, path, prompts=self._prompts, reasons=self._reasons)
+        if before is None:
+            self._indexes[round] = index
+        yield from index.grow(stop)
+        if stop.is_set():
+            return
+        if before is not None and index is not before:
+            self._indexes[round] = index
+            self.generation += 1
+            with self._lock:
+                self._decoded.clear()
+        if rows.is_scored and len(index):
+            self._whole[round] = _source(rows)
+
+    def _decode(self, path: Path, position: int, row_type: type[RowT]) -> RowT:
+        with self._lock:
+            kept = self._decoded.get((path, position))
+            if kept is not None:
+                self._decoded.move_to_end((path, position))
+                return kept  # type: ignore[no-any-return]
+        row = _read_row(path, position, row_type)
+        with self._lock:
+            self._decoded[path, position] = row
+            if len(self._decoded) > GROUPS_KEPT:
+                self._decoded.popitem(last=False)
+        return row
+
+
+def _source(rows: RoundRows) -> tuple[bool, int]:
+    """Which file the rows come from, without joining its path: it is asked of every round."""
+    stage = rows.round.stages["label" if rows.is_scored else "sample"]
+    return rows.is_scored, stage.attempt
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _read_row(path: Path, position: int, row_type: type[RowT]) -> RowT:
+    try:
+        with path.open("rb") as file:
+            file.seek(position)
+            line = file.readline()
+        return msgspec.json.decode(line, type=row_type)
+    except OSError as error:
+        raise CorruptFileError(f"{path}: {error.strerror}") from error
+    except BAD_JSON as error:
+        raise CorruptFileError(f"{path}, byte {position}: {error}") from error

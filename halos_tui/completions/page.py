@@ -1,0 +1,163 @@
+"""Completions as pages of lines: one with its prompt, a whole group, or chosen beside rejected.
+
+Pure, and slow for long texts: it belongs into a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+
+import msgspec
+from halos_backend.records import Completion, Group, Message, PreferencePair
+
+from halos_tui.completions.differences import differences
+from halos_tui.completions.marks import Marks
+from halos_tui.completions.round_rows import Mark, num_tokens
+from halos_tui.formatting import count, number, plural
+from halos_tui.search_term import SearchTerm
+from halos_tui.text_layout import Line, Run, laid_out, marked, num_cells
+
+MOST_CHARACTERS = 100_000
+"""Of one text; what is written to a file has all of it."""
+SIDE_BY_SIDE = 90
+"""From this width on."""
+INDENT = 2
+MARK_STYLES: dict[Mark, str] = {
+    "chosen": "good",
+    "rejected": "bad",
+    "desirable": "good",
+    "undesirable": "bad",
+}
+
+
+@dataclass(frozen=True)
+class Page:
+    """`starts` are the lines at which its completions begin."""
+
+    lines: tuple[Line, ...] = ()
+    starts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class PageMaker:
+    """Lays pages out for a width. Matches of `term` are marked."""
+
+    width: int
+    is_ascii: bool = False
+    term: SearchTerm | None = None
+    marks: Marks = field(default_factory=dict)
+
+    def completion(self, group: Group, index: int, *, round: int) -> Page:
+        """One completion under its prompt."""
+        place = f"completion {index + 1} of {len(group.completions)}"
+        lines = [*self._about(group, round, place), *self._prompt(group.prompt)]
+        start = len(lines)
+        completion = group.completions[index]
+        lines += [self._verdict(group.prompt_id, completion), *self._said(completion.text)]
+        return Page((*lines, *self._columns(group)), (start,))
+
+    def group(self, group: Group, *, round: int) -> Page:
+        """All completions of a prompt, in the order in which they were sampled."""
+        place = plural(len(group.completions), "completion")
+        lines = [*self._about(group, round, place), *self._prompt(group.prompt)]
+        starts = []
+        for position, completion in enumerate(group.completions, start=1):
+            starts.append(len(lines))
+            head = ((f"{position}  ", "title"), *self._verdict(group.prompt_id, completion))
+            lines += [head, *self._said(completion.text)]
+        return Page((*lines, *self._columns(group)), tuple(starts))
+
+    def pair(self, pair: PreferencePair, *, round: int, is_derived: bool) -> Page:
+        """Beside each other where there is room; words that the other has not are marked."""
+        margin = f"margin {number(pair.reward_chosen - pair.reward_rejected)}"
+        source = "best and worst of the group" if is_derived else "pair of the feedback"
+        head: list[Run] = [(f"{pair.prompt_id}", "title"), (f"  round {round}  {source}  ", "")]
+        lines = [*self._lines([*head, (margin, "accent")]), *self._prompt(pair.prompt)]
+        sides = (("chosen", pair.chosen), ("rejected", pair.rejected))
+        texts = [completion.text[:MOST_CHARACTERS] for _, completion in sides]
+        found = differences(*texts)
+        width = self.width
+        if is_beside := self.width >= SIDE_BY_SIDE:
+            width = (self.width - 3) // 2
+        columns: list[list[Line]] = []
+        for (side, completion), text, spans in zip(
+            sides, texts, (found.chosen, found.rejected), strict=True
+        ):
+            style = "good" if side == "chosen" else "bad"
+            about = [(side.upper(), style), (f"  {_worth(completion)}", "")]
+            heading = laid_out(about, width, is_ascii=self.is_ascii)
+            runs = marked(text, spans, style="differs")
+            said = laid_out(runs, width, is_ascii=self.is_ascii, indent=0 if is_beside else INDENT)
+            columns.append([*heading, *said, *self._left_out(completion.text)])
+        start = len(lines)
+        if is_beside:
+            return Page((*lines, *_beside(columns, width, is_ascii=self.is_ascii)), (start,))
+        return Page((*lines, *columns[0], (), *columns[1]), (start, start + len(columns[0]) + 1))
+
+    def _about(self, group: Group, round: int, place: str) -> list[Line]:
+        what = f"  round {round}  {place}  policy {group.policy_version}"
+        return self._lines([(group.prompt_id, "title"), (what, "muted")])
+
+    def _prompt(self, prompt: Sequence[Message]) -> Iterator[Line]:
+        for message in prompt:
+            yield ((message.role, "accent"),)
+            yield from self._said(message.content)
+        yield ()
+
+    def _said(self, text: str) -> Iterator[Line]:
+        kept = text[:MOST_CHARACTERS]
+        spans = self.term.spans_in(kept) if self.term else ()
+        yield from self._lines(marked(kept, spans, style="hit"), indent=INDENT)
+        yield from self._left_out(text)
+
+    def _left_out(self, text: str) -> list[Line]:
+        more = len(text) - MOST_CHARACTERS
+        if more <= 0:
+            return []
+        said = f"{count(more)} more characters are not shown; w writes all of it to a file"
+        return self._lines([(said, "warning")])
+
+    def _verdict(self, prompt_id: str, completion: Completion) -> Line:
+        line: list[Run] = [("assistant  ", "accent"), (_worth(completion), "title")]
+        if mark := self.marks.get((prompt_id, completion.completion_id)):
+            line.append((f"  {mark}", MARK_STYLES[mark]))
+        return tuple(line)
+
+    def _columns(self, group: Group) -> list[Line]:
+        if not group.columns:
+            return []
+        lines: list[Line] = [(), (("columns", "accent"),)]
+        for name, value in group.columns.items():
+            said = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+            runs = [(f"{name}: ", "muted"), (said[:MOST_CHARACTERS], "")]
+            lines += [*self._lines(runs, indent=INDENT), *self._left_out(said)]
+        return lines
+
+    def _lines(self, runs: Sequence[Run], *, indent: int = 0) -> list[Line]:
+        return laid_out(runs, self.width, is_ascii=self.is_ascii, indent=indent)
+
+
+def as_text(prompt: Sequence[Message], answers: Sequence[tuple[str, str]]) -> str:
+    """A conversation for a file, exactly as it was said; answers under their headings."""
+    turns = [(message.role, message.content) for message in prompt]
+    return "\n\n".join(f"{role}:\n{text}" for role, text in (*turns, *answers)) + "\n"
+
+
+def _worth(completion: Completion) -> str:
+    """Reward or why there is none, length, how it ended."""
+    if completion.unscored is not None:
+        worth = f"unscored ({completion.unscored})"
+    elif completion.reward is None:
+        worth = "not scored yet"
+    else:
+        worth = f"reward {number(completion.reward)}"
+    ended = "cut off (length)" if completion.finish_reason == "length" else "stop"
+    return f"{worth}  {plural(num_tokens(completion), 'token')}  {ended}"
+
+
+def _beside(columns: Sequence[Sequence[Line]], width: int, *, is_ascii: bool) -> Iterator[Line]:
+    bar: Run = (" | " if is_ascii else " │ ", "muted")
+    for left, right in zip_longest(*columns, fillvalue=()):
+        yield (*left, (" " * (width - num_cells(left)), ""), bar, *right)

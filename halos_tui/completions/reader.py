@@ -1,0 +1,152 @@
+"""Lists the completions of a run as they come: grows the index, and selects and sorts in it.
+
+`read` belongs into a feed's thread, and works a while at a time, so that what is there is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from threading import Event
+from time import monotonic
+
+from halos_backend.errors import UsageError
+from halos_backend.store.run_dir import RunDir
+
+from halos_tui.completions.index import CompletionsIndex, IndexProgress
+from halos_tui.completions.query import CompletionQuery, Selection
+from halos_tui.completions.views import ALL_ROUNDS, NEWEST, ListView, Wish
+from halos_tui.run.state_tail import StateTail
+
+WORK_S = 0.3
+"""Of one `read`, about."""
+REST = 4.0
+"""After a selection of one second, growth is taken up only so many seconds later."""
+
+
+class CompletionsReader:
+    """`ask` and `close` may be called from any thread."""
+
+    def __init__(self, run_dir: RunDir, wish: Wish) -> None:
+        self.index = CompletionsIndex(run_dir)
+        self._tail = StateTail(run_dir)
+        self._is_closed = Event()
+        self._is_new_wish = Event()
+        self._wish = wish
+        self._newest = NEWEST
+        self._updates: Iterator[IndexProgress] | None = None
+        self._selections: Iterator[Selection] | None = None
+        self._selected: object = None
+        self._begun_t = self._may_select_t = 0.0
+        self._view = ListView()
+
+    def ask(self, wish: Wish) -> None:
+        """From the next `read` on; one that is under way ends soon."""
+        self._wish = wish
+        self._is_new_wish.set()
+
+    def close(self) -> None:
+        self._is_closed.set()
+        self._is_new_wish.set()
+
+    def read(self) -> ListView | None:
+        """None where nothing is new. Raises what `StateTail.read` does, and UsageError for a
+        pattern that takes too long.
+        """
+        self._is_new_wish.clear()
+        self._tail.read()
+        view = self._view
+        end_t = monotonic() + WORK_S
+        view = self._grown(view, end_t)
+        view = self._chosen(view)
+        view = self._listed(view, end_t)
+        if view == self._view:
+            return None
+        self._view = view
+        return view
+
+    def _grown(self, view: ListView, end_t: float) -> ListView:
+        """The index takes in what is new, for a while."""
+        if self._updates is None:
+            self._updates = self.index.update(self._tail.state, self._is_closed)
+        for progress in self._updates:
+            view = replace(
+                view, num_bytes_read=progress.num_bytes_read, num_bytes=progress.num_bytes
+            )
+            if not self._view.rounds or monotonic() > end_t or self._is_new_wish.is_set():
+                break
+        else:
+            self._updates = None
+            view = replace(view, num_bytes_read=0, num_bytes=0)
+        return replace(
+            view,
+            rounds=tuple(self.index.rounds),
+            num_rounds=len(self._tail.state.rounds),
+            num_completions=self.index.num_completions,
+            problems=tuple(self.index.problems),
+        )
+
+    def _chosen(self, view: ListView) -> ListView:
+        wish = self._wish
+        if self._newest == NEWEST and view.rounds:
+            self._newest = view.rounds[-1]
+        return replace(view, wish=wish, round=self._newest if wish.round == NEWEST else wish.round)
+
+    def _listed(self, view: ListView, end_t: float) -> ListView:
+        """The selection, begun anew where something is different, gone on with otherwise."""
+        about = (view.wish, view.round, self.index.generation, self._size(view))
+        if about != self._selected and self._may_begin(view):
+            self._selected = about
+            self._begun_t = monotonic()
+            self._selections = self.index.select(_query(view), self._is_new_wish)
+            view = replace(view, generation=self.index.generation)
+        if self._selections is None:
+            return view
+        return self._advanced(view, end_t)
+
+    def _advanced(self, view: ListView, end_t: float) -> ListView:
+        assert self._selections is not None
+        try:
+            for found in self._selections:
+                view = replace(
+                    view,
+                    keys=found.keys,
+                    num_searched=found.num_searched,
+                    num_groups=found.num_groups,
+                )
+                if monotonic() > end_t or self._is_new_wish.is_set():
+                    return view
+        except UsageError:
+            self._selections = None
+            raise
+        self._selections = None
+        if self._is_new_wish.is_set():
+            self._selected = None
+            return view
+        now = monotonic()
+        self._may_select_t = now + REST * (now - self._begun_t)
+        return view
+
+    def _may_begin(self, view: ListView) -> bool:
+        """At once for another wish; for growth not before the last selection is done."""
+        if not isinstance(self._selected, tuple) or self._selected[:2] != (view.wish, view.round):
+            return True
+        return self._selections is None and monotonic() >= self._may_select_t
+
+    def _size(self, view: ListView) -> int:
+        """Completions in the rounds that are listed."""
+        if view.round == ALL_ROUNDS:
+            return view.num_completions
+        return self.index.num_in(view.round)
+
+
+def _query(view: ListView) -> CompletionQuery:
+    wish = view.wish
+    return CompletionQuery(
+        rounds=None if view.round == ALL_ROUNDS else frozenset({view.round}),
+        term=wish.term,
+        truncated_only=wish.only == "cut off",
+        unscored_only=wish.only == "unscored",
+        order=wish.order,
+        ascending=wish.ascending,
+    )

@@ -1,0 +1,95 @@
+"""What the readers of completions are asked for and hand to the screen. Plain values."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from halos_backend.records import Group, PreferencePair
+
+from halos_tui.completions.page import Page
+from halos_tui.completions.query import Order
+from halos_tui.completions.round_rows import Mark
+from halos_tui.search_term import SearchTerm
+
+NEWEST = 0
+"""The newest round with completions, as of the first look."""
+ALL_ROUNDS = -1
+
+Only = Literal["all", "cut off", "unscored"]
+ONLY: tuple[Only, ...] = ("all", "cut off", "unscored")
+ORDERS: tuple[Order, ...] = ("sampled", "reward", "length")
+PageKind = Literal["completion", "group", "pair"]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Which completions to list. `round` is a number, NEWEST or ALL_ROUNDS."""
+
+    round: int = NEWEST
+    term: SearchTerm | None = None
+    only: Only = "all"
+    order: Order = "sampled"
+    ascending: bool = False
+
+
+@dataclass(frozen=True)
+class ListView:
+    """The list so far: `keys` in order, for the index of that `generation`.
+
+    `round` is the one of `wish`, known once there are completions. Bytes are of files still being
+    taken in, groups are those searched for the term.
+    """
+
+    wish: Wish = field(default_factory=Wish)
+    round: int = NEWEST
+    rounds: tuple[int, ...] = ()
+    num_rounds: int = 0
+    keys: array[int] = field(default_factory=lambda: array("Q"))
+    num_completions: int = 0
+    generation: int = 0
+    num_bytes_read: int = 0
+    num_bytes: int = 0
+    num_searched: int = 0
+    num_groups: int = 0
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is in sight: the rows of the list, and the page of the one at the cursor."""
+
+    keys: tuple[int, ...] = ()
+    cursor: int | None = None
+    kind: PageKind = "completion"
+    width: int = 80
+    term: SearchTerm | None = None
+    generation: int = 0
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The beginning of a completion."""
+
+    text: str
+    mark: Mark | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The answer to a look. `page` is None where there is no row at the cursor."""
+
+    look: Look
+    previews: Mapping[int, Preview]
+    page: Page | None = None
+    group: Group | None = None
+    index: int = 0
+    pair: PreferencePair | None = None
+
+    def is_about_the_same(self, other: Seen | None) -> bool:
+        """Whether only the room or the rows around it changed."""
+        if other is None:
+            return False
+        return (self.look.cursor, self.look.kind) == (other.look.cursor, other.look.kind)

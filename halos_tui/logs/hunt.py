@@ -1,0 +1,64 @@
+"""Goes through a log for the next place of a term, and round the end of the file if need be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from threading import Event
+from time import monotonic
+
+from halos_tui.logs.file import Direction, LogFile
+from halos_tui.search_term import SearchTerm
+
+REPORT_S = 0.25
+
+
+@dataclass(frozen=True)
+class Hunt:
+    """How far it is. Once it is over, `line` is where the line found starts, None without any.
+
+    `goes_round` where that is past the end, or before the beginning.
+    """
+
+    fraction: float
+    num_bytes: int
+    line: int | None = None
+    goes_round: bool = False
+    is_over: bool = False
+
+
+def hunt(
+    log: LogFile, term: SearchTerm, stop: Event, *, start: int, direction: Direction
+) -> Iterator[Hunt]:
+    """From `start` on, or before it, then the rest of the file; nothing more once `stop` is set.
+
+    For a thread of its own. Raises UsageError for a pattern that takes too long.
+    """
+    size = log.status.num_bytes
+    reported_t = monotonic()
+    for goes_round in (False, True):
+        origin = start if not goes_round else 0 if direction == "forward" else size
+        for batch in log.search(term, stop, start=origin, direction=direction):
+            searched = abs(batch.position - origin) + goes_round * _first_leg(
+                start, size, direction
+            )
+            fraction = min(1.0, searched / size) if size else 1.0
+            if batch.hits:
+                line = batch.hits[0].line
+                yield Hunt(fraction, searched, line, goes_round, is_over=True)
+                return
+            if goes_round and _is_past(batch.position, start, direction):
+                break
+            if monotonic() - reported_t >= REPORT_S:
+                reported_t = monotonic()
+                yield Hunt(fraction, searched)
+    if not stop.is_set():
+        yield Hunt(1.0, size, is_over=True)
+
+
+def _first_leg(start: int, size: int, direction: Direction) -> int:
+    return size - start if direction == "forward" else start
+
+
+def _is_past(position: int, start: int, direction: Direction) -> bool:
+    return position >= start if direction == "forward" else position <= start

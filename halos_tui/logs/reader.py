@@ -1,0 +1,129 @@
+"""Reads the logs of a run for a screen: which there are, and the rows around a place in one.
+
+`read` belongs into a feed's thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from halos_backend.events import Stage
+from halos_backend.store.run_dir import RunDir
+
+from halos_tui.logs.file import LogFile, LogStatus
+from halos_tui.logs.sources import LogSource, log_sources, newest_source
+from halos_tui.logs.window import END, LogWindow, Place, RowStyle, column_of_hit, window_at
+from halos_tui.run.state_tail import StateTail
+
+
+@dataclass(frozen=True)
+class LogWish:
+    """What to show. Without `path` the newest log that fits `round` and `stage`.
+
+    `jump` tells one jump from another; a jump to a hit moves sideways until that is in sight.
+    """
+
+    round: int | None = None
+    stage: Stage | None = None
+    path: Path | None = None
+    place: Place = END
+    jump: int = 0
+    to_hit: bool = False
+    follows: bool = True
+    height: int = 24
+    style: RowStyle = field(default_factory=RowStyle)
+
+
+@dataclass(frozen=True)
+class LogView:
+    """`source` is None while what was asked for has not begun."""
+
+    wish: LogWish
+    sources: tuple[LogSource, ...] = ()
+    source: LogSource | None = None
+    status: LogStatus = field(default_factory=LogStatus)
+    window: LogWindow = field(default_factory=LogWindow)
+    left: int = 0
+    num_new_bytes: int = 0
+
+
+class LogReader:
+    """`ask` may be called from any thread; `file` is the log that is shown."""
+
+    def __init__(self, run_dir: RunDir, wish: LogWish) -> None:
+        self.run_dir = run_dir
+        self.file: LogFile | None = None
+        self._tail = StateTail(run_dir)
+        self._wish = wish
+        self._view = LogView(wish)
+        self._seen_bytes = 0
+        self._sources: tuple[LogSource, ...] = ()
+
+    def ask(self, wish: LogWish) -> None:
+        self._wish = wish
+
+    @property
+    def is_behind(self) -> bool:
+        return self._wish is not self._view.wish
+
+    def read(self) -> LogView | None:
+        """None where nothing is new. Raises what `StateTail.read` does."""
+        wish = self._wish
+        if self._tail.read() or not self._sources:
+            self._sources = log_sources(self.run_dir, self._tail.state)
+        source = self._source(wish)
+        file = self._opened(source)
+        before = self._view
+        view = replace(before, wish=wish, sources=self._sources, source=source)
+        if file is None:
+            view = replace(view, status=LogStatus(), window=LogWindow())
+        else:
+            view = self._looked(view, file, file.refresh())
+        if view == before:
+            return None
+        self._view = view
+        return view
+
+    def _source(self, wish: LogWish) -> LogSource | None:
+        for source in self._sources:
+            if source.path == wish.path:
+                return source
+        return newest_source(self._sources, round=wish.round, stage=wish.stage)
+
+    def _opened(self, source: LogSource | None) -> LogFile | None:
+        path = None if source is None else source.path
+        if self.file is None or self.file.path != path:
+            if self.file is not None:
+                self.file.close()
+            self.file = None if path is None else LogFile(path)
+            self._view = replace(self._view, window=LogWindow(), status=LogStatus())
+        return self.file
+
+    def _looked(self, view: LogView, file: LogFile, status: LogStatus) -> LogView:
+        """Rows are read again where another place is wanted, or where there is more to show."""
+        wish, before = view.wish, self._view
+        is_new_file = status.generation != before.status.generation or view.source != before.source
+        has_grown = status.num_bytes != before.status.num_bytes
+        view = replace(view, status=status)
+        if wish.follows or is_new_file:
+            self._seen_bytes = status.num_bytes
+        view = replace(view, num_new_bytes=max(0, status.num_bytes - self._seen_bytes))
+        is_wanted = wish != before.wish or is_new_file
+        if not (is_wanted or (has_grown and (wish.follows or before.window.is_last))):
+            return view
+        place = END if wish.follows or is_new_file else wish.place
+        style = wish.style
+        if wish.to_hit and wish.jump != before.wish.jump:
+            style = replace(style, left=self._left(file, wish))
+        return replace(view, window=window_at(file, place, style, wish.height), left=style.left)
+
+    def _left(self, file: LogFile, wish: LogWish) -> int:
+        """The first column to show so that the hit is in sight."""
+        style, lines = wish.style, file.lines_from(wish.place[0], 1)
+        if style.wraps or style.term is None or not lines:
+            return style.left
+        column = column_of_hit(lines[0], style.term)
+        if column is None or style.left <= column < style.left + style.width - 1:
+            return style.left
+        return max(0, column - style.width // 3)

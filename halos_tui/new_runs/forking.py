@@ -1,0 +1,73 @@
+"""Makes a new run of an old run's round; the verb and the app share it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from halos_backend.config.forks import fork_settings
+from halos_backend.config.schema import RunSettings
+from halos_backend.store.registry import check_readable, load_state
+from halos_backend.store.run_dir import RunDir
+from halos_backend.supervisor import fork
+from halos_backend.supervisor.fork_origin import Origin, find_origin
+
+from halos_tui.formatting import count, plural
+from halos_tui.new_runs.making import Report, free_name
+
+LONGEST_STEM = 90
+"""A run's name has at most 100 characters, and `-r12-2` comes behind."""
+
+
+@dataclass(frozen=True)
+class ForkPlan:
+    """Where the new run begins, its settings, and what of them was asked for."""
+
+    origin: Origin
+    settings: RunSettings
+    overrides: tuple[str, ...]
+
+
+def plan_fork(run_dir: RunDir, round: int, overrides: Sequence[str]) -> ForkPlan:
+    """Raises UsageError for a round that cannot be forked, SettingsError for wrong overrides."""
+    state = check_readable(load_state(run_dir), run_dir)
+    origin = find_origin(run_dir, state, round)
+    settings = fork_settings(origin.settings, overrides, directory=Path.cwd())
+    return ForkPlan(origin, settings, tuple(overrides))
+
+
+def create_fork(plan: ForkPlan, *, root: Path, name: str | None, report: Report) -> RunDir:
+    """Make the run, without a supervisor. Nothing is left behind on failure."""
+    return fork.create_fork(
+        root,
+        name or default_fork_name(plan.origin.run_dir, plan.origin.round.round, root),
+        plan.origin,
+        plan.settings,
+        config_text=_config_text(plan),
+        report=report,
+    )
+
+
+def describe_fork(made: RunDir, plan: ForkPlan) -> str:
+    """Where it begins, and what it took along."""
+    state, origin = load_state(made), plan.origin
+    carried = "with" if state.forked_from and state.forked_from.train else "without"
+    return (
+        f"{made.name} begins after round {origin.round.round} of {origin.state.run}, behind"
+        f" {plural(state.first_cursor, 'prompt')} of {count(state.num_prompts)}, {carried} its"
+        " trainer state"
+    )
+
+
+def default_fork_name(run_dir: RunDir, round: int, root: Path) -> str:
+    """`NAME-r3`, numbered where there is one."""
+    return free_name(f"{run_dir.name[:LONGEST_STEM]}-r{round}", root)
+
+
+def _config_text(plan: ForkPlan) -> str:
+    """The old run's file, with what came of it in front; config.resolved.json is what holds."""
+    origin = plan.origin
+    with_set = "".join(f" --set {text!r}" for text in plan.overrides)
+    head = f"# forked: halos-tui fork {origin.run_dir.name} --round {origin.round.round}{with_set}"
+    return f"{head}\n{origin.run_dir.config.read_text(encoding='utf-8')}"

@@ -1,0 +1,93 @@
+"""What a person should know of a run besides its numbers: from its journal, its stages, its state.
+
+Pure: events in, sentences out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from halos_backend.events import GuardTripped, RequestRejected, RunEvent, VersionsChanged
+from halos_backend.store.state import AT_WORK, RunState
+
+from halos_tui.run.observed import SeenStatus
+from halos_tui.run.view import Notice, RoundRow
+
+MOST_NOTICES = 50
+NUM_ROUNDS_BACK = 5
+"""Older rounds keep what they have to say for when one looks at them."""
+
+
+class JournalNotices:
+    """The last ones that the journal tells and a state does not."""
+
+    def __init__(self) -> None:
+        self.notices: deque[Notice] = deque(maxlen=MOST_NOTICES)
+
+    def add(self, events: Iterable[RunEvent]) -> None:
+        for event in events:
+            if (notice := _told(event)) is not None:
+                self.notices.append(notice)
+
+
+def all_notices(
+    state: RunState,
+    *,
+    journal: Iterable[Notice],
+    rows: Sequence[RoundRow],
+    selected: RoundRow | None,
+    stages: Iterable[Notice],
+    supervisor: Notice | None,
+) -> tuple[Notice, ...]:
+    """What is in the way now first, then of the stages that run, rounds and journal, newest first.
+
+    `rows` are all rounds; what the selected one has to say goes before the others.
+    """
+    found = [] if supervisor is None else [supervisor]
+    if state.obstacle and state.status in AT_WORK:
+        found.append(Notice("warning", state.obstacle))
+    found += stages
+    if selected is not None:
+        found += selected.notices
+    for row in reversed(rows[-NUM_ROUNDS_BACK:]):
+        found += row.notices
+    found += reversed([*journal])
+    first_of_kind: dict[str, Notice] = {}
+    for notice in found:
+        first_of_kind.setdefault(notice.kind or notice.text, notice)
+    return tuple(first_of_kind.values())[:MOST_NOTICES]
+
+
+def hint_for(status: SeenStatus) -> str:
+    """What one can do about it here, by key."""
+    match status:
+        case "paused":
+            return "p goes on"
+        case "failed":
+            return "r tries again, t changes settings before that, l shows the log"
+        case "lost":
+            return "its supervisor is gone: p goes on with a new one"
+        case "completed":
+            return "e adds rounds, f forks"
+        case "aborted":
+            return "f forks from a round of it"
+        case "created":
+            return "its supervisor has not begun yet"
+        case _:
+            return ""
+
+
+def _told(event: RunEvent) -> Notice | None:
+    match event:
+        case GuardTripped(action="warn"):
+            return Notice("warning", f"guard {event.guard}: {event.reason}")
+        case GuardTripped():
+            return Notice("bad", f"guard {event.guard}: {event.reason}; it {event.action}s the run")
+        case VersionsChanged(changes=changes):
+            listed = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in changes.items())
+            return Notice("warning", f"the run goes on with other versions: {listed}")
+        case RequestRejected(reason=reason):
+            return Notice("warning", f"a request was refused: {reason}")
+        case _:
+            return None

@@ -1,0 +1,207 @@
+"""Reads one run for its screen, in the feed's thread: files in, a frozen `RunView` out.
+
+Each part is made anew only when it changed, and no more often than a person can use.
+"""
+
+from __future__ import annotations
+
+from halos_backend import clock
+from halos_backend.events import Stage
+from halos_backend.store.liveness import describe_stall
+from halos_backend.store.run_dir import RunDir
+from halos_backend.store.state import AT_WORK, ENDED, RunState
+
+from halos_tui.run import rounds
+from halos_tui.run.attempt_tail import AttemptTail
+from halos_tui.run.curves import RunCurves
+from halos_tui.run.etas import Forecast, Work, forecast
+from halos_tui.run.log_tail import RunLog
+from halos_tui.run.machine import MachineHistory
+from halos_tui.run.notices import JournalNotices, all_notices, hint_for
+from halos_tui.run.observed import Supervision, supervision_of
+from halos_tui.run.round_book import RoundBook
+from halos_tui.run.state_tail import StateTail
+from halos_tui.run.view import (
+    DistributionView,
+    HeaderView,
+    Notice,
+    RunView,
+    StageView,
+)
+
+Key = tuple[int, Stage]
+
+STAGE_EVERY_S = 0.5
+REST_EVERY_S = 1.0
+STILL = frozenset({"completed", "failed", "aborted", "paused"})
+"""Nothing goes on in such a run: its clock stands still."""
+
+
+class RunReader:
+    """One run. `select` may be called from another thread than `read`."""
+
+    def __init__(self, run_dir: RunDir) -> None:
+        self.run_dir = run_dir
+        self._tail = StateTail(run_dir)
+        self._book = RoundBook()
+        self._told = JournalNotices()
+        self._machine = MachineHistory(run_dir)
+        self._curves = RunCurves(run_dir, self._book)
+        self._log = RunLog(run_dir)
+        self._attempts: dict[Key, AttemptTail] = {}
+        self._attempt_numbers: dict[Key, int] = {}
+        self._supervision = Supervision(None)
+        self._stages: tuple[StageView, ...] = ()
+        self._forecast = Forecast({})
+        self._distribution: DistributionView | None = None
+        self._drawn: tuple[object, ...] = ()
+        self._selected: int | None = None
+        self._stage_due = 0.0
+        self._rest_due = 0.0
+        self._view: RunView | None = None
+
+    def select(self, round: int | None) -> None:
+        """Show that round's distribution and curves; of the newest where it is None."""
+        self._selected = round
+
+    def read(self) -> RunView | None:
+        """The view, or None where it is the same as before.
+
+        Raises HalosError where there is no such run any more, or its journal cannot be read.
+        """
+        selected = self._selected
+        self._told.add(self._tail.read())
+        is_new = self._book.update(self._tail.state)
+        self._tail.forget_old_rounds()
+        state = self._tail.state
+        is_new = self._follow_attempts(state) or is_new
+        self._look_around(state, selected, at_once=is_new or self._view is None)
+        view = self._make(state, selected)
+        if view == self._view:
+            return None
+        self._view = view
+        return view
+
+    def _follow_attempts(self, state: RunState) -> bool:
+        """Whether a stage began or ended."""
+        running = {
+            (round, stage): state.rounds[round - 1].stages[stage].attempt
+            for round, stage in sorted(state.active)
+        }
+        is_new = running != self._attempt_numbers
+        if is_new:
+            self._attempts = {
+                key: self._attempts[key]
+                if self._attempt_numbers.get(key) == attempt
+                else AttemptTail(self.run_dir.attempt(*key, attempt))
+                for key, attempt in running.items()
+            }
+            self._attempt_numbers = running
+        for tail in self._attempts.values():
+            tail.read()
+        return is_new
+
+    def _look_around(self, state: RunState, selected: int | None, *, at_once: bool) -> None:
+        """All that is looked at once in a while only."""
+        now = clock.monotonic()
+        if at_once or now >= self._stage_due:
+            self._stage_due = now + STAGE_EVERY_S
+            self._forecast = forecast(state, self._work(state))
+            self._stages = tuple(self._stage_view(state, key) for key in self._attempts)
+        if at_once or now >= self._rest_due:
+            self._rest_due = now + REST_EVERY_S
+            self._supervision = supervision_of(self.run_dir)
+            self._machine.read(is_due=state.status in AT_WORK)
+            self._log.read(state)
+            self._curves.refresh()
+        self._curves.select(selected, self._attempts)
+
+    def _work(self, state: RunState) -> dict[Key, Work]:
+        now = clock.now()
+        return {
+            (round, stage): Work(
+                elapsed_s=max(0.0, now - state.rounds[round - 1].stages[stage].started_t),
+                marks=tail.marks,
+                total=tail.live.total,
+            )
+            for (round, stage), tail in self._attempts.items()
+        }
+
+    def _stage_view(self, state: RunState, key: Key) -> StageView:
+        round, stage = key
+        live = self._attempts[key].live
+        started = state.rounds[round - 1].stages[stage].started_t
+        return StageView(
+            round=round,
+            stage=stage,
+            attempt=self._attempt_numbers[key],
+            phase=live.phase,
+            elapsed_s=int(max(0.0, clock.now() - started)),
+            done=live.done,
+            total=live.total,
+            unit=live.unit,
+            rate=live.rate,
+            eta=self._forecast.stages.get(key),
+            step=live.step,
+            metrics=tuple(live.metrics.items()),
+        )
+
+    def _make(self, state: RunState, selected: int | None) -> RunView:
+        return RunView(
+            header=self._header(state),
+            stages=self._stages,
+            rounds=self._book.view,
+            rewards=self._book.rewards,
+            distribution=self._distribution_of(selected),
+            curves=self._curves.view,
+            machine=self._machine.view,
+            log=self._log.view,
+            notices=self._notices(state, selected),
+        )
+
+    def _header(self, state: RunState) -> HeaderView:
+        status = self._supervision.status_of(state)
+        ended = state.updated_t if state.status in STILL else clock.now()
+        return HeaderView(
+            name=state.run,
+            status=status,
+            loss=rounds.loss_kind(state),
+            round=len(state.rounds),
+            num_rounds=rounds.num_rounds(state),
+            elapsed_s=int(max(0.0, ended - state.created_t)),
+            reason="; ".join(filter(None, (state.reason, rounds.boundary(state)))),
+            hint=hint_for(status),
+            round_eta=self._forecast.round if status in AT_WORK else None,
+            run_eta=self._forecast.run if status in AT_WORK else None,
+            pending=()
+            if state.status in ENDED
+            else tuple(map(rounds.describe_change, rounds.pending_changes(state))),
+        )
+
+    def _distribution_of(self, selected: int | None) -> DistributionView | None:
+        about = (selected, self._book.view)
+        if self._drawn != about:
+            self._drawn = about
+            self._distribution = self._book.distribution(selected)
+        return self._distribution
+
+    def _notices(self, state: RunState, selected: int | None) -> tuple[Notice, ...]:
+        of_stages = [
+            Notice("warning", f"round {round} {stage}: {text}")
+            for (round, stage), tail in self._attempts.items()
+            for text in reversed((*tail.live.warnings, *filter(None, [tail.problem])))
+        ]
+        return all_notices(
+            state,
+            journal=self._told.notices,
+            rows=self._book.view.rows,
+            selected=None if selected is None else self._book.row(selected),
+            stages=of_stages,
+            supervisor=self._stalled(),
+        )
+
+    def _stalled(self) -> Notice | None:
+        supervisor, stalled_s = self._supervision.supervisor, self._supervision.stalled_s
+        if supervisor is None or stalled_s is None:
+            return None
+        return Notice("bad", describe_stall(self.run_dir, supervisor, stalled_s // 10 * 10))

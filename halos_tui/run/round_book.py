@@ -1,0 +1,182 @@
+"""Writes down what a screen shows of each round, once, as small as it can be."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from halos_backend.events import STAGES
+from halos_backend.store.round_state import RoundState
+from halos_backend.store.state import RunState
+
+from halos_tui.formatting import percent, plural
+from halos_tui.run import rounds
+from halos_tui.run.state_tail import NUM_WHOLE
+from halos_tui.run.view import (
+    CurveView,
+    DistributionView,
+    Notice,
+    RewardStatistics,
+    RewardView,
+    RoundRow,
+    RoundsView,
+)
+from halos_tui.widgets.distribution import QUANTILES, Distribution
+
+TRUNCATED_LIMIT = 0.2
+"""A greater share of completions that were cut off is worth a warning."""
+
+
+class RoundBook:
+    """One row a round. A state is looked at only where its rounds are new or changed; all but its
+    last `NUM_WHOLE` rounds may be forgotten after that.
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[RoundRow] = []
+        self._means: list[float | None] = []
+        self._newest: tuple[RoundState, ...] = ()
+        self.view = RoundsView(widths=tuple(map(len, rounds.HEADER)))
+        self.rewards = RewardView()
+
+    def update(self, state: RunState) -> bool:
+        """Whether anything is new."""
+        first = self._first_changed(state.rounds)
+        if first is None:
+            return False
+        del self._rows[first:], self._means[first:]
+        for round in state.rounds[first:]:
+            self._write(round)
+        self._newest = state.rounds[-NUM_WHOLE:]
+        self.view = RoundsView(tuple(self._rows), self._widths(first))
+        self.rewards = _reward_view(self._rows)
+        return True
+
+    def row(self, round: int) -> RoundRow | None:
+        return self._rows[round - 1] if 1 <= round <= len(self._rows) else None
+
+    @property
+    def newest_trained(self) -> RoundRow | None:
+        """The last round whose training has begun."""
+        return next((row for row in reversed(self._rows) if row.train_attempt is not None), None)
+
+    def distribution(self, round: int | None) -> DistributionView | None:
+        """Of that round, or the newest that is labelled, with the first that is."""
+        first = next((row for row in self._rows if row.rewards is not None), None)
+        row = self._newest_labelled() if round is None else self.row(round)
+        if first is None or row is None:
+            return None
+        now, then = _distribution(row), _distribution(first)
+        return DistributionView(row.round, now, None if row is first else then)
+
+    def kl_by_round(self) -> CurveView | None:
+        """KL to the initial policy, over the rounds that have it."""
+        known = [(row.round, row.kl_initial) for row in self._rows if row.kl_initial is not None]
+        if not known:
+            return None
+        xs, ys = (array("d", column) for column in zip(*known, strict=True))
+        return CurveView("kl_initial", "KL by round", xs, ys, is_by_round=True)
+
+    def _newest_labelled(self) -> RoundRow | None:
+        return next((row for row in reversed(self._rows) if row.rewards is not None), None)
+
+    def _first_changed(self, now: Sequence[RoundState]) -> int | None:
+        """Index of the first round that is not as it was written down."""
+        start = len(self._rows) - len(self._newest)
+        for index, before in enumerate(self._newest, start):
+            if index >= len(now) or now[index] is not before:
+                return index
+        return len(self._rows) if len(now) > len(self._rows) else None
+
+    def _write(self, round: RoundState) -> None:
+        mean = rounds.reward_mean(round)
+        before = next((known for known in reversed(self._means) if known is not None), None)
+        change = None if mean is None or before is None else mean - before
+        train = round.stages.get("train")
+        self._means.append(mean)
+        self._rows.append(
+            RoundRow(
+                round=round.round,
+                cells=tuple(rounds.cells(round, change)),
+                change=0 if not change else int(math.copysign(1, change)),
+                rewards=_statistics(rounds.summary_of(round, "label")),
+                kl_initial=rounds.summary_of(round, "train").get("kl_initial"),
+                train_attempt=None if train is None else train.attempt,
+                is_running=round.active is not None,
+                notices=tuple(_notices(round)),
+            )
+        )
+
+    def _widths(self, first: int) -> tuple[int, ...]:
+        """Never less than before, so that nothing moves."""
+        changed = [row.cells for row in self._rows[first:]]
+        return tuple(
+            max(width, *(len(cells[column]) for cells in changed)) if changed else width
+            for column, width in enumerate(self.view.widths)
+        )
+
+
+def _statistics(label: Mapping[str, Any]) -> RewardStatistics | None:
+    """None where nothing is labelled yet, or nothing could be scored."""
+    if label.get("reward_mean") is None:
+        return None
+    histogram = label.get("reward_histogram") or {}
+    return RewardStatistics(
+        mean=float(label["reward_mean"]),
+        std=_float(label.get("reward_std")),
+        quantiles=array("d", [_float(label.get(f"reward_{name}")) for name in QUANTILES]),
+        edges=array("d", histogram.get("edges", ())),
+        counts=array("d", histogram.get("counts", ())),
+    )
+
+
+def _distribution(row: RoundRow) -> Distribution | None:
+    if row.rewards is None:
+        return None
+    quantiles = dict(zip(QUANTILES, row.rewards.quantiles, strict=True))
+    known = {name: value for name, value in quantiles.items() if math.isfinite(value)}
+    return Distribution(f"round {row.round}", row.rewards.edges, row.rewards.counts, known)
+
+
+def _reward_view(rows: Sequence[RoundRow]) -> RewardView:
+    """A round without rewards is a gap."""
+    found = [(row.rewards.mean, row.rewards.std) if row.rewards else None for row in rows]
+    while found and found[-1] is None:
+        found.pop()
+    means = array("d", [math.nan if one is None else one[0] for one in found])
+    stds = array("d", [math.nan if one is None else one[1] for one in found])
+    return RewardView(
+        array("d", range(1, len(found) + 1)),
+        means,
+        array("d", [mean - std for mean, std in zip(means, stds, strict=True)]),
+        array("d", [mean + std for mean, std in zip(means, stds, strict=True)]),
+    )
+
+
+def _notices(round: RoundState) -> Iterator[Notice]:
+    """What the summaries of a round's stages, and its end, say a person should know."""
+    sample, label = rounds.summary_of(round, "sample"), rounds.summary_of(round, "label")
+    about = f"round {round.round}"
+    truncated = sample.get("truncated_frac") or 0.0
+    if truncated > TRUNCATED_LIMIT:
+        text = f"{about}: {percent(truncated)} of the completions were cut off"
+        yield Notice("warning", text, "truncated")
+    if unscored := label.get("num_unscored"):
+        of = label.get("num_completions")
+        reasons = "; ".join(map(str, label.get("unscored_reasons") or ()))
+        why = f" ({reasons})" if reasons else ""
+        text = f"{about}: {plural(unscored, 'completion')} of {of} unscored{why}"
+        yield Notice("warning", text, "unscored")
+    if round.untrained:
+        yield Notice("warning", f"{about} was not trained: {round.untrained}")
+    for stage in STAGES:
+        found = round.stages.get(stage)
+        if found is not None and found.status == "failed" and found.reason:
+            text = f"{about}: attempt {found.attempt} of {stage} failed: {found.reason}"
+            yield Notice("bad", text)
+
+
+def _float(value: float | None) -> float:
+    return math.nan if value is None else float(value)

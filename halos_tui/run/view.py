@@ -1,0 +1,201 @@
+"""What the run screen draws, as frozen plain data; made in the feed's thread by `reader`.
+
+A part that stays the same stays the same object or an equal one, so that its panel repaints
+nothing. Texts from elsewhere are raw: panels make them visible.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from halos_backend.events import Stage
+
+from halos_tui.run.etas import Estimate
+from halos_tui.run.observed import SeenStatus
+from halos_tui.widgets.distribution import Distribution
+
+Severity = Literal["bad", "warning", "muted"]
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something a person should know. Of one `kind` only the newest is said, unless it is empty."""
+
+    severity: Severity
+    text: str
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class HeaderView:
+    """`elapsed_s` counts from the run's creation to its end, or to now. `hint` says what one can do
+    about the status; `pending` are changes that wait for a round. `problem` is why what is shown
+    may be old, or is nothing.
+    """
+
+    name: str
+    status: SeenStatus | Literal["unknown"] = "unknown"
+    problem: str = ""
+    loss: str = ""
+    round: int = 0
+    num_rounds: int | None = None
+    elapsed_s: int = 0
+    reason: str = ""
+    hint: str = ""
+    round_eta: Estimate | None = None
+    run_eta: Estimate | None = None
+    pending: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StageView:
+    """A stage that runs. `rate` is in units a second; `metrics` are those of `step`."""
+
+    round: int
+    stage: Stage
+    attempt: int
+    phase: str
+    elapsed_s: int
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    rate: float | None = None
+    eta: Estimate | None = None
+    step: int = 0
+    metrics: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RewardStatistics:
+    """Of one round's rewards; every number may be NaN. `quantiles` are q05, q25, q50, q75, q95."""
+
+    mean: float
+    std: float
+    quantiles: array[float]
+    edges: array[float]
+    counts: array[float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RoundRow:
+    """One line of the table. `change` is the sign of the reward's change; 0 where there is none.
+
+    `notices` are what its summaries say a person should know.
+    """
+
+    round: int
+    cells: tuple[str, ...]
+    change: int = 0
+    rewards: RewardStatistics | None = None
+    kl_initial: float | None = None
+    train_attempt: int | None = None
+    is_running: bool = False
+    notices: tuple[Notice, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class RoundsView:
+    """All rounds, oldest first; `widths` are those of the widest cell of each column."""
+
+    rows: tuple[RoundRow, ...] = ()
+    widths: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class RewardView:
+    """Mean reward by round, one standard deviation below and above; NaN where there is none."""
+
+    rounds: Sequence[float] = ()
+    means: Sequence[float] = ()
+    lows: Sequence[float] = ()
+    highs: Sequence[float] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class DistributionView:
+    """The rewards of a round, and those of the first round to compare them with."""
+
+    round: int
+    now: Distribution | None
+    first: Distribution | None
+
+
+@dataclass(frozen=True)
+class CurveView:
+    """A metric over the steps of a round, or over rounds where `is_by_round`.
+
+    Where one point stands for several steps, `lows` and `highs` are their extremes.
+    """
+
+    name: str
+    title: str
+    xs: Sequence[float]
+    ys: Sequence[float]
+    lows: Sequence[float] | None = None
+    highs: Sequence[float] | None = None
+    is_by_round: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class CurvesView:
+    """What a round's training logged. `num_steps` is 0 where it is not known."""
+
+    round: int = 0
+    num_steps: int = 0
+    curves: tuple[CurveView, ...] = ()
+
+
+@dataclass(frozen=True)
+class DeviceView:
+    """A GPU, or the host. Histories are fractions 0..1, oldest first, NaN where unknown; one entry
+    is the mean of some seconds. `others` are processes that are not of this run.
+    """
+
+    name: str
+    model: str = ""
+    utilization: float | None = None
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    power_w: float | None = None
+    temperature_c: int | None = None
+    utilization_history: tuple[float, ...] = ()
+    memory_history: tuple[float, ...] = ()
+    lost: str = ""
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MachineView:
+    """`age_s` is that of the newest reading where a newer one should be there, else 0."""
+
+    gpus: tuple[DeviceView, ...] = ()
+    host: DeviceView | None = None
+    disk_free_bytes: int | None = None
+    age_s: int = 0
+
+
+@dataclass(frozen=True)
+class LogView:
+    """The end of the output of the stage that runs, or ran last."""
+
+    title: str = ""
+    lines: tuple[str, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class RunView:
+    """The whole screen. `distribution` and `curves` are of the selected round, or the newest."""
+
+    header: HeaderView
+    stages: tuple[StageView, ...] = ()
+    rounds: RoundsView = RoundsView()
+    rewards: RewardView = RewardView()
+    distribution: DistributionView | None = None
+    curves: CurvesView = CurvesView()
+    machine: MachineView = MachineView()
+    log: LogView = LogView()
+    notices: tuple[Notice, ...] = ()

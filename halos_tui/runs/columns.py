@@ -1,0 +1,147 @@
+"""The columns of the list of runs: what stands in them, which fit beside each other. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len, set_cell_size
+
+from halos_tui.formatting import ABSENT, date_time, number, signed, visible
+from halos_tui.runs.reader import RunRow
+from halos_tui.widgets.sparkline import sparkline
+
+SPARKLINE_WIDTH = 12
+LEAST_NAME = 8
+MARK_WIDTH = 2
+GLYPHS = {
+    "running": "▸",
+    "pausing": "▹",
+    "paused": "▪",
+    "completed": "✓",
+    "failed": "✗",
+    "aborting": "▫",
+    "aborted": "×",
+    "lost": "?",
+    "stalled": "!",
+    "created": "·",
+    "unreadable": "!",
+}
+ASCII_GLYPHS = {
+    "running": ">",
+    "pausing": ")",
+    "paused": "=",
+    "completed": "+",
+    "failed": "x",
+    "aborting": "-",
+    "aborted": "#",
+    "lost": "?",
+    "stalled": "!",
+    "created": ".",
+    "unreadable": "!",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """`width` is at least that of what is mostly in it; `sort` the name to sort by, if any."""
+
+    title: str
+    width: int
+    sort: str | None = None
+    is_right: bool = False
+
+    def placed(self, text: str, width: int) -> str:
+        """In exactly so many cells, with a mark where something was left out."""
+        cells = cell_len(text)
+        if cells > width:
+            return set_cell_size(text, max(0, width - 1)) + ">" * (width > 0)
+        blank = " " * (width - cells)
+        return blank + text if self.is_right else text + blank
+
+
+COLUMNS = (
+    Column("name", LEAST_NAME, "name"),
+    Column("status", 12, "status"),
+    Column("round", 7, "round", is_right=True),
+    Column("stage", 7),
+    Column("loss", 6, "loss"),
+    Column("reward", 8, "reward", is_right=True),
+    Column("change", 8, "change", is_right=True),
+    Column("rewards", SPARKLINE_WIDTH),
+    Column("started", 16, "started"),
+)
+LEFT_OUT_FIRST = ("started", "loss", "rewards", "stage", "change", "round", "reward")
+"""When there is no room for all; name and status stay."""
+SORTS: dict[str, Callable[[RunRow], float | str | None]] = {
+    "started": lambda row: -row.created_t or None,
+    "name": lambda row: row.name.casefold(),
+    "status": lambda row: row.status,
+    "round": lambda row: -row.round,
+    "loss": lambda row: row.loss or None,
+    "reward": lambda row: None if row.reward is None else -row.reward,
+    "change": lambda row: None if row.change is None else -row.change,
+}
+"""The newest, furthest and best first; what has no value stands last, also the other way round."""
+
+
+def in_order(rows: Sequence[RunRow], sort: str, *, is_reversed: bool) -> tuple[RunRow, ...]:
+    """Rows sorted by one of SORTS; equal ones by their names, so that none moves by itself."""
+    rows = sorted(rows, key=lambda row: row.name)
+    keys = {row.name: SORTS[sort](row) for row in rows}
+    known = [row for row in rows if keys[row.name] is not None]
+    known.sort(key=lambda row: keys[row.name], reverse=is_reversed)  # type: ignore[arg-type, return-value]
+    return (*known, *(row for row in rows if keys[row.name] is None))
+
+
+def fitting_columns(rows: Sequence[RunRow], width: int) -> list[tuple[Column, int]]:
+    """The columns that fit in so many cells, each with its width. The longest name has its room
+    before any other column, up to a third of the width; what is left over stays free.
+    """
+    longest = max((cell_len(visible(row.name)) for row in rows), default=0)
+    name = max(LEAST_NAME, min(longest, max(24, width // 3)))
+    kept = list(COLUMNS)
+    for title in LEFT_OUT_FIRST:
+        if MARK_WIDTH + name + sum(column.width + 1 for column in kept[1:]) <= width:
+            break
+        kept = [column for column in kept if column.title != title]
+    others = sum(column.width + 1 for column in kept[1:])
+    room = max(1, width - MARK_WIDTH - others)
+    return [(kept[0], min(max(name, 1), room)), *((column, column.width) for column in kept[1:])]
+
+
+def texts_of(
+    row: RunRow, columns: Sequence[tuple[Column, int]], *, is_ascii: bool = False
+) -> Iterator[tuple[Column, str, int]]:
+    """What stands in each column, untrusted text made visible. One that cannot be read says why in
+    the room of all that it has no values for.
+    """
+    for place, (column, width) in enumerate(columns):
+        if row.status == "unreadable" and column.title not in ("name", "status"):
+            rest = sum(other + 1 for _, other in columns[place:]) - 1
+            yield Column("problem", rest), visible(row.problem), rest
+            return
+        yield column, _text(row, column.title, is_ascii=is_ascii), width
+
+
+def _text(row: RunRow, title: str, *, is_ascii: bool) -> str:
+    match title:
+        case "name":
+            return visible(row.name)
+        case "status":
+            return f"{(ASCII_GLYPHS if is_ascii else GLYPHS).get(row.status, ' ')} {row.status}"
+        case "round":
+            return f"{row.round}/{row.num_rounds}" if row.num_rounds else str(row.round)
+        case "stage":
+            is_waiting = row.problem and row.status == "running"
+            return row.stage or ("waiting" if is_waiting else ABSENT)
+        case "loss":
+            return visible(row.loss)
+        case "reward":
+            return number(row.reward)
+        case "change":
+            return signed(row.change)
+        case "rewards":
+            return sparkline(row.rewards, SPARKLINE_WIDTH, ascii=is_ascii)
+        case _:
+            return date_time(row.created_t)

@@ -1,0 +1,178 @@
+"""The form of a run's settings, made from the schema: rows, edits, what is wrong, what follows.
+
+Nothing of the schema is listed here. Edits are kept as the text after the equals sign of
+`--set KEY=VALUE`, so that a form, a verb and a request say the same. Draws nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from halos_backend.config.changes import forget_defaults
+from halos_backend.config.overrides import apply_overrides, overridden_keys
+from halos_backend.config.schema import RunSettings
+from halos_backend.config.shape import choices_of, entry_table, field_at
+from halos_backend.config.wording import Problem
+from halos_backend.errors import SettingsError, UsageError
+from halos_backend.settings_json import is_at_or_below
+
+from halos_tui.settings.rows import OFF, ON, Row, settings_rows, table_headings
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the backend says of the edits: all that is wrong, or what follows from them.
+
+    `settings` are the whole new ones where nothing is wrong.
+    """
+
+    problems: tuple[Problem, ...] = ()
+    consequences: tuple[str, ...] = ()
+    settings: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class FormView:
+    """The form at one moment. `now` has the values to compare with, by path."""
+
+    rows: tuple[Row, ...]
+    now: Mapping[str, str]
+    headings: Mapping[str, str]
+    edited: frozenset[str]
+    assignments: tuple[str, ...]
+    checked: Checked = field(default_factory=Checked)
+
+    @cached_property
+    def problems(self) -> Mapping[str, str]:
+        """By the path of the row that shows it; under an empty one what no row does."""
+        found: dict[str, list[str]] = {}
+        for place, reason in self.checked.problems:
+            path = self._row_of(place)
+            found.setdefault(path, []).append(
+                reason if place in ("", path) else f"{place}: {reason}"
+            )
+        return {path: "; ".join(reasons) for path, reasons in found.items()}
+
+    def _row_of(self, path: str) -> str:
+        """The row that a path is for, or the first of its table; empty where there is none."""
+        bare = path.partition("[")[0]
+        paths = [row.path for row in self.rows]
+        below = [path for path in paths if bare and is_at_or_below(path, bare)]
+        above = [path for path in paths if is_at_or_below(bare, path)]
+        if bare in paths or not below:
+            return max(above, key=len, default="")
+        return below[0]
+
+
+Check = Callable[[Sequence[str]], Checked]
+"""Given `KEY=VALUE` edits; may look whether files exist, so it is called in threads only."""
+
+
+class SettingsForm:
+    """Edits over `base`, the settings as plain JSON or as the tables of a run file.
+
+    `now` are those that hold until then, `base` itself where there are none.
+    """
+
+    def __init__(
+        self,
+        base: Mapping[str, Any],
+        check: Check,
+        *,
+        now: Mapping[str, Any] | None = None,
+        why_fixed: Callable[[str], str] = lambda _path: "",
+    ) -> None:
+        self.base = base
+        self.edits: dict[str, str] = {}
+        self._check = check
+        self._why_fixed = why_fixed
+        known = base if now is None else now
+        self._now = {row.path: row.value for row in settings_rows(known)}
+        self._before = {row.path: row.value for row in settings_rows(base)}
+
+    def copy(self) -> SettingsForm:
+        """The form as it is now, for a thread; later edits do not reach it."""
+        made = copy(self)
+        made.edits = dict(self.edits)
+        return made
+
+    def edit(self, path: str, text: str) -> None:
+        """Set a value; the one it has already, or that of an absent one, is no edit."""
+        text = text.strip()
+        if text == self._before.get(path):
+            self.reset(path)
+        else:
+            self.edits.pop(path, None)
+            self.edits[path] = text
+
+    def add_entry(self, path: str, name: str) -> str:
+        """Begin a table of that name with the first of what it needs; gives that row's path."""
+        about = field_at(RunSettings, path.split("."), self.base)
+        table = None if about is None else entry_table(about)
+        if table is None:
+            return path
+        key, needed = next(
+            (key, needed) for key, needed in table.model_fields.items() if needed.is_required()
+        )
+        self.edit(f"{path}.{name}.{key}", next(iter(choices_of(needed)), ""))
+        return f"{path}.{name}.{key}"
+
+    def reset(self, path: str) -> None:
+        """Take back what was edited there and below."""
+        for edited in [edited for edited in self.edits if is_at_or_below(edited, path)]:
+            del self.edits[edited]
+
+    @property
+    def assignments(self) -> tuple[str, ...]:
+        """The edits as `--set` takes them; a table that is switched comes before what is in it."""
+        ordered = sorted(self.edits.items(), key=lambda edit: edit[0].count("."))
+        return tuple(f"{path}={_assigned(path, text, self)}" for path, text in ordered)
+
+    def rows(self) -> tuple[Row, ...]:
+        """As edited, valid or not: a table shows the fields of the kind it would have."""
+        assignments = self.assignments
+        current = forget_defaults(self.base, overridden_keys(assignments))
+        merged, _ = apply_overrides(RunSettings, current, assignments)
+        return tuple(
+            replace(row, value=self.edits.get(row.path, row.value), fixed=self._why_fixed(row.path))
+            for row in settings_rows(merged)
+        )
+
+    def view(self) -> FormView:
+        """Everything there is to show; asks the backend, which takes milliseconds."""
+        rows, assignments = self.rows(), self.assignments
+        return FormView(
+            rows=rows,
+            now=self._now,
+            headings=table_headings(),
+            edited=frozenset(self.edits),
+            assignments=assignments,
+            checked=self._check(assignments),
+        )
+
+    def is_table(self, path: str) -> bool:
+        """Whether that is a table which may be absent."""
+        return any(row.path == path and row.is_table for row in settings_rows(self.base)) or (
+            self.edits.get(path) in (ON, OFF)
+        )
+
+
+def checked(check: Callable[[], Checked]) -> Checked:
+    """What `check` gives; what it raises as problems."""
+    try:
+        return check()
+    except SettingsError as error:
+        return Checked(problems=error.problems)
+    except UsageError as error:
+        return Checked(problems=(("", str(error)),))
+
+
+def _assigned(path: str, text: str, form: SettingsForm) -> str:
+    """An absent table is switched on empty, and off by taking it out."""
+    if text in (ON, OFF) and form.is_table(path):
+        return "{}" if text == ON else ""
+    return text

@@ -1,0 +1,117 @@
+"""Changes a run's settings from a round on: the form, what follows, the command, the request.
+
+The app calls what reads files or asks a supervisor in threads only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from halos_backend.config.changes import FIXED, change_settings, is_fixed, refuse_for_begun_round
+from halos_backend.config.wording import Problem
+from halos_backend.errors import HalosError
+from halos_backend.settings_json import is_at_or_below
+from halos_backend.store.run_dir import RunDir
+from halos_backend.store.state import RunState
+
+from halos_tui.headless.notices import command_for
+from halos_tui.settings.form import Check, Checked, SettingsForm, checked
+from halos_tui.settings.round_cost import describe_cost
+from halos_tui.steering import run_control, several
+
+
+@dataclass(frozen=True)
+class Tweak:
+    """From which round on a run's settings are to change. `chosen` is what the person named."""
+
+    run_dir: RunDir
+    state: RunState
+    chosen: int | None = None
+
+    @property
+    def from_round(self) -> int:
+        """The first round that the change is meant for."""
+        if self.chosen is not None:
+            return self.chosen
+        failed = self.state.status == "failed"
+        return self.state.round_at_hand if failed else len(self.state.rounds) + 1
+
+    def form(self) -> SettingsForm:
+        """Raises UsageError for a run that has ended, or a round that is past."""
+        base = run_control.settings_to_change(self.run_dir, self.state, self.chosen)
+        now = self.state.settings_of(max(1, len(self.state.rounds)))
+        return SettingsForm(base, self.check(base), now=now, why_fixed=why_fixed)
+
+    def check(self, base: dict[str, object]) -> Check:
+        def look(assignments: Sequence[str]) -> Checked:
+            if not assignments:
+                return Checked(settings=base)
+            return checked(lambda: self._check(base, assignments))
+
+        return look
+
+    def command(self, assignments: Sequence[str]) -> str:
+        """What does the same in a shell."""
+        round = () if self.chosen is None else ("--from-round", str(self.chosen))
+        return command_for(self.run_dir, "set", *assignments, *round)
+
+    def apply(self, assignments: Sequence[str], *, and_resume: bool = False) -> str:
+        """Ask for it; what came of it, in words. Raises HalosError where it is refused."""
+        said = []
+        if assignments:
+            seen = run_control.look(self.run_dir)
+            request = run_control.set_request(self.run_dir, seen, assignments, self.chosen)
+            said.append(several.say(self.run_dir, run_control.ask(self.run_dir, request)))
+        if and_resume:
+            said.append(resume(self.run_dir))
+        return "; ".join(said)
+
+    def _check(self, base: dict[str, object], assignments: Sequence[str]) -> Checked:
+        change = change_settings(base, assignments, directory=Path.cwd())
+        late = self._too_late(change.changes)
+        if late and self.chosen is not None:
+            return Checked(problems=tuple(late))
+        consequences = list(change.consequences)
+        if late:
+            consequences.append(
+                f"it holds from round {self.from_round + 1}: round {self.from_round} has done"
+                " too much already"
+            )
+        consequences += describe_cost(self.state, base, change.settings)
+        return Checked(consequences=tuple(consequences), settings=change.settings)
+
+    def _too_late(self, changes: dict[str, tuple[object, object]]) -> list[Problem]:
+        """What the round, if it has begun, cannot do otherwise any more."""
+        round = self.from_round
+        if round > len(self.state.rounds):
+            return []
+        stages = self.state.rounds[round - 1].stages
+        done = {name for name, stage in stages.items() if stage.status == "finished"}
+        return refuse_for_begun_round(changes, done=done, round=round)
+
+
+def why_fixed(path: str) -> str:
+    """Why a setting holds for the run's life; empty for one that does not."""
+    if not is_fixed(path):
+        return ""
+    reason = next(why for name, why in FIXED.items() if is_at_or_below(path, name))
+    return f"fixed for the run's life, since {reason}"
+
+
+def why_not_tweak(state: RunState, run_dir: RunDir) -> str:
+    """Why nothing can be changed any more; empty while something can."""
+    try:
+        run_control.settings_to_change(run_dir, state, None)
+    except HalosError as error:
+        return str(error)
+    return ""
+
+
+def resume(run_dir: RunDir) -> str:
+    """Go on with a run that stopped, in words. Raises HalosError where it cannot."""
+    (outcome,) = several.take(several.resumes([several.look(run_dir)]))
+    if not outcome.is_done:
+        raise HalosError(outcome.text)
+    return outcome.text
