@@ -78,8 +78,12 @@ class CompletionsIndex:
 
     @property
     def rounds(self) -> list[int]:
-        """The rounds with completions, oldest first."""
-        return [index.round for index in self._all() if len(index)]
+        """The rounds with completions, oldest first; also those that are not read yet."""
+        return [round for round, rows in self._rows.items() if self._has_any(round, rows)]
+
+    def _has_any(self, round: int, rows: RoundRows) -> bool:
+        index = self._indexes.get(round)
+        return _size(rows.groups_path) > 0 if index is None else len(index) > 0
 
     def num_in(self, round: int) -> int:
         """The completions of one round."""

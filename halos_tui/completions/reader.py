@@ -73,7 +73,7 @@ class CompletionsReader:
             view = replace(
                 view, num_bytes_read=progress.num_bytes_read, num_bytes=progress.num_bytes
             )
-            if not self._view.rounds or monotonic() > end_t or self._is_new_wish.is_set():
+            if not self._view.num_completions or monotonic() > end_t or self._is_new_wish.is_set():
                 break
         else:
             self._updates = None

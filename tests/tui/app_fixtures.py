@@ -20,16 +20,20 @@ DEADLINE_S = 20.0
 
 
 class OneScreenApp(HalosApp):
-    """Opens the run at once; `opened` are the names of the screens that were asked for."""
+    """Opens one screen at once; `opened` are the names of the screens that were asked for."""
+
+    first: Any
+    """The screen it opens on, which may stand behind another by now."""
 
     def __init__(self, options: AppOptions, first: Callable[[], Screen[Any]]) -> None:
         super().__init__(options)
-        self._first = first
+        self._make_first = first
         self.opened: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
 
     def on_mount(self, event: Mount) -> None:
         event.prevent_default()
-        self.push_screen(self._first())
+        self.first = self._make_first()
+        self.push_screen(self.first)
 
     def open_completions(self, *about: Any, **more: Any) -> None:
         self.opened.append(("completions", about, more))

@@ -14,6 +14,7 @@ from halos_backend.records import Completion, Group, Message, encode_row, write_
 from textual.screen import Screen
 
 from halos_tui.screens.completions import CompletionsScreen
+from halos_tui.screens.too_small import has_room
 from halos_tui.widgets.completion_list import CompletionList
 from halos_tui.widgets.page_view import PageView
 from tests.headless.made_run import GROUPS, MadeRun, write_round_files
@@ -469,7 +470,10 @@ def test_every_view_at_every_size(
     async def look() -> None:
         root = run.dir.path.parent
         async with opened(screen_of(run), root=root, size=size, is_ascii=is_ascii) as (app, pilot):
-            await until(pilot, lambda: app.screen.seen is not None)
+            await until(pilot, lambda: app.first.seen is not None)
+            if not has_room(size):
+                await pilot.resize_terminal(120, 40)
+                await until(pilot, lambda: app.screen is app.first)
             if kind:
                 await pilot.press(kind)
             await pilot.press("down", "enter", "J", "escape", "slash", "x", "escape")

@@ -12,6 +12,7 @@ import pytest
 from textual.screen import Screen
 
 from halos_tui.screens.logs import LogsScreen
+from halos_tui.screens.too_small import has_room
 from halos_tui.widgets.log_view import LogRows
 from tests.headless.made_run import MadeRun
 from tests.tui.app_fixtures import drive, opened, screen_text, until, until_shown, until_told
@@ -404,7 +405,10 @@ def test_every_size(run: MadeRun, size: tuple[int, int], is_ascii: bool) -> None
     async def look() -> None:
         root = run.dir.path.parent
         async with opened(screen_of(run), root=root, size=size, is_ascii=is_ascii) as (app, pilot):
-            await until(pilot, lambda: app.screen.view is not None)
+            await until(pilot, lambda: app.first.view is not None)
+            if not has_room(size):
+                await pilot.resize_terminal(100, 30)
+                await until(pilot, lambda: app.screen is app.first)
             await pilot.press("up", "right", "left", "w", "o", "down", "escape", "slash", "escape")
             await pilot.resize_terminal(100, 30)
             await pilot.press("G")

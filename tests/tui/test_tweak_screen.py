@@ -124,7 +124,7 @@ def test_too_small_a_terminal_is_no_reason_to_end(run: MadeRun, size: tuple[int,
     async def do() -> None:
         root = run.dir.path.parent
         async with opened(lambda: TweakScreen(run.dir), root=root, size=size) as (app, pilot):
-            await until(pilot, lambda: rows(app).shown)
+            await until(pilot, lambda: app.first.query_one(SettingsRows).shown)
             await pilot.press("down", "enter", "9", "enter", "ctrl+s")
             await pilot.pause(0.2)
             assert app.is_running
