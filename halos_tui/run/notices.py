@@ -6,7 +6,7 @@ Pure: events in, sentences out.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from halos_backend.events import GuardTripped, RequestRejected, RunEvent, VersionsChanged
 from halos_backend.store.state import AT_WORK, RunState
@@ -59,23 +59,20 @@ def all_notices(
     return tuple(first_of_kind.values())[:MOST_NOTICES]
 
 
-def hint_for(status: SeenStatus) -> str:
-    """What one can do about it here, by key."""
-    match status:
-        case "paused":
-            return "p goes on"
-        case "failed":
-            return "r tries again, t changes settings before that, l shows the log"
-        case "lost":
-            return "its supervisor is gone: p goes on with a new one"
-        case "completed":
-            return "e adds rounds, f forks"
-        case "aborted":
-            return "f forks from a round of it"
-        case "created":
-            return "its supervisor has not begun yet"
-        case _:
-            return ""
+HINTS: dict[SeenStatus, str] = {
+    "paused": "{pause} goes on",
+    "failed": "{retry} tries again, {tweak} changes settings before that, {logs} shows the log",
+    "lost": "its supervisor is gone: {pause} goes on with a new one",
+    "completed": "{extend} adds rounds, {fork} forks",
+    "aborted": "{fork} forks from a round of it",
+}
+
+
+def hint_for(status: SeenStatus, keys: Mapping[str, str]) -> str:
+    """What one can do about it here; `keys` are those of the actions, none in a read-only app."""
+    if status == "created":
+        return "its supervisor has not begun yet"
+    return HINTS.get(status, "").format_map(keys) if keys else ""
 
 
 def _told(event: RunEvent) -> Notice | None:

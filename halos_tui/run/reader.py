@@ -5,6 +5,9 @@ Each part is made anew only when it changed, and no more often than a person can
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from halos_backend import clock
 from halos_backend.events import Stage
 from halos_backend.store.liveness import describe_stall
@@ -38,7 +41,12 @@ STILL = frozenset({"completed", "failed", "aborted", "paused"})
 
 
 class RunReader:
-    """One run. `select` may be called from another thread than `read`."""
+    """One run. `select` may be called from another thread than `read`.
+
+    `keys` are those of the actions by which one can steer the run, for its hints.
+    """
+
+    keys: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, run_dir: RunDir) -> None:
         self.run_dir = run_dir
@@ -170,7 +178,7 @@ class RunReader:
             num_rounds=rounds.num_rounds(state),
             elapsed_s=int(max(0.0, ended - state.created_t)),
             reason="; ".join(filter(None, (state.reason, rounds.boundary(state)))),
-            hint=hint_for(status),
+            hint=hint_for(status, self.keys),
             round_eta=self._forecast.round if status in AT_WORK else None,
             run_eta=self._forecast.run if status in AT_WORK else None,
             pending=()

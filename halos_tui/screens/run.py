@@ -19,6 +19,7 @@ from textual.widgets import Input
 
 from halos_tui.actions import ScreenName
 from halos_tui.feed import Feed
+from halos_tui.keymap import keys_of
 from halos_tui.messages import FeedFailed, Updated
 from halos_tui.run.reader import RunReader
 from halos_tui.run.view import HeaderView, RunView
@@ -78,6 +79,8 @@ class RunScreen(RunActions):
     def on_mount(self) -> None:
         self.query_one(RunHeader).show(HeaderView(self.run_dir.name))
         self.query_one(RoundTable).focus()
+        if not self.halos.options.read_only:
+            self._reader.keys = keys_of("run", self.halos.config.keys)
         self._feed = self.follow(self._reader.read)
 
     def on_resize(self) -> None:

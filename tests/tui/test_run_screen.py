@@ -146,6 +146,20 @@ def test_a_paused_run_says_why_and_what_goes_on(run: MadeRun) -> None:
     assert "stage about" not in shown
 
 
+def test_hints_name_the_keys_as_they_are(
+    run: MadeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    config = tmp_path / "config" / "halos-tui" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('[keys]\npause = "z"\n')
+    run.whole_round(1, **REWARDS)
+    run.say(RunPaused(t=STARTED_T + 20, reason="by its owner, after round 1"))
+
+    shown_at(run, "by its owner, after round 1", "z goes on")
+    assert "goes on" not in shown_at(run, "by its owner, after round 1", read_only=True)
+
+
 def test_a_failed_run_says_why_and_what_tries_again(run: MadeRun) -> None:
     running(run, "label")
     run.fail_stage(2, "label", "the judge is gone")
