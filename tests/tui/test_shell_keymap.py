@@ -106,6 +106,7 @@ def test_a_clash_is_told_and_the_app_goes_on(tmp_path: Path, config_folder: Path
             await until(
                 pilot, lambda: any("key of sort already" in n.message for n in app._notifications)
             )
+            await until_shown(pilot, "a-run")
             await pilot.press("space")
             await until_shown(pilot, "1 selected")
             await pilot.press("s")

@@ -56,12 +56,18 @@ def create_run(
 def new_run_dir(root: Path, name: str) -> Iterator[RunDir]:
     """A hidden directory to make the run in; it gets its name at the end, and is gone on failure.
 
-    Raises UsageError for a name that no run can have, or that is taken.
+    Raises UsageError for a name that no run can have, or that is taken, and for a place where
+    nothing can be written.
     """
     check_run_name(root, name)
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
     unfinished = RunDir(root / f".{name}.creating-{os.getpid()}")
-    unfinished.path.mkdir(mode=0o700)
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        unfinished.path.mkdir(mode=0o700)
+    except OSError as error:
+        raise UsageError(
+            f"no run can be made in {root}: {error.strerror}; name another folder with --runs-dir"
+        ) from error
     try:
         yield unfinished
         check_run_name(root, name)
