@@ -174,10 +174,15 @@ def _run_prepare(run_dir: RunDir, report: Report, options: Sequence[str]) -> Non
             text=True,
         ) as child,
     ):
-        for line in child.stdout or ():
-            match line.split():
-                case ["progress", done, total]:
-                    report(int(done), int(total))
+        try:
+            for line in child.stdout or ():
+                match line.split():
+                    case ["progress", done, total]:
+                        report(int(done), int(total))
+        except BaseException:  # after a Ctrl-C Popen itself would leave it behind
+            child.kill()
+            child.wait()
+            raise
     if child.returncode != 0:
         raise _prepare_error(run_dir, child.returncode)
 
