@@ -11,7 +11,7 @@ from typing import Literal
 
 from textual.binding import Binding
 
-ScreenName = Literal["runs", "run", "completions", "tweak", "logs", "new_run", "help"]
+ScreenName = Literal["runs", "run", "completions", "tweak", "logs", "changes", "new_run", "help"]
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,17 @@ ACTIONS: tuple[Action, ...] = (
     Action("quit", "q", "Quit", "Leave; every run goes on by itself"),
     # runs
     Action("open", "enter", "Open", "Open the run at the cursor", ("runs",)),
-    Action("new_run", "n", "New", "Set up and start a new run", ON_RUNS, writes=True),
+    Action("new_run", "n", "New", "Set up and start a new run", ("runs",), writes=True),
     Action("pause", "p", "Pause", "Pause at the round's end, or go on", ON_RUNS, writes=True),
     Action("tweak", "t", "Tweak", "Change settings from a round on", ON_RUNS, writes=True),
     Action("abort", "a", "Abort", "Stop for good; says what stays", ON_RUNS, writes=True),
+    Action("completions", "c", "Completions", "What the model says, round by round", ON_RUNS),
+    Action("logs", "l", "Logs", "The output of any attempt", ON_RUNS),
+    Action("changes", "h", "Changes", "Settings history; any two rounds compared", ON_RUNS),
     Action("retry", "r", "Retry", "Try the failed stage again", ON_RUNS, writes=True),
     Action("fork", "f", "Fork", "A new run from a round of this one", ON_RUNS, writes=True),
+    Action("new_run", "n", "New", "A new run, with the settings of this one", ("run",), writes=True,
+           in_footer=False),
     Action("extend", "e", "Extend", "More rounds for this run", ON_RUNS, writes=True,
            in_footer=False),
     Action("select", "space", "Select", "Select or deselect the run", ("runs",)),
@@ -57,21 +62,25 @@ ACTIONS: tuple[Action, ...] = (
     Action("sort", "s", "Sort", "Sort by the next column", ("runs", "completions")),
     Action("reverse", "S", "Reverse", "Sort the other way round", ("runs", "completions"),
            in_footer=False),
-    # of a run
-    Action("completions", "c", "Completions", "What the model says, round by round", ON_RUNS),
-    Action("logs", "l", "Logs", "The output of any attempt", ON_RUNS),
-    # completions and logs
+    # completions, logs and changes
     Action("previous", "left_square_bracket", "Before", "The round or the attempt before",
-           ("completions", "logs")),
+           ("completions", "logs", "changes")),
     Action("next", "right_square_bracket", "After", "The round or the attempt after",
-           ("completions", "logs")),
+           ("completions", "logs", "changes")),
     Action("copy", "y", "Copy", "To the clipboard, by way of the terminal",
-           ("completions", "logs", *FORMS)),
+           ("completions", "logs", "changes", *FORMS)),
+    # changes
+    Action("compare", "enter", "Compare", "The comparison alone, or with the history",
+           ("changes",)),
+    Action("older_previous", "left_curly_bracket", "Older", "Compare with the round before",
+           ("changes",)),
+    Action("older_next", "right_curly_bracket", "Newer", "Compare with the round after",
+           ("changes",)),
     # completions
     Action("group", "g", "Group", "All completions of the prompt, or one", ("completions",)),
     Action("differences", "d", "Compare", "Chosen beside rejected, differences marked",
            ("completions",)),
-    Action("write", "w", "Write", "What is shown, into a file", ("completions",)),
+    Action("write", "w", "Write", "What is shown, into a file", ("completions", "changes")),
     Action("only", "o", "Only", "Only what was cut off, only what is unscored, or all",
            ("completions",), in_footer=False),
     Action("all_rounds", "a", "All", "The completions of all rounds, or of one", ("completions",),
@@ -82,9 +91,9 @@ ACTIONS: tuple[Action, ...] = (
            in_footer=False),
     Action("previous_completion", "N", "Previous", "The completion before", ("completions",),
            in_footer=False),
-    Action("read_on", "J,space", "Read on", "Scroll the page down", ("completions",),
+    Action("read_on", "J,space", "Read on", "Scroll the page down", ("completions", "changes"),
            in_footer=False),
-    Action("read_back", "K", "Read back", "Scroll the page up", ("completions",),
+    Action("read_back", "K", "Read back", "Scroll the page up", ("completions", "changes"),
            in_footer=False),
     # forms
     Action("edit", "enter", "Edit", "Type another value", FORMS),

@@ -141,6 +141,12 @@ class HalosApp(SparingApp[int]):
 
         self.push_screen(LogsScreen(run_dir, round=round, stage=stage))
 
+    def open_changes(self, run_dir: RunDir) -> None:
+        """What was changed in it, and what its rounds differ in."""
+        from halos_tui.screens.changes import ChangesScreen
+
+        self.push_screen(ChangesScreen(run_dir))
+
     def open_tweak(self, run_dir: RunDir) -> None:
         from halos_tui.screens.tweak import TweakScreen
 

@@ -41,11 +41,7 @@ class StateTail:
         Raises CorruptFileError for a journal that cannot be read or is gone, UsageError for one of
         a later version.
         """
-        if not self.run_dir.events.is_file():
-            raise CorruptFileError(
-                f"{self.run_dir.path}: the run is no longer there, or its journal is not;"
-                " escape goes back to the list of runs"
-            )
+        check_is_there(self.run_dir)
         recent = self._begin() if self._journal is None else []
         assert self._journal is not None
         while events := self._journal.read():
@@ -70,6 +66,15 @@ class StateTail:
             self.state = _with_shared_settings(snapshot.state)
         self._journal = run_journal(self.run_dir.events, offset=offset, max_bytes=BLOCK_BYTES)
         return _events_before(self.run_dir, offset)
+
+
+def check_is_there(run_dir: RunDir) -> None:
+    """Raises CorruptFileError for a run that was deleted while it was looked at."""
+    if not run_dir.events.is_file():
+        raise CorruptFileError(
+            f"{run_dir.path}: the run is no longer there, or its journal is not;"
+            " escape goes back to the list of runs"
+        )
 
 
 def _bare(round: RoundState) -> RoundState:

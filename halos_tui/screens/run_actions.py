@@ -74,6 +74,10 @@ class RunActions(HalosScreen):
         if (run_dir := self._only_run()) is not None:
             self.halos.open_logs(run_dir)
 
+    def action_changes(self) -> None:
+        if (run_dir := self._only_run()) is not None:
+            self.halos.open_changes(run_dir)
+
     def _open(self, screen: str, push: Callable[[], object]) -> None:
         """Open a screen that needs the schema, whose import takes too long for the event loop."""
 

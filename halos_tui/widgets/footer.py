@@ -17,10 +17,10 @@ ALWAYS = ("help", "search", "quit")
 NOTES = {"quit": "(runs go on)"}
 READ_ONLY = "read-only"
 ORDER = {
-    action.id: place
-    for place, action in enumerate(sorted(ACTIONS, key=lambda action: action.id in ALWAYS))
+    action.id: -place
+    for place, action in enumerate(sorted(reversed(ACTIONS), key=lambda one: one.id not in ALWAYS))
 }
-"""Also of keys that are remapped, which Textual puts last."""
+"""By the first row of each action; also where its key is remapped, which Textual puts last."""
 
 
 class Hint(NamedTuple):

@@ -41,6 +41,9 @@ class OneScreenApp(HalosApp):
     def open_logs(self, *about: Any, **more: Any) -> None:
         self.opened.append(("logs", about, more))
 
+    def open_changes(self, *about: Any, **more: Any) -> None:
+        self.opened.append(("changes", about, more))
+
     def open_tweak(self, *about: Any, **more: Any) -> None:
         self.opened.append(("tweak", about, more))
 

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from halos_backend.events import RequestRejected, SettingsChanged
 
-from tests.headless.made_run import MadeRun
+from tests.headless.made_run import STARTED_T, MadeRun
 from tests.terminal.terminal import Terminal
-from tests.tui.hostile import FORBIDDEN, SHOWN, hostile_run
+from tests.tui.hostile import FORBIDDEN, HOSTILE, SHOWN, hostile_run
 
 POINTER = re.compile(rb"\x1b\]22;[a-z-]*\x07")
 PROGRAM = Path(sys.executable).with_name("halos-tui")
@@ -67,6 +68,27 @@ def test_logs_cut_and_wrapped(terminal: Terminal) -> None:
     terminal.settle(0.3)
     terminal.press("escape", "[")
     terminal.settle(0.3)
+    assert found_in(terminal.raw) == []
+    assert all(text.encode() in terminal.raw for text in SHOWN)
+
+
+def test_changes_of_settings_and_why_they_were_refused(terminal: Terminal, run: MadeRun) -> None:
+    run.say(
+        SettingsChanged(
+            t=STARTED_T,
+            request_id="a",
+            from_round=2,
+            changes={"label.judge.function": ("a.py:b", HOSTILE), f"x{HOSTILE}": (1, [HOSTILE])},
+            consequences=[HOSTILE],
+            by=HOSTILE,
+        ),
+        RequestRejected(t=STARTED_T, request_id="b", reason=HOSTILE),
+    )
+    terminal.press("h")
+    terminal.wait_for("1 of 3 changes", "refused")
+    for keys in ("down", "down", "J", "K", "enter", "end", "escape", "]", "{"):
+        terminal.press(keys)
+        terminal.settle(0.3)
     assert found_in(terminal.raw) == []
     assert all(text.encode() in terminal.raw for text in SHOWN)
 

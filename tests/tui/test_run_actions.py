@@ -348,6 +348,7 @@ def test_what_is_for_one_run_is_not_done_for_several(tmp_path: Path) -> None:
     [
         ("c", "completions"),
         ("l", "logs"),
+        ("h", "changes"),
         ("t", "tweak"),
         ("n", "new_run"),
     ],

@@ -1,0 +1,141 @@
+"""Two rounds of a run: which settings they differ in, and what came of them. Pure.
+
+Round 0 is what the run began with: its settings as created, or the round that it was forked from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from halos_backend.settings_json import Changes, diff, is_at_or_below
+from halos_backend.store.round_state import RoundState
+from halos_backend.store.state import RunState
+
+from halos_tui.changes.entries import Entry
+from halos_tui.changes.results import Result, compare_results
+
+START = 0
+"""The number of what a run began with."""
+
+Rounds = tuple[int, int]
+"""The older and the newer one."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The round that a run was forked from; None where that is no longer there to be read."""
+
+    said: str
+    round: RoundState | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`notes` are what one should know before one concludes anything from the results."""
+
+    older: int
+    newer: int
+    settings: Changes
+    results: tuple[Result, ...]
+    notes: tuple[str, ...]
+    start: str = ""
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Of both, short: columns are named so."""
+        return name_of(self.older, self.start), name_of(self.newer, self.start)
+
+
+def name_of(round: int, start: str) -> str:
+    """Short. `start` says where a fork comes from."""
+    if round != START:
+        return f"round {round}"
+    return "origin" if start else "created"
+
+
+def changes_of_fork(origin: Origin, state: RunState) -> Changes:
+    """What a fork was created with instead of its origin's settings; its policy is a copy."""
+    before = state.settings if origin.round is None else origin.round.settings
+    return _but_policy(diff(before, state.settings))
+
+
+def compare(state: RunState, rounds: Rounds, origin: Origin | None = None) -> Comparison:
+    """Rounds may be still to come: their settings are known as far as they can be."""
+    older, newer = rounds
+    settings = diff(_settings(state, older, origin), _settings(state, newer, origin))
+    return Comparison(
+        older=older,
+        newer=newer,
+        settings=_but_policy(settings) if origin is not None and older == START else settings,
+        results=compare_results(_round(state, older, origin), _round(state, newer, origin)),
+        notes=tuple(
+            filter(None, (*(_note(state, round) for round in rounds), _too_early(state, newer)))
+        ),
+        start="" if origin is None else origin.said,
+    )
+
+
+def last_round(state: RunState) -> int:
+    """The last one that can be looked at: begun, or one that changes wait for."""
+    return max((len(state.rounds), *(change.from_round for change in state.changes)))
+
+
+def usual_rounds(state: RunState, entry: Entry | None) -> Rounds | None:
+    """Those that a change came between; without one the newest that is finished and the one before.
+
+    None while there is no round.
+    """
+    if entry is not None:
+        return entry.rounds
+    finished = [round.round for round in state.rounds[-2:] if round.finished_t is not None]
+    newest = finished[-1] if finished else len(state.rounds)
+    return None if newest == START else (newest - 1, newest)
+
+
+def moved(rounds: Rounds, *, older: int = 0, newer: int = 0, last: int) -> Rounds:
+    """Both so many rounds further, in their order and among those that there are."""
+    before, now = rounds
+    now = max(before + 1, min(now + newer, max(last, before + 1)))
+    return max(START, min(before + older, now - 1)), now
+
+
+def _settings(state: RunState, round: int, origin: Origin | None) -> dict[str, Any]:
+    if round != START:
+        return state.settings_of(round)
+    return state.settings if origin is None or origin.round is None else origin.round.settings
+
+
+def _round(state: RunState, round: int, origin: Origin | None) -> RoundState | None:
+    if round == START:
+        return None if origin is None else origin.round
+    return state.rounds[round - 1] if round <= len(state.rounds) else None
+
+
+def _too_early(state: RunState, newer: int) -> str:
+    """A round samples from the policy that the round before it trained."""
+    if not 1 < newer <= len(state.rounds):
+        return ""
+    changed = diff(state.settings_of(newer - 1), state.settings_of(newer))
+    if not any(is_at_or_below(path, "train") for path in changed):
+        return ""
+    return (
+        f"round {newer} samples from the policy of round {newer - 1}: what is changed in train"
+        f" shows in its reward from round {newer + 1} on"
+    )
+
+
+def _but_policy(changes: Changes) -> Changes:
+    return {path: change for path, change in changes.items() if path != "policy.path"}
+
+
+def _note(state: RunState, number: int) -> str:
+    """Why the figures of a round are not there, or not what they usually are."""
+    if number == START:
+        return ""
+    if number > len(state.rounds):
+        return f"round {number} has not begun: its settings are as far as they are known now"
+    round = state.rounds[number - 1]
+    if round.untrained:
+        return f"round {number} was not trained: {round.untrained}"
+    return "" if round.finished_t is not None else f"round {number} is not finished yet"

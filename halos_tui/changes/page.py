@@ -1,0 +1,158 @@
+"""A change and the two rounds around it as a page: settings that differ, and results. Pure.
+
+Values may be long, so that it belongs into a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from halos_tui.changes.comparison import START, Comparison
+from halos_tui.changes.entries import Entry
+from halos_tui.changes.history import fate_of
+from halos_tui.changes.results import NUM_STDERRS, REWARD, Result, Verdict
+from halos_tui.changes.results_table import table
+from halos_tui.changes.wording import how, plus_minus, when
+from halos_tui.formatting import count, plural, setting, signed, visible
+from halos_tui.text_layout import Line, Run, laid_out, num_cells
+
+MOST_CHARACTERS = 2_000
+"""Of one value on the screen; what is written to a file has all of it."""
+RESULTS_WIDTH, LEAST_SETTINGS = 76, 36
+"""Beside each other where there is room for both."""
+INDENT = 2
+UNBROKEN = 1_000_000_000
+"""A width for files, in which every value is on one line."""
+VERDICTS: dict[Verdict, str] = {
+    "more than noise": "more than noise",
+    "within noise": "within noise",
+    "perhaps noise": "more than noise only if completions of one prompt are independent",
+}
+
+
+@dataclass(frozen=True)
+class ChangesPage:
+    """Lays out for a width; `now` is Unix seconds. Without `most` characters of a value, all."""
+
+    width: int
+    now: float
+    is_ascii: bool = False
+    most: int | None = MOST_CHARACTERS
+
+    def lines(self, found: Comparison | None, entry: Entry | None) -> tuple[Line, ...]:
+        """`entry` is the change that the rounds are about, if they are about one."""
+        about = [] if entry is None else [*self._entry(entry), ()]
+        if found is None:
+            nothing = "no round has begun: there is nothing to compare yet"
+            return (*about, *self._laid_out([(nothing, "muted")]))
+        return (*about, *self._head(found), *self._differences(found))
+
+    def _entry(self, entry: Entry) -> list[Line]:
+        lines = self._laid_out([(visible(self._clipped(entry.what)), "title")])
+        from_round = f"from round {entry.from_round}, "
+        lines += self._laid_out([(f"{from_round}{how(entry)}, {when(entry, self.now)}", "")])
+        if fate := fate_of(entry):
+            style = "bad" if entry.fate == "refused" else "warning"
+            lines += self._laid_out([(fate, style)])
+        for said in filter(None, (entry.why, *entry.consequences)):
+            lines += self._laid_out([(self._clipped(said), "muted")], indent=INDENT)
+        return lines
+
+    def _head(self, found: Comparison) -> list[Line]:
+        older, newer = found.names
+        head = [(f"{older} -> {newer}", "accent")]
+        if found.older == START:
+            said = found.start or "the settings that the run was created with"
+            head.append((f"  {older}: {said}", "muted"))
+        lines = self._laid_out(head)
+        for note in found.notes:
+            lines += self._laid_out([(visible(note), "warning")])
+        return lines
+
+    def _differences(self, found: Comparison) -> list[Line]:
+        left = self.width - RESULTS_WIDTH - 3
+        if left < LEAST_SETTINGS or self.width == UNBROKEN:
+            return [*self._settings(found, self.width), (), *self._results(found, self.width)]
+        return self._beside(self._settings(found, left), self._results(found, RESULTS_WIDTH), left)
+
+    def _settings(self, found: Comparison, width: int) -> list[Line]:
+        head = _how_many(len(found.settings))
+        lines: list[Line] = [((head, "title"),)]
+        for path, (old, new) in found.settings.items():
+            values = visible(f"{self._clipped(setting(old))} -> {self._clipped(setting(new))}")
+            name: Run = (f"{visible(path)}  ", "")
+            on_one = self._laid_out([name, (values, "accent")], width, indent=INDENT)
+            if len(on_one) > 1:
+                on_one = self._laid_out([name], width, indent=INDENT)
+                on_one += self._laid_out([(values, "accent")], width, indent=2 * INDENT)
+            lines += on_one
+        return lines
+
+    def _results(self, found: Comparison, width: int) -> list[Line]:
+        if not found.results:
+            return self._laid_out([("neither round has results yet", "muted")], width)
+        lines = [line for result in found.results for line in self._verdict(result, width)]
+        head, *rows = table(found.results, found.names, width=width, is_ascii=self.is_ascii)
+        lines.append(((head, "title"),))
+        for row, result in zip(rows, found.results, strict=True):
+            lines.append(((row, _style(result)),))
+        return [*lines, *self._formula(found, width)]
+
+    def _verdict(self, result: Result, width: int) -> list[Line]:
+        if result.verdict is None:
+            return []
+        said = f"{result.measure.name} {signed(result.difference)}: {VERDICTS[result.verdict]}"
+        return self._laid_out([(said, _style(result))], width)
+
+    def _formula(self, found: Comparison, width: int) -> list[Line]:
+        if all(result.verdict is None for result in found.results):
+            return []
+        error = plus_minus(is_ascii=self.is_ascii)
+        said = (
+            f"{error} is one standard error: of a reward reward_std / sqrt(n - 1) with n scored"
+            " completions, of a change sqrt(a^2 + b^2); noise is a change of at most"
+            f" {NUM_STDERRS:g} of them. Completions of one prompt are alike, so that n may be as"
+            " small as the number of prompts."
+        )
+        return self._laid_out([(said, "muted")], width)
+
+    def _clipped(self, text: str) -> str:
+        more = 0 if self.most is None else len(text) - self.most
+        if more <= 0:
+            return text
+        return f"{text[: self.most]} ... ({count(more)} more characters)"
+
+    def _laid_out(
+        self, runs: Sequence[Run], width: int | None = None, *, indent: int = 0
+    ) -> list[Line]:
+        width = self.width if width is None else width
+        return laid_out(runs, width, is_ascii=self.is_ascii, indent=indent)
+
+    def _beside(self, left: list[Line], right: list[Line], width: int) -> list[Line]:
+        bar: Run = (" | " if self.is_ascii else " │ ", "muted")
+        return [
+            (*one, (" " * (width - num_cells(one)), ""), bar, *other)
+            for one, other in zip_longest(left, right, fillvalue=())
+        ]
+
+
+def as_text(lines: Sequence[Line]) -> str:
+    """For a file or the clipboard, what steers a terminal as escapes."""
+    return "\n".join("".join(text for text, _ in line).rstrip() for line in lines) + "\n"
+
+
+def _how_many(settings: int) -> str:
+    if not settings:
+        return "no setting differs"
+    return f"{plural(settings, 'setting')} differ{'s' if settings == 1 else ''}"
+
+
+def _style(result: Result) -> str:
+    """Only of the reward one knows which way is better."""
+    if result.measure != REWARD:
+        return ""
+    if result.verdict != "more than noise" or result.difference is None:
+        return "muted" if result.verdict == "within noise" else ""
+    return "good" if result.difference > 0 else "bad"

@@ -1,0 +1,131 @@
+"""Reads what changed in a run, in the feed's thread: files in, a frozen `ChangesView` out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from halos_backend import clock
+from halos_backend.errors import HalosError
+from halos_backend.events import ForkOrigin, RequestRejected, RunCreated, RunEvent
+from halos_backend.store.reader import run_journal
+from halos_backend.store.registry import check_readable, load_state
+from halos_backend.store.run_dir import RunDir
+from halos_backend.store.state import RunState, apply
+from halos_backend.supervisor import control
+
+from halos_tui.changes.comparison import (
+    Origin,
+    changes_of_fork,
+    compare,
+    last_round,
+    usual_rounds,
+)
+from halos_tui.changes.entries import Entry, entries_of, entries_of_fork
+from halos_tui.changes.history import History
+from halos_tui.changes.page import ChangesPage
+from halos_tui.changes.view import NEWEST, ChangesView, Wish
+from halos_tui.changes.wording import MINUTE_S
+from halos_tui.run.observed import supervision_of
+from halos_tui.run.rounds import num_rounds
+from halos_tui.run.state_tail import check_is_there
+
+BLOCK_BYTES = 1 << 20
+
+
+class ChangesReader:
+    """One run. `ask` may be called from another thread than `read`."""
+
+    def __init__(self, run_dir: RunDir, wish: Wish) -> None:
+        self.run_dir = run_dir
+        self._wish = wish
+        self._journal = run_journal(run_dir.events, max_bytes=BLOCK_BYTES)
+        self._state = RunState()
+        self._history = History()
+        self._origin: Origin | None = None
+        self._requests: dict[str, control.Request] = {}
+        self._now = 0.0
+        self._view: ChangesView | None = None
+
+    def ask(self, wish: Wish) -> None:
+        """That is what the next view is about."""
+        self._wish = wish
+
+    def read(self) -> ChangesView | None:
+        """The view, or None where it is the same as before.
+
+        Raises HalosError where there is no such run any more, or its journal cannot be read.
+        """
+        check_is_there(self.run_dir)
+        wish = self._wish
+        is_new = self._view is None or self._view.wish != wish
+        while events := self._journal.read():
+            is_new = True
+            self._look_requests_up(events)
+            for event in events:
+                self._take(event)
+        check_readable(self._state, self.run_dir)
+        now = clock.now()
+        if is_new or not self._now <= now < self._now + MINUTE_S:
+            self._now = now
+        view = self._make(wish)
+        if view == self._view:
+            return None
+        self._view = view
+        return view
+
+    def _take(self, event: RunEvent) -> None:
+        before, self._state = self._state, apply(self._state, event)
+        self._history.add(entries_of(event, before, self._requests))
+        if isinstance(event, RunCreated) and event.forked_from is not None:
+            self._origin = _origin_of(event.forked_from)
+            changes = changes_of_fork(self._origin, self._state)
+            self._history.add(entries_of_fork(event.t, self._origin.said, changes))
+
+    def _look_requests_up(self, events: list[RunEvent]) -> None:
+        """What was asked for that the journal says only was refused."""
+        refused = {event.request_id for event in events if isinstance(event, RequestRejected)}
+        if refused - {"", *self._requests}:
+            for _, request in (*control.pending(self.run_dir), *control.filed(self.run_dir)):
+                if not isinstance(request, control.Unreadable):
+                    self._requests[request.request_id] = request
+
+    def _make(self, wish: Wish) -> ChangesView:
+        state = self._state
+        everything = self._history.entries(state)
+        term = wish.term
+        entries = tuple(e for e in everything if term is None or term.is_in(e.path))
+        entry = _at_cursor(entries, wish.number)
+        rounds = wish.rounds or usual_rounds(state, entry)
+        found = None if rounds is None else compare(state, rounds, self._origin)
+        about = entry if wish.rounds is None else None
+        page = ChangesPage(wish.width, self._now, is_ascii=wish.is_ascii)
+        return ChangesView(
+            wish=wish,
+            status=supervision_of(self.run_dir).status_of(state),
+            num_rounds=len(state.rounds),
+            planned=num_rounds(state),
+            entries=entries,
+            num_entries=len(everything),
+            rounds=rounds,
+            last=last_round(state),
+            lines=page.lines(found, about),
+            found=found,
+            about=about,
+            now=self._now,
+        )
+
+
+def _at_cursor(entries: tuple[Entry, ...], number: int) -> Entry | None:
+    if number == NEWEST:
+        return entries[0] if entries else None
+    return next((entry for entry in entries if entry.number == number), None)
+
+
+def _origin_of(forked_from: ForkOrigin) -> Origin:
+    """The round itself where that run is still there to be read."""
+    said = f"forked from {forked_from.run} round {forked_from.round}"
+    try:
+        rounds = load_state(RunDir(Path(forked_from.path))).rounds
+        return Origin(said, rounds[forked_from.round - 1] if rounds else None)
+    except (HalosError, OSError, IndexError):
+        return Origin(said, None)

@@ -1,0 +1,49 @@
+"""What the changes screen asks for, and what it gets to draw. Plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from halos_tui.changes.comparison import Comparison, Rounds
+from halos_tui.changes.entries import Entry
+from halos_tui.search_term import SearchTerm
+from halos_tui.text_layout import Line
+
+NEWEST = -1
+"""The newest entry of the history, whichever that is."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """`number` is of the entry at the cursor. Without `rounds` those around it are compared.
+
+    `width` is that of the page, in cells.
+    """
+
+    number: int = NEWEST
+    rounds: Rounds | None = None
+    term: SearchTerm | None = None
+    width: int = 80
+    is_ascii: bool = False
+
+
+@dataclass(frozen=True)
+class ChangesView:
+    """`entries` fit the term, newest first; `num_entries` there are without it.
+
+    `lines` are the page that was wished for: what is `found` of `rounds`, and the entry that it is
+    `about`, if it is about one. `now` goes on once a minute.
+    """
+
+    wish: Wish = field(default_factory=Wish)
+    status: str = ""
+    num_rounds: int = 0
+    planned: int | None = None
+    entries: tuple[Entry, ...] = ()
+    num_entries: int = 0
+    rounds: Rounds | None = None
+    last: int = 0
+    lines: tuple[Line, ...] = ()
+    found: Comparison | None = None
+    about: Entry | None = None
+    now: float = 0.0

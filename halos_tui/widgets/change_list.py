@@ -1,0 +1,90 @@
+"""The list of changes: when, from which round, what, by whom, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from halos_tui.changes.entries import Entry, Fate
+from halos_tui.changes.view import NEWEST
+from halos_tui.changes.wording import FATES, age
+from halos_tui.formatting import date_time, visible
+from halos_tui.text_layout import shown as shown_text
+from halos_tui.widgets.panel import Line, beside
+from halos_tui.widgets.virtual_list import VirtualList
+
+WITH_DATE, WITH_WORDS = 60, 44
+"""From these widths on there is room for the date besides the age, and for whole words of what
+became of a change."""
+NUM_LETTERS = 4
+MOST_SHOWN = 500
+"""Characters of a change; no list is wider."""
+STYLES: dict[Fate, str] = {
+    "holds": "",
+    "replaced": "muted",
+    "waits": "accent",
+    "beyond": "warning",
+    "unused": "muted",
+    "refused": "bad",
+    "told": "warning",
+}
+NOTHING = "nothing was changed; any two rounds can be compared all the same"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Newest first; `now` is Unix seconds. `num_entries` there are without a filter."""
+
+    entries: tuple[Entry, ...] = ()
+    num_entries: int = 0
+    now: float = 0.0
+
+
+class ChangeList(VirtualList[Listing]):
+    """The cursor stays on its change when others come."""
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.shown.entries) if self.shown else 0
+
+    @property
+    def number(self) -> int:
+        """Of the entry at the cursor."""
+        if self.shown is None or not self.shown.entries:
+            return NEWEST
+        return self.shown.entries[min(self.cursor, self.num_rows - 1)].number
+
+    def take(self, listing: Listing) -> None:
+        """Show this from now on."""
+        number = self.number
+        numbers = [entry.number for entry in listing.entries]
+        if number in numbers:
+            self.cursor = numbers.index(number)
+        self.show(listing)
+
+    def heading(self, shown: Listing, width: int) -> Line:
+        if not shown.entries:
+            return [("nothing fits the filter" if shown.num_entries else NOTHING, "muted")]
+        return beside(
+            [(_cells(width, "when", "age", "round", "", "change"), "muted")],
+            [("by", "muted")],
+            width,
+        )
+
+    def row(self, shown: Listing, place: int, width: int) -> Line:
+        entry = shown.entries[place]
+        cells = _cells(
+            width,
+            date_time(entry.t),
+            age(entry.t, shown.now),
+            str(entry.from_round),
+            FATES[entry.fate],
+            entry.what[:MOST_SHOWN],
+        )
+        by = shown_text(visible(entry.by[:MOST_SHOWN]), is_ascii=self.is_ascii)
+        return beside([(cells, STYLES[entry.fate])], [(by, "muted")], width)
+
+
+def _cells(width: int, when: str, age: str, round: str, fate: str, what: str) -> str:
+    date = f"{when:16} " if width >= WITH_DATE else ""
+    room = max(map(len, FATES.values())) if width >= WITH_WORDS else NUM_LETTERS
+    return f"{date}{age:>5} {round:>5} {fate[:room]:{room}} {what}"
