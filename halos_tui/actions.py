@@ -11,7 +11,9 @@ from typing import Literal
 
 from textual.binding import Binding
 
-ScreenName = Literal["runs", "run", "completions", "tweak", "logs", "changes", "new_run", "help"]
+ScreenName = Literal[
+    "runs", "run", "completions", "tweak", "logs", "metrics", "changes", "new_run", "help"
+]
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("tweak", "t", "Tweak", "Change settings from a round on", ON_RUNS, writes=True),
     Action("abort", "a", "Abort", "Stop for good; says what stays", ON_RUNS, writes=True),
     Action("completions", "c", "Completions", "What the model says, round by round", ON_RUNS),
+    Action("metrics", "m", "Metrics", "Charts of all that was measured, of several runs", ON_RUNS),
     Action("logs", "l", "Logs", "The output of any attempt", ON_RUNS),
     Action("changes", "h", "Changes", "Settings history; any two rounds compared", ON_RUNS),
     Action("retry", "r", "Retry", "Try the failed stage again", ON_RUNS, writes=True),
@@ -64,11 +67,22 @@ ACTIONS: tuple[Action, ...] = (
            in_footer=False),
     # completions, logs and changes
     Action("previous", "left_square_bracket", "Before", "The round or the attempt before",
-           ("completions", "logs", "changes")),
+           ("completions", "logs", "metrics", "changes")),
     Action("next", "right_square_bracket", "After", "The round or the attempt after",
-           ("completions", "logs", "changes")),
+           ("completions", "logs", "metrics", "changes")),
     Action("copy", "y", "Copy", "To the clipboard, by way of the terminal",
            ("completions", "logs", "changes", *FORMS)),
+    # metrics
+    Action("by", "x", "By", "By round, or by step of the training", ("metrics",)),
+    Action("overlay", "o", "Overlay", "One more round over the others", ("metrics",)),
+    Action("overlay_fewer", "O", "Fewer", "One round less", ("metrics",), in_footer=False),
+    Action("smooth", "s", "Smooth", "Smooth more; after the most not at all", ("metrics",)),
+    Action("log_scale", "L", "Log", "Logarithmic scale, or linear", ("metrics",)),
+    Action("zoom_in", "plus,equals_sign", "In", "Closer, around the cursor", ("metrics",)),
+    Action("zoom_out", "minus", "Out", "Less close", ("metrics",)),
+    Action("zoom_whole", "0", "Whole", "From the first point to the last", ("metrics",),
+           in_footer=False),
+    Action("pin", "p", "Pin", "Another run over these, or one no longer", ("metrics",)),
     # changes
     Action("compare", "enter", "Compare", "The comparison alone, or with the history",
            ("changes",)),
@@ -80,7 +94,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("group", "g", "Group", "All completions of the prompt, or one", ("completions",)),
     Action("differences", "d", "Compare", "Chosen beside rejected, differences marked",
            ("completions",)),
-    Action("write", "w", "Write", "What is shown, into a file", ("completions", "changes")),
+    Action("write", "w", "Write", "What is shown, into a file",
+           ("completions", "metrics", "changes")),
     Action("only", "o", "Only", "Only what was cut off, only what is unscored, or all",
            ("completions",), in_footer=False),
     Action("all_rounds", "a", "All", "The completions of all rounds, or of one", ("completions",),

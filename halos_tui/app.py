@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from halos_backend.events import Stage
@@ -146,6 +146,12 @@ class HalosApp(SparingApp[int]):
         from halos_tui.screens.changes import ChangesScreen
 
         self.push_screen(ChangesScreen(run_dir))
+
+    def open_metrics(self, run_dirs: Sequence[RunDir]) -> None:
+        """Of one run, or of several over each other."""
+        from halos_tui.screens.metrics import MetricsScreen
+
+        self.push_screen(MetricsScreen(run_dirs))
 
     def open_tweak(self, run_dir: RunDir) -> None:
         from halos_tui.screens.tweak import TweakScreen

@@ -39,6 +39,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "completions": ("c",),
     "tweak": ("t",),
     "logs": ("l",),
+    "metrics": ("m",),
     "changes": ("h",),
     "new_run": ("n",),
     "help": ("question_mark",),

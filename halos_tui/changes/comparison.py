@@ -13,7 +13,7 @@ from halos_backend.store.round_state import RoundState
 from halos_backend.store.state import RunState
 
 from halos_tui.changes.entries import Entry
-from halos_tui.changes.results import Result, compare_results
+from halos_tui.changes.results import KL, Result, compare_results
 
 START = 0
 """The number of what a run began with."""
@@ -64,14 +64,16 @@ def compare(state: RunState, rounds: Rounds, origin: Origin | None = None) -> Co
     """Rounds may be still to come: their settings are known as far as they can be."""
     older, newer = rounds
     settings = diff(_settings(state, older, origin), _settings(state, newer, origin))
+    results = compare_results(_round(state, older, origin), _round(state, newer, origin))
+    if _is_across_runs(rounds, origin):
+        settings = _but_policy(settings)
+        results = tuple(result for result in results if result.measure != KL)
     return Comparison(
         older=older,
         newer=newer,
-        settings=_but_policy(settings) if origin is not None and older == START else settings,
-        results=compare_results(_round(state, older, origin), _round(state, newer, origin)),
-        notes=tuple(
-            filter(None, (*(_note(state, round) for round in rounds), _too_early(state, newer)))
-        ),
+        settings=settings,
+        results=results,
+        notes=_notes(state, rounds, origin),
         start="" if origin is None else origin.said,
     )
 
@@ -125,8 +127,21 @@ def _too_early(state: RunState, newer: int) -> str:
     )
 
 
+def _is_across_runs(rounds: Rounds, origin: Origin | None) -> bool:
+    return rounds[0] == START and origin is not None and origin.round is not None
+
+
 def _but_policy(changes: Changes) -> Changes:
     return {path: change for path, change in changes.items() if path != "policy.path"}
+
+
+def _notes(state: RunState, rounds: Rounds, origin: Origin | None) -> tuple[str, ...]:
+    """What makes a comparison mean less than it seems to."""
+    older, newer = rounds
+    found = [_note(state, older), _note(state, newer), _too_early(state, newer)]
+    if _is_across_runs(rounds, origin):
+        found.append("KL is left out: that of each run is to its own first policy")
+    return tuple(filter(None, found))
 
 
 def _note(state: RunState, number: int) -> str:

@@ -47,9 +47,8 @@ class ChangesScreen(WritingOut):
     DEFAULT_CSS = """
     ChangesScreen {
         #panes { height: 1fr; layout: vertical; }
-        #list { height: 30%; min-height: 3; }
+        #list { height: 30%; }
         #page { height: 1fr; }
-        &.-empty #list { height: 1; min-height: 1; }
         &.-beside #panes { layout: horizontal; }
         &.-beside #list { width: 40%; height: 1fr; }
         &.-beside #page { width: 1fr; margin-left: 1; }
@@ -87,7 +86,7 @@ class ChangesScreen(WritingOut):
     def on_updated(self, message: Updated[ChangesView]) -> None:
         before, self.view, self._problem = self.view, message.view, ""
         view = message.view
-        self.set_class(not view.num_entries, "-empty")
+        self._fit_list()
         self._list.take(Listing(view.entries, view.num_entries, view.now))
         is_same = before is not None and _subject(before) == _subject(view)
         self._page.show_from(Page(view.lines), None if is_same else 0)
@@ -219,7 +218,13 @@ class ChangesScreen(WritingOut):
         """Make room for what is looked at."""
         self.set_class(self.size.width >= BESIDE and not self._is_zoomed, "-beside")
         self.set_class(self._is_zoomed, "-page-only")
+        self._fit_list()
         self.call_after_refresh(self._settle)
+
+    def _fit_list(self) -> None:
+        """Above the page it takes no more lines than it has."""
+        num_lines = 1 if self.view is None else 1 + self.view.num_entries
+        self._list.styles.max_height = None if self.has_class("-beside") else num_lines
 
     def _settle(self) -> None:
         """Once the panes have their sizes."""

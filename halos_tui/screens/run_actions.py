@@ -70,6 +70,10 @@ class RunActions(HalosScreen):
         if (run_dir := self._only_run()) is not None:
             self.halos.open_completions(run_dir)
 
+    def action_metrics(self) -> None:
+        if runs := self.selected_runs():
+            self.halos.open_metrics(runs)
+
     def action_logs(self) -> None:
         if (run_dir := self._only_run()) is not None:
             self.halos.open_logs(run_dir)

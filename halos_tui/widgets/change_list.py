@@ -80,7 +80,8 @@ class ChangeList(VirtualList[Listing]):
             FATES[entry.fate],
             entry.what[:MOST_SHOWN],
         )
-        by = shown_text(visible(entry.by[:MOST_SHOWN]), is_ascii=self.is_ascii)
+        by = entry.by[:MOST_SHOWN] or ("fork" if entry.verb == "fork" else "")
+        by = shown_text(visible(by), is_ascii=self.is_ascii)
         return beside([(cells, STYLES[entry.fate])], [(by, "muted")], width)
 
 

@@ -44,6 +44,9 @@ class OneScreenApp(HalosApp):
     def open_changes(self, *about: Any, **more: Any) -> None:
         self.opened.append(("changes", about, more))
 
+    def open_metrics(self, *about: Any, **more: Any) -> None:
+        self.opened.append(("metrics", about, more))
+
     def open_tweak(self, *about: Any, **more: Any) -> None:
         self.opened.append(("tweak", about, more))
 

@@ -251,6 +251,8 @@ def test_a_fork_begins_with_what_differs_from_its_origin(run: MadeRun) -> None:
     found = viewed(fork).found
     assert found is not None
     assert found.names == ("origin", "round 1")
+    assert found.notes == ("KL is left out: that of each run is to its own first policy",)
+    assert "KL to the start" not in {result.measure.name for result in found.results}
     assert found.settings == {"train.lr": (5e-6, 1e-6)}
     assert found.results[0].difference == 0.75  # of its reward and that of the round forked
 

@@ -1,0 +1,1 @@
+"""The metrics of runs as series, to lay over each other: reading them, and taking them out."""

@@ -1,0 +1,119 @@
+"""Reads the metrics of one run or several, in the feed's thread: files in, a `MetricsView` out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from halos_backend.store.run_dir import RunDir
+
+from halos_tui.metrics.drawing import drawable
+from halos_tui.metrics.run_metrics import RunMetrics
+from halos_tui.metrics.view import MOST_LINES, Chart, Kind, Line, MetricsView, Wish
+
+FIRST = (
+    "label.reward_mean",
+    "train.kl_initial",
+    "sample.length_mean",
+    "sample.truncated_frac",
+    "label.num_pairs_kept",
+    "loss",
+    "implicit_reward_margin",
+    "implicit_reward_accuracy",
+    "grad_norm",
+    "lr",
+)
+
+
+class MetricsReader:
+    """`ask` and `pin` may be called from another thread than `read`."""
+
+    def __init__(self, run_dirs: Sequence[RunDir], wish: Wish) -> None:
+        self._wanted = tuple(run_dirs)
+        self._wish = wish
+        self._runs: dict[RunDir, RunMetrics] = {}
+        self._view: MetricsView | None = None
+
+    def ask(self, wish: Wish) -> None:
+        """That is what the next view is about."""
+        self._wish = wish
+
+    def pin(self, run_dirs: Sequence[RunDir]) -> None:
+        """These are the runs to show, from the next view on."""
+        self._wanted = tuple(run_dirs)
+
+    def read(self) -> MetricsView | None:
+        """The view, or None where it is the same as before.
+
+        Raises HalosError for a run that is no longer there, or whose journal cannot be read, and
+        UsageError for a pattern that takes too long.
+        """
+        wish, wanted = self._wish, self._wanted
+        before = self._view
+        is_new = before is None or before.wish != wish or [*self._runs] != [*wanted]
+        self._runs = {run_dir: self._runs.get(run_dir) or RunMetrics(run_dir) for run_dir in wanted}
+        for run in self._runs.values():
+            is_new |= run.read()
+        rounds = self._rounds(wish)
+        for run in self._runs.values():
+            is_new |= run.show(rounds)
+        if not is_new:
+            return None
+        self._view = self._make(wish, rounds)
+        return self._view
+
+    def _rounds(self, wish: Wish) -> tuple[int, ...]:
+        """Those laid over each other, no more than can be told apart with so many runs."""
+        last = max((run.newest_trained for run in self._runs.values()), default=0)
+        newest = last if wish.newest is None else max(1, min(wish.newest, last))
+        num = max(1, min(wish.num_overlaid, MOST_LINES // max(1, len(self._runs))))
+        return tuple(range(max(1, newest - num + 1), newest + 1))
+
+    def _make(self, wish: Wish, rounds: tuple[int, ...]) -> MetricsView:
+        by_round, by_step = self._round_charts(), self._step_charts()
+        kind: Kind = wish.kind or ("step" if self._last() < 2 else "round")
+        charts, others = (by_round, by_step) if kind == "round" else (by_step, by_round)
+        return MetricsView(
+            wish=wish,
+            kind=kind,
+            runs=tuple(run_dir.name for run_dir in self._runs),
+            charts=tuple(drawable(chart, wish.weight) for chart in _fitting(charts, wish)),
+            num_charts=len(charts),
+            num_others=len(_fitting(others, wish)),
+            rounds=rounds,
+            last=self._last(),
+        )
+
+    def _last(self) -> int:
+        return max((run.num_rounds for run in self._runs.values()), default=0)
+
+    def _round_charts(self) -> list[Chart]:
+        runs = self._runs.values()
+        names = _in_order(run.figures.names for run in runs)
+        found = (
+            Chart(name, tuple(_known(run.figures.line(run.run_dir.name, name) for run in runs)))
+            for name in names
+        )
+        return [chart for chart in found if chart.lines]
+
+    def _step_charts(self) -> list[Chart]:
+        runs = self._runs.values()
+        names = _in_order(run.step_names for run in runs)
+        return [
+            Chart(name, tuple(line for run in runs for line in run.step_lines(name)))
+            for name in names
+        ]
+
+
+def _in_order(names: Iterable[Iterable[str]]) -> list[str]:
+    """Each once: what one looks at first, then as they come."""
+    known = [*dict.fromkeys(name for some in names for name in some)]
+    return [*(name for name in FIRST if name in known), *(n for n in known if n not in FIRST)]
+
+
+def _known(lines: Iterable[Line | None]) -> Iterable[Line]:
+    return (line for line in lines if line is not None)
+
+
+def _fitting(charts: Sequence[Chart], wish: Wish) -> list[Chart]:
+    term = wish.term
+    return [chart for chart in charts if term is None or term.is_in(chart.name)]

@@ -1,0 +1,106 @@
+"""The figures of a run by round: every number in the summaries of its stages, as columns."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from halos_backend.store.round_state import RoundState
+from halos_backend.store.state import RunState
+
+from halos_tui.metrics.view import Line
+from halos_tui.run.state_tail import NUM_WHOLE
+
+SPREADS = {"label.reward_mean": "label.reward_std", "train.kl_initial": "train.kl_initial_stderr"}
+"""What is drawn around a line: so much below and above."""
+MOST_FIGURES = 256
+
+
+class RoundFigures:
+    """A state is looked at only where its rounds are new or changed; all but its last `NUM_WHOLE`
+    rounds may be forgotten after that.
+    """
+
+    def __init__(self) -> None:
+        self._columns: dict[str, array[float]] = {}
+        self._newest: tuple[RoundState, ...] = ()
+        self.train_attempts: list[int | None] = []
+        """Of each round, the newest."""
+
+    @property
+    def names(self) -> list[str]:
+        """In the order in which the stages come and say them; spreads are in no chart alone."""
+        return [name for name in self._columns if name not in SPREADS.values()]
+
+    def update(self, state: RunState) -> bool:
+        """Whether anything is new."""
+        first = self._first_changed(state.rounds)
+        if first is None:
+            return False
+        del self.train_attempts[first:]
+        for column in self._columns.values():
+            del column[first:]
+        for round in state.rounds[first:]:
+            self._take(round)
+        self._newest = state.rounds[-NUM_WHOLE:]
+        return True
+
+    def line(self, run: str, name: str) -> Line | None:
+        """None where no round has the figure."""
+        ys = self._columns.get(name)
+        if ys is None or not any(map(math.isfinite, ys)):
+            return None
+        xs = array("d", range(1, len(ys) + 1))
+        spread = self._columns.get(SPREADS.get(name, ""))
+        if spread is None:
+            return Line(run, None, xs, ys[:])
+        lows = array("d", (y - s for y, s in zip(ys, spread, strict=True)))
+        highs = array("d", (y + s for y, s in zip(ys, spread, strict=True)))
+        return Line(run, None, xs, ys[:], lows, highs)
+
+    def _first_changed(self, now: tuple[RoundState, ...]) -> int | None:
+        start = len(self.train_attempts) - len(self._newest)
+        for index, before in enumerate(self._newest, start):
+            if index >= len(now) or now[index] is not before:
+                return index
+        return len(self.train_attempts) if len(now) > len(self.train_attempts) else None
+
+    def _take(self, round: RoundState) -> None:
+        done = len(self.train_attempts)
+        for name, value in _figures_of(round):
+            column = self._columns.get(name)
+            if column is None:
+                if len(self._columns) >= MOST_FIGURES:
+                    continue
+                column = self._columns[name] = array("d", [math.nan] * done)
+            if len(column) == done:
+                column.append(value)
+        for column in self._columns.values():
+            if len(column) == done:
+                column.append(math.nan)
+        train = round.stages.get("train")
+        self.train_attempts.append(None if train is None else train.attempt)
+
+
+def _figures_of(round: RoundState) -> Iterator[tuple[str, float]]:
+    """Of finished stages: `label.reward_mean`."""
+    for name, stage in round.stages.items():
+        if stage.status == "finished":
+            if stage.elapsed_s is not None:
+                yield f"{name}.elapsed_s", stage.elapsed_s
+            yield from _numbers(name, stage.summary)
+
+
+def _numbers(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Also those in tables of it; what an external command says may be anything."""
+    for key, value in table.items():
+        name = f"{prefix}.{key}"
+        if isinstance(value, Mapping):
+            yield from _numbers(name, value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            try:
+                yield name, float(value)
+            except OverflowError:  # more digits than a float takes
+                continue

@@ -1,0 +1,71 @@
+"""What the metrics screen asks for, and what it gets to draw. Plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from halos_tui.search_term import SearchTerm
+from halos_tui.widgets.series import MAX_STYLE, Series
+
+Kind = Literal["round", "step"]
+"""A metric has one value a round, or one a step of a round's training."""
+MOST_LINES = MAX_STYLE
+"""In one chart: as many as can be told apart."""
+WEIGHTS = (0.0, 0.6, 0.9, 0.97)
+"""Of the past, when smoothed."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """`kind` is None until somebody chose one. By step, `num_overlaid` rounds up to `newest` are
+    laid over each other; up to the last that trains or has trained where that is None.
+    """
+
+    kind: Kind | None = None
+    term: SearchTerm | None = None
+    newest: int | None = None
+    num_overlaid: int = 1
+    weight: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One metric of one run over its rounds, or over the steps of its `round`.
+
+    `xs` ascend; NaN is a gap. Where one point stands for several steps, `lows` and `highs` are
+    their extremes.
+    """
+
+    run: str
+    round: int | None
+    xs: Sequence[float]
+    ys: Sequence[float]
+    lows: Sequence[float] | None = None
+    highs: Sequence[float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Chart:
+    """All lines of one metric, in the order of the runs, and the same ready to be drawn."""
+
+    name: str
+    lines: tuple[Line, ...]
+    series: tuple[Series, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class MetricsView:
+    """`charts` fit the term; `num_charts` there are without it, and `num_others` of the other kind
+    that fit. `rounds` are those laid over each other, oldest first; `last` is the newest there is.
+    """
+
+    wish: Wish = field(default_factory=Wish)
+    kind: Kind = "round"
+    runs: tuple[str, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    num_charts: int = 0
+    num_others: int = 0
+    rounds: tuple[int, ...] = ()
+    last: int = 0
