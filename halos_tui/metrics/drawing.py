@@ -40,5 +40,5 @@ def _num_rounds(lines: Sequence[Line]) -> int:
 
 
 def _name(line: Line, *, has_runs: bool, has_rounds: bool) -> str:
-    round = f"round {line.round}" if has_rounds else ""
+    round = f"r{line.round}" if has_rounds else ""
     return " ".join(part for part in (line.run if has_runs else "", round) if part)

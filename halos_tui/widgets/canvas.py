@@ -71,9 +71,14 @@ class Canvas:
 
     def line(self, start: tuple[float, float], end: tuple[float, float], style: str) -> None:
         """Between two dots; nothing where a coordinate is not finite."""
-        if self.width and self.height and math.isfinite(sum(start)) and math.isfinite(sum(end)):
-            for x, y in _dots_between(start, end, self.dots_wide - 1, self.dots_high - 1):
-                self.dot(x, y, style)
+        if not (self.width and self.height and math.isfinite(sum(start) + sum(end))):
+            return
+        bits, dots = self.raster.bits, self._dots
+        wide, high = self.raster.wide, self.raster.high
+        for x, y in _dots_between(start, end, self.dots_wide - 1, self.dots_high - 1):
+            row, column = dots[y // high], x // wide
+            before = row[column][0] if column in row else 0
+            row[column] = (before | bits[y % high][x % wide], style)
 
     def polyline(self, points: Iterable[tuple[float, float]], style: str) -> None:
         """Through all dots; one that is not finite leaves a gap."""
@@ -199,9 +204,10 @@ def _dots_between(
         x0, x1 = x0 + first * (x1 - x0), x0 + last * (x1 - x0)
         y0, y1 = y0 + first * (y1 - y0), y0 + last * (y1 - y0)
     steps = max(abs(_near(x1) - _near(x0)), abs(_near(y1) - _near(y0))) or 1
+    across, down = (x1 - x0) / steps, (y1 - y0) / steps
+    near = math.floor
     for step in range(steps + 1):
-        share = step / steps
-        yield _near(x0 + share * (x1 - x0)), _near(y0 + share * (y1 - y0))
+        yield near(x0 + step * across + 0.5), near(y0 + step * down + 0.5)
 
 
 def _inside(

@@ -16,6 +16,7 @@ from halos_tui.widgets.line_chart import LineChart
 from halos_tui.widgets.panel import merged
 from halos_tui.widgets.train_panel import GAP, grid
 
+LEAST_WIDTH = 38
 LEAP = 10
 """Points that the cursor goes at once."""
 Bounds = tuple[float, float]
@@ -63,7 +64,9 @@ class ChartGrid(LineChart, can_focus=True):
 
     def painting(self, width: int, height: int) -> list[Row]:
         before = (self._first, self._columns, self._num_rows)
-        self._columns, self._num_rows = grid(width, height, len(self._charts))
+        self._columns, self._num_rows = grid(
+            width, height, max(1, len(self._charts)), least_width=LEAST_WIDTH
+        )
         self._first = self._kept_in_range(self._first)
         if before != (self._first, self._columns, self._num_rows):
             self.post_message(self.Turned())

@@ -16,6 +16,8 @@ MARKERS = "●◆▲■×+"
 ASCII_MARKERS = "o*^#x+"
 MARKER_SPACING = 12
 """Cells between the markers of a long line."""
+CROWDED = 3
+"""From so many lines on each is drawn in less detail, which costs more than it shows."""
 Y_PARTS = 5
 """The y axis ends at this share of the way between two ticks; x at a tick, so that it stays."""
 
@@ -76,7 +78,8 @@ def draw_chart(
     shown: list[Series] = []
     if x_axis is not None:
         low, high = x_axis.scale.low, x_axis.scale.high
-        shown = [thin(one, low=low, high=high, num_buckets=width * 2) for one in series]
+        num_buckets = width * (2 if len(series) < CROWDED else 1)
+        shown = [thin(one, low=low, high=high, num_buckets=num_buckets) for one in series]
     frame = Frame.of(width, height, num_named=len(named(series)))
     y_axis = _y_axis(shown, look, x_axis, num_ticks=max(2, frame.plot_height // 2 + 1))
     readings = [read_off(one, look.cursor) for one in named(series)]

@@ -79,8 +79,8 @@ class TrainCurves(LineChart):
         return draw_chart([series], look, width, height).rows
 
 
-def grid(width: int, height: int, count: int) -> tuple[int, int]:
+def grid(width: int, height: int, count: int, *, least_width: int = LEAST_WIDTH) -> tuple[int, int]:
     """Columns and rows of charts that are still readable, with no more places than needed."""
-    columns = max(1, min(count, (width + GAP) // (LEAST_WIDTH + GAP)))
+    columns = max(1, min(count, (width + GAP) // (least_width + GAP)))
     num_rows = max(1, min(-(-count // columns), height // LEAST_HEIGHT))
     return -(-count // num_rows) if columns * num_rows > count else columns, num_rows
