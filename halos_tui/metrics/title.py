@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from halos_backend.store.run_dir import RunDir
 
-from halos_tui.formatting import plural
+from halos_tui.formatting import plural, visible
 from halos_tui.metrics.view import MetricsView, Wish
 from halos_tui.widgets.title_line import Title
 
@@ -22,6 +22,8 @@ def title_of(
 ) -> Title:
     """`hidden` are the charts above and below those in sight."""
     names = ", ".join(run.name for run in runs)
+    for run in runs:
+        problem = problem.replace(visible(str(run.path)), visible(run.name))
     about = [(names, "title")]
     if view is None:
         return Title((*about, ("" if problem else "  reading ...", "muted")), problem=problem)

@@ -52,7 +52,7 @@ class MetricsScreen(WritingOut):
         self._reader = MetricsReader(self.runs, self._wish)
         self._feed: Feed[MetricsView] | None = None
         self._problem = ""
-        self._write_as: Callable[[MetricsView], str] = as_csv
+        self._path = ""
 
     def compose(self) -> ComposeResult:
         is_ascii = self.halos.options.is_ascii
@@ -169,11 +169,12 @@ class MetricsScreen(WritingOut):
             case "pin":
                 self.run_worker(self._pin(message.text.strip()), group="pin", exclusive=True)
             case _:
-                self._write_to(message.text, overwrite=message.purpose == "overwrite")
+                self._path = message.text
+                self.write(message.text, overwrite=message.purpose == "overwrite")
 
     def content(self) -> Callable[[], str] | None:
         view = self.view
-        return None if view is None or not view.charts else partial(self._write_as, view)
+        return None if view is None or not view.charts else partial(self._written, view, self._path)
 
     def close_bar(self, *, forget: bool = False) -> None:
         self.bar.close()
@@ -181,17 +182,15 @@ class MetricsScreen(WritingOut):
         if forget and self._wish.term is not None:
             self._ask(term=None)
 
-    def _write_to(self, text: str, *, overwrite: bool) -> None:
-        look = self._charts.look
-        match Path(text).suffix.lower():
+    def _written(self, view: MetricsView, path: str) -> str:
+        """In a thread. Raises UsageError for a path that does not say how."""
+        match Path(path).suffix.lower():
             case ".csv":
-                self._write_as = as_csv
+                return as_csv(view)
             case ".svg":
-                self._write_as = partial(as_svg, window=look.window, is_log=look.is_log)
-            case _:
-                self.bar.refuse("end it in .csv or .svg")
-                return
-        self.write(text, overwrite=overwrite)
+                look = self._charts.look
+                return as_svg(view, window=look.window, is_log=look.is_log)
+        raise UsageError("end it in .csv or .svg")
 
     async def _pin(self, name: str) -> None:
         """Show that run too, or no longer."""

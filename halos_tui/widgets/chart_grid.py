@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
+from halos_backend import clock
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from halos_tui.metrics.view import Chart
 from halos_tui.widgets.canvas import Row
-from halos_tui.widgets.chart_picture import draw_chart
+from halos_tui.widgets.chart_picture import ChartLook, draw_chart
 from halos_tui.widgets.line_chart import LineChart
 from halos_tui.widgets.panel import merged
 from halos_tui.widgets.train_panel import GAP, grid
@@ -19,7 +20,16 @@ from halos_tui.widgets.train_panel import GAP, grid
 LEAST_WIDTH = 38
 LEAP = 10
 """Points that the cursor goes at once."""
+AT_ONCE_S = 0.015
+"""For so long charts are drawn before keys and clicks have their turn."""
 Bounds = tuple[float, float]
+
+
+class Picture(NamedTuple):
+    """A chart as it was drawn, and what of."""
+
+    about: tuple[Chart, ChartLook, int, int]
+    rows: list[Row]
 
 
 class ChartGrid(LineChart, can_focus=True):
@@ -46,9 +56,14 @@ class ChartGrid(LineChart, can_focus=True):
         self._charts: tuple[Chart, ...] = ()
         self._first = 0
         self._columns, self._num_rows = 1, 1
+        self._pictures: dict[str, Picture] = {}
+        self._drawn_until = 0.0
+        self._has_drawn = self._is_behind = False
 
     def show(self, charts: tuple[Chart, ...]) -> None:
         self._charts = charts
+        names = {chart.name for chart in charts}
+        self._pictures = {name: kept for name, kept in self._pictures.items() if name in names}
         self._thinner.forget_but([series for chart in charts for series in chart.series])
         self.repaint()
 
@@ -73,11 +88,15 @@ class ChartGrid(LineChart, can_focus=True):
         charts = self.shown
         if not charts:
             return draw_chart([], self.look, width, height).rows
+        self._drawn_until = clock.monotonic() + AT_ONCE_S
+        self._has_drawn = self._is_behind = False
         rows: list[Row] = []
         num_rows = -(-len(charts) // self._columns)
         for start in range(0, len(charts), self._columns):
             bottom = (start // self._columns + 1) * height // num_rows
             rows += self._beside(charts[start : start + self._columns], width, bottom - len(rows))
+        if self._is_behind:
+            self.call_after_refresh(self.repaint)
         return rows
 
     def data_bounds(self) -> Bounds | None:
@@ -174,5 +193,17 @@ class ChartGrid(LineChart, can_focus=True):
         return merged(pictures, widths, gap=GAP)
 
     def _picture_of(self, chart: Chart, width: int, height: int) -> list[Row]:
+        """As it was before where there is no time left for it now."""
         look = replace(self.look, title=chart.name)
-        return draw_chart(chart.series, look, width, height, thin=self._thinner).rows
+        about = (chart, look, width, height)
+        before = self._pictures.get(chart.name)
+        if before is not None and before.about == about:
+            return before.rows
+        if self._has_drawn and clock.monotonic() > self._drawn_until:
+            self._is_behind = True
+            is_same_size = before is not None and before.about[2:] == (width, height)
+            return before.rows if before is not None and is_same_size else []
+        rows = draw_chart(chart.series, look, width, height, thin=self._thinner).rows
+        self._has_drawn = True
+        self._pictures[chart.name] = Picture(about, rows)
+        return rows

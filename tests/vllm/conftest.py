@@ -46,12 +46,16 @@ def make_tiny_policy(
     return path
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
+def make_place(path: Path) -> Place:
     """A place whose policy vLLM takes."""
-    make_tiny_policy(tmp_path / "policy")
+    make_tiny_policy(path / "policy")
     words = ["hello", "the quick brown fox", "zebra", "one two three", "x y z", "mm"]
     rows = [f'{{"prompt": "{words[i % 6]} {"abcdefghijkl"[i]}"}}\n' for i in range(12)]
-    (tmp_path / "prompts.jsonl").write_text("".join(rows))
-    (tmp_path / "judge.py").write_text(JUDGE)
-    return Place(tmp_path)
+    (path / "prompts.jsonl").write_text("".join(rows))
+    (path / "judge.py").write_text(JUDGE)
+    return Place(path)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return make_place(tmp_path)

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from place import Place, make_policy
+from place import Place, make_policy, wait_for
 
-from tests.vllm.conftest import make_tiny_policy
+from tests.vllm.conftest import make_place, make_tiny_policy
 
 pytestmark = pytest.mark.vllm
+
+
+KEEPS_OLD_WEIGHTS = """
+try:
+    from halos_backend.stages.sample.vllm_worker import ReloadingWorker
+    ReloadingWorker.halos_reload = lambda self, weights_path: None
+except ImportError:
+    pass
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -28,30 +38,99 @@ def summaries(place: Place, run: str, stage: str) -> list[dict[str, Any]]:
     ]
 
 
-def test_warm_and_cold_runs_sample_elsewhere_and_make_the_same_policy(
-    place: Place, vllm_python: str
-) -> None:
-    for name, is_warm in (("cold", False), ("warm", True)):
-        config = place.config(sample__python=vllm_python, launch__warm_workers=is_warm)
-        done = place.halos("run", str(config), "--no-ui", "--name", name)
-        assert done.code == 0, done.stderr
-        sampled, trained = (summaries(place, name, stage) for stage in ("sample", "train"))
-        assert [summary["engine"].split()[0] for summary in sampled] == ["vllm", "vllm"]
-        assert "cpu" in sampled[0]["engine_reason"]
-        for summary in trained:
-            assert summary["canary_diff_mean"] < summary["canary_diff_limit"] == 1e-4
-            assert summary["num_canary_tokens"] >= 6
-    for round in (1, 2):
-        path = f"rounds/{round:04d}/sample/attempt_1/completions.jsonl"
-        cold, warm = (place.runs / name / path for name in ("cold", "warm"))
-        assert cold.read_bytes() == warm.read_bytes()
-    assert place.weights("cold") == place.weights("warm")
-    pids = {
+@pytest.fixture(scope="module")
+def cold(tmp_path_factory: pytest.TempPathFactory, vllm_python: str) -> Place:
+    """A place with the finished run `cold`: two rounds, an engine of its own for each."""
+    place = make_place(tmp_path_factory.mktemp("cold"))
+    run(place, "cold", sample__python=vllm_python)
+    return place
+
+
+def run(place: Place, name: str, **settings: Any) -> None:
+    """To its good end."""
+    done = place.halos("run", str(place.config(**settings)), "--no-ui", "--name", name)
+    assert done.code == 0, done.stderr
+
+
+def sampler_pids(place: Place, name: str) -> list[int]:
+    """Of each sample stage that was started, in order."""
+    return [
         event["process"]["pid"]
-        for event in place.events("warm")
+        for event in place.events(name)
         if event["type"] == "StageStarted" and event["stage"] == "sample"
-    }
-    assert len(pids) == 1
+    ]
+
+
+def assert_same(place: Place, name: str) -> None:
+    """The completions of both rounds and the final weights are those of `cold`."""
+    for round in (1, 2):
+        expected, found = (
+            sorted((place.runs / run / f"rounds/{round:04d}/sample").glob("*/DONE"))[-1]
+            for run in ("cold", name)
+        )
+        assert found.with_name("completions.jsonl").read_bytes() == (
+            expected.with_name("completions.jsonl").read_bytes()
+        )
+    assert place.weights(name) == place.weights("cold")
+
+
+def test_a_run_samples_elsewhere_and_trains_what_was_sampled(cold: Place) -> None:
+    sampled, trained = (summaries(cold, "cold", stage) for stage in ("sample", "train"))
+    assert [summary["engine"].split()[0] for summary in sampled] == ["vllm", "vllm"]
+    assert "cpu" in sampled[0]["engine_reason"]
+    assert len(set(sampler_pids(cold, "cold"))) == 2
+    for summary in trained:
+        assert summary["canary_diff_mean"] < summary["canary_diff_limit"] == 1e-4
+        assert summary["num_canary_tokens"] >= 6
+
+
+def test_a_warm_engine_makes_the_same_policy(cold: Place, vllm_python: str) -> None:
+    run(cold, "warm", sample__python=vllm_python, launch__warm_workers=True)
+    assert len(set(sampler_pids(cold, "warm"))) == 1
+    assert_same(cold, "warm")
+
+
+def test_kills_of_the_warm_engine_lose_nothing(cold: Place, vllm_python: str) -> None:
+    """While it is idle after round 1, and at work in round 2."""
+    config = str(cold.config(sample__python=vllm_python, launch__warm_workers=True))
+    process = cold.start("run", config, "--no-ui", "--name", "killed")
+
+    def happened(kind: str, round: int) -> bool:
+        journal = cold.runs / "killed" / "events.jsonl"
+        if not journal.is_file():
+            return False
+        lines = journal.read_text().splitlines(keepends=True)
+        events = [json.loads(line) for line in lines if line.endswith("\n")]
+        return any(
+            (event["type"], event.get("stage"), event.get("round")) == (kind, "sample", round)
+            for event in events
+        )
+
+    for kind, round in (("StageFinished", 1), ("StageStarted", 2)):
+        wait_for(lambda kind=kind, round=round: happened(kind, round))
+        os.kill(sampler_pids(cold, "killed")[-1], signal.SIGKILL)
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    assert len(set(sampler_pids(cold, "killed"))) == 3
+    assert_same(cold, "killed")
+
+
+def test_an_engine_that_keeps_the_old_weights_fails_the_round(
+    place: Place, vllm_python: str, tmp_path: Path
+) -> None:
+    """A reload that does nothing, as one of vLLM's once did."""
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "sitecustomize.py").write_text(KEEPS_OLD_WEIGHTS)
+    python = tmp_path / "python"
+    python.write_text(
+        f'#!/bin/sh\nPYTHONPATH="{tmp_path}/broken:$PYTHONPATH" exec {vllm_python} "$@"\n'
+    )
+    python.chmod(0o755)
+    config = str(place.config(sample__python=str(python), launch__warm_workers=True))
+    done = place.halos("run", config, "--no-ui", "--name", "stale")
+    assert done.code == 1
+    assert "the policy that sampled round 2 is not the one to be trained" in done.stderr
+    assert len(summaries(place, "stale", "train")) == 1
 
 
 def test_a_policy_in_bfloat16_is_within_what_its_dtype_explains(

@@ -1,0 +1,261 @@
+"""What the metrics screen gets to draw, and what it takes out: expected values by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import shutil
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from halos_backend.errors import CorruptFileError
+from halos_backend.store.run_dir import RunDir
+
+from halos_tui.metrics.reader import MetricsReader
+from halos_tui.metrics.view import Chart, MetricsView, Wish
+from halos_tui.metrics.writing import as_csv, as_svg
+from halos_tui.run.state_tail import NUM_WHOLE
+from halos_tui.search_term import read_term
+from tests.headless.made_run import MadeRun
+from tests.tui.hostile import FORBIDDEN, HOSTILE
+from tests.tui.metrics_fixtures import log_step, trained_run
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> MadeRun:
+    return trained_run(tmp_path / "runs")
+
+
+def view_of(*runs: RunDir, wish: Wish | None = None) -> MetricsView:
+    view = MetricsReader(runs, wish or Wish()).read()
+    assert view is not None
+    return view
+
+
+def chart(view: MetricsView, name: str) -> Chart:
+    (found,) = [one for one in view.charts if one.name == name]
+    return found
+
+
+def by_step(**changes: object) -> Wish:
+    return Wish(kind="step", **changes)  # type: ignore[arg-type]
+
+
+def test_every_number_of_a_summary_is_a_chart_by_round(run: MadeRun) -> None:
+    view = view_of(run.dir)
+
+    assert view.kind == "round"
+    names = [one.name for one in view.charts]
+    assert names[:2] == ["label.reward_mean", "train.kl_initial"]
+    assert {"sample.elapsed_s", "sample.tokens_per_s", "label.num_pairs_kept"} <= {*names}
+    assert "label.reward_std" not in names, "it is the spread of another chart"
+    (line,) = chart(view, "label.reward_mean").lines
+    assert (line.run, line.round) == ("a-run", None)
+    assert list(line.xs) == [1, 2, 3]
+    assert list(line.ys) == [0.5, 0.25, 1.0]
+    assert list(line.lows or ()) == [0.375, 0.125, 0.875]
+    assert list(line.highs or ()) == [0.625, 0.375, 1.125]
+
+
+def test_a_round_without_the_figure_is_a_gap(run: MadeRun) -> None:
+    run.start_round(4)
+    run.start_stage(4, "sample")
+    run.finish_stage(4, "sample", extra=7)
+
+    view = view_of(run.dir)
+
+    (reward,) = chart(view, "label.reward_mean").lines
+    assert list(reward.ys)[:3] == [0.5, 0.25, 1.0]
+    assert math.isnan(reward.ys[3])
+    (extra,) = chart(view, "sample.extra").lines
+    assert [math.isnan(y) for y in extra.ys] == [True, True, True, False]
+
+
+def test_what_an_external_command_says_may_be_anything(run: MadeRun) -> None:
+    run.start_round(4)
+    run.start_stage(4, "sample")
+    odd = {"text": "x", "flag": True, "list": [1], "huge": 10**400, "table": {"inner": 3}}
+    run.finish_stage(4, "sample", **odd)
+
+    names = {one.name for one in view_of(run.dir).charts}
+
+    assert "sample.table.inner" in names
+    assert not names & {"sample.text", "sample.flag", "sample.list", "sample.huge"}
+
+
+def test_by_step_the_newest_round_is_shown_and_others_under_it(run: MadeRun) -> None:
+    view = view_of(run.dir, wish=by_step())
+    assert (view.rounds, view.last) == ((3,), 3)
+    assert [one.name for one in view.charts] == ["loss", "lr"]
+    (line,) = chart(view, "loss").lines
+    assert (list(line.xs), list(line.ys)) == ([1, 2, 3], [3, 1.5, 0.75])
+
+    view = view_of(run.dir, wish=by_step(newest=2, num_overlaid=5))
+    assert view.rounds == (1, 2)
+    assert [list(line.ys) for line in chart(view, "loss").lines] == [[1, 0.5, 0.25], [2, 1, 0.5]]
+    assert [series.name for series in chart(view, "loss").series] == ["r1", "r2"]
+
+
+def test_several_runs_are_laid_over_each_other(run: MadeRun) -> None:
+    other = trained_run(run.dir.path.parent, "b-run", rewards=(0.0, 2.0))
+
+    view = view_of(run.dir, other.dir)
+    lines = chart(view, "label.reward_mean").lines
+    assert [list(line.ys) for line in lines] == [[0.5, 0.25, 1.0], [0.0, 2.0]]
+    assert [one.name for one in chart(view, "label.reward_mean").series] == ["a-run", "b-run"]
+
+    view = view_of(run.dir, other.dir, wish=by_step(newest=2, num_overlaid=2))
+    names = [series.name for series in chart(view, "loss").series]
+    assert names == ["a-run r1", "a-run r2", "b-run r1", "b-run r2"]
+
+
+def test_only_attempts_that_are_shown_are_read(
+    run: MadeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for round in (1, 2):
+        events = run.dir.attempt(round, "train", 1).events
+        events.unlink()
+        events.mkdir()  # reading it would fail
+    assert [one.name for one in view_of(run.dir, wish=by_step()).charts] == ["loss", "lr"]
+
+
+def test_a_term_chooses_charts_and_counts_the_others(run: MadeRun) -> None:
+    view = view_of(run.dir, wish=Wish(term=read_term("/^l(oss|r)$|reward_mean")))
+    assert [one.name for one in view.charts] == ["label.reward_mean"]
+    assert view.num_others == 2
+    assert view.num_charts > 10
+
+
+def test_a_run_in_its_first_round_is_shown_by_step(tmp_path: Path) -> None:
+    run = MadeRun(tmp_path)
+    run.start_round(1)
+    run.start_stage(1, "train")
+    log_step(run, 1, 1, {"loss": 0.5})
+    view = view_of(run.dir)
+    assert (view.kind, [one.name for one in view.charts]) == ("step", ["loss"])
+
+
+def test_smoothed_lines_have_the_raw_one_behind_them(run: MadeRun) -> None:
+    series = chart(view_of(run.dir, wish=by_step(weight=0.6)), "loss").series
+
+    raw, smooth = series
+    assert (raw.style_index, list(raw.ys)) == (0, [3, 1.5, 0.75])
+    # 0.4 * 3 / 0.4, (0.6 * 1.2 + 0.4 * 1.5) / 0.64, (0.6 * 1.32 + 0.4 * 0.75) / 0.784
+    assert smooth.ys == pytest.approx([3, 1.32 / 0.64, 1.092 / 0.784])
+
+
+def test_a_live_run_grows_and_one_that_keeps_still_is_not_told_again(run: MadeRun) -> None:
+    reader = MetricsReader([run.dir], by_step())
+    assert reader.read() is not None
+    assert reader.read() is None
+
+    log_step(run, 3, 4, {"loss": 9.0})
+    view = reader.read()
+    assert view is not None
+    assert list(chart(view, "loss").lines[0].ys) == [3, 1.5, 0.75, 9]
+
+    reader.ask(Wish(kind="round"))
+    run.whole_round(4, reward_mean=4.0)
+    view = reader.read()
+    assert view is not None
+    assert list(chart(view, "label.reward_mean").lines[0].ys) == [0.5, 0.25, 1.0, 4.0]
+
+
+def test_old_rounds_stay_when_their_summaries_are_forgotten(tmp_path: Path) -> None:
+    run = MadeRun(tmp_path)
+    num_rounds = NUM_WHOLE + 3
+    for round in range(1, num_rounds):
+        run.whole_round(round, reward_mean=float(round))
+    reader = MetricsReader([run.dir], Wish())
+    reader.read()
+    run.whole_round(num_rounds, reward_mean=float(num_rounds))
+
+    view = reader.read()
+
+    assert view is not None
+    ys = list(chart(view, "label.reward_mean").lines[0].ys)
+    assert ys == list(range(1, num_rounds + 1))
+
+
+def test_runs_come_and_go(run: MadeRun) -> None:
+    other = trained_run(run.dir.path.parent, "b-run", rewards=(0.0, 2.0))
+    reader = MetricsReader([run.dir], Wish())
+    reader.read()
+    reader.pin([run.dir, other.dir])
+    view = reader.read()
+    assert view is not None
+    assert view.runs == ("a-run", "b-run")
+    reader.pin([other.dir])
+    view = reader.read()
+    assert view is not None
+    assert view.runs == ("b-run",)
+
+
+def test_a_run_that_is_gone_is_told(run: MadeRun) -> None:
+    reader = MetricsReader([run.dir], Wish())
+    reader.read()
+    shutil.rmtree(run.dir.path)
+    with pytest.raises(CorruptFileError, match="no longer there"):
+        reader.read()
+
+
+def test_the_csv_has_every_value(run: MadeRun) -> None:
+    view = view_of(run.dir, wish=by_step(num_overlaid=2, weight=0.9, term=read_term("/loss")))
+    rows = list(csv.reader(io.StringIO(as_csv(view))))
+    assert rows == [
+        ["run", "round", "step", "metric", "value"],
+        ["a-run", "2", "1", "loss", "2.0"],
+        ["a-run", "2", "2", "loss", "1.0"],
+        ["a-run", "2", "3", "loss", "0.5"],
+        ["a-run", "3", "1", "loss", "3.0"],
+        ["a-run", "3", "2", "loss", "1.5"],
+        ["a-run", "3", "3", "loss", "0.75"],
+    ]
+    view = view_of(run.dir, wish=Wish(term=read_term("/reward_mean")))
+    rows = list(csv.reader(io.StringIO(as_csv(view))))
+    assert rows[1:] == [
+        ["a-run", str(round), "", "label.reward_mean", value]
+        for round, value in ((1, "0.5"), (2, "0.25"), (3, "1.0"))
+    ]
+
+
+def test_the_svg_has_every_chart_with_its_lines_at_their_places(run: MadeRun) -> None:
+    view = view_of(run.dir, wish=by_step(num_overlaid=2))
+    root = ET.fromstring(as_svg(view, is_log=False))
+    groups = root.findall(f"{SVG}g")
+    assert len(groups) == 2
+    texts = [text.text for text in groups[0].iter(f"{SVG}text")]
+    assert texts[:3] == ["loss, by step", "r2", "r3"]
+    lines = [path.get("d") for path in groups[0].iter(f"{SVG}path") if "L" in (path.get("d") or "")]
+    assert len(lines) == 2
+    first = [tuple(map(float, place.split())) for place in (lines[1] or "").lstrip("M").split("L")]
+    # steps 1, 2, 3 from the left edge at 64 to the right one at 448
+    assert [x for x, _ in first] == [64, 256, 448]
+    # 3, 1.5, 0.75: the second step lies two thirds of the way down that the third does
+    (_, top), (_, middle), (_, bottom) = first
+    assert (middle - top) / (bottom - top) == pytest.approx(2 / 3, abs=0.01)
+
+
+def test_the_svg_keeps_to_the_window_and_the_scale(run: MadeRun) -> None:
+    view = view_of(run.dir, wish=by_step(term=read_term("/loss")))
+    root = ET.fromstring(as_svg(view, window=(2, 3), is_log=True))
+    (line,) = [p.get("d") for p in root.iter(f"{SVG}path") if "L" in (p.get("d") or "")]
+    assert (line or "").count("L") == 1, "two steps are in the window"
+
+
+def test_hostile_names_are_escaped_in_the_svg(run: MadeRun) -> None:
+    log_step(run, 3, 4, {f"<b>&{HOSTILE}": 1.0})
+    view = view_of(run.dir, wish=by_step())
+    svg = as_svg(view, is_log=False)
+    ET.fromstring(svg)
+    assert not [bad for bad in FORBIDDEN if bad in svg.encode()]
+
+
+def test_nothing_to_draw_is_still_a_picture(tmp_path: Path) -> None:
+    view = view_of(MadeRun(tmp_path).dir)
+    assert view.charts == ()
+    ET.fromstring(as_svg(view, is_log=False))
