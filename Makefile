@@ -41,7 +41,7 @@ test-model: $(READY) $(SMOLLM2)/config.json
 
 # vLLM on the CPU, in an environment of its own; ours starts stages there.
 test-vllm: $(READY) $(VLLM_READY) $(SMOLLM2)/config.json
-	HALOS_SMOLLM2=$(abspath $(SMOLLM2)) HALOS_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(PYTEST) -m vllm tests/vllm
+	HALOS_SMOLLM2=$(abspath $(SMOLLM2)) HALOS_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(PYTEST) -n $(JOBS) --dist loadfile -m vllm --durations 8 tests/vllm
 
 bench: $(READY)
 	@for bench in startup supervision big_files charts app sample label train demo embedded_learns; do $(BIN)/python benchmarks/$$bench.py || exit 1; done

@@ -16,6 +16,9 @@ from halos_tui.headless.interrupts import Signals
 from halos_tui.run import rounds
 from halos_tui.run.observed import observe
 
+SWITCH_S = 0.001
+"""For so long a thread that reads a run may keep a key press waiting, instead of Python's 0.005."""
+
 
 def can_show_app() -> bool:
     """Whether input, output and messages are one terminal that takes more than plain lines."""
@@ -44,6 +47,7 @@ def open_app(options: AppOptions, *, run_dir: RunDir | None = None) -> ExitCode:
         check_theme(options)
     from halos_tui.app import HalosApp  # textual: 0.2 s that no other verb pays
 
+    sys.setswitchinterval(SWITCH_S)
     app = HalosApp(options, run=run_dir)
     app.run(mouse=options.mouse and app.config.mouse)
     return ExitCode(app.return_code or 0)

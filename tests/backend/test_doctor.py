@@ -17,6 +17,7 @@ from halos_backend.config.needs import trainer_memory_bytes
 from halos_backend.config.schema import RunSettings
 from halos_backend.doctor import Finding, disk_needed_bytes, examine_machine, examine_settings
 from halos_backend.doctor.disk import examine_runs_root
+from halos_backend.doctor.engine_memory import examine_engine_memory
 from halos_backend.doctor.finding import GIB, MIB, in_gib
 from halos_backend.doctor.gpu import examine_gpus, gpu_memory_bytes
 from halos_backend.doctor.logout import examine_logout
@@ -444,6 +445,28 @@ def test_a_disk_that_is_too_small_is_a_problem() -> None:
 def test_memory_is_judged_by_what_is_there(needed: int, level: str) -> None:
     assert examine_gpu_memory(needed * GIB, 10 * GIB).level == level
     assert examine_cpu_memory(needed * GIB, 20 * GIB, 2).level == level
+
+
+@pytest.mark.parametrize(
+    ("weights", "memory", "vllm", "is_warm", "fix"),
+    [
+        (20, 40, {}, True, ""),
+        (38, 40, {}, False, "raise sample.vllm.tensor_parallel_size, or set sample.engine ="),
+        (38, 40, {"tensor_parallel_size": 2}, False, ""),
+        (4, 8, {}, False, ""),
+        (4, 8, {}, True, "set sample.vllm.gpu_memory_utilization = 0.87"),
+        (4, 8, {"gpu_memory_utilization": 0.87}, True, ""),
+        (7, 8, {"gpu_memory_utilization": 0.95}, True, "set launch.warm_workers = false, or"),
+    ],
+)
+def test_vllm_leaves_room_for_what_the_others_keep(
+    weights: int, memory: int, vllm: dict[str, Any], is_warm: bool, fix: str
+) -> None:
+    """In GiB; two other workers keep 0.5 each."""
+    warm = settings(sample={"vllm": vllm}, launch={"warm_workers": is_warm})
+    found = examine_engine_memory(warm, checkpoint_bytes=weights * GIB, memory=memory * GIB)
+    assert found.level == ("problem" if fix else "ok")
+    assert found.fix.startswith(fix)
 
 
 def test_without_sizes_needs_are_said_to_be_unknown() -> None:

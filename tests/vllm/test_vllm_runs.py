@@ -136,7 +136,7 @@ def test_an_engine_that_keeps_the_old_weights_fails_the_round(
 def test_a_policy_in_bfloat16_is_within_what_its_dtype_explains(
     place: Place, vllm_python: str
 ) -> None:
-    config = place.config(sample__python=vllm_python, policy__dtype="bfloat16", loop__num_rounds=2)
+    config = place.config(sample__python=vllm_python, policy__dtype="bfloat16", loop__num_rounds=1)
     done = place.halos("run", str(config), "--no-ui", "--name", "low")
     assert done.code == 0, done.stderr
     for summary in summaries(place, "low", "train"):

@@ -18,6 +18,7 @@ from halos_backend.config.needs import (
 )
 from halos_backend.config.schema import RewardModelJudge, RunSettings
 from halos_backend.doctor.disk import existing_parent
+from halos_backend.doctor.engine_memory import examine_engine_memory
 from halos_backend.doctor.evaluation_sets import find_evaluation_set
 from halos_backend.doctor.finding import Finding, in_gib
 from halos_backend.doctor.gpu import examine_devices, gpu_memory_bytes
@@ -32,7 +33,8 @@ def examine_settings(
 ) -> list[Finding]:
     """What a run of these settings needs. `prepared` is the prepare stage's finding of the inputs.
 
-    Disk and memory are judged only where `prepared` has `num_parameters` and `checkpoint_bytes`.
+    Disk and memory are judged only where `prepared` has `num_parameters` and `checkpoint_bytes`,
+    vLLM's memory where its `sampler` is vLLM.
     """
     sizes = _sizes(prepared)
     findings = [
@@ -55,6 +57,10 @@ def examine_settings(
         settings, num_parameters=num_parameters, checkpoint_bytes=checkpoint_bytes
     )
     gpu = gpu_memory_bytes() if settings.launch.device == "auto" else None
+    if gpu is not None and (prepared or {}).get("sampler") == "vllm":
+        findings.append(
+            examine_engine_memory(settings, checkpoint_bytes=checkpoint_bytes, memory=gpu)
+        )
     return [
         *findings,
         examine_disk(needed, shutil.disk_usage(root).free),

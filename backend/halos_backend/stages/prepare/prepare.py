@@ -34,7 +34,7 @@ def prepare(run_dir: RunDir, *, has_prompts: bool = False) -> None:
     settings = RunSettings.model_validate_json(run_dir.resolved_config.read_bytes())
     check_judge(settings.label.judge)
     policy = check_policy(settings)
-    check_sampler(settings)
+    sampler = check_sampler(settings)
     if has_prompts:
         num_prompts, num_too_long = check_frozen_prompts(run_dir, settings, policy), 0
     else:
@@ -49,6 +49,7 @@ def prepare(run_dir: RunDir, *, has_prompts: bool = False) -> None:
         "num_parameters": policy.num_parameters,
         "context_length": policy.context_length,
         "policy_dtype": policy.dtype,
+        "sampler": sampler.engine,
         "inputs": inputs,
     }
     atomic.write_bytes(run_dir.prepared, msgspec.json.format(msgspec.json.encode(found)) + b"\n")

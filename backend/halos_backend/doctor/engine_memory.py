@@ -1,0 +1,36 @@
+"""Judges whether vLLM and what shares its GPUs fit: they take turns, and leave something behind."""
+
+from __future__ import annotations
+
+from halos_backend.config.schema import RunSettings
+from halos_backend.doctor.finding import GIB, Finding, in_gib
+
+DEFAULT_SHARE = 0.92
+"""What vLLM takes of a GPU's memory where nothing else is said."""
+PARKED_BYTES = GIB // 2
+"""Of a process that has parked its models in host memory: CUDA's context and libraries."""
+WITHOUT = "set sample.engine = 'transformers'"
+
+
+def examine_engine_memory(settings: RunSettings, *, checkpoint_bytes: int, memory: int) -> Finding:
+    """`memory` is that of the smallest GPU, `checkpoint_bytes` are the policy's weights."""
+    vllm = settings.sample.vllm
+    share = vllm.gpu_memory_utilization or DEFAULT_SHARE
+    parked = 2 * PARKED_BYTES if settings.launch.warm_workers else 0
+    weights = checkpoint_bytes // vllm.tensor_parallel_size
+    text = (
+        f"vLLM takes {in_gib(share * memory)} of the smallest GPU's {in_gib(memory)}, its part of"
+        f" the policy {in_gib(weights)}"
+    )
+    if weights >= share * memory:
+        fix = f"raise sample.vllm.tensor_parallel_size, or {WITHOUT}"
+        return Finding("problem", "sampler memory", text, fix)
+    if share * memory + parked > memory:
+        most = max(0, int(100 * (memory - parked) / memory)) / 100
+        kept = f"{text}; the other warm workers keep {in_gib(parked)}"
+        if weights < most * memory:
+            fix = f"set sample.vllm.gpu_memory_utilization = {most}"
+        else:
+            fix = f"set launch.warm_workers = false, or {WITHOUT}"
+        return Finding("problem", "sampler memory", kept, fix)
+    return Finding("ok", "sampler memory", text)
