@@ -28,6 +28,7 @@ from halos_backend.stages.train.kl_initial import (
     sample_completions,
 )
 from halos_backend.stages.train.logps import has_plain_head
+from halos_backend.stages.train.packing import pack
 from halos_backend.stages.train.ranks import Ranks
 from halos_backend.stages.train.reference import FollowingReference, LogpsTable, precompute
 from halos_backend.stages.train.trainee import Trainee
@@ -112,6 +113,8 @@ class FrozenModels:
         else:
             model = self._load(path)
             is_plain = has_plain_head(model)
+            if is_plain:
+                pack(model)
         return precompute(
             model,
             sequences,

@@ -17,10 +17,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from halos_backend.errors import StageError
-from halos_backend.stages.train.batches import microbatches
+from halos_backend.stages.train.batches import alone, microbatches
 from halos_backend.stages.train.collate import TokenBatch, collate
 from halos_backend.stages.train.examples import TokenSequence
 from halos_backend.stages.train.logps import has_plain_head, token_logps
+from halos_backend.stages.train.packing import is_packed, pack
 from halos_backend.stages.train.ranks import Ranks
 from halos_backend.stages.train.trainee import Trainee
 
@@ -75,7 +76,7 @@ def precompute(
     flat = torch.zeros(num_tokens, device=ranks.device)
     unique.sort(key=len, reverse=True)
     budget = FORWARD_ONLY_FACTOR * max_tokens
-    batches = microbatches(unique, max_tokens=budget, num_rows=1, length=len)
+    batches = microbatches(unique, max_tokens=budget, sequences=alone, packs=is_packed(model))
     done = 0
     for number, members in enumerate(batches):
         done += len(members)
@@ -110,6 +111,8 @@ class FollowingReference:
 
     def __post_init__(self) -> None:
         self.is_plain = has_plain_head(self.model)
+        if self.is_plain:
+            pack(self.model)
 
     def token_logps(self, batch: TokenBatch) -> Tensor:
         return frozen_token_logps(self.model, batch, self.ranks, is_plain=self.is_plain)

@@ -14,8 +14,10 @@ from halos_backend.config.schema import TrainSettings
 from halos_backend.errors import NonFiniteError
 from halos_backend.stages.train.batches import (
     Step,
+    alone,
     example_length,
     microbatches,
+    sequences_of,
     split_over_ranks,
 )
 from halos_backend.stages.train.collate import TokenBatch, collate
@@ -32,6 +34,7 @@ from halos_backend.stages.train.objective import (
     share_of_step,
 )
 from halos_backend.stages.train.optimizer import clip_gradients, gradient_norm, set_lr
+from halos_backend.stages.train.packing import is_packed
 from halos_backend.stages.train.ranks import Ranks
 from halos_backend.stages.train.reference import TokenLogps, frozen_token_logps
 from halos_backend.stages.train.trainee import Trainee
@@ -81,8 +84,8 @@ class Trainer:
         for members in microbatches(
             mine,
             max_tokens=self.settings.microbatch_tokens,
-            num_rows=len(examples[0].sequences),
-            length=example_length,
+            sequences=sequences_of,
+            packs=is_packed(self.trainee.model),
         ):
             with self.trainee.training():
                 with self.ranks.autocast():
@@ -121,7 +124,9 @@ class Trainer:
     def _rewards(self, batch: TokenBatch) -> Tensor:
         """The classifier's own forward, so that a judge that loads it sees the same rewards."""
         logits: Tensor = self.trainee.model(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+            input_ids=batch.padded.input_ids,
+            attention_mask=batch.padded.attention_mask,
+            use_cache=False,
         ).logits
         return logits.squeeze(-1).float()
 
@@ -132,7 +137,10 @@ class Trainer:
             step.mismatched, num_ranks=self.ranks.count, rank=self.ranks.rank, length=len
         )
         for members in microbatches(
-            mine, max_tokens=self.settings.microbatch_tokens, num_rows=1, length=len
+            mine,
+            max_tokens=self.settings.microbatch_tokens,
+            sequences=alone,
+            packs=is_packed(self.trainee.model),
         ):
             batch = self._collate(members)
             assert self.reference is not None

@@ -24,6 +24,7 @@ from halos_backend.config.schema import LoRA, RunSettings
 from halos_backend.errors import StageError
 from halos_backend.stages.models import load_classifier, load_config, load_policy, resolve_dtype
 from halos_backend.stages.train.logps import has_plain_head
+from halos_backend.stages.train.packing import pack
 from halos_backend.stages.train.trainer_state import (
     ADAPTER,
     BASE,
@@ -127,11 +128,14 @@ def load_trainee(
     model.to(device)
     if settings.train.gradient_checkpointing:
         _enable_checkpointing(model)
+    is_plain = has_plain_head(model.eval())
+    if is_plain:
+        pack(model)
     trainee = Trainee(
-        model=model.eval(),
+        model=model,
         wrapper=wrapper,
         dtype=dtype,
-        is_plain=has_plain_head(model),
+        is_plain=is_plain,
         equals_file=equals_file,
         keeps_base=base is not None or (adapters is None and inputs.model != inputs.initial),
     )
