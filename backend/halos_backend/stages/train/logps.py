@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from halos_backend.stages.train.collate import TokenBatch
+from halos_backend.stages.train.collate import TokenBatch, collate
+from halos_backend.stages.train.examples import TokenSequence
 from halos_backend.stages.train.packing import is_packed, packed_hidden_states
+from halos_backend.stages.train.sharding import is_sharded, run_whole
 
 CHUNK_ELEMENTS = 1 << 25
 """Logits held at a time: 128 MiB in fp32. A chunk of 1,024 rows of a 32,768-token vocabulary."""
@@ -43,10 +45,30 @@ def has_plain_head(policy: PreTrainedModel) -> bool:
 def token_logps(policy: PreTrainedModel, batch: TokenBatch, *, is_plain: bool) -> Tensor:
     """Log-probabilities of the completions' tokens, (rows, completion tokens), 0 outside the mask.
 
-    `is_plain` is `has_plain_head(policy)`.
+    `is_plain` is `has_plain_head(policy)`. A sharded policy must be run equally often on every
+    rank, and it is, whatever the batch.
     """
     if batch.targets.numel() == 0:
-        return batch.completion_mask.float()
+        nothing = batch.completion_mask.float()
+        if not is_sharded(policy):
+            return nothing
+        idle = run_idle(
+            policy, pad_token_id=batch.pad_token_id, device=batch.device, is_plain=is_plain
+        )
+        return nothing + idle
+    return run_whole(policy, _token_logps, batch, is_plain)
+
+
+def run_idle(
+    policy: PreTrainedModel, *, pad_token_id: int, device: torch.device, is_plain: bool
+) -> Tensor:
+    """0 with gradients that are 0, of a pass for a rank that has nothing to do in it."""
+    nothing = TokenSequence((pad_token_id,), (pad_token_id,))
+    batch = collate([nothing], pad_token_id=pad_token_id, device=device)
+    return 0.0 * token_logps(policy, batch, is_plain=is_plain).sum()
+
+
+def _token_logps(policy: PreTrainedModel, batch: TokenBatch, is_plain: bool) -> Tensor:
     if not is_plain:
         return batch.unflatten(_log_softmax_of(_logits_of_forward(policy, batch), batch.targets))
     if is_packed(policy):

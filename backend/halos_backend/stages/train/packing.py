@@ -24,10 +24,13 @@ TOLERANCE = 1e-5
 """Of hidden states packed and alone, relative to the largest: fp32 differs by some 1e-6."""
 
 
-def pack(model: PreTrainedModel) -> None:
-    """Let the model take packed rows if it gives the same hidden states for them."""
+def pack(model: PreTrainedModel, device: torch.device) -> None:
+    """Let the model take packed rows, on that device, if it gives the same hidden states for them.
+
+    It must be on a CPU where the device is one.
+    """
     config = model.config.get_text_config()
-    if is_packed(model) or model.device.type != "cpu" or not _sees_whole_sequences(config):
+    if is_packed(model) or device.type != "cpu" or not _sees_whole_sequences(config):
         return
     own = model.config._attn_implementation
     if own != "sdpa":
