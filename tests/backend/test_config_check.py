@@ -75,7 +75,7 @@ CONFLICTS = {
     ),
     "a sharded reference that follows": (
         settings(
-            train={"loss": {"kind": "dpo", "humanline": {}}},
+            train={"loss": {"kind": "dpo", "humanline": {}}, "reference": "previous"},
             launch={"sharding": "fsdp2", "num_processes": 2},
         ),
         "launch.sharding",
