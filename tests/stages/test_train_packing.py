@@ -88,7 +88,7 @@ def test_a_packed_pass_gives_the_loss_and_gradients_of_padded_rows(
         for module in policy.modules():
             module.training = isinstance(module, GradientCheckpointingLayer)
     loss, grads = loss_and_gradients(policy)
-    pack(policy)
+    pack(policy, CPU)
     assert is_packed(policy)
     packed_loss, packed_grads = loss_and_gradients(policy)
     torch.testing.assert_close(packed_loss, loss, atol=0, rtol=2e-6)
@@ -103,7 +103,7 @@ def test_packed_log_probabilities_are_those_of_each_sequence_alone(tmp_path: Pat
     expected = [
         token_logps_alone(policy, s.prompt, s.completion) for s in SEQUENCES if s.completion
     ]
-    pack(policy)
+    pack(policy, CPU)
     values = token_logps(
         policy, collate(SEQUENCES, pad_token_id=PAD, device=CPU), is_plain=True
     ).detach()
@@ -125,7 +125,7 @@ class Counted:
 
 def test_no_padding_goes_through_the_layers(tmp_path: Path) -> None:
     policy = load_plain(make_policy(tmp_path))
-    pack(policy)
+    pack(policy, CPU)
     counted = Counted(policy.model.layers[0].mlp)
     token_logps(policy, collate(SEQUENCES, pad_token_id=PAD, device=CPU), is_plain=True)
     assert counted.positions == [sum(map(len, SEQUENCES))]
@@ -152,7 +152,7 @@ def test_only_completion_positions_meet_the_vocabulary_and_in_chunks(
     # no other tensor's last dimension is 97; 3 rows a chunk of 12 completion tokens of 24
     policy = load_plain(make_policy(tmp_path, vocab_size=97))
     if packs:
-        pack(policy)
+        pack(policy, CPU)
     monkeypatch.setattr(linear_logps, "__kwdefaults__", {"chunk_elements": 3 * 97})
     batch = collate(SEQUENCES, pad_token_id=PAD, device=CPU)
     with LargestTensor(97) as largest:
@@ -172,10 +172,10 @@ def test_a_forward_of_its_own_projects_completion_columns_only(tmp_path: Path) -
 
 def test_a_model_with_a_window_stays_padded() -> None:
     windowed = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=4)).eval()
-    pack(windowed)
+    pack(windowed, CPU)
     assert not is_packed(windowed)
     whole = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=None)).eval()
-    pack(whole)
+    pack(whole, CPU)
     assert is_packed(whole)
 
 
@@ -194,7 +194,7 @@ class Leaking(LlamaForCausalLM):
 def test_a_model_whose_sequences_would_see_each_other_stays_padded(tmp_path: Path) -> None:
     policy = load_plain(make_policy(tmp_path))
     leaking = Leaking(policy.config).eval()
-    pack(leaking)
+    pack(leaking, CPU)
     assert not is_packed(leaking)
     assert leaking.config._attn_implementation == "sdpa"
 
