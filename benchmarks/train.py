@@ -1,6 +1,7 @@
 """Training: our stage against a plain trainer that pads to `max_length`; prints one JSON object.
 
-Both train the same DPO pairs once, on one thread. Ours counts the reference pass and the steps;
+Both train the same DPO pairs once, on one thread: ragged ones against 512, and pairs whose sides
+have 100 tokens each against HALOs' default of 1,250. Ours counts the reference pass and the steps;
 the plain one has the reference's forward in its steps.
 """
 
@@ -10,43 +11,63 @@ import json
 import random
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from synthetic import make_model, measure, phase_seconds, ragged, run_stage, settings, words
 
 NUM_PAIRS = 16
 BATCH_SIZE = 4
-MAX_LENGTH = 512
 
 
-def write_pairs(path: Path) -> None:
+@dataclass(frozen=True)
+class Case:
+    """Tokens of prompts and completions, from and to, and what the plain trainer pads to."""
+
+    prompt: tuple[int, int]
+    completion: tuple[int, int]
+    max_length: int
+
+
+CASES = {
+    "ragged": Case((10, 80), (10, 150), 512),
+    "100_tokens": Case((40, 40), (57, 57), 1250),
+}
+NUM_TEMPLATE_TOKENS = 3
+
+
+def write_pairs(path: Path, case: Case) -> int:
+    """Writes the feedback; returns how many tokens its sequences have."""
     from halos_backend.records import Completion, Message, PreferencePair, write_rows
 
     numbers = random.Random(0)
-    rows = []
+    rows, num_tokens = [], 0
     for i in range(NUM_PAIRS):
-        prompt = ragged(numbers, 10, 80)
+        prompt = ragged(numbers, *case.prompt)
         sides = []
         for k in range(2):
-            ids = tuple(ragged(numbers, 10, 150))
+            ids = tuple(ragged(numbers, *case.completion))
             sides.append(Completion(f"{i}.{k}", words(ids), ids, "stop", reward=float(k)))
+            num_tokens += len(prompt) + NUM_TEMPLATE_TOKENS + len(ids)
         message = (Message("user", words(prompt)),)
         rows.append(
             PreferencePair(str(i), message, (1, *prompt, 2, 3), sides[1], sides[0], 1.0, 0.0)
         )
     write_rows(path, rows)
+    return num_tokens
 
 
-def main() -> None:
+def compare(case: Case) -> dict[str, float]:
+    """Both trainers on the case's pairs, one after the other."""
     from halos_backend.store.job import TrainInputs
 
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         model, feedback, attempt = work / "model", work / "feedback.jsonl", work / "attempt_1"
         make_model(model)
-        write_pairs(feedback)
+        num_tokens = write_pairs(feedback, case)
         plain = Path(__file__).with_name("padded_trainer.py")
-        arguments = [str(model), str(feedback), str(MAX_LENGTH), str(BATCH_SIZE)]
+        arguments = [str(model), str(feedback), str(case.max_length), str(BATCH_SIZE)]
         theirs = measure([sys.executable, str(plain), *arguments])
         inputs = TrainInputs(
             model=str(model),
@@ -63,21 +84,22 @@ def main() -> None:
         ours = run_stage("train", attempt, inputs, settings(model, work, train=train))
         our_seconds = phase_seconds(attempt, ("reference", "training"))
     their_seconds = json.loads(theirs.stdout)["seconds"]
-    print(
-        json.dumps(
-            {
-                "benchmark": "train",
-                "pairs": NUM_PAIRS,
-                "max_length": MAX_LENGTH,
-                "examples_per_s": NUM_PAIRS / our_seconds,
-                "padded_examples_per_s": NUM_PAIRS / their_seconds,
-                "speed_ratio": their_seconds / our_seconds,
-                "peak_bytes": ours.peak_bytes,
-                "padded_peak_bytes": theirs.peak_bytes,
-                "peak_memory_ratio": ours.peak_bytes / theirs.peak_bytes,
-            }
-        )
-    )
+    return {
+        "pairs": NUM_PAIRS,
+        "tokens": num_tokens,
+        "max_length": case.max_length,
+        "examples_per_s": NUM_PAIRS / our_seconds,
+        "padded_examples_per_s": NUM_PAIRS / their_seconds,
+        "speed_ratio": their_seconds / our_seconds,
+        "peak_bytes": ours.peak_bytes,
+        "padded_peak_bytes": theirs.peak_bytes,
+        "peak_memory_ratio": ours.peak_bytes / theirs.peak_bytes,
+    }
+
+
+def main() -> None:
+    results = {name: compare(case) for name, case in CASES.items()}
+    print(json.dumps({"benchmark": "train", **results}))
 
 
 if __name__ == "__main__":

@@ -63,6 +63,29 @@ CONFLICTS = {
         "train.batch_size",
         "3 examples cannot be shared by launch.num_processes = 4: write 4",
     ),
+    "a trainer sharded over one process": (
+        settings(launch={"sharding": "fsdp2"}),
+        "launch.sharding",
+        "launch.num_processes is 1: write 2 or more there, or write launch.sharding = 'none'",
+    ),
+    "sharded adapters": (
+        settings(train={"lora": {}}, launch={"sharding": "fsdp2", "num_processes": 2}),
+        "launch.sharding",
+        "trains all weights, not adapters: take train.lora out, or write launch.sharding = 'none'",
+    ),
+    "a sharded reference that follows": (
+        settings(
+            train={"loss": {"kind": "dpo", "humanline": {}}, "reference": "previous"},
+            launch={"sharding": "fsdp2", "num_processes": 2},
+        ),
+        "launch.sharding",
+        "has no reference that follows the policy: take train.loss.humanline out",
+    ),
+    "a sharded reward model": (
+        settings("bradley_terry", launch={"sharding": "fsdp2", "num_processes": 2}),
+        "launch.sharding",
+        "trains policies, not reward models: write launch.sharding = 'none'",
+    ),
     "a batch that splits groups": (
         settings("grpo", train={"batch_size": 20}, sample={"group_size": 8}),
         "train.batch_size",

@@ -422,6 +422,8 @@ def test_keeping_fewer_checkpoints_needs_less() -> None:
 def test_the_trainer_holds_weights_gradients_and_moments() -> None:
     full = settings()
     assert trainer_memory_bytes(full, num_parameters=1000, checkpoint_bytes=2000) == 16_000
+    sharded = settings(launch={"sharding": "fsdp2", "num_processes": 4})
+    assert trainer_memory_bytes(sharded, num_parameters=1000, checkpoint_bytes=2000) == 4_000
     humanline = settings(train={"loss": {"kind": "dpo", "humanline": {}}, "reference": "previous"})
     assert trainer_memory_bytes(humanline, num_parameters=1000, checkpoint_bytes=2000) == 18_000
 

@@ -177,10 +177,24 @@ def test_ranks_share_a_step_without_loss_or_repetition() -> None:
     assert {e for share in shares for e in share} == set(examples)
 
 
+def rows_of(count: int) -> Any:
+    """An item is so many sequences of as many tokens as its number."""
+    return lambda item: [TokenSequence((7,), (7,) * (item - 1))] * count
+
+
 def test_microbatches_stay_within_the_token_budget_and_start_with_the_longest() -> None:
     lengths = [9, 7, 7, 4, 2, 2, 1]
-    made = microbatches(lengths, max_tokens=14, num_rows=1, length=lambda item: item)
+    made = microbatches(lengths, max_tokens=14, sequences=rows_of(1))
     assert made == [[9], [7, 7], [4, 2, 2], [1]]
-    assert microbatches([50, 1], max_tokens=14, num_rows=1, length=lambda item: item) == [[50], [1]]
-    paired = microbatches(lengths, max_tokens=28, num_rows=2, length=lambda item: item)
+    alone = microbatches([50, 1], max_tokens=14, sequences=rows_of(1))
+    assert alone == [[50], [1]]
+    paired = microbatches(lengths, max_tokens=28, sequences=rows_of(2))
     assert paired == [[9], [7, 7], [4, 2, 2], [1]]
+
+
+def test_packed_microbatches_count_no_padding() -> None:
+    lengths = [9, 7, 7, 4, 2, 2, 1]
+    made = microbatches(lengths, max_tokens=14, sequences=rows_of(1), packs=True)
+    assert made == [[9], [7, 7], [4, 2, 2, 1]]
+    paired = microbatches(lengths, max_tokens=33, sequences=rows_of(2), packs=True)
+    assert paired == [[9, 7], [7, 4, 2, 2, 1]]

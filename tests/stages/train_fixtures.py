@@ -155,6 +155,7 @@ def make_attempt(
     num_processes: int = 1,
     earlier_attempts: tuple[str, ...] = (),
     progress: tuple[float, float] = (0.0, 1.0),
+    sharding: str = "none",
     **train: Any,
 ) -> AttemptDir:
     """An attempt directory with its job and feedback; `train` are settings of [train]."""
@@ -163,6 +164,7 @@ def make_attempt(
     feedback = first.with_name(f"{first.name}.feedback.jsonl")
     if not earlier_attempts:
         write_rows(feedback, rows)
+    launch = {"num_processes": num_processes, "sharding": sharding}
     quick = {"lr": 1e-3, "schedule": "constant", "warmup_frac": 0.0}
     settings = RunSettings.model_validate(
         {
@@ -173,7 +175,7 @@ def make_attempt(
                 "feedback": FEEDBACK_KINDS[type(rows[0])] if rows else {"kind": "pairwise"},
             },
             "train": {**quick, **train, "loss": loss},
-            "launch": {"device": "cpu"},
+            "launch": {"device": "cpu", **launch},
         }
     )
     attempt = AttemptDir(directory)

@@ -8,7 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from halos_backend.config.guards import find_guard_conflicts
-from halos_backend.config.losses import CSFT, FEEDBACK_OF_LOSS, GRPO, KTO, LOSSES_WITH_REFERENCE
+from halos_backend.config.losses import (
+    CSFT,
+    FEEDBACK_OF_LOSS,
+    GRPO,
+    KTO,
+    LOSSES_WITH_REFERENCE,
+    BradleyTerry,
+)
 from halos_backend.config.schema import RunSettings
 from halos_backend.config.vllm import NEEDED, OURS, VllmSettings
 
@@ -172,6 +179,35 @@ def _devices_suffice(settings: RunSettings) -> Iterator[Conflict]:
         )
 
 
+def _sharding_is_possible(settings: RunSettings) -> Iterator[Conflict]:
+    train, launch = settings.train, settings.launch
+    if launch.sharding == "none":
+        return
+    instead = "or write launch.sharding = 'none'"
+    if launch.num_processes == 1:
+        yield (
+            "launch.sharding",
+            f"'{launch.sharding}' divides the trainer over several processes, and"
+            f" launch.num_processes is 1: write 2 or more there, {instead}",
+        )
+    if train.lora is not None:
+        yield (
+            "launch.sharding",
+            f"'{launch.sharding}' trains all weights, not adapters: take train.lora out, {instead}",
+        )
+    if getattr(train.loss, "humanline", None) is not None:
+        yield (
+            "launch.sharding",
+            f"'{launch.sharding}' has no reference that follows the policy: take"
+            f" train.loss.humanline out, {instead}",
+        )
+    if isinstance(train.loss, BradleyTerry):
+        yield (
+            "launch.sharding",
+            f"'{launch.sharding}' trains policies, not reward models: {instead[3:]}",
+        )
+
+
 def _notified_program_can_be_found(settings: RunSettings) -> Iterator[Conflict]:
     program = (settings.notify.command or ("true",))[0]
     if not program or ("/" in program and not program.startswith("/")):
@@ -194,6 +230,7 @@ RULES: tuple[Callable[[RunSettings], Iterator[Conflict]], ...] = (
     _engines_get_devices,
     _guards_can_trip,
     _devices_suffice,
+    _sharding_is_possible,
     _notified_program_can_be_found,
 )
 

@@ -201,6 +201,7 @@ def _arithmetic(settings: RunSettings) -> tuple[object, ...]:
     launch = settings.launch
     return (
         launch.num_processes,
+        launch.sharding,
         launch.num_threads,
         launch.device,
         settings.sample.batch_size,

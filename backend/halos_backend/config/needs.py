@@ -99,7 +99,8 @@ def trainer_memory_bytes(
         needed += checkpoint_bytes
     if getattr(train.loss, "humanline", None) is not None:
         needed += checkpoint_bytes
-    return needed
+    # parts are not quite equal, and one layer at a time is whole
+    return needed // settings.launch.num_processes if settings.launch.sharding != "none" else needed
 
 
 def total_prompts(settings: RunSettings, num_prompts: int | None) -> int | None:

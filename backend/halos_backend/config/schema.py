@@ -234,6 +234,9 @@ class LaunchSettings(Table):
 
     num_processes: PositiveInt = 1
     """Processes of label and train; more than one start through torchrun."""
+    sharding: Literal["none", "fsdp2"] = "none"
+    """`fsdp2` divides weights, gradients and moments of train over its processes, for policies that
+    one GPU cannot train; `none` gives each process all of them."""
     num_threads: PositiveInt | None = None
     """torch threads of each process; by default the cores over the processes. Fixed at creation."""
     device: Literal["auto", "cpu"] = "auto"

@@ -16,6 +16,8 @@ from halos_backend.stages.train.examples import Example, GroupedExample, TokenSe
 from halos_backend.store.prompt_order import derived_seed
 
 Item = TypeVar("Item")
+Sequences = Callable[[Item], Sequence[TokenSequence]]
+"""What of an item goes through the model."""
 
 
 @dataclass(frozen=True)
@@ -76,19 +78,37 @@ def split_over_ranks(
 
 
 def microbatches(
-    items: Sequence[Item], *, max_tokens: int, num_rows: int, length: Callable[[Item], int]
+    items: Sequence[Item], *, max_tokens: int, sequences: Sequences[Item], packs: bool = False
 ) -> list[list[Item]]:
-    """Consecutive items, longest first, whose padded size stays within `max_tokens`.
+    """Consecutive items, longest first, that together take at most `max_tokens` of a forward pass.
 
-    An item is `num_rows` sequences, padded to the longest. One item alone may be over the budget.
+    Packed, an item takes the tokens of its sequences; otherwise each of them is padded to the
+    longest of all. One item alone may be over the budget.
     """
     made: list[list[Item]] = []
+    width, taken = 0, 0
     for item in items:
-        if made and (len(made[-1]) + 1) * num_rows * length(made[-1][0]) <= max_tokens:
+        lengths = [len(sequence) for sequence in sequences(item)]
+        if made and packs:
+            fits = taken + sum(lengths) <= max_tokens
+        else:
+            fits = bool(made) and (len(made[-1]) + 1) * len(lengths) * width <= max_tokens
+        if fits:
             made[-1].append(item)
+            taken += sum(lengths)
         else:
             made.append([item])
+            width, taken = max(lengths), sum(lengths)
     return made
+
+
+def sequences_of(example: Example) -> tuple[TokenSequence, ...]:
+    return example.sequences
+
+
+def alone(sequence: TokenSequence) -> tuple[TokenSequence, ...]:
+    """The sequences of an item that is one itself."""
+    return (sequence,)
 
 
 def example_length(example: Example) -> int:

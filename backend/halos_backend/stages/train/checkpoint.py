@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from halos_backend.config.schema import TrainSettings
-from halos_backend.stages.train.optimizer import read_moments
+from halos_backend.stages.train.optimizer import Moments
 from halos_backend.stages.train.trainee import Trainee, merged, state_files
 from halos_backend.stages.train.trainer_state import (
     OPTIMIZER,
@@ -25,7 +25,7 @@ from halos_backend.store.run_dir import AttemptDir
 def save_round(
     directory: AttemptDir,
     trainee: Trainee,
-    optimizer: torch.optim.AdamW,
+    moments: Moments,
     tokenizer: PreTrainedTokenizerBase,
     settings: TrainSettings,
     *,
@@ -37,11 +37,10 @@ def save_round(
     The trainer's state goes first, from the fp32 weights.
     """
     is_wanted = settings.keep_optimizer is not False
-    moments = read_moments(optimizer, trainee.weights) if is_wanted else {}
     write_trainer_state(
         directory.trainer_state,
         header_of(settings),
-        {**state_files(trainee), OPTIMIZER: moments},
+        {**state_files(trainee), OPTIMIZER: moments if is_wanted else {}},
     )
     model = merged(trainee)
     cast = lent_in(trainee.dtype, model) if stays else nullcontext(model.to(trainee.dtype))

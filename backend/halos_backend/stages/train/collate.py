@@ -1,9 +1,10 @@
-"""Puts the sequences of a forward pass into tensors: right-padded, true lengths, explicit masks."""
+"""Puts the sequences of a forward pass into tensors: in rows or packed, masks always explicit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,53 +13,99 @@ from halos_backend.stages.train.examples import TokenSequence
 
 
 @dataclass(frozen=True)
+class PaddedRows:
+    """`input_ids` and `attention_mask` are (rows, tokens), right-padded. `positions` (n,) are the
+    places in the flattened (rows * tokens) that predict the completions' tokens.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    positions: Tensor
+
+
+@dataclass(frozen=True)
+class PackedRow:
+    """`input_ids` is (1, tokens), one sequence after the other; `positions` (n,) as above."""
+
+    input_ids: Tensor
+    lengths: tuple[int, ...]
+    positions: Tensor
+
+
+@dataclass(frozen=True)
 class TokenBatch:
     """Sequences of one forward pass.
 
-    `input_ids` and `attention_mask` are (rows, tokens). Of the completions' tokens, one after the
-    other, `targets` (n,) are the ids, `positions` (n,) the places in the flattened (rows * tokens)
-    that predict them, and `slots` (n,) their places in a flattened (rows, completion tokens), whose
-    `completion_mask` is bool.
+    Of the completions' tokens, one after the other, `targets` (n,) are the ids and `slots` (n,)
+    their places in a flattened (rows, completion tokens), whose `completion_mask` is bool.
     """
 
     sequences: tuple[TokenSequence, ...]
-    input_ids: Tensor
-    attention_mask: Tensor
     completion_mask: Tensor
     targets: Tensor
-    positions: Tensor
     slots: Tensor
+    pad_token_id: int
+
+    @property
+    def device(self) -> torch.device:
+        return self.targets.device
 
     def unflatten(self, flat: Tensor) -> Tensor:
         """(n,) values of the completions' tokens as (rows, completion tokens), 0 elsewhere."""
         padded = flat.new_zeros(self.completion_mask.numel())
         return padded.index_copy(0, self.slots, flat).view(self.completion_mask.shape)
 
+    @cached_property
+    def padded(self) -> PaddedRows:
+        lengths = torch.tensor([len(sequence) for sequence in self.sequences]).unsqueeze(-1)
+        width = int(lengths.max())
+        ids = torch.tensor(
+            [
+                [*s.prompt, *s.completion, *[self.pad_token_id] * (width - len(s))]
+                for s in self.sequences
+            ]
+        )
+        starts = [row * width for row in range(len(self.sequences))]
+        return PaddedRows(
+            input_ids=ids.to(self.device),
+            attention_mask=(torch.arange(width) < lengths).long().to(self.device),
+            positions=self._predicting(starts),
+        )
+
+    @cached_property
+    def packed(self) -> PackedRow:
+        sequences = [sequence for sequence in self.sequences if len(sequence)]
+        ids = [token for s in sequences for token in (*s.prompt, *s.completion)]
+        starts, total = [], 0
+        for sequence in self.sequences:
+            starts.append(total)
+            total += len(sequence)
+        return PackedRow(
+            input_ids=torch.tensor([ids]).to(self.device),
+            lengths=tuple(map(len, sequences)),
+            positions=self._predicting(starts),
+        )
+
+    def _predicting(self, starts: Sequence[int]) -> Tensor:
+        """The places before each completion's tokens, of sequences that start at `starts`."""
+        places = [
+            torch.arange(len(s.completion)) + (start + len(s.prompt) - 1)
+            for s, start in zip(self.sequences, starts, strict=True)
+        ]
+        return torch.cat(places).to(self.device)
+
 
 def collate(
     sequences: Sequence[TokenSequence], *, pad_token_id: int, device: torch.device
 ) -> TokenBatch:
     """All index work happens on the CPU, where it waits for nothing."""
-    prompts = torch.tensor([len(sequence.prompt) for sequence in sequences]).unsqueeze(-1)
-    completions = torch.tensor([len(sequence.completion) for sequence in sequences]).unsqueeze(-1)
-    width = int((prompts + completions).max())
-    input_ids = torch.tensor(
-        [
-            [*sequence.prompt, *sequence.completion, *[pad_token_id] * (width - len(sequence))]
-            for sequence in sequences
-        ]
-    )
-    columns = torch.arange(width)
-    attention_mask = (columns < prompts + completions).long()
-    is_target = (columns >= prompts) & (columns < prompts + completions)
-    completion_mask = torch.arange(int(completions.max())) < completions
-    target_places = is_target.flatten().nonzero().squeeze(-1)
+    lengths = torch.tensor([len(sequence.completion) for sequence in sequences]).unsqueeze(-1)
+    completion_mask = torch.arange(int(lengths.max())) < lengths
+    targets = [token for sequence in sequences for token in sequence.completion]
     return TokenBatch(
         sequences=tuple(sequences),
-        input_ids=input_ids.to(device),
-        attention_mask=attention_mask.to(device),
         completion_mask=completion_mask.to(device),
-        targets=input_ids.flatten()[target_places].to(device),
-        positions=(target_places - 1).to(device),
+        targets=torch.tensor(targets, dtype=torch.long).to(device),
         slots=completion_mask.flatten().nonzero().squeeze(-1).to(device),
+        pad_token_id=pad_token_id,
     )

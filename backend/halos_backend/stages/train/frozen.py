@@ -28,8 +28,10 @@ from halos_backend.stages.train.kl_initial import (
     sample_completions,
 )
 from halos_backend.stages.train.logps import has_plain_head
+from halos_backend.stages.train.packing import pack
 from halos_backend.stages.train.ranks import Ranks
 from halos_backend.stages.train.reference import FollowingReference, LogpsTable, precompute
+from halos_backend.stages.train.sharding import shard
 from halos_backend.stages.train.trainee import Trainee
 from halos_backend.store.job import TrainInputs
 from halos_backend.store.prompt_order import derived_seed
@@ -57,6 +59,7 @@ class FrozenModels:
     kept: KeptModels | None = None
     _path: str | None = None
     _model: PreTrainedModel | None = None
+    _is_plain: bool = False
 
     def evaluate(self, steps: Sequence[Step]) -> Frozen:
         """Score the round's sequences under every model that the loss and the KL ask for."""
@@ -111,7 +114,7 @@ class FrozenModels:
             model, is_plain = self.policy.model, self.policy.is_plain
         else:
             model = self._load(path)
-            is_plain = has_plain_head(model)
+            is_plain = self._is_plain
         return precompute(
             model,
             sequences,
@@ -127,11 +130,20 @@ class FrozenModels:
 
     def _load(self, path: str) -> PreTrainedModel:
         """In fp32, like the policy: equal weights must give equal log-probabilities."""
+        settings, device = self.attempt.settings, self.ranks.device
+        if self._model is not None and self._path == path:
+            return self._model
+        self._model = None  # freed before the next one is loaded
+        shards = settings.launch.sharding == "fsdp2"
         if self.kept is not None and path == self.inputs.initial:
-            return self.kept.frozen(path, self.attempt.settings, self.ranks.device)
-        if self._model is None or self._path != path:
-            self._model = None  # freed before the next one is loaded
-            self._model = load_policy(path, self.attempt.settings.policy, dtype=torch.float32)
-            self._model.to(self.ranks.device)
-            self._path = path
-        return self._model
+            model = self.kept.frozen(path, settings, device)
+        else:
+            model = load_policy(path, settings.policy, dtype=torch.float32)
+            model = model if shards else model.to(device)
+        self._is_plain = has_plain_head(model)
+        if self._is_plain:
+            pack(model, device)
+        if shards:
+            shard(model, self.ranks)
+        self._path, self._model = path, model
+        return model

@@ -2,18 +2,23 @@
 
 Only hidden states that predict a completion token go through the output embeddings, in chunks; the
 log-softmax is fp32. Models that do more than one linear map after their last hidden state (soft
-caps, logit scales) are found by `has_plain_head` and go through their own forward.
+caps, logit scales) are found by `has_plain_head` and go through their own forward, of completions'
+columns only where it can leave out others.
 """
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from halos_backend.stages.train.collate import TokenBatch
+from halos_backend.stages.train.collate import TokenBatch, collate
+from halos_backend.stages.train.examples import TokenSequence
+from halos_backend.stages.train.packing import is_packed, packed_hidden_states
+from halos_backend.stages.train.sharding import is_sharded, run_whole
 
 CHUNK_ELEMENTS = 1 << 25
 """Logits held at a time: 128 MiB in fp32. A chunk of 1,024 rows of a 32,768-token vocabulary."""
@@ -31,7 +36,7 @@ def has_plain_head(policy: PreTrainedModel) -> bool:
     with torch.no_grad():
         logits = policy(input_ids=probe, use_cache=False).logits
         try:
-            hidden = _hidden_states(policy, probe, torch.ones_like(probe))
+            hidden = _hidden_states(policy, probe, None)
             return torch.equal(head(hidden), logits)
         except (AttributeError, TypeError, ValueError, RuntimeError):
             return False  # a decoder that cannot be called alone; its own forward can
@@ -40,18 +45,40 @@ def has_plain_head(policy: PreTrainedModel) -> bool:
 def token_logps(policy: PreTrainedModel, batch: TokenBatch, *, is_plain: bool) -> Tensor:
     """Log-probabilities of the completions' tokens, (rows, completion tokens), 0 outside the mask.
 
-    `is_plain` is `has_plain_head(policy)`.
+    `is_plain` is `has_plain_head(policy)`. A sharded policy must be run equally often on every
+    rank, and it is, whatever the batch.
     """
     if batch.targets.numel() == 0:
-        return batch.completion_mask.float()
+        nothing = batch.completion_mask.float()
+        if not is_sharded(policy):
+            return nothing
+        idle = run_idle(
+            policy, pad_token_id=batch.pad_token_id, device=batch.device, is_plain=is_plain
+        )
+        return nothing + idle
+    return run_whole(policy, _token_logps, batch, is_plain)
+
+
+def run_idle(
+    policy: PreTrainedModel, *, pad_token_id: int, device: torch.device, is_plain: bool
+) -> Tensor:
+    """0 with gradients that are 0, of a pass for a rank that has nothing to do in it."""
+    nothing = TokenSequence((pad_token_id,), (pad_token_id,))
+    batch = collate([nothing], pad_token_id=pad_token_id, device=device)
+    return 0.0 * token_logps(policy, batch, is_plain=is_plain).sum()
+
+
+def _token_logps(policy: PreTrainedModel, batch: TokenBatch, is_plain: bool) -> Tensor:
     if not is_plain:
-        logits = policy(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-        ).logits
-        rows = logits.flatten(0, 1).index_select(0, batch.positions)
-        return batch.unflatten(_log_softmax_of(rows, batch.targets))
-    hidden = _hidden_states(policy, batch.input_ids, batch.attention_mask)
-    rows = hidden.flatten(0, 1).index_select(0, batch.positions)
+        return batch.unflatten(_log_softmax_of(_logits_of_forward(policy, batch), batch.targets))
+    if is_packed(policy):
+        row = batch.packed
+        hidden, positions = packed_hidden_states(policy, row.input_ids, row.lengths), row.positions
+    else:
+        padded = batch.padded
+        hidden = _hidden_states(policy, padded.input_ids, padded.attention_mask)
+        positions = padded.positions
+    rows = hidden.flatten(0, 1).index_select(0, positions)
     head: Any = policy.get_output_embeddings()
     return batch.unflatten(linear_logps(rows, head.weight, head.bias, batch.targets))
 
@@ -78,7 +105,27 @@ def linear_logps(
     return logps
 
 
-def _hidden_states(policy: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+def _logits_of_forward(policy: PreTrainedModel, batch: TokenBatch) -> Tensor:
+    """(n, vocabulary) from the model's own forward, of no column that predicts no completion."""
+    padded, columns = batch.padded, None
+    width = padded.input_ids.shape[1]
+    kept: dict[str, Tensor] = {}
+    if "logits_to_keep" in inspect.signature(policy.forward).parameters:
+        columns = (padded.positions % width).unique()
+        kept["logits_to_keep"] = columns
+    logits = policy(
+        input_ids=padded.input_ids, attention_mask=padded.attention_mask, use_cache=False, **kept
+    ).logits
+    places = padded.positions
+    if columns is not None:
+        row, column = places // width, torch.searchsorted(columns, places % width)
+        places = row * len(columns) + column
+    return logits.flatten(0, 1).index_select(0, places)
+
+
+def _hidden_states(
+    policy: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor | None
+) -> Tensor:
     decoder: Any = policy.get_decoder()
     hidden: Tensor = decoder(
         input_ids=input_ids, attention_mask=attention_mask, use_cache=False

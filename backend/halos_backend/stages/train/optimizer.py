@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from halos_backend.config.schema import TrainSettings
 from halos_backend.errors import StageError
+from halos_backend.stages.train.sharding import part_of, whole
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 Moments = dict[str, Tensor]
@@ -57,7 +58,7 @@ def restore_moments(
         if state["exp_avg"].shape != weight.shape:
             raise StageError(f"the optimizer's state has another shape than {name}")
         optimizer.state[weight] = {
-            moment: value.to(device=weight.device, dtype=torch.float32, copy=True)
+            moment: part_of(value.to(dtype=torch.float32, copy=True), weight)
             for moment, value in state.items()
         }
 
@@ -70,9 +71,10 @@ def set_lr(optimizer: torch.optim.AdamW, lr: float) -> None:
 
 def gradient_norm(weights: Mapping[str, nn.Parameter]) -> Tensor:
     """The 2-norm of all gradients together, a scalar."""
-    return nn.utils.get_total_norm(
+    norm = nn.utils.get_total_norm(
         [weight.grad for weight in weights.values() if weight.grad is not None]
     )
+    return whole(norm)
 
 
 def clip_gradients(weights: Mapping[str, nn.Parameter], *, max_norm: float, norm: float) -> None:

@@ -61,6 +61,10 @@ class Ranks:
             dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return tensor.item()
 
+    def wait(self) -> None:
+        """Until all ranks are here."""
+        self.accelerator.wait_for_everyone()
+
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Add up the ranks' gradients; a rank without examples brings zeros."""
         for parameter in parameters:

@@ -17,11 +17,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from halos_backend.errors import StageError
-from halos_backend.stages.train.batches import microbatches
+from halos_backend.stages.train.batches import alone, microbatches
 from halos_backend.stages.train.collate import TokenBatch, collate
 from halos_backend.stages.train.examples import TokenSequence
-from halos_backend.stages.train.logps import has_plain_head, token_logps
+from halos_backend.stages.train.logps import has_plain_head, run_idle, token_logps
+from halos_backend.stages.train.packing import is_packed, pack
 from halos_backend.stages.train.ranks import Ranks
+from halos_backend.stages.train.sharding import is_sharded
 from halos_backend.stages.train.trainee import Trainee
 
 FORWARD_ONLY_FACTOR = 4
@@ -75,11 +77,17 @@ def precompute(
     flat = torch.zeros(num_tokens, device=ranks.device)
     unique.sort(key=len, reverse=True)
     budget = FORWARD_ONLY_FACTOR * max_tokens
-    batches = microbatches(unique, max_tokens=budget, num_rows=1, length=len)
+    batches = microbatches(unique, max_tokens=budget, sequences=alone, packs=is_packed(model))
     done = 0
+    if is_sharded(model):  # which every rank must run equally often
+        batches += [[] for _ in range(-len(batches) % ranks.count)]
     for number, members in enumerate(batches):
         done += len(members)
         if number % ranks.count != ranks.rank:
+            continue
+        if not members:
+            with torch.no_grad():
+                run_idle(model, pad_token_id=pad_token_id, device=ranks.device, is_plain=is_plain)
             continue
         batch = collate(members, pad_token_id=pad_token_id, device=ranks.device)
         with torch.no_grad(), ranks.autocast() if autocasts else nullcontext():
@@ -110,6 +118,8 @@ class FollowingReference:
 
     def __post_init__(self) -> None:
         self.is_plain = has_plain_head(self.model)
+        if self.is_plain:
+            pack(self.model, self.ranks.device)
 
     def token_logps(self, batch: TokenBatch) -> Tensor:
         return frozen_token_logps(self.model, batch, self.ranks, is_plain=self.is_plain)

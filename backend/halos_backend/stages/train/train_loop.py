@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from halos_backend import clock
 from halos_backend.config.losses import IPO, Loss, SLiC
@@ -19,6 +20,7 @@ from halos_backend.stages.train.partial_state import (
 )
 from halos_backend.stages.train.reference import FollowingReference
 from halos_backend.stages.train.schedule import schedule_factor, step_progress
+from halos_backend.stages.train.sharding import is_sharded
 from halos_backend.stages.train.train_step import Trainer
 from halos_backend.stages.train.trainee import overwrite_weights
 from halos_backend.store.job import TrainInputs
@@ -54,7 +56,7 @@ def train_steps(
         history.append(metrics)
         attempt.metrics(number, metrics)
         attempt.progress(number, len(steps), "steps")
-        if number % train.save_every_steps == 0 and number < len(steps) and attempt.is_main:
+        if number % train.save_every_steps == 0 and number < len(steps):
             _save_partial(attempt, trainer, history)
     return history
 
@@ -85,23 +87,28 @@ def _strength(loss: Loss) -> dict[str, float]:
 
 
 def _save_partial(attempt: Attempt, trainer: Trainer, history: History) -> None:
-    trainee, reference = trainer.trainee, {}
+    trainee = trainer.trainee
+    reference: dict[str, Tensor] = {}
     if isinstance(trainer.reference, FollowingReference):
         reference = trainer.reference.weights(trainee)
-    write_partial_state(
-        attempt.directory,
-        PartialHeader(len(history), job_digest(attempt.job), history),
-        {
-            "weights": trainee.weights,
-            "optimizer": read_moments(trainer.optimizer, trainee.weights),
-            "reference": reference,
-        },
-    )
+    header = PartialHeader(len(history), job_digest(attempt.job), history)
+    tensors: dict[str, Mapping[str, Tensor]] = {
+        "weights": trainee.weights,
+        "optimizer": read_moments(trainer.optimizer, trainee.weights),
+        "reference": reference,
+    }
+    if is_sharded(trainee.model):
+        write_partial_state(attempt.directory, header, tensors, ranks=trainer.ranks)
+    elif attempt.is_main:
+        write_partial_state(attempt.directory, header, tensors)
 
 
 def _resume(attempt: Attempt, trainer: Trainer) -> History:
     """Take over the most advanced state of earlier attempts; the metrics of the steps it did."""
-    state = find_partial_state(attempt.earlier_attempts, attempt.job, warn=attempt.warn)
+    weights = trainer.trainee.weights if is_sharded(trainer.trainee.model) else None
+    state = find_partial_state(
+        attempt.earlier_attempts, attempt.job, warn=attempt.warn, sharded_weights=weights
+    )
     if state is None:
         return []
     attempt.phase(f"going on from step {state.step} of an earlier attempt")

@@ -18,11 +18,11 @@ from halos_backend.stages.train.canary_check import check_canary
 from halos_backend.stages.train.checkpoint import save_round
 from halos_backend.stages.train.examples import control_tokens, read_examples
 from halos_backend.stages.train.frozen import FrozenModels
+from halos_backend.stages.train.gathering import gathered
 from halos_backend.stages.train.kept import KeptModels
 from halos_backend.stages.train.optimizer import (
     Moments,
     make_optimizer,
-    read_moments,
     restore_moments,
 )
 from halos_backend.stages.train.ranks import join_ranks, make_deterministic
@@ -63,7 +63,7 @@ def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult
     trainee = (
         warm[0]
         if warm
-        else load_trainee(inputs, settings, state, pad_token_id=pad_token_id, device=ranks.device)
+        else load_trainee(inputs, settings, state, pad_token_id=pad_token_id, ranks=ranks)
     )
     compared = check_canary(attempt, inputs, ranks, trainee, pad_token_id)
     prefix = control_tokens(settings.train.loss, tokenizer, is_desirable=True)
@@ -90,18 +90,18 @@ def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult
 
     attempt.phase("saving checkpoint")
     peak_bytes = int(ranks.max(peak_memory_bytes(ranks.device)))
+    whole, moments = gathered(trainee, optimizer, ranks)
     if not attempt.is_main:
         return StageResult((), {})
     outputs = save_round(
         attempt.directory,
-        trainee,
-        optimizer,
+        whole,
+        moments,
         tokenizer,
         settings.train,
         stays=kept is not None,
     )
     if kept is not None:
-        moments = read_moments(optimizer, trainee.weights)
         kept.keep(attempt.directory, settings, trainee, moments)
     shutil.rmtree(attempt.directory.partial_state, ignore_errors=True)
     summary = summarize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,14 +13,18 @@ from halos_backend.config.losses import BradleyTerry
 from halos_backend.config.schema import TrainSettings
 from halos_backend.errors import NonFiniteError
 from halos_backend.stages.train.batches import (
+    Item,
+    Sequences,
     Step,
+    alone,
     example_length,
     microbatches,
+    sequences_of,
     split_over_ranks,
 )
 from halos_backend.stages.train.collate import TokenBatch, collate
 from halos_backend.stages.train.examples import Example, GroupedExample, UnpairedExample
-from halos_backend.stages.train.logps import token_logps
+from halos_backend.stages.train.logps import run_idle, token_logps
 from halos_backend.stages.train.losses.kto import kto_kl
 from halos_backend.stages.train.objective import (
     Rows,
@@ -32,8 +36,10 @@ from halos_backend.stages.train.objective import (
     share_of_step,
 )
 from halos_backend.stages.train.optimizer import clip_gradients, gradient_norm, set_lr
+from halos_backend.stages.train.packing import is_packed
 from halos_backend.stages.train.ranks import Ranks
 from halos_backend.stages.train.reference import TokenLogps, frozen_token_logps
+from halos_backend.stages.train.sharding import is_sharded
 from halos_backend.stages.train.trainee import Trainee
 
 
@@ -62,7 +68,8 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         sums = self._add_up(step.examples, totals)
         weights = self.trainee.weights
-        self.ranks.sum_gradients(list(weights.values()))
+        if not is_sharded(self.trainee.model):  # whose backward pass adds them up
+            self.ranks.sum_gradients(list(weights.values()))
         metrics = self._metrics(sums, gradient_norm(weights), totals)
         _check_finite(number, metrics)
         clip_gradients(weights, max_norm=self.settings.max_grad_norm, norm=metrics["grad_norm"])
@@ -75,15 +82,10 @@ class Trainer:
         names = metric_names(self.settings.loss)
         zero = torch.zeros((), dtype=torch.float64, device=self.ranks.device)
         sums = dict.fromkeys(["loss", *names, *(f"{name} count" for name in names)], zero)
-        mine = split_over_ranks(
-            examples, num_ranks=self.ranks.count, rank=self.ranks.rank, length=example_length
-        )
-        for members in microbatches(
-            mine,
-            max_tokens=self.settings.microbatch_tokens,
-            num_rows=len(examples[0].sequences),
-            length=example_length,
-        ):
+        for members in self._microbatches(examples, sequences_of, example_length):
+            if not members:
+                self._idle().backward()
+                continue
             with self.trainee.training():
                 with self.ranks.autocast():
                     share = self._share(members, totals)
@@ -95,6 +97,34 @@ class Trainer:
                 sums[name] = sums[name] + value.detach()
                 sums[f"{name} count"] = sums[f"{name} count"] + count
         return sums
+
+    def _microbatches(
+        self, items: Sequence[Item], sequences: Sequences[Item], length: Callable[[Item], int]
+    ) -> list[list[Item]]:
+        """This rank's. Of a sharded model every rank has equally many, the last of them empty."""
+
+        def of(rank: int) -> list[list[Item]]:
+            return microbatches(
+                split_over_ranks(items, num_ranks=self.ranks.count, rank=rank, length=length),
+                max_tokens=self.settings.microbatch_tokens,
+                sequences=sequences,
+                packs=is_packed(self.trainee.model),
+            )
+
+        mine = of(self.ranks.rank)
+        if not is_sharded(self.trainee.model):
+            return mine
+        most = max(len(of(rank)) for rank in range(self.ranks.count))
+        return [*mine, *([] for _ in range(most - len(mine)))]
+
+    def _idle(self) -> Tensor:
+        with self.trainee.training(), self.ranks.autocast():
+            return run_idle(
+                self.trainee.model,
+                pad_token_id=self.pad_token_id,
+                device=self.ranks.device,
+                is_plain=self.trainee.is_plain,
+            )
 
     def _share(self, members: Sequence[Example], totals: StepTotals) -> Share:
         """The microbatch's rows: first of all examples the first sequence, then the second."""
@@ -121,19 +151,20 @@ class Trainer:
     def _rewards(self, batch: TokenBatch) -> Tensor:
         """The classifier's own forward, so that a judge that loads it sees the same rewards."""
         logits: Tensor = self.trainee.model(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+            input_ids=batch.padded.input_ids,
+            attention_mask=batch.padded.attention_mask,
+            use_cache=False,
         ).logits
         return logits.squeeze(-1).float()
 
     def _kto_kl(self, step: Step) -> Tensor:
         """KTO's reference point over the whole step: policy against reference, mismatched."""
         total = torch.zeros((), device=self.ranks.device)
-        mine = split_over_ranks(
-            step.mismatched, num_ranks=self.ranks.count, rank=self.ranks.rank, length=len
-        )
-        for members in microbatches(
-            mine, max_tokens=self.settings.microbatch_tokens, num_rows=1, length=len
-        ):
+        for members in self._microbatches(step.mismatched, alone, len):
+            if not members:
+                with torch.no_grad():
+                    self._idle()
+                continue
             batch = self._collate(members)
             assert self.reference is not None
             logratios = logratio_sums(

@@ -24,6 +24,9 @@ from halos_backend.config.schema import LoRA, RunSettings
 from halos_backend.errors import StageError
 from halos_backend.stages.models import load_classifier, load_config, load_policy, resolve_dtype
 from halos_backend.stages.train.logps import has_plain_head
+from halos_backend.stages.train.packing import pack
+from halos_backend.stages.train.ranks import Ranks
+from halos_backend.stages.train.sharding import part_of, shard
 from halos_backend.stages.train.trainer_state import (
     ADAPTER,
     BASE,
@@ -98,9 +101,13 @@ def load_trainee(
     state: TrainerState | None,
     *,
     pad_token_id: int,
-    device: torch.device,
+    ranks: Ranks,
 ) -> Trainee:
-    """The policy as the previous round left it. Raises StageError, UsageError."""
+    """The policy as the previous round left it. Raises StageError, UsageError.
+
+    It is on the ranks' devices, or sharded over them.
+    """
+    shards = settings.launch.sharding == "fsdp2"
     dtype = trainee_dtype(inputs, settings)
     carried = state if state is not None and fits_model(state, settings.train) else None
     adapters = carried.tensors(ADAPTER) if carried else None
@@ -124,14 +131,20 @@ def load_trainee(
         model = wrapper.get_base_model()
     else:
         model.requires_grad_(True)
-    model.to(device)
+    if not shards:
+        model.to(ranks.device)
     if settings.train.gradient_checkpointing:
         _enable_checkpointing(model)
+    is_plain = has_plain_head(model.eval())
+    if is_plain:
+        pack(model, ranks.device)
+    if shards:
+        shard(model, ranks)
     trainee = Trainee(
-        model=model.eval(),
+        model=model,
         wrapper=wrapper,
         dtype=dtype,
-        is_plain=has_plain_head(model),
+        is_plain=is_plain,
         equals_file=equals_file,
         keeps_base=base is not None or (adapters is None and inputs.model != inputs.initial),
     )
@@ -221,7 +234,7 @@ def _overwrite(weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor], *, 
         for name, weight in weights.items():
             if weight.shape != tensors[name].shape:
                 raise StageError(f"the saved {what} have another shape than {name}")
-            weight.copy_(tensors[name])
+            weight.copy_(part_of(tensors[name], weight))
 
 
 def _check_belongs(
