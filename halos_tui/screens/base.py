@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from textual.screen import Screen
@@ -72,9 +72,10 @@ class HalosScreen(Screen[None]):
             return True
         return all(entry.id != action or not entry.writes for entry in actions_of(self.NAME))
 
-    def on_updated(self, message: Updated[Any]) -> None:
+    def on_updated(self, message: Updated[Any]) -> Awaitable[None] | None:
         """After the screen's own handler of that name."""
         message.is_drawn.set()
+        return None
 
     def on_feed_failed(self, message: FeedFailed) -> None:
         self.notify(message.problem, severity="error", markup=False)

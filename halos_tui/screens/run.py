@@ -5,7 +5,10 @@ Everything is read and counted by `RunReader` in the feed's thread; panels draw 
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar, cast
 
 from halos_backend.store.run_dir import RunDir
@@ -86,9 +89,12 @@ class RunScreen(RunActions):
     def on_resize(self) -> None:
         self._place()
 
-    def on_updated(self, message: Updated[RunView]) -> None:
+    async def on_updated(self, message: Updated[RunView]) -> None:
+        """A panel at a time, so that keys have their turn in between."""
         self.view = message.view
-        self._show(message.view)
+        for show in [*self._shows(message.view)]:  # found now: the screen may close meanwhile
+            show()
+            await asyncio.sleep(0)
 
     def on_feed_failed(self, message: FeedFailed) -> None:
         """Besides the notice that every screen gives: say it for as long as it is so."""
@@ -144,20 +150,21 @@ class RunScreen(RunActions):
     def action_logs(self) -> None:
         self.halos.open_logs(self.run_dir, round=self.selected_round)
 
-    def _show(self, view: RunView) -> None:
+    def _shows(self, view: RunView) -> Iterator[Callable[[], object]]:
+        """What draws the panels anew, once there is room for them."""
         is_at_work = view.header.status in AT_WORK_AS_SEEN
         num_devices = len(view.machine.gpus) + (view.machine.host is not None)
         needs = Needs(max(is_at_work, len(view.stages)), num_devices=num_devices)
-        self._make_room(view.header, needs)
-        self.query_one(RunHeader).show(view.header)
-        self.query_one(StageProgress).show(view.stages)
-        self.query_one(RoundTable).show(view.rounds)
-        self.query_one(RewardChart).show(view.rewards)
-        self.query_one(RewardDistribution).show(view.distribution)
-        self.query_one(TrainCurves).show(view.curves)
-        self.query_one(MachinePanel).show(view.machine)
-        self.query_one(NoticesPanel).show(view.notices)
-        self.query_one(LogTail).show(view.log)
+        yield partial(self._make_room, view.header, needs)
+        yield partial(self.query_one(RunHeader).show, view.header)
+        yield partial(self.query_one(StageProgress).show, view.stages)
+        yield partial(self.query_one(RoundTable).show, view.rounds)
+        yield partial(self.query_one(RewardChart).show, view.rewards)
+        yield partial(self.query_one(RewardDistribution).show, view.distribution)
+        yield partial(self.query_one(TrainCurves).show, view.curves)
+        yield partial(self.query_one(MachinePanel).show, view.machine)
+        yield partial(self.query_one(NoticesPanel).show, view.notices)
+        yield partial(self.query_one(LogTail).show, view.log)
 
     def _make_room(self, header: HeaderView, needs: Needs) -> None:
         """Lay the panels out anew where they need it."""
