@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -99,7 +100,7 @@ class RoundBook:
         self._rows.append(
             RoundRow(
                 round=round.round,
-                cells=tuple(rounds.cells(round, change)),
+                cells=tuple(map(sys.intern, rounds.cells(round, change))),
                 change=0 if not change else int(math.copysign(1, change)),
                 rewards=_statistics(rounds.summary_of(round, "label")),
                 kl_initial=rounds.summary_of(round, "train").get("kl_initial"),
@@ -126,9 +127,9 @@ def _statistics(label: Mapping[str, Any]) -> RewardStatistics | None:
     return RewardStatistics(
         mean=float(label["reward_mean"]),
         std=_float(label.get("reward_std")),
-        quantiles=array("d", [_float(label.get(f"reward_{name}")) for name in QUANTILES]),
-        edges=array("d", histogram.get("edges", ())),
-        counts=array("d", histogram.get("counts", ())),
+        quantiles=array("f", [_float(label.get(f"reward_{name}")) for name in QUANTILES]),
+        edges=array("f", histogram.get("edges", ())),
+        counts=array("f", histogram.get("counts", ())),
     )
 
 

@@ -7,6 +7,7 @@ whole, so that it stays small however many rounds a run has.
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 from halos_backend.errors import CorruptFileError
 from halos_backend.events import RunEvent
@@ -25,6 +26,9 @@ RECENT_BYTES = 1 << 20
 
 MOST_RECENT = 2000
 """Events that one `read` returns at most: the last ones."""
+
+NOTHING: dict[Any, Any] = {}
+"""Of all rounds that are forgotten; never written to."""
 
 
 class StateTail:
@@ -78,7 +82,9 @@ def check_is_there(run_dir: RunDir) -> None:
 
 
 def _bare(round: RoundState) -> RoundState:
-    return replace(round, stages={}, metrics={}) if round.stages else round
+    if not round.stages:
+        return round
+    return replace(round, stages=NOTHING, metrics=NOTHING, checkpoint=None)
 
 
 def _with_shared_settings(state: RunState) -> RunState:
