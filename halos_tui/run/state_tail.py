@@ -84,7 +84,7 @@ def check_is_there(run_dir: RunDir) -> None:
 def _bare(round: RoundState) -> RoundState:
     if not round.stages:
         return round
-    return replace(round, stages=NOTHING, metrics=NOTHING, checkpoint=None)
+    return replace(round, stages=NOTHING, metrics=NOTHING)
 
 
 def _with_shared_settings(state: RunState) -> RunState:

@@ -137,7 +137,7 @@ class LogsScreen(SearchingLogs):
     def action_next(self) -> None:
         self._step(1)
 
-    def action_choose(self) -> None:
+    def action_choose_log(self) -> None:
         """The list of logs instead of the log."""
         if self._sources.display:
             self._close_list()

@@ -36,7 +36,7 @@ class TweakScreen(FormActions):
     BINDINGS: ClassVar[list[BindingType]]
     DEFAULT_CSS = """
     TweakScreen {
-        #title { height: 1; text-style: bold; }
+        #title { height: auto; max-height: 4; text-style: bold; }
         #find { height: 1; border: none; padding: 0; display: none; }
     }
     """

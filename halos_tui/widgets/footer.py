@@ -84,9 +84,12 @@ class Footer(Panel[tuple[Hint, ...]]):
         if not self.is_attached or not screen.is_current:
             return
         hints = []
+        seen = set()
         for active in screen.active_bindings.values():
             binding = active.binding
-            if binding.show and active.enabled and binding.description:
+            is_first = binding.action not in seen
+            if is_first and binding.show and active.enabled and binding.description:
+                seen.add(binding.action)
                 note = NOTES.get(binding.action, "")
                 title = f"{binding.description} {note}".rstrip()
                 key = self.app.get_key_display(binding)
