@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from halos_backend.errors import UsageError
 from halos_backend.store.run_dir import RunDir
 from textual import on
 from textual.app import ComposeResult
@@ -22,11 +20,10 @@ from halos_tui.changes.title import title_of
 from halos_tui.changes.view import ChangesView, Wish
 from halos_tui.changes.written import page_text, whole_text
 from halos_tui.completions.page import Page
-from halos_tui.feed import Feed
 from halos_tui.formatting import plural
-from halos_tui.messages import FeedFailed, Updated
-from halos_tui.screens.writing_out import MUCH_TO_COPY, WritingOut
-from halos_tui.search_term import read_term
+from halos_tui.messages import Updated
+from halos_tui.screens.filtering import Filtering
+from halos_tui.screens.writing_out import MUCH_TO_COPY
 from halos_tui.widgets.ask_line import AskLine
 from halos_tui.widgets.change_list import ChangeList, Listing
 from halos_tui.widgets.footer import Footer
@@ -39,10 +36,11 @@ BESIDE = 120
 """From this width on history and page stand beside each other."""
 
 
-class ChangesScreen(WritingOut):
+class ChangesScreen(Filtering):
     """Of one run. The page is about the change at the cursor, until one chooses rounds by hand."""
 
     NAME: ClassVar[ScreenName] = "changes"
+    HINT = "a setting's name, or /pattern"
     BINDINGS: ClassVar[list[BindingType]]
     DEFAULT_CSS = """
     ChangesScreen {
@@ -62,8 +60,6 @@ class ChangesScreen(WritingOut):
         self.view: ChangesView | None = None
         self._wish = Wish()
         self._reader = ChangesReader(run_dir, self._wish)
-        self._feed: Feed[ChangesView] | None = None
-        self._problem = ""
         self._is_zoomed = False
 
     def compose(self) -> ComposeResult:
@@ -77,7 +73,7 @@ class ChangesScreen(WritingOut):
 
     def on_mount(self) -> None:
         self._list.focus()
-        self._ask(is_ascii=self.halos.options.is_ascii)
+        self.ask_for(is_ascii=self.halos.options.is_ascii)
         self._feed = self.follow(self._reader.read, interval_s=INTERVAL_S)
 
     def on_resize(self) -> None:
@@ -91,23 +87,18 @@ class ChangesScreen(WritingOut):
         is_same = before is not None and _subject(before) == _subject(view)
         self._page.show_from(Page(view.lines), None if is_same else 0)
         if self._list.number != self._wish.number:  # the filter took the change away, say
-            self._ask(number=self._list.number)
-        self._say()
+            self.ask_for(number=self._list.number)
+        self.say()
         message.is_drawn.set()
         if view.wish != self._wish and self._feed is not None:
             self._feed.hurry()
-
-    def on_feed_failed(self, message: FeedFailed) -> None:
-        """Besides the notice that every screen gives: say it for as long as it is so."""
-        self._problem = message.problem
-        self._say()
 
     @on(VirtualList.Moved)
     def _follow_cursor(self) -> None:
         """Show the change that a person went to, with the rounds around it."""
         if self._list.number != self._wish.number:
-            self._ask(number=self._list.number, rounds=None)
-        self._say()
+            self.ask_for(number=self._list.number, rounds=None)
+        self.say()
 
     def action_previous(self) -> None:
         """Compare with the round before the newer one."""
@@ -134,11 +125,6 @@ class ChangesScreen(WritingOut):
     def action_read_back(self) -> None:
         self._page.action_scroll_page(-1)
 
-    def action_search(self) -> None:
-        term = self._wish.term
-        before = "" if term is None else f"{'/' * term.is_regex}{term.text}"
-        self.bar.ask("filter", "filter", text=before, hint="a setting's name, or /pattern")
-
     def action_copy(self) -> None:
         """The page, by OSC 52."""
         if self.view is None:
@@ -153,33 +139,14 @@ class ChangesScreen(WritingOut):
         elif self._is_zoomed:
             self.action_compare()
         elif self._wish.rounds is not None:
-            self._ask(rounds=None)
+            self.ask_for(rounds=None)
         elif self._wish.term is not None:
-            self._ask(term=None)
+            self.ask_for(term=None)
         else:
             super().action_back()
 
-    @on(AskLine.Changed)
-    def _typed(self, message: AskLine.Changed) -> None:
-        self.bar.refuse("")
-        if message.purpose == "filter":
-            self._filter(message.text)
-
-    @on(AskLine.Answered)
-    def _answered(self, message: AskLine.Answered) -> None:
-        if message.purpose != "filter":
-            self.write(message.text, overwrite=message.purpose == "overwrite")
-        elif self._filter(message.text):
-            self.close_bar()
-
     def content(self) -> Callable[[], str] | None:
         return None if self.view is None else partial(whole_text, self.view, self.run_dir.name)
-
-    def close_bar(self, *, forget: bool = False) -> None:
-        self.bar.close()
-        self._focus()
-        if forget and self._wish.term is not None:
-            self._ask(term=None)
 
     async def _copy(self, view: ChangesView) -> None:
         text = await in_background(partial(page_text, view))
@@ -193,26 +160,7 @@ class ChangesScreen(WritingOut):
         if self.view is None or self.view.rounds is None:
             return
         rounds = self._wish.rounds or self.view.rounds
-        self._ask(rounds=moved(rounds, older=older, newer=newer, last=self.view.last))
-
-    def _filter(self, text: str) -> bool:
-        """False where the text is no filter; the one before stays then."""
-        try:
-            term = read_term(text)
-        except UsageError as error:
-            self.bar.refuse(str(error))
-            return False
-        if term != self._wish.term:
-            self._ask(term=term)
-        return True
-
-    def _ask(self, **changes: Any) -> None:
-        """Show something else."""
-        self._wish = replace(self._wish, **changes)
-        self._reader.ask(self._wish)
-        if self._feed is not None:
-            self._feed.hurry()
-        self._say()
+        self.ask_for(rounds=moved(rounds, older=older, newer=newer, last=self.view.last))
 
     def _arrange(self) -> None:
         """Make room for what is looked at."""
@@ -229,15 +177,15 @@ class ChangesScreen(WritingOut):
     def _settle(self) -> None:
         """Once the panes have their sizes."""
         if not self.bar.display:
-            self._focus()
+            self.focus_main()
         width = max(1, self._page.size.width)
         if width != self._wish.width:
-            self._ask(width=width)
+            self.ask_for(width=width)
 
-    def _focus(self) -> None:
+    def focus_main(self) -> None:
         self.set_focus(self._list if self._list.display else self._page)
 
-    def _say(self) -> None:
+    def say(self) -> None:
         title = title_of(
             self.run_dir, self.view, self._wish, place=self._list.cursor, problem=self._problem
         )

@@ -5,10 +5,8 @@ One thread lists, another decodes what is in sight; this draws what arrives.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, ClassVar
 
-from halos_backend.errors import UsageError
 from halos_backend.store.run_dir import RunDir
 from textual import on
 from textual.app import ComposeResult
@@ -31,9 +29,9 @@ from halos_tui.completions.views import (
     Wish,
 )
 from halos_tui.feed import Feed
-from halos_tui.messages import FeedFailed, Updated
+from halos_tui.messages import Updated
+from halos_tui.screens.filtering import Filtering
 from halos_tui.screens.taking_out import TakingOut
-from halos_tui.search_term import read_term
 from halos_tui.widgets.ask_line import AskLine
 from halos_tui.widgets.completion_list import CompletionList
 from halos_tui.widgets.footer import Footer
@@ -47,7 +45,7 @@ LOW = 10
 """Below this height there is room for one of both."""
 
 
-class CompletionsScreen(TakingOut):
+class CompletionsScreen(Filtering, TakingOut):
     """Of one run; begins at `round`, or at the newest with completions."""
 
     NAME: ClassVar[ScreenName] = "completions"
@@ -75,9 +73,7 @@ class CompletionsScreen(TakingOut):
         self._wish = Wish(round=NEWEST if round is None else round)
         self._reader = CompletionsReader(run_dir, self._wish)
         self._looks: CompletionLooks | None = None
-        self._lists: Feed[ListView] | None = None
         self._sights: Feed[Seen] | None = None
-        self._problem = ""
         self._is_zoomed = False
 
     def compose(self) -> ComposeResult:
@@ -92,9 +88,9 @@ class CompletionsScreen(TakingOut):
     def on_mount(self) -> None:
         self._list.look_rows_up(self._reader.index.row)
         self._list.focus()
-        self._say()
+        self.say()
         self._looks = CompletionLooks(self._reader.index, is_ascii=self.halos.options.is_ascii)
-        self._lists = self.follow(self._reader.read)
+        self._feed = self.follow(self._reader.read)
         self._sights = self.follow(self._looks.read)
 
     def on_unmount(self) -> None:
@@ -115,11 +111,6 @@ class CompletionsScreen(TakingOut):
         if self._looks is not None and self._looks.is_behind and self._sights is not None:
             self._sights.hurry()
 
-    def on_feed_failed(self, message: FeedFailed) -> None:
-        """Besides the notice that every screen gives: say it for as long as it is so."""
-        self._problem = message.problem
-        self._say()
-
     @on(VirtualList.Moved)
     def _look(self) -> None:
         """Ask for what is in sight now."""
@@ -135,7 +126,7 @@ class CompletionsScreen(TakingOut):
         if self._looks is not None and self._sights is not None:
             self._looks.ask(look)
             self._sights.hurry()
-        self._say()
+        self.say()
 
     def action_previous(self) -> None:
         """The round before; from all rounds the newest."""
@@ -145,16 +136,16 @@ class CompletionsScreen(TakingOut):
         self._turn(1)
 
     def action_all_rounds(self) -> None:
-        self._ask(round=NEWEST if self._wish.round == ALL_ROUNDS else ALL_ROUNDS)
+        self.ask_for(round=NEWEST if self._wish.round == ALL_ROUNDS else ALL_ROUNDS)
 
     def action_sort(self) -> None:
-        self._ask(order=ORDERS[(ORDERS.index(self._wish.order) + 1) % len(ORDERS)])
+        self.ask_for(order=ORDERS[(ORDERS.index(self._wish.order) + 1) % len(ORDERS)])
 
     def action_reverse(self) -> None:
-        self._ask(ascending=not self._wish.ascending)
+        self.ask_for(ascending=not self._wish.ascending)
 
     def action_only(self) -> None:
-        self._ask(only=ONLY[(ONLY.index(self._wish.only) + 1) % len(ONLY)])
+        self.ask_for(only=ONLY[(ONLY.index(self._wish.only) + 1) % len(ONLY)])
 
     def action_group(self) -> None:
         self._show_kind("completion" if self.kind == "group" else "group")
@@ -178,11 +169,6 @@ class CompletionsScreen(TakingOut):
     def action_read_back(self) -> None:
         self._page.action_scroll_page(-1)
 
-    def action_search(self) -> None:
-        term = self._wish.term
-        before = "" if term is None else f"{'/' * term.is_regex}{term.text}"
-        self.bar.ask("filter", "filter", text=before, hint="words, or /pattern")
-
     def action_back(self) -> None:
         """Out of the question, the zoom, the comparison, the filter; then to the screen before."""
         if self.bar.display:
@@ -192,22 +178,9 @@ class CompletionsScreen(TakingOut):
         elif self.kind != "completion":
             self._show_kind("completion")
         elif self._wish.term is not None:
-            self._ask(term=None)
+            self.ask_for(term=None)
         else:
             super().action_back()
-
-    @on(AskLine.Changed)
-    def _typed(self, message: AskLine.Changed) -> None:
-        self.bar.refuse("")
-        if message.purpose == "filter":
-            self._filter(message.text)
-
-    @on(AskLine.Answered)
-    def _answered(self, message: AskLine.Answered) -> None:
-        if message.purpose != "filter":
-            self.write(message.text, overwrite=message.purpose == "overwrite")
-        elif self._filter(message.text):
-            self.close_bar()
 
     def _take_list(self, view: ListView) -> None:
         self.view, self._problem = view, ""
@@ -235,32 +208,7 @@ class CompletionsScreen(TakingOut):
         rounds, now = self.view.rounds, self.view.round
         place = rounds.index(now) + by if now in rounds else len(rounds) - 1
         if rounds:
-            self._ask(round=rounds[max(0, min(place, len(rounds) - 1))])
-
-    def _ask(self, **changes: Any) -> None:
-        """List something else."""
-        self._wish = replace(self._wish, **changes)
-        self._reader.ask(self._wish)
-        if self._lists is not None:
-            self._lists.hurry()
-        self._say()
-
-    def _filter(self, text: str) -> bool:
-        """False where the text is no filter; the one before stays then."""
-        try:
-            term = read_term(text)
-        except UsageError as error:
-            self.bar.refuse(str(error))
-            return False
-        if term != self._wish.term:
-            self._ask(term=term)
-        return True
-
-    def close_bar(self, *, forget: bool = False) -> None:
-        self.bar.close()
-        self._focus()
-        if forget and self._wish.term is not None:
-            self._ask(term=None)
+            self.ask_for(round=rounds[max(0, min(place, len(rounds) - 1))])
 
     def _show_kind(self, kind: PageKind) -> None:
         self.kind = kind
@@ -279,13 +227,13 @@ class CompletionsScreen(TakingOut):
     def _settle(self) -> None:
         """Once the panes have their sizes."""
         if not self.bar.display:
-            self._focus()
+            self.focus_main()
         self._look()
 
-    def _focus(self) -> None:
+    def focus_main(self) -> None:
         self.set_focus(self._list if self._list.display else self._page)
 
-    def _say(self) -> None:
+    def say(self) -> None:
         place = self._list.cursor if self.view.keys else None
         self.query_one(TitleLine).show(
             title_of(self.run_dir, self.view, self._wish, place=place, problem=self._problem)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from halos_backend.errors import HalosError, UsageError
 from halos_backend.store.run_dir import RunDir, find_run
@@ -16,15 +15,14 @@ from textual.binding import BindingType
 
 from halos_tui.actions import ScreenName
 from halos_tui.background import in_background
-from halos_tui.feed import Feed
 from halos_tui.formatting import visible
-from halos_tui.messages import FeedFailed, Updated
+from halos_tui.messages import Updated
 from halos_tui.metrics.reader import MetricsReader
 from halos_tui.metrics.title import title_of
 from halos_tui.metrics.view import MOST_LINES, WEIGHTS, MetricsView, Wish
 from halos_tui.metrics.writing import as_csv, as_svg
-from halos_tui.screens.writing_out import WritingOut
-from halos_tui.search_term import read_term
+from halos_tui.screens.filtering import Filtering
+from halos_tui.search_term import SearchTerm, read_term
 from halos_tui.widgets.ask_line import AskLine
 from halos_tui.widgets.chart_grid import ChartGrid
 from halos_tui.widgets.footer import Footer
@@ -34,10 +32,12 @@ INTERVAL_S = 1.0
 ZOOM = 2.0
 
 
-class MetricsScreen(WritingOut):
+class MetricsScreen(Filtering):
     """By round, or by step with rounds over each other. All charts share cursor, zoom and scale."""
 
     NAME: ClassVar[ScreenName] = "metrics"
+    QUESTION = "charts"
+    HINT = "a pattern: reward|kl, ^train, time$"
     BINDINGS: ClassVar[list[BindingType]]
     DEFAULT_CSS = """
     MetricsScreen { #charts { height: 1fr; } }
@@ -50,8 +50,6 @@ class MetricsScreen(WritingOut):
         self._num_left_out = len(run_dirs) - len(self.runs)
         self._wish = Wish()
         self._reader = MetricsReader(self.runs, self._wish)
-        self._feed: Feed[MetricsView] | None = None
-        self._problem = ""
         self._path = ""
 
     def compose(self) -> ComposeResult:
@@ -63,7 +61,7 @@ class MetricsScreen(WritingOut):
 
     def on_mount(self) -> None:
         self._charts.focus()
-        self._say()
+        self.say()
         self._feed = self.follow(self._reader.read, interval_s=INTERVAL_S)
         if self._num_left_out:
             self.notify(
@@ -77,24 +75,19 @@ class MetricsScreen(WritingOut):
         if before is not None and before.kind != message.view.kind:
             self._charts.configure(cursor=None, window=(None, None))
         self._charts.show(message.view.charts)
-        self._say()
+        self.say()
         message.is_drawn.set()
         if message.view.wish != self._wish and self._feed is not None:
             self._feed.hurry()
 
-    def on_feed_failed(self, message: FeedFailed) -> None:
-        """Besides the notice that every screen gives: say it for as long as it is so."""
-        self._problem = message.problem
-        self._say()
-
     @on(ChartGrid.Turned)
     def _turned(self) -> None:
-        self._say()
+        self.say()
 
     def action_by(self) -> None:
         """By round, or by step."""
         if self.view is not None:
-            self._ask(kind="step" if self.view.kind == "round" else "round")
+            self.ask_for(kind="step" if self.view.kind == "round" else "round")
 
     def action_previous(self) -> None:
         self._turn(-1)
@@ -120,16 +113,11 @@ class MetricsScreen(WritingOut):
 
     def action_log_scale(self) -> None:
         self._charts.configure(is_log=not self._charts.look.is_log)
-        self._say()
+        self.say()
 
     def action_smooth(self) -> None:
         """More, and after the most not at all."""
-        self._ask(weight=WEIGHTS[(WEIGHTS.index(self._wish.weight) + 1) % len(WEIGHTS)])
-
-    def action_search(self) -> None:
-        term = self._wish.term
-        text = "" if term is None else term.text
-        self.bar.ask("filter", "charts", text=text, hint="a pattern: reward|kl, ^train, time$")
+        self.ask_for(weight=WEIGHTS[(WEIGHTS.index(self._wish.weight) + 1) % len(WEIGHTS)])
 
     def action_pin(self) -> None:
         self.bar.ask("pin", "run to add, or to take away", hint="a run's name")
@@ -150,37 +138,30 @@ class MetricsScreen(WritingOut):
         elif look.window != (None, None):
             self._charts.zoom()
         elif self._wish.term is not None:
-            self._ask(term=None)
+            self.ask_for(term=None)
         else:
             super().action_back()
 
-    @on(AskLine.Changed)
-    def _typed(self, message: AskLine.Changed) -> None:
-        self.bar.refuse("")
-        if message.purpose == "filter":
-            self._filter(message.text)
+    def answered(self, purpose: str, text: str) -> None:
+        if purpose == "pin":
+            self.run_worker(self._pin(text.strip()), group="pin", exclusive=True)
+            return
+        self._path = text
+        super().answered(purpose, text)
 
-    @on(AskLine.Answered)
-    def _answered(self, message: AskLine.Answered) -> None:
-        match message.purpose:
-            case "filter":
-                if self._filter(message.text):
-                    self.close_bar()
-            case "pin":
-                self.run_worker(self._pin(message.text.strip()), group="pin", exclusive=True)
-            case _:
-                self._path = message.text
-                self.write(message.text, overwrite=message.purpose == "overwrite")
+    def read_filter(self, text: str) -> SearchTerm | None:
+        """Always a pattern."""
+        return read_term(f"/{text}")
+
+    def filter_text(self, term: SearchTerm) -> str:
+        return term.text
+
+    def focus_main(self) -> None:
+        self._charts.focus()
 
     def content(self) -> Callable[[], str] | None:
         view = self.view
         return None if view is None or not view.charts else partial(self._written, view, self._path)
-
-    def close_bar(self, *, forget: bool = False) -> None:
-        self.bar.close()
-        self._charts.focus()
-        if forget and self._wish.term is not None:
-            self._ask(term=None)
 
     def _written(self, view: MetricsView, path: str) -> str:
         """In a thread. Raises UsageError for a path that does not say how."""
@@ -208,40 +189,21 @@ class MetricsScreen(WritingOut):
         self.runs = runs
         self._reader.pin(runs)
         self.close_bar()
-        self._ask()
+        self.ask_for()
 
     def _turn(self, by: int) -> None:
         """To an older or a newer round; by step."""
         view = self.view
         if view is not None and view.rounds:
             newest = max(1, view.rounds[-1] + by)
-            self._ask(kind="step", newest=None if newest >= view.last else newest)
+            self.ask_for(kind="step", newest=None if newest >= view.last else newest)
 
     def _overlay(self, by: int) -> None:
         most = max(1, MOST_LINES // len(self.runs))
         num = max(1, min(self._wish.num_overlaid + by, most))
-        self._ask(kind="step", num_overlaid=num)
+        self.ask_for(kind="step", num_overlaid=num)
 
-    def _filter(self, text: str) -> bool:
-        """False where the text is no pattern; the one before stays then."""
-        try:
-            term = read_term(f"/{text}")
-        except UsageError as error:
-            self.bar.refuse(str(error))
-            return False
-        if term != self._wish.term:
-            self._ask(term=term)
-        return True
-
-    def _ask(self, **changes: Any) -> None:
-        """Show something else."""
-        self._wish = replace(self._wish, **changes)
-        self._reader.ask(self._wish)
-        if self._feed is not None:
-            self._feed.hurry()
-        self._say()
-
-    def _say(self) -> None:
+    def say(self) -> None:
         charts = self._charts
         title = title_of(
             self.runs,
