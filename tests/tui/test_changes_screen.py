@@ -19,7 +19,7 @@ from tests.headless.made_run import STARTED_T, MadeRun
 from tests.tui.app_fixtures import drive, opened, screen_text, until, until_shown, until_told
 from tests.tui.changes_fixtures import change, steered_run
 from tests.tui.hostile import FORBIDDEN, HOSTILE
-from tests.tui.watchdog import Watchdog
+from tests.tui.watchdog import Block, Watchdog, drive_unblocked
 
 WIDE = (200, 60)
 TALL = (80, 60)
@@ -365,7 +365,7 @@ def test_many_changes_are_gone_through_without_a_pause(run: MadeRun) -> None:
     for number in range(400):
         change(run, 2 + number % 3, train__lr=1e-6 * (number + 1))
 
-    async def look() -> None:
+    async def look() -> list[Block]:
         async with opened(screen_of(run), root=run.dir.path.parent) as (_, pilot):
             await until_shown(pilot, "1 of 400 changes")
             with Watchdog() as dog:
@@ -373,9 +373,9 @@ def test_many_changes_are_gone_through_without_a_pause(run: MadeRun) -> None:
                 await until_shown(pilot, "400 of 400", "replaced by the change of")
                 await pilot.press("pageup", "up", "home", "down", "down")
                 await until_shown(pilot, "3 of 400")
-            assert dog.blocks == []
+            return dog.blocks
 
-    drive(look())
+    drive_unblocked(look)
 
 
 # --- bad input ------------------------------------------------------------------------------
@@ -422,20 +422,20 @@ def test_hostile_text_is_shown_as_text(run: MadeRun) -> None:
     run.whole_round(1)
     change(run, 2, policy__chat_template="x" * 1_000_000)
 
-    async def look() -> None:
+    async def look() -> list[Block]:
         async with opened(screen_of(run), root=run.dir.path.parent, size=WIDE) as (app, pilot):
             await until_shown(pilot, "1 of 2 changes")
             with Watchdog() as dog:
                 await pilot.press("down")
                 shown = await until_shown(pilot, "2 of 2", "[red]markup[/red]", "\\u202edesrever")
-            assert dog.blocks == []
             raw = shown.encode()
             assert [bad for bad in FORBIDDEN if bad in raw] == []
             await pilot.press("y")
             await until(pilot, lambda: "[red]markup" in app.clipboard)
             assert [bad for bad in FORBIDDEN if bad in app.clipboard.encode()] == []
+            return dog.blocks
 
-    drive(look())
+    drive_unblocked(look)
 
 
 @pytest.mark.parametrize("is_ascii", [False, True])

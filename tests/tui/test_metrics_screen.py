@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import shutil
 import xml.etree.ElementTree as ET
@@ -28,7 +27,7 @@ from tests.tui.app_fixtures import (
 )
 from tests.tui.hostile import FORBIDDEN, HOSTILE
 from tests.tui.metrics_fixtures import log_step, trained_run
-from tests.tui.watchdog import Watchdog
+from tests.tui.watchdog import Block, Watchdog, drive_unblocked
 
 WIDE = (200, 60)
 
@@ -308,7 +307,7 @@ def test_no_call_blocks_the_event_loop(tmp_path: Path) -> None:
             values = {f"metric_{n}": (step * 7919 * n * round) % 101 / 10 for n in range(1, 11)}
             log_step(run, round, step, values)
 
-    async def look() -> list[Any]:
+    async def look() -> list[Block]:
         async with opened(screen_of(run), root=tmp_path, size=WIDE) as (_, pilot):
             await until_shown(pilot, "label.reward_mean")
             with Watchdog() as dog:
@@ -318,4 +317,4 @@ def test_no_call_blocks_the_event_loop(tmp_path: Path) -> None:
                 await until_shown(pilot, "smoothed 0.6")
             return dog.blocks
 
-    assert asyncio.run(look()) == []
+    drive_unblocked(look)
