@@ -1,0 +1,1 @@
+"""The list of runs: its columns, its filter, read again only where something changed."""
