@@ -39,6 +39,13 @@ def test_no_module_is_named_after_nothing() -> None:
     assert [path for path in MODULES if path.stem in NO_NAMES] == []
 
 
+def test_every_folder_of_modules_is_a_package() -> None:
+    """One that is not is left out of the wheel, and out of a clone where it is ignored."""
+    folders = {path.parent for path in MODULES} - {Path("backend")}
+
+    assert {str(folder) for folder in folders if folder / "__init__.py" not in MODULES} == set()
+
+
 def test_no_file_names_the_machine_it_was_written_on() -> None:
     mine = [path for path in MODULES if str(ROOT) in (ROOT / path).read_text()]
 
