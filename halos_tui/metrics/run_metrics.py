@@ -61,16 +61,17 @@ class RunMetrics:
     def step_lines(self, name: str) -> list[Line]:
         """One of each round that is shown and has the metric."""
         return [
-            self._line(round, tail, name)
-            for (round, _), tail in self._attempts.items()
+            self._line(round, attempt, tail, name)
+            for (round, attempt), tail in self._attempts.items()
             if name in tail.series
         ]
 
-    def _line(self, round: int, tail: AttemptTail, name: str) -> Line:
+    def _line(self, round: int, attempt: int, tail: AttemptTail, name: str) -> Line:
         series = tail.series[name]
         xs, ys, lows, highs = series.columns()
         if series.is_joined:
-            return Line(self.run_dir.name, round, xs, ys, lows, highs)
+            events = self.run_dir.attempt(round, "train", attempt).events
+            return Line(self.run_dir.name, round, xs, ys, lows, highs, events)
         return Line(self.run_dir.name, round, xs, ys)
 
     def _tail_of(self, round: int, attempt: int) -> AttemptTail:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from halos_tui.search_term import SearchTerm
@@ -35,7 +36,7 @@ class Line:
     """One metric of one run over its rounds, or over the steps of its `round`.
 
     `xs` ascend; NaN is a gap. Where one point stands for several steps, `lows` and `highs` are
-    their extremes.
+    their extremes, and `events` is the file that has them all.
     """
 
     run: str
@@ -44,6 +45,7 @@ class Line:
     ys: Sequence[float]
     lows: Sequence[float] | None = None
     highs: Sequence[float] | None = None
+    events: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from halos_tui.formatting import number, visible
+from halos_tui.formatting import clipped, number, visible
+from halos_tui.metrics.every_step import EveryStep
 from halos_tui.metrics.view import Chart, MetricsView
 from halos_tui.widgets.axis import Axis, linear_axis, log_axis
 from halos_tui.widgets.series import Series, extremes
@@ -19,18 +21,28 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DASHES = ("", "6 3", "2 2", "8 3 2 3", "10 4", "4 2 1 2")
 FAINT = "#bbbbbb"
 WIDTH, HEIGHT = 460, 260
-LEFT, RIGHT, TOP, BOTTOM = 64, 12, 40, 28
+LEFT, RIGHT, TOP, BOTTOM = 64, 12, 31, 28
+ROW = 15
+"""Pixels of a row of the legend."""
+CHARACTER = 6
+LONGEST_NAME = 56
+Place = tuple[float, float]
+"""In a chart, in pixels from its top left corner."""
 MOST_BESIDE = 2
 
 
 def as_csv(view: MetricsView) -> str:
-    """A row for each value of each line that is shown; unsmoothed, gaps left out."""
+    """A row for each value of each line that is shown; unsmoothed, gaps left out.
+
+    Reads the events of rounds with more steps than are drawn. Raises CorruptFileError.
+    """
+    every_step = EveryStep(view.charts)
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(HEADER)
     for chart in view.charts:
         for line in chart.lines:
-            for x, y in zip(line.xs, line.ys, strict=True):
+            for x, y in every_step.of(chart, line):
                 if math.isfinite(y):
                     is_round = line.round is None
                     round, step = (int(x), "") if is_round else (line.round, f"{x:g}")
@@ -61,24 +73,60 @@ def _chart(
     chart: Chart, kind: str, window: tuple[float | None, float | None], *, is_log: bool
 ) -> Iterator[str]:
     yield f'<text x="{LEFT}" y="16" font-weight="bold">{_text(chart.name)}, by {kind}</text>'
-    yield from _legend(chart.series)
+    legend = _legend(chart.series)
+    yield from (text for row in legend for text in row)
     x_axis = _x_axis(chart.series, window)
     y_axis = x_axis and _y_axis(chart.series, x_axis, is_log=is_log)
     if x_axis is None or y_axis is None:
         yield f'<text x="{WIDTH // 2}" y="{HEIGHT // 2}" text-anchor="middle">no values</text>'
         return
-    yield from _axes(x_axis, y_axis)
+    plot = Plot(x_axis, y_axis, TOP + ROW * len(legend))
+    yield from _axes(plot)
     for series in chart.series:
-        yield from _line(series, x_axis, y_axis)
+        yield from _band(series, plot)
+    for series in chart.series:
+        yield from _line(series, plot)
 
 
-def _legend(series: Sequence[Series]) -> Iterator[str]:
+@dataclass(frozen=True)
+class Plot:
+    """Where a chart's values lie in it; `top` is where the legend ends, in pixels."""
+
+    x_axis: Axis
+    y_axis: Axis
+    top: int
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """NaN for what has no place."""
+        return self.across(x), self.down(y)
+
+    def across(self, x: float) -> float:
+        return LEFT + self.x_axis.scale.share(x) * (WIDTH - LEFT - RIGHT)
+
+    def down(self, y: float) -> float:
+        bottom = HEIGHT - BOTTOM
+        return bottom - self.y_axis.scale.share(y) * (bottom - self.top)
+
+    def has(self, x: float) -> bool:
+        return self.x_axis.scale.low <= x <= self.x_axis.scale.high
+
+
+def _legend(series: Sequence[Series]) -> list[list[str]]:
+    """Rows of it; none where there is one line."""
     named = [one for one in series if one.style_index]
-    x = LEFT
+    rows: list[list[str]] = []
+    x = WIDTH
     for one in named if len(named) > 1 else []:
-        yield f'<path d="M{x} 27h16" {_stroke(one)}/>'
-        yield f'<text x="{x + 20}" y="31">{_text(one.name)}</text>'
-        x += 32 + 6 * len(visible(one.name))
+        name = clipped(visible(one.name), LONGEST_NAME)
+        width = 32 + CHARACTER * len(name)
+        if x + width > WIDTH:
+            rows.append([])
+            x = LEFT
+        y = TOP + ROW * (len(rows) - 1)
+        rows[-1].append(f'<path d="M{x} {y - 4}h16" {_stroke(one)}/>')
+        rows[-1].append(f'<text x="{x + 20}" y="{y}">{escape(name)}</text>')
+        x += width
+    return rows
 
 
 def _x_axis(series: Sequence[Series], window: tuple[float | None, float | None]) -> Axis | None:
@@ -105,48 +153,63 @@ def _y_axis(series: Sequence[Series], x_axis: Axis, *, is_log: bool) -> Axis | N
     return (log_axis if is_log else linear_axis)(*ends, num_ticks=6)
 
 
-def _axes(x_axis: Axis, y_axis: Axis) -> Iterator[str]:
+def _axes(plot: Plot) -> Iterator[str]:
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
-    yield f'<path d="M{LEFT} {TOP}V{bottom}H{right}" fill="none" stroke="#444"/>'
-    for tick, label in zip(x_axis.ticks, x_axis.labels(number), strict=True):
-        x, _ = _place(tick, None, x_axis, y_axis)
-        yield f'<path d="M{x:.1f} {bottom}v4" stroke="#444"/>'
-        yield f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{_text(label)}</text>'
+    x_axis, y_axis = plot.x_axis, plot.y_axis
     for tick, label in zip(y_axis.ticks, y_axis.labels(), strict=True):
-        _, y = _place(None, tick, x_axis, y_axis)
+        y = plot.down(tick)
         yield f'<path d="M{LEFT} {y:.1f}H{right}" stroke="#ddd"/>'
         yield f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_text(label)}</text>'
+    for tick, label in zip(x_axis.ticks, x_axis.labels(number), strict=True):
+        x = plot.across(tick)
+        yield f'<path d="M{x:.1f} {bottom}v4" stroke="#444"/>'
+        yield f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{_text(label)}</text>'
+    yield f'<path d="M{LEFT} {plot.top}V{bottom}H{right}" fill="none" stroke="#444"/>'
 
 
-def _line(series: Series, x_axis: Axis, y_axis: Axis) -> Iterator[str]:
+def _band(series: Series, plot: Plot) -> Iterator[str]:
+    """The spread around a line, a shape for each stretch without a gap."""
+    if series.low is None or series.high is None:
+        return
+    pairs: list[tuple[Place, Place]] = []
+    gap = (math.nan, math.nan, math.nan)
+    for x, low, high in [*zip(series.xs, series.low, series.high, strict=True), gap]:
+        below, above = plot.place(x, low), plot.place(x, high)
+        if plot.has(x) and math.isfinite(sum(below) + sum(above)):
+            pairs.append((below, above))
+            continue
+        if len(pairs) > 1:
+            path = _path([*(top for _, top in pairs), *(foot for foot, _ in reversed(pairs))])
+            yield f'<path d="{path}Z" fill="{_colour(series)}" fill-opacity="0.15"/>'
+        pairs = []
+
+
+def _line(series: Series, plot: Plot) -> Iterator[str]:
     """One path for each stretch without a gap; a point alone is a dot."""
-    low, high = x_axis.scale.low, x_axis.scale.high
-    stretch: list[tuple[float, float]] = []
-    for x, y in [*zip(series.xs, series.ys, strict=True), (math.nan, math.nan)]:
-        place = _place(x, y, x_axis, y_axis)
-        if low <= x <= high and math.isfinite(sum(place)):
+    for points in _stretches(zip(series.xs, series.ys, strict=True), plot):
+        if len(points) == 1:
+            ((x, y),) = points
+            yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{_colour(series)}"/>'
+        else:
+            yield f'<path d="{_path(points)}" {_stroke(series)}/>'
+
+
+def _stretches(points: Iterable[tuple[float, float]], plot: Plot) -> Iterator[list[Place]]:
+    """Neighbours that have a place, in pixels."""
+    stretch: list[Place] = []
+    for x, y in points:
+        place = plot.place(x, y)
+        if plot.has(x) and math.isfinite(sum(place)):
             stretch.append(place)
         elif stretch:
-            yield _stretch(stretch, series)
+            yield stretch
             stretch = []
+    if stretch:
+        yield stretch
 
 
-def _stretch(points: Sequence[tuple[float, float]], series: Series) -> str:
-    if len(points) == 1:
-        ((x, y),) = points
-        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{_colour(series)}"/>'
-    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    return f'<path d="M{path}" {_stroke(series)}/>'
-
-
-def _place(x: float | None, y: float | None, x_axis: Axis, y_axis: Axis) -> tuple[float, float]:
-    """In the chart, in pixels; NaN for what has no place."""
-    across = 0.0 if x is None else x_axis.scale.share(x)
-    up = 0.0 if y is None else y_axis.scale.share(y)
-    return (
-        LEFT + across * (WIDTH - LEFT - RIGHT),
-        HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM),
-    )
+def _path(points: Sequence[Place]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
 
 
 def _colour(series: Series) -> str:

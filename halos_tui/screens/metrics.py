@@ -157,7 +157,7 @@ class MetricsScreen(Filtering):
         return term.text
 
     def focus_main(self) -> None:
-        self._charts.focus()
+        self.set_focus(self._charts)
 
     def content(self) -> Callable[[], str] | None:
         view = self.view

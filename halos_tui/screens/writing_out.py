@@ -63,7 +63,9 @@ class WritingOut(HalosScreen):
     def write(self, text: str, *, overwrite: bool) -> None:
         """To the path that was typed."""
         content = self.content()
-        if content is not None:
+        if content is None:
+            self.bar.refuse("there is nothing to write any more")
+        else:
             self.run_worker(partial(self._write_out, text, content, overwrite), thread=True)
 
     def _write_out(self, text: str, content: Callable[[], str], overwrite: bool) -> None:

@@ -4,10 +4,40 @@ from __future__ import annotations
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
+from textual.events import Key
 from textual.message import Message
 from textual.widgets import Input, Static
 
 from halos_tui.formatting import visible
+
+HOLD_S = 1.0
+"""Keys are held no longer than that, whatever becomes of the answer."""
+
+
+class Field(Input):
+    """What is typed after enter or escape is not part of the answer, also where a slow line
+    delivers it all at once: it is held until the screen has dealt with the answer.
+    """
+
+    held: list[Key] | None = None
+
+    async def _on_key(self, event: Key) -> None:
+        if self.held is not None:
+            event.stop()
+            event.prevent_default()
+            self.held.append(event)
+            return
+        if event.key in ("enter", "escape"):
+            self.held = []
+            self.set_timer(HOLD_S, self.release)
+
+    def release(self) -> None:
+        """To whom the keys belong by now."""
+        held, self.held = self.held or [], None
+        for event in held:
+            again = Key(event.key, event.character)
+            again.set_sender(self.app)  # it bubbles no further than to its sender
+            self.app.post_message(again)
 
 
 class AskLine(Horizontal):
@@ -39,14 +69,14 @@ class AskLine(Horizontal):
 
     def compose(self) -> ComposeResult:
         yield Static("", id="question", markup=False)
-        yield Input(id="answer")
+        yield Field(id="answer")
         yield Static("", classes="problem", markup=False)
 
     def ask(self, purpose: str, question: str, *, text: str = "", hint: str = "") -> None:
         """Show the line with the cursor in it."""
         self.purpose = purpose
         self.query_one("#question", Static).update(f"{visible(question)} ")
-        field = self.query_one(Input)
+        field = self.query_one(Field)
         with field.prevent(Input.Changed):
             field.value = text
         field.cursor_position = len(text)
@@ -54,14 +84,18 @@ class AskLine(Horizontal):
         self.refuse("")
         self.display = True
         self.screen.set_focus(field)  # at once: the next key belongs into it
+        field.release()
 
     def refuse(self, problem: str) -> None:
         """Say what is wrong with the text; nothing where it is right."""
         self.query_one(".problem", Static).update(visible(f" {problem}" if problem else ""))
+        if problem:
+            self.query_one(Field).release()
 
     def close(self) -> None:
         self.display = False
         self.purpose = ""
+        self.query_one(Field).release()
 
     def on_input_changed(self, message: Input.Changed) -> None:
         message.stop()

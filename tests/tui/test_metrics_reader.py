@@ -223,6 +223,46 @@ def test_the_csv_has_every_value(run: MadeRun) -> None:
     ]
 
 
+def test_the_csv_of_a_long_round_has_what_was_logged_and_no_means(tmp_path: Path) -> None:
+    run = trained_run(tmp_path, rewards=(1.0,))
+    for step in range(4, 3001):
+        log_step(run, 1, step, {"loss": float(step % 2), "other": 9.0})
+    view = view_of(run.dir, wish=by_step(term=read_term("/loss")))
+    assert len(chart(view, "loss").lines[0].ys) < 3000, "drawn are means of several steps"
+
+    rows = list(csv.DictReader(io.StringIO(as_csv(view))))
+
+    assert [float(row["step"]) for row in rows] == list(range(1, 3001))
+    assert [float(row["value"]) for row in rows[:3]] == [1, 0.5, 0.25]
+    assert [float(row["value"]) for row in rows[3:]] == [step % 2 for step in range(4, 3001)]
+
+
+def test_the_svg_shows_the_spread_around_a_line(run: MadeRun) -> None:
+    view = view_of(run.dir, wish=Wish(term=read_term("/reward_mean")))
+    root = ET.fromstring(as_svg(view, is_log=False))
+    (band,) = [path for path in root.iter(f"{SVG}path") if path.get("fill-opacity")]
+    places = [part.split() for part in (band.get("d") or "").strip("MZ").split("L")]
+    assert [float(x) for x, _ in places] == [64, 256, 448, 448, 256, 64], "there and back"
+    ys = [float(y) for _, y in places]
+    # 0.375 to 0.625, 0.125 to 0.375, 0.875 to 1.125: always a quarter high, and 0.375 twice
+    heights = [ys[5] - ys[0], ys[4] - ys[1], ys[3] - ys[2]]
+    assert heights == pytest.approx([heights[0]] * 3, abs=0.11)
+    assert ys[5] == pytest.approx(ys[1], abs=0.11)
+
+
+def test_the_legend_of_an_svg_stays_in_its_chart(run: MadeRun) -> None:
+    others = [trained_run(run.dir.path.parent, f"{'long-name-' * 9}{n}") for n in range(2)]
+    runs = [run.dir, *(other.dir for other in others)]
+    view = view_of(*runs, wish=by_step(num_overlaid=2))
+    root = ET.fromstring(as_svg(view, is_log=False))
+    (first, _) = root.findall(f"{SVG}g")
+    names = [text for text in first.iter(f"{SVG}text") if "r2" in (text.text or "")]
+    assert names
+    for text in first.iter(f"{SVG}text"):
+        assert float(text.get("x") or 0) + 6 * len(text.text or "") <= 460 + 6
+    assert len({text.get("y") for text in first.iter(f"{SVG}text")}) > 4, "on several rows"
+
+
 def test_the_svg_has_every_chart_with_its_lines_at_their_places(run: MadeRun) -> None:
     view = view_of(run.dir, wish=by_step(num_overlaid=2))
     root = ET.fromstring(as_svg(view, is_log=False))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.events import Key
 from textual.screen import Screen
 
 from halos_tui.screens.metrics import MetricsScreen
@@ -116,6 +117,25 @@ def test_a_pattern_chooses_charts_while_it_is_typed(run: MadeRun) -> None:
 def test_a_wrong_pattern_is_told_beside_it_and_the_one_before_stays(run: MadeRun) -> None:
     shown = shown_at(run, "unterminated", keys=("slash", *"mean["))
     assert "label.reward_mean" in shown
+
+
+def test_keys_that_come_with_enter_are_no_part_of_the_answer(run: MadeRun) -> None:
+    """As a slow line delivers them."""
+
+    async def look() -> None:
+        async with opened(screen_of(run), root=run.dir.path.parent) as (app, pilot):
+            await until_shown(pilot, "label.reward_mean")
+            await pilot.press("x", "slash")
+            for key in ("l", "o", "s", "s", "enter", "L"):
+                app.post_message(Key(key, key if len(key) == 1 else None))
+            await until_shown(pilot, "filter loss", " log ", "1 chart")
+            await pilot.press("slash")
+            for key in ("x", "escape", "L"):
+                app.post_message(Key(key, key if len(key) == 1 else None))
+            await until(pilot, lambda: not charts(app).look.is_log)
+            assert "filter" not in screen_text(app)
+
+    drive(look())
 
 
 def test_the_cursor_reads_all_charts_at_one_place(run: MadeRun) -> None:
