@@ -72,7 +72,7 @@ def test_the_newest_change_is_shown_with_the_rounds_around_it(
 ) -> None:
     steered(run)
 
-    shown = shown_at(run, "round 2 -> round 3", "reward +0.125", size=size)
+    shown = shown_at(run, "round 2 -> round 3", "reward +0.125", "alice@box", size=size)
 
     assert "a-run  1 of 2 changes" in shown
     assert "lost, round 4 of 5" in shown
@@ -87,7 +87,7 @@ def test_history_and_page_stand_beside_each_other_where_there_is_room(run: MadeR
     steered(run)
 
     for size, is_beside in ((WIDE, True), ((120, 40), True), (TALL, False)):
-        shown = shown_at(run, "round 2 -> round 3", size=size)
+        shown = shown_at(run, "round 2 -> round 3", " age round", size=size)
         (heading,) = (line for line in shown.splitlines() if " age round" in line)
         assert ("sample.group_size 2 -> 8" in heading) == is_beside
 
