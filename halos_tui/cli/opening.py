@@ -18,6 +18,8 @@ from halos_tui.run.observed import observe
 
 SWITCH_S = 0.001
 """For so long a thread that reads a run may keep a key press waiting, instead of Python's 0.005."""
+STALE = ("COLUMNS", "LINES")
+"""What a shell exported once; Textual would believe it over the terminal, whatever its size."""
 
 
 def can_show_app() -> bool:
@@ -48,6 +50,8 @@ def open_app(options: AppOptions, *, run_dir: RunDir | None = None) -> ExitCode:
     from halos_tui.app import HalosApp  # textual: 0.2 s that no other verb pays
 
     sys.setswitchinterval(SWITCH_S)
+    for name in STALE:
+        os.environ.pop(name, None)
     app = HalosApp(options, run=run_dir)
     app.run(mouse=options.mouse and app.config.mouse)
     return ExitCode(app.return_code or 0)

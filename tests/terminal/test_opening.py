@@ -10,7 +10,7 @@ from halos_backend.errors import ExitCode
 
 from benchmarks.made_events import Shape
 from benchmarks.made_runs import make_run
-from tests.terminal.demo_run import SMALL, DemoRun
+from tests.terminal.demo_run import SMALL, DemoRun, wait_until
 from tests.terminal.terminal import Terminal
 
 RESTORED = b"\x1b[?1049l\x1b[?25h\x1b[?1004l"
@@ -49,6 +49,16 @@ def test_the_list_and_a_run_are_left_with_exit_code_0_and_nothing_said(demo: Dem
             terminal.press("q")
             assert terminal.wait() == ExitCode.COMPLETED
             assert said_after(terminal) == b""
+
+
+def test_the_terminal_says_how_large_it_is_whatever_a_shell_exported(demo: DemoRun) -> None:
+    make_run(demo.runs / "a-run", Shape())
+    with demo.open("attach", "a-run", COLUMNS="80", LINES="24") as terminal:
+        terminal.wait_for("a-run", "Quit (runs go on)")
+        assert "Quit (runs go on)" in terminal.text.splitlines()[39]
+        terminal.resize(90, 30)
+        wait_until(lambda: len(terminal.text.splitlines()) == 30, "30 lines")
+        wait_until(lambda: "Quit" in terminal.text.splitlines()[29], "the footer in the last line")
 
 
 def test_the_mouse_is_left_to_the_terminal_if_one_likes(demo: DemoRun) -> None:
