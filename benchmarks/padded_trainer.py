@@ -32,6 +32,21 @@ def sequence_logps(model: PreTrainedModel, ids: Tensor, labels: Tensor) -> Tenso
     return (logps.gather(2, labels.masked_fill(~mask, 0)[..., None])[..., 0] * mask).sum(-1)
 
 
+def batch_of(pairs: list[dict], max_length: int) -> tuple[Tensor, Tensor]:
+    """Ids and labels, (2 * pairs, max_length) each: all chosen, then all rejected."""
+    rows = [pad(pair, side, max_length) for side in ("chosen", "rejected") for pair in pairs]
+    return torch.tensor([row[0] for row in rows]), torch.tensor([row[1] for row in rows])
+
+
+def dpo_loss(
+    policy: PreTrainedModel, reference: PreTrainedModel, ids: Tensor, labels: Tensor
+) -> Tensor:
+    with torch.no_grad():
+        reference_logps = sequence_logps(reference, ids, labels)
+    chosen, rejected = (sequence_logps(policy, ids, labels) - reference_logps).chunk(2)
+    return -F.logsigmoid(0.1 * (chosen - rejected)).mean()
+
+
 def main(model_path: str, feedback: str, max_length: int, batch_size: int) -> None:
     torch.set_num_threads(1)
     policy = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
@@ -42,13 +57,7 @@ def main(model_path: str, feedback: str, max_length: int, batch_size: int) -> No
     started = time.monotonic()
     for start in range(0, len(pairs), batch_size):
         batch = pairs[start : start + batch_size]
-        rows = [pad(pair, side, max_length) for side in ("chosen", "rejected") for pair in batch]
-        ids = torch.tensor([row[0] for row in rows])
-        labels = torch.tensor([row[1] for row in rows])
-        with torch.no_grad():
-            reference_logps = sequence_logps(reference, ids, labels)
-        chosen, rejected = (sequence_logps(policy, ids, labels) - reference_logps).chunk(2)
-        loss = -F.logsigmoid(0.1 * (chosen - rejected)).mean()
+        loss = dpo_loss(policy, reference, *batch_of(batch, max_length))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)

@@ -11,7 +11,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,21 +33,26 @@ class Measured:
     peak_bytes: int
 
 
-def measure(command: Sequence[str]) -> Measured:
-    """Run a command to its end with one torch thread. Raises when it fails."""
+def measure(
+    command: Sequence[str | Path],
+    *,
+    num_threads: int = 1,
+    environment: Mapping[str, str] = os.environ,
+) -> Measured:
+    """Run a command to its end with so many torch threads. Raises when it fails."""
     started = time.monotonic()
     child = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+        env={**environment, "OMP_NUM_THREADS": str(num_threads), "TOKENIZERS_PARALLELISM": "false"},
     )
     assert child.stdout is not None
     stdout = child.stdout.read()
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode != 0:
-        raise SystemExit(f"{' '.join(command)} ended with exit code {child.returncode}")
+        raise SystemExit(f"{' '.join(map(str, command))} ended with exit code {child.returncode}")
     return Measured(stdout, time.monotonic() - started, usage.ru_maxrss * 1024)
 
 

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
+pytest.register_assert_rewrite("tests.chaos.invariants")
+"""A failure there says what was seen."""
+
 
 def pytest_configure() -> None:
     """A shell's background jobs ignore Ctrl-C, those of `nohup` a hangup, and so do all that they
