@@ -322,7 +322,7 @@ def test_rounds_end_with_rounds_budget_or_prompts(
 def test_an_abort_stops_what_runs_and_then_the_run() -> None:
     abort = AbortRequested(t=6.0, request_id="r")
     running: list[RunEvent] = [supervised(), round_started(1, DPO), started(1, "sample"), abort]
-    assert next_actions(*running) == (StopStage(1, "sample"),)
+    assert next_actions(*running) == (StopStage(1, "sample", "aborted"),)
 
     stopped: list[RunEvent] = [*running, failed(1, "sample", reason="aborted")]
     assert next_actions(*stopped) == (AbortRun(),)

@@ -30,6 +30,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "two ranks": {"launch__num_processes": 2},
     "warm": {"launch__warm_workers": True},
+    "overlapped": {"loop__overlap": True},
     "impatient": {"launch__stall_timeout_s": 4.0},
 }
 

@@ -38,7 +38,7 @@ class Witness:
             for look in (self._writers, self._attempts):
                 first = look()
                 # both of one look may not have lived at the same moment; both of two looks did
-                if len(first) > 1 and len(both := first & look()) > 1:
+                if _too_many(first) and _too_many(both := first & look()):
                     self._seen.append(f"{look.__name__}: {sorted(both)}")
 
     def _writers(self) -> set[str]:
@@ -60,6 +60,12 @@ class Witness:
             process.attempt.decode() for process in find(self._mark) if process.attempt is not None
         }
         return {attempt for tag in tags if (attempt := _attempt_of(tag)) is not None}
+
+
+def _too_many(seen: set[str]) -> bool:
+    """A round may be labelled while it is sampled; whether it does is the journal's to tell."""
+    stages = sorted(Path(path).parent.name for path in seen)
+    return len(seen) > 1 and stages != ["label", "sample"]
 
 
 def _attempt_of(tag: str) -> str | None:

@@ -22,10 +22,10 @@ PROGRAM = """
 import os, sys
 from pathlib import Path
 from halos_backend.errors import ExitCode
-from halos_backend.stages import serving
+from halos_backend.stages import presence, serving
 
-serving.ORPHAN_TIMEOUT_S = float(sys.argv[2])
-serving.ORPHAN_LOOK_S = 0.05
+presence.TIMEOUT_S = float(sys.argv[2])
+presence.LOOK_S = 0.05
 
 def execute(attempt):
     print("at", attempt.path.name)

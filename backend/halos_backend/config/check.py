@@ -83,6 +83,16 @@ def _round_within_budget(settings: RunSettings) -> Iterator[Conflict]:
         )
 
 
+def _overlap_is_possible(settings: RunSettings) -> Iterator[Conflict]:
+    processes = settings.launch.num_processes
+    if settings.loop.overlap and processes > 1:
+        yield (
+            "loop.overlap",
+            f"the {processes} processes of launch.num_processes score together, and only once"
+            " sampling is done: write false, or launch.num_processes = 1",
+        )
+
+
 def _reference_has_effect(settings: RunSettings) -> Iterator[Conflict]:
     train = settings.train
     if train.loss.kind not in LOSSES_WITH_REFERENCE:
@@ -223,6 +233,7 @@ RULES: tuple[Callable[[RunSettings], Iterator[Conflict]], ...] = (
     _groups_can_be_compared,
     _batch_divides,
     _round_within_budget,
+    _overlap_is_possible,
     _reference_has_effect,
     _loss_can_learn,
     _stops_stop,

@@ -70,6 +70,9 @@ class LoopSettings(Table):
     max_attempts: PositiveInt = 3
     """Attempts in a row of one stage that crash without progress on disk before the run waits for
     its owner. Attempts that made progress do not count."""
+    overlap: bool = False
+    """Score the completions of a round while it is still sampled. The rewards are the same; sampler
+    and judge hold memory at the same time. Not with several processes."""
     pause_after_each_round: bool = False
     """Pause at the end of every round, for people who want to look each time."""
 

@@ -15,15 +15,12 @@ from typing import NoReturn
 
 import psutil
 
-from halos_backend import clock
 from halos_backend.errors import ExitCode
+from halos_backend.stages.presence import Presence
 from halos_backend.store.handover import read_task, tell_exit_code
 from halos_backend.store.run_dir import AttemptDir, RunDir, WorkerDir, run_containing
 
 POLL_S = 0.01
-ORPHAN_LOOK_S = 1.0
-ORPHAN_TIMEOUT_S = 60.0
-"""A supervisor whose heartbeat has not changed for this long is gone and was not replaced."""
 GROWTH_LIMIT = 1.5
 """A worker whose memory has grown by this factor since its second attempt is replaced."""
 GROWTH_FLOOR_BYTES = 1 << 30
@@ -34,7 +31,7 @@ def serve(
     path: Path, execute: Callable[[AttemptDir], ExitCode], park: Callable[[], None]
 ) -> NoReturn:
     """Execute attempts as they come. `park` gives GPU memory back after each of them."""
-    worker, supervisor = WorkerDir(path), _Presence(RunDir(run_containing(path)))
+    worker, supervisor = WorkerDir(path), Presence(RunDir(run_containing(path)))
     memory = Memory()
     while True:
         task = read_task(worker.task)
@@ -55,30 +52,6 @@ def serve(
         tell_exit_code(attempt, code)
         if code != ExitCode.COMPLETED or memory.has_grown():
             _leave(code)
-
-
-class _Presence:
-    """Whether a supervisor is there, by its heartbeat and this process's own clock."""
-
-    def __init__(self, run_dir: RunDir) -> None:
-        self._heartbeat = run_dir.heartbeat
-        self._seen: bytes | None = None
-        self._since = self._looked = clock.monotonic()
-
-    def is_gone(self) -> bool:
-        now = clock.monotonic()
-        if now - self._looked < ORPHAN_LOOK_S:
-            return False
-        if now - self._looked > ORPHAN_TIMEOUT_S / 2:
-            self._since = now  # we were at work, or stopped, and could not look
-        self._looked = now
-        try:
-            beat = self._heartbeat.read_bytes()
-        except OSError:
-            beat = b""
-        if beat != self._seen:
-            self._seen, self._since = beat, now
-        return now - self._since > ORPHAN_TIMEOUT_S
 
 
 class Memory:

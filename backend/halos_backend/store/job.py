@@ -24,9 +24,14 @@ class SampleInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="sample"):
 
 
 class LabelInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="label"):
-    """The finished sample attempt's `completions.jsonl`."""
+    """The sample attempt's `completions.jsonl`.
+
+    `num_growing` is how many groups it will hold once the attempt, which still runs, is done; None
+    where it is done.
+    """
 
     completions: str
+    num_growing: int | None = None
 
 
 class TrainInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="train"):

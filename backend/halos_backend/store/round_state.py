@@ -68,7 +68,7 @@ class RoundState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def active(self) -> StageState | None:
-        """The stage that runs now."""
+        """The stage that runs now; of two the earlier one."""
         return next((stage for stage in self.stages.values() if stage.status == "running"), None)
 
 
@@ -82,6 +82,8 @@ def apply_to_round(round: RoundState, event: StageNews) -> RoundState:
         for stage in STAGES
         if stage == event.stage or stage in round.stages
     }
+    if isinstance(event, StageFailed) and event.stage == "sample":
+        stages = _without_labels(stages)
     return replace(round, stages=stages)
 
 
@@ -93,6 +95,14 @@ def finish_round(round: RoundState, event: RoundFinished) -> RoundState:
         untrained=event.untrained,
         metrics=event.metrics,
     )
+
+
+def _without_labels(stages: dict[Stage, StageState]) -> dict[Stage, StageState]:
+    """What was labelled while it was sampled does not count once the sampling has failed."""
+    label = stages.get("label")
+    if label is None or label.status != "finished":
+        return stages
+    return {**stages, "label": replace(label, status="failed", cause="stopped")}
 
 
 def forgive_failures(round: RoundState) -> RoundState:

@@ -277,7 +277,7 @@ def _apply_to_stage(state: RunState, event: StageNews) -> RunState:
         return state
     failure = state.failure
     if isinstance(event, StageFailed):
-        failure = event.reason
+        failure = failure or event.reason if event.cause == "stopped" else event.reason
     elif isinstance(event, StageStarted | StageFinished):
         failure = None
     round = apply_to_round(state.rounds[event.round - 1], event)

@@ -53,8 +53,10 @@ def _inputs(
                 num_prompts=round.num_prompts,
             )
         case "label":
+            is_sampling = round.stages["sample"].status == "running"
             return LabelInputs(
-                completions=str(_finished_attempt(round, "sample", run_dir).completions)
+                completions=str(_newest_attempt(round, "sample", run_dir).completions),
+                num_growing=round.num_prompts if is_sampling else None,
             )
         case "train":
             return _train_inputs(round, state, settings, run_dir)
@@ -85,8 +87,8 @@ def _train_inputs(
         model=model,
         initial=_initial(state, settings, run_dir),
         reference=_reference(settings, model, _initial(state, settings, run_dir)),
-        feedback=str(_finished_attempt(round, "label", run_dir).feedback),
-        completions=str(_finished_attempt(round, "sample", run_dir).completions),
+        feedback=str(_newest_attempt(round, "label", run_dir).feedback),
+        completions=str(_newest_attempt(round, "sample", run_dir).completions),
         trainer_state=trainer_state,
         progress_start=min(1.0, done / left),
         progress_end=min(1.0, (done + round.num_prompts) / left),
@@ -99,7 +101,7 @@ def _carried(round: RoundState, state: RunState, run_dir: RunDir) -> tuple[str |
     """The trainer state that a round begins with, and why its moments are not carried."""
     now = _train_settings(round)
     if (before := _trained_before(round, state)) is not None:
-        path = _finished_attempt(before, "train", run_dir).trainer_state
+        path = _newest_attempt(before, "train", run_dir).trainer_state
         return str(path), reset_reason(_train_settings(before), now)
     origin = state.forked_from
     if origin is None or origin.train is None or not takes_over_weights(now):
@@ -124,7 +126,7 @@ def _policy(
     before = _trained_before(round, state)
     if before is None or settings.train.loss.kind == "bradley_terry":
         return 0, _initial(state, settings, run_dir)
-    return before.round, str(_finished_attempt(before, "train", run_dir).checkpoint)
+    return before.round, str(_newest_attempt(before, "train", run_dir).checkpoint)
 
 
 def _model(round: RoundState, state: RunState, settings: RunSettings, run_dir: RunDir) -> str:
@@ -132,7 +134,7 @@ def _model(round: RoundState, state: RunState, settings: RunSettings, run_dir: R
     before = _trained_before(round, state)
     if before is None:
         return _initial(state, settings, run_dir)
-    return str(_finished_attempt(before, "train", run_dir).checkpoint)
+    return str(_newest_attempt(before, "train", run_dir).checkpoint)
 
 
 def _initial(state: RunState, settings: RunSettings, run_dir: RunDir) -> str:
@@ -162,5 +164,5 @@ def _train_settings(round: RoundState) -> TrainSettings:
     return TrainSettings.model_validate(round.settings["train"])
 
 
-def _finished_attempt(round: RoundState, stage: Stage, run_dir: RunDir) -> AttemptDir:
+def _newest_attempt(round: RoundState, stage: Stage, run_dir: RunDir) -> AttemptDir:
     return run_dir.attempt(round.round, stage, round.stages[stage].attempt)

@@ -6,7 +6,6 @@ It holds the run's lock and is the only writer of the journal. It never imports 
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
@@ -101,7 +100,7 @@ class Supervisor:
             meter=self._sampler,
             command=command,
         )
-        self._admission = Admission(run_dir, self._sampler, own=self._stages.worker_pids)
+        self._admission = Admission(run_dir, self._sampler, own=self._stages.own_pids)
         self._pulse = Pulse(run_dir)
         self._notifier = Notifier(run_dir)
         self._terminated = False
@@ -188,8 +187,8 @@ class Supervisor:
                 self._start_round(action)
             case StartStage():
                 self._start_stage(action)
-            case StopStage(round=round, stage=stage):
-                self._stages.stop(round, stage, reason="aborted")
+            case StopStage(round=round, stage=stage, reason=reason):
+                self._stages.stop(round, stage, reason=reason)
                 self._wait()
             case FinishRound():
                 self._books.finish(action, self.state)
@@ -216,7 +215,10 @@ class Supervisor:
         try:
             obstacle = self._admission.obstacle(settings.launch)
         except HalosError as error:
-            self._record(RunFailed(t=clock.now(), reason=str(error)))
+            if self.state.active:
+                self._wait()
+            else:
+                self._record(RunFailed(t=clock.now(), reason=str(error)))
             return
         if obstacle is None:
             self._stages.start(action, self.state, settings)
@@ -231,7 +233,7 @@ class Supervisor:
                     reason=obstacle,
                 )
             )
-        time.sleep(TICK_S)
+        self._wait()
 
     def _stage_pids(self) -> dict[Key, list[int]]:
         """For the sampler's thread."""

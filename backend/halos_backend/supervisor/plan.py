@@ -36,6 +36,7 @@ class StopStage:
 
     round: int
     stage: Stage
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def plan(state: RunState, settings: RunSettings, now: float) -> tuple[Action, ..
     if state.status == "aborting" and state.abort_when == "now":
         return _abort_now(state)
     if state.active:
-        return (Wait(),)
+        return (_beside(state, settings),)
     if what := prunable(state, settings.loop):
         return (Prune(what),)
     if state.rounds and state.rounds[-1].finished_t is None:
@@ -149,8 +150,31 @@ def round_sizes(settings: RunSettings, num_prompts: int) -> list[int]:
 
 def _abort_now(state: RunState) -> tuple[Action, ...]:
     if state.active:
-        return tuple(StopStage(round, stage) for round, stage in sorted(state.active))
+        return tuple(StopStage(round, stage, "aborted") for round, stage in sorted(state.active))
     return (AbortRun(),)
+
+
+def _beside(state: RunState, settings: RunSettings) -> Action:
+    """What to do while a stage runs: with `loop.overlap`, label what is sampled.
+
+    A label stage ends with the sample attempt that it follows. One that fails by itself is tried
+    again when sampling is done.
+    """
+    round = state.rounds[-1]
+    sample, label = round.stages.get("sample"), round.stages.get("label")
+    if label is not None and label.status == "running":
+        if sample is not None and sample.status == "failed":
+            return StopStage(round.round, "label", "the sampling that it followed has failed")
+        return Wait()
+    is_sampling = sample is not None and sample.status == "running"
+    if settings.loop.overlap and is_sampling and label is None and not _stops_at_stage(state):
+        return StartStage(round.round, "label", attempt=1)
+    return Wait()
+
+
+def _stops_at_stage(state: RunState) -> bool:
+    at = state.pause_at if state.status == "pausing" else state.abort_when
+    return state.status in ("pausing", "aborting") and at == "stage"
 
 
 def _at_boundary(action: Action, state: RunState, settings: RunSettings) -> Action:

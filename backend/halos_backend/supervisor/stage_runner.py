@@ -42,6 +42,7 @@ from halos_backend.supervisor.meter import Key, Meter
 from halos_backend.supervisor.plan import StartStage
 from halos_backend.supervisor.process import (
     StageProcess,
+    attempt_processes,
     end_now,
     kill_attempt,
     open_pidfd,
@@ -176,9 +177,11 @@ class StageRunner:
         """For when no stage will follow for a while: they hold memory."""
         self._workers.end_all()
 
-    def worker_pids(self) -> set[int]:
-        """Any thread may ask."""
-        return self._workers.pids()
+    def own_pids(self) -> set[int]:
+        """Of all workers and of the stages that run. Any thread may ask."""
+        homes = [process.home for process in self.processes().values()]
+        running = {found.pid for home in homes for found in attempt_processes(home)}
+        return running | self._workers.pids()
 
     def processes(self) -> dict[Key, Process]:
         """The first process of each stage that runs. Any thread may ask."""

@@ -1,7 +1,7 @@
 """Owns `rewards.jsonl`: rewards as they are computed, and what a later attempt may take over.
 
-The first line is a digest of everything the rewards depend on: the completions' bytes and the
-judge's identity. Rewards under another digest are never mixed in.
+Before the rewards of each block stands a digest of everything they depend on: the block's groups
+and the judge's identity. Rewards under another digest are never mixed in.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ import msgspec
 
 from halos_backend import SCHEMA_VERSION
 from halos_backend.errors import CorruptFileError
-from halos_backend.records import encode_row, read_rows
+from halos_backend.records import Group, encode_row, read_rows
 from halos_backend.stages.label.judge import LabelRow, Unscored, Verdict
-from halos_backend.store.manifest import sha256_of
 
 
 class LedgerHeader(msgspec.Struct, frozen=True, tag_field="type", tag="header"):
-    """What the rewards below belong to."""
+    """What the rewards below belong to, up to the next header."""
 
     digest: str
     schema_version: int = SCHEMA_VERSION
@@ -37,15 +36,21 @@ class LedgerRow(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type
     unscored: str | None = None
 
 
-def ledger_digest(completions: Path, judge_identity: str) -> str:
-    return hashlib.sha256(f"{sha256_of(completions)} {judge_identity}".encode()).hexdigest()
+def block_digest(block: Iterable[Group], judge_identity: str) -> str:
+    digest = hashlib.sha256(judge_identity.encode())
+    for group in block:
+        digest.update(encode_row(group))
+    return digest.hexdigest()
 
 
 class LedgerWriter:
     """Appends rewards; once `append` returns the kernel has the row, and a kill cannot lose it."""
 
-    def __init__(self, path: Path, digest: str) -> None:
+    def __init__(self, path: Path) -> None:
         self._file = path.open("wb", buffering=0)
+
+    def begin(self, digest: str) -> None:
+        """The rewards that follow belong to this digest."""
         self._file.write(encode_row(LedgerHeader(digest)))
 
     def append(self, row: LabelRow, verdict: Verdict) -> None:
@@ -68,27 +73,26 @@ class LedgerWriter:
         self._file.close()
 
 
-def known_rewards(
-    ledgers: Iterable[Path], digest: str, rows: Sequence[LabelRow]
-) -> dict[int, float]:
-    """Rewards of earlier attempts by position in `rows`; what was unscored is judged again."""
-    position = {(row.prompt_id, row.completion_id): index for index, row in enumerate(rows)}
-    known: dict[int, float] = {}
-    for ledger in ledgers:
-        for entry in _read_ledger(ledger, digest):
-            index = position.get((entry.prompt_id, entry.completion_id))
-            if index is not None and entry.reward is not None:
-                known.setdefault(index, entry.reward)
-    return known
+class KnownRewards:
+    """What earlier attempts wrote down; what was unscored is judged again."""
 
+    def __init__(self, ledgers: Iterable[Path]) -> None:
+        self._rewards: dict[str, dict[tuple[str, str], float]] = {}
+        for ledger in ledgers:
+            self._read(ledger)
 
-def _read_ledger(path: Path, digest: str) -> list[LedgerRow]:
-    """The rows that can be read: a crash of the machine may have torn the file anywhere."""
-    entries: list[LedgerRow] = []
-    with contextlib.suppress(FileNotFoundError, CorruptFileError):
-        lines = read_rows(path, LedgerHeader | LedgerRow, torn_tail=True)
-        header = next(lines, None)
-        if not isinstance(header, LedgerHeader) or header.digest != digest:
-            return []
-        entries.extend(entry for entry in lines if isinstance(entry, LedgerRow))
-    return entries
+    def of(self, digest: str, rows: Sequence[LabelRow]) -> dict[int, float]:
+        """Rewards by position in `rows`, which are those of the block of that digest."""
+        known = self._rewards.get(digest, {})
+        named = enumerate((row.prompt_id, row.completion_id) for row in rows)
+        return {index: known[name] for index, name in named if name in known}
+
+    def _read(self, path: Path) -> None:
+        """The rows that can be read: a crash of the machine may have torn the file anywhere."""
+        rewards: dict[tuple[str, str], float] = {}
+        with contextlib.suppress(FileNotFoundError, CorruptFileError):
+            for entry in read_rows(path, LedgerHeader | LedgerRow, torn_tail=True):
+                if isinstance(entry, LedgerHeader):
+                    rewards = self._rewards.setdefault(entry.digest, {})
+                elif entry.reward is not None:
+                    rewards.setdefault((entry.prompt_id, entry.completion_id), entry.reward)

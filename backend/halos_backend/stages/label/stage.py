@@ -5,27 +5,27 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from halos_backend import clock
 from halos_backend.config import schema
-from halos_backend.errors import MissingInputError, StageError
-from halos_backend.records import Group, read_rows, write_rows
+from halos_backend.errors import StageError
+from halos_backend.records import Group, write_rows
+from halos_backend.stages.label.completions import Completions
 from halos_backend.stages.label.feedback import MadeFeedback, make_feedback
 from halos_backend.stages.label.function import load_function_judge
-from halos_backend.stages.label.judge import Judge, LabelRow, Unscored, Verdict, label_rows
+from halos_backend.stages.label.judge import Judge, Unscored, Verdict, label_rows
 from halos_backend.stages.label.kept import KeptJudge
-from halos_backend.stages.label.ledger import LedgerWriter, known_rewards, ledger_digest
+from halos_backend.stages.label.ledger import KnownRewards, LedgerWriter, block_digest
 from halos_backend.stages.label.ranks import check_world_size
 from halos_backend.stages.label.statistics import reward_statistics
 from halos_backend.stages.runtime import Attempt, StageResult
-from halos_backend.store.job import LabelInputs
 from halos_backend.store.prompt_order import derived_seed
 
 MAX_REASONS = 10
+UNIT = "completions"
 
 
 def execute(attempt: Attempt, *, kept: KeptJudge | None = None) -> StageResult:
@@ -38,9 +38,7 @@ def execute(attempt: Attempt, *, kept: KeptJudge | None = None) -> StageResult:
     check_world_size(attempt.job.num_processes)
     if isinstance(settings.judge, schema.FunctionJudge) and not attempt.is_main:
         return StageResult((), {})  # a Python function is called by rank 0 alone
-    completions = _completions_path(attempt)
-    groups = list(read_rows(completions, Group))
-    verdicts = _score(attempt, completions, label_rows(groups), kept or KeptJudge())
+    groups, verdicts = _score(attempt, kept or KeptJudge())
     if not attempt.is_main:
         return StageResult((), {})
     _report_unscored(attempt, verdicts)
@@ -56,36 +54,42 @@ def execute(attempt: Attempt, *, kept: KeptJudge | None = None) -> StageResult:
     return StageResult(outputs, {**summary, "elapsed_s": clock.monotonic() - started})
 
 
-def _completions_path(attempt: Attempt) -> Path:
-    inputs = attempt.job.inputs
-    if not isinstance(inputs, LabelInputs):
-        raise StageError(f"{attempt.directory.job}: its inputs are not those of a label stage")
-    path = Path(inputs.completions)
-    if not path.is_file():
-        raise MissingInputError(f"there are no completions to label: {path} does not exist")
-    return path
+def _score(attempt: Attempt, kept: KeptJudge) -> tuple[list[Group], list[Verdict]]:
+    """All groups and a verdict per completion, on every rank; rank 0 writes them down as they come.
 
-
-def _score(
-    attempt: Attempt, completions: Path, rows: Sequence[LabelRow], kept: KeptJudge
-) -> list[Verdict]:
-    """A verdict per row, on every rank; rank 0 also writes them down as they come."""
-    if len({(row.prompt_id, row.completion_id) for row in rows}) < len(rows):
-        raise StageError(f"{completions}: a completion_id occurs twice for one prompt")
+    Raises StageError for a completion that occurs twice.
+    """
+    source = Completions(attempt)
     judge = _open_judge(attempt, kept)
     attempt.phase("scoring")
-    digest = ledger_digest(completions, judge.identity)
-    known = known_rewards([earlier.rewards for earlier in attempt.earlier_attempts], digest, rows)
-    verdicts: dict[int, Verdict] = {}
+    known = KnownRewards([earlier.rewards for earlier in attempt.earlier_attempts])
+    groups: list[Group] = []
+    verdicts: list[Verdict] = []
+    names: set[tuple[str, str]] = set()
+
+    def tell(num_scored: int = 0) -> None:
+        attempt.progress(len(verdicts) + num_scored, source.num_rows, UNIT)
+
     with contextlib.ExitStack() as stack:
         path = attempt.directory.rewards
-        ledger = stack.enter_context(LedgerWriter(path, digest)) if attempt.is_main else None
-        for index, verdict in judge.score(rows, known):
-            verdicts[index] = verdict
+        ledger = stack.enter_context(LedgerWriter(path)) if attempt.is_main else None
+        for block in source.blocks(tell):
+            rows = label_rows(block)
+            names |= {(row.prompt_id, row.completion_id) for row in rows}
+            if len(names) < len(verdicts) + len(rows):
+                raise StageError(f"{source.path}: a completion_id occurs twice for one prompt")
+            digest = block_digest(block, judge.identity)
             if ledger is not None:
-                ledger.append(rows[index], verdict)
-            attempt.progress(len(verdicts), len(rows), "completions")
-    return [verdicts[index] for index in range(len(rows))]
+                ledger.begin(digest)
+            found: dict[int, Verdict] = {}
+            for index, verdict in judge.score(rows, known.of(digest, rows)):
+                found[index] = verdict
+                if ledger is not None:
+                    ledger.append(rows[index], verdict)
+                tell(len(found))
+            groups.extend(block)
+            verdicts.extend(found[index] for index in range(len(rows)))
+    return groups, verdicts
 
 
 def _open_judge(attempt: Attempt, kept: KeptJudge) -> Judge:
