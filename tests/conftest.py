@@ -5,6 +5,11 @@ from __future__ import annotations
 import signal
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("gate", derandomize=True)
+settings.load_profile("gate")
+"""The same examples every time; `--hypothesis-profile=default` looks for others."""
 
 pytest.register_assert_rewrite("tests.chaos.invariants")
 """A failure there says what was seen."""

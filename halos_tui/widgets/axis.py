@@ -147,8 +147,7 @@ def _apart(
         return low, high
     room = max(least or size / 10 or 1.0, size * WHOLE, sys.float_info.min * 32)
     if least or fixed[0]:
-        high = min(LARGEST, low + room)
-        return (low, high) if low < high else (low - room, high)
+        return (low, low + room) if low < LARGEST - room else (LARGEST - room, LARGEST)
     return max(-LARGEST, low - room), high if fixed[1] else min(LARGEST, high + room)
 
 

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from halos_tui.widgets.axis import Axis, Scale, linear_axis, log_axis, tick_labels
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
+LARGEST = sys.float_info.max
 POSITIVE = st.floats(min_value=5e-324, allow_nan=False, allow_infinity=False)
 
 
@@ -58,6 +60,8 @@ def test_labels_tell_ticks_apart() -> None:
     assert tick_labels((0, 2e-7)) == ["0", "2e-7"]
 
 
+@example(LARGEST, LARGEST, 9, True, 1)
+@example(LARGEST - math.ulp(LARGEST), LARGEST - math.ulp(LARGEST), 9, True, 1)
 @given(FINITE, FINITE, st.integers(1, 12), st.booleans(), st.sampled_from([1, 5]))
 def test_an_axis_holds_all_values(
     one: float, other: float, num_ticks: int, is_whole: bool, parts: int
