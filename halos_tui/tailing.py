@@ -54,7 +54,7 @@ class RunTail:
     def _catch_up(self) -> None:
         for event in self._journal.read():
             self.state = apply(self.state, event)
-        for round, stage in sorted(self.state.active):
+        for round, stage in self.state.active:
             self._open(round, stage, self.state.rounds[round - 1].stages[stage].attempt)
             self._read_attempt((round, stage))
 

@@ -192,24 +192,29 @@ def _round_left(state: RunState, running: Mapping[tuple[int, Stage], Estimate]) 
     if not state.rounds or state.rounds[-1].finished_t is not None:
         return None
     round = state.rounds[-1]
-    parts = [
-        running.get((round.round, stage))
-        if (round.round, stage) in state.active
-        else from_times(stage_times(state, stage))
+    now = [running.get(key) for key in state.active]
+    known = [estimate for estimate in now if estimate is not None]
+    later = [
+        from_times(stage_times(state, stage))
         for stage in STAGES
-        if not _is_done(round, stage)
+        if not _is_begun(round, stage) and not (stage == "label" and _overlaps(round))
     ]
-    if not any(parts):
+    if not known and not any(later):
         return None
-    left = Estimate(0.0, 0.0)
-    for part in parts:
+    left = max(known, key=lambda estimate: estimate.mean_s, default=Estimate(0.0, 0.0))
+    for part in [*later, *([None] if None in now else [])]:
         left = left.then(part)
     return left
 
 
-def _is_done(round: RoundState, stage: Stage) -> bool:
+def _is_begun(round: RoundState, stage: Stage) -> bool:
     found = round.stages.get(stage)
-    return found is not None and found.status == "finished"
+    return found is not None and found.status != "failed"
+
+
+def _overlaps(round: RoundState) -> bool:
+    """Whether labelling ends with sampling."""
+    return bool(round.settings.get("loop", {}).get("overlap"))
 
 
 def _run_left(state: RunState, round: Estimate | None) -> Estimate | None:
@@ -217,12 +222,20 @@ def _run_left(state: RunState, round: Estimate | None) -> Estimate | None:
     if left is None:
         return None
     times = [
-        sum(stage.elapsed_s or 0.0 for stage in done.stages.values())
+        _busy_s(done)
         for done in state.rounds[-NUM_ROUNDS_BACK - 1 :]
         if done.finished_t is not None
     ]
     later = Estimate(0.0, 0.0) if left == 0 else _repeated(times, left)
     return later if round is None else round.then(later)
+
+
+def _busy_s(round: RoundState) -> float:
+    """Seconds in which stages ran; sampling and labelling that overlap count once."""
+    times = {name: stage.elapsed_s or 0.0 for name, stage in round.stages.items()}
+    if _overlaps(round) and {"sample", "label"} <= times.keys():
+        del times[min(("sample", "label"), key=lambda name: times[name])]
+    return sum(times.values())
 
 
 def _repeated(times: Sequence[float], count: int) -> Estimate | None:

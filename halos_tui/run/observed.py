@@ -61,7 +61,7 @@ def observe(run_dir: RunDir) -> Observation:
                 run_dir.attempt(round, stage, state.rounds[round - 1].stages[stage].attempt).events
             ).read()
         )
-        for round, stage in sorted(state.active)
+        for round, stage in state.active
     }
     return Observation(state, supervision, live)
 

@@ -94,7 +94,7 @@ class RunReader:
         """Whether a stage began or ended."""
         running = {
             (round, stage): state.rounds[round - 1].stages[stage].attempt
-            for round, stage in sorted(state.active)
+            for round, stage in state.active
         }
         is_new = running != self._attempt_numbers
         if is_new:

@@ -96,6 +96,11 @@ CONFLICTS = {
         "loop.prompts_per_round",
         "more than loop.num_prompts = 100 over all rounds: write at most 100",
     ),
+    "overlap of several processes": (
+        settings(loop={"overlap": True}, launch={"num_processes": 2}, train={"batch_size": 4}),
+        "loop.overlap",
+        "write false, or launch.num_processes = 1",
+    ),
     "humanline with a fixed reference": (
         settings(train={"loss": {"kind": "dpo", "humanline": {}}, "reference": "initial"}),
         "train.reference",

@@ -471,6 +471,23 @@ def test_vllm_leaves_room_for_what_the_others_keep(
     assert found.fix.startswith(fix)
 
 
+def test_a_reward_model_beside_the_engine_needs_room() -> None:
+    judge = {"kind": "reward_model", "path": "/models/judge"}
+    for share, level in ((None, "problem"), (0.6, "ok")):
+        overlapped = settings(
+            loop={"overlap": True},
+            sample={"vllm": {"gpu_memory_utilization": share}},
+            label={"judge": judge, "feedback": {"kind": "pairwise"}},
+        )
+        found = examine_engine_memory(overlapped, checkpoint_bytes=4 * GIB, memory=40 * GIB)
+        assert found.level == level
+        if level == "problem":
+            assert "92% of the GPU's memory" in found.text
+            assert found.fix == (
+                "set sample.vllm.gpu_memory_utilization, 0.6 say, or loop.overlap = false"
+            )
+
+
 def test_without_sizes_needs_are_said_to_be_unknown() -> None:
     findings = examine_settings(settings(), prepared=None)
     assert findings[-1] == Finding("ok", "needs", "known once the policy has been looked at")

@@ -319,6 +319,72 @@ def test_rounds_end_with_rounds_budget_or_prompts(
     assert round_sizes(made, num_prompts) == sizes
 
 
+OVERLAPPED = settings(overlap=True)
+SAMPLING: list[RunEvent] = [supervised(), round_started(1, OVERLAPPED), started(1, "sample")]
+BOTH: list[RunEvent] = [*SAMPLING, started(1, "label")]
+
+
+def next_overlapped(*events: RunEvent) -> tuple[Action, ...]:
+    return next_actions(*events, made=OVERLAPPED)
+
+
+def test_a_round_is_labelled_while_it_is_sampled_where_that_is_wanted() -> None:
+    assert next_actions(supervised(), round_started(1, DPO), started(1, "sample")) == (Wait(),)
+    assert next_overlapped(*SAMPLING) == (StartStage(1, "label", attempt=1),)
+    assert next_overlapped(*BOTH) == (Wait(),)
+    assert next_overlapped(*BOTH, finished(1, "sample")) == (Wait(),)
+    both_done = [*BOTH, finished(1, "sample"), finished(1, "label")]
+    assert next_overlapped(*both_done) == (StartStage(1, "train", attempt=1),)
+    assert next_overlapped(*both_done, started(1, "train")) == (Wait(),)
+
+
+def test_a_label_stage_ends_with_the_sampling_that_it_follows() -> None:
+    sampling_failed = [*BOTH, failed(1, "sample")]
+    (stop,) = next_overlapped(*sampling_failed)
+    assert isinstance(stop, StopStage)
+    assert (stop.round, stop.stage) == (1, "label")
+    stopped = replace(failed(1, "label", reason=stop.reason), cause="stopped")
+    state = fold([created(OVERLAPPED), *sampling_failed, stopped])
+    assert state.failure == "broken", "what is told is the sampling's failure"
+    assert state.rounds[0].stages["label"].num_barren == 0
+    assert next_overlapped(*sampling_failed, stopped) == (StartStage(1, "sample", attempt=2),)
+    again = [*sampling_failed, stopped, started(1, "sample", attempt=2)]
+    assert next_overlapped(*again) == (Wait(),), "what failed once is tried when sampling is done"
+    done = [*again, finished(1, "sample", attempt=2)]
+    assert next_overlapped(*done) == (StartStage(1, "label", attempt=2),)
+
+
+def test_labels_of_completions_that_did_not_stay_do_not_count() -> None:
+    labelled = [*BOTH, finished(1, "label"), failed(1, "sample")]
+    assert next_overlapped(*labelled) == (StartStage(1, "sample", attempt=2),)
+    done = [*labelled, started(1, "sample", attempt=2), finished(1, "sample", attempt=2)]
+    assert next_overlapped(*done) == (StartStage(1, "label", attempt=2),)
+
+
+def test_a_label_stage_that_fails_by_itself_waits_for_the_sampling() -> None:
+    broken = [*BOTH, failed(1, "label")]
+    assert next_overlapped(*broken) == (Wait(),)
+    assert next_overlapped(*broken, finished(1, "sample")) == (StartStage(1, "label", attempt=2),)
+
+
+def test_nothing_is_begun_beside_a_stage_after_which_the_run_stops() -> None:
+    for stop in (
+        PauseRequested(t=6.0, request_id="r", at="stage"),
+        AbortRequested(t=6.0, request_id="r", when="stage"),
+    ):
+        assert next_overlapped(*SAMPLING, stop) == (Wait(),)
+    at_round = PauseRequested(t=6.0, request_id="r", at="round")
+    assert next_overlapped(*SAMPLING, at_round) == (StartStage(1, "label", attempt=1),)
+
+
+def test_an_abort_stops_both() -> None:
+    abort = AbortRequested(t=6.0, request_id="r")
+    assert next_overlapped(*BOTH, abort) == (
+        StopStage(1, "sample", "aborted"),
+        StopStage(1, "label", "aborted"),
+    )
+
+
 def test_an_abort_stops_what_runs_and_then_the_run() -> None:
     abort = AbortRequested(t=6.0, request_id="r")
     running: list[RunEvent] = [supervised(), round_started(1, DPO), started(1, "sample"), abort]

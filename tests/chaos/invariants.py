@@ -42,7 +42,7 @@ def check_journal(path: Path, prefixes: list[bytes]) -> RunState:
     assert generations == list(range(1, len(generations) + 1))
     state = fold(events)
     assert state.status == "completed"
-    assert state.active == frozenset()
+    assert state.active == ()
     return state
 
 

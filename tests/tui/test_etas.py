@@ -219,3 +219,15 @@ def test_estimates_in_words(estimate: Estimate | None, text: str) -> None:
 )
 def test_rough_durations(seconds: float, text: str) -> None:
     assert rough_duration(seconds) == text
+
+
+def test_stages_at_the_same_time_are_not_added_up() -> None:
+    state = run_state((10.0, 12.0, 6.0), (None, None), num_rounds=3, overlap=True)
+
+    left = forecast(state, {(2, "sample"): Work(elapsed_s=4.0), (2, "label"): Work(elapsed_s=4.0)})
+
+    # the longer of 10 - 4 and 12 - 4, and 6 of train; then a round of 12 + 6
+    assert left.round is not None
+    assert left.run is not None
+    assert left.round.mean_s == pytest.approx(14.0)
+    assert left.run.mean_s == pytest.approx(32.0)

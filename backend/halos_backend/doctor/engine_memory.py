@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from halos_backend.config.schema import RunSettings
+from halos_backend.config.schema import RewardModelJudge, RunSettings
 from halos_backend.doctor.finding import GIB, Finding, in_gib
 
 DEFAULT_SHARE = 0.92
@@ -18,6 +18,14 @@ def examine_engine_memory(settings: RunSettings, *, checkpoint_bytes: int, memor
     share = vllm.gpu_memory_utilization or DEFAULT_SHARE
     parked = 2 * PARKED_BYTES if settings.launch.warm_workers else 0
     weights = checkpoint_bytes // vllm.tensor_parallel_size
+    if settings.loop.overlap and vllm.gpu_memory_utilization is None and _needs_gpu(settings):
+        return Finding(
+            "problem",
+            "sampler memory",
+            f"with loop.overlap the reward model is loaded beside vLLM, which takes {share:.0%} of"
+            " the GPU's memory",
+            "set sample.vllm.gpu_memory_utilization, 0.6 say, or loop.overlap = false",
+        )
     text = (
         f"vLLM takes {in_gib(share * memory)} of the smallest GPU's {in_gib(memory)}, its part of"
         f" the policy {in_gib(weights)}"
@@ -34,3 +42,7 @@ def examine_engine_memory(settings: RunSettings, *, checkpoint_bytes: int, memor
             fix = f"set launch.warm_workers = false, or {WITHOUT}"
         return Finding("problem", "sampler memory", kept, fix)
     return Finding("ok", "sampler memory", text)
+
+
+def _needs_gpu(settings: RunSettings) -> bool:
+    return isinstance(settings.label.judge, RewardModelJudge)

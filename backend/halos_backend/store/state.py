@@ -99,9 +99,9 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     num_rounds_seen: int = 0
 
     @property
-    def active(self) -> frozenset[tuple[int, Stage]]:
-        """The stages that run now, as (round, stage)."""
-        return frozenset(
+    def active(self) -> tuple[tuple[int, Stage], ...]:
+        """The stages that run now, as (round, stage), in the order of a round."""
+        return tuple(
             (round.round, stage.stage)
             for round in self.rounds[-2:]
             for stage in round.stages.values()

@@ -128,7 +128,7 @@ def _round_of(request: Set, state: RunState) -> int:
     if request.from_round != state.round_at_hand:
         raise _RefusedError(f"round {request.from_round} is past; the next is {next_round}")
     if state.active:
-        stage = next(stage for _, stage in state.active)
+        _, stage = state.active[0]
         raise _RefusedError(
             f"round {request.from_round} is under way ({stage} runs): pause at a stage boundary"
             f" first, or leave it to round {next_round}"

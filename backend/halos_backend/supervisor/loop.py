@@ -262,7 +262,7 @@ class Supervisor:
                 request_id = self.state.abort_request_id or ""
                 self._record(AbortRequested(t=clock.now(), request_id=request_id))
             return plan(self.state, self._cache.at_hand(self.state), clock.now())
-        for round, stage in sorted(self.state.active):
+        for round, stage in self.state.active:
             self._stages.stop(round, stage, reason="interrupted: the supervisor was told to stop")
         if self.state.active:
             return (Wait(),)

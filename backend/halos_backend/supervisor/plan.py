@@ -150,7 +150,7 @@ def round_sizes(settings: RunSettings, num_prompts: int) -> list[int]:
 
 def _abort_now(state: RunState) -> tuple[Action, ...]:
     if state.active:
-        return tuple(StopStage(round, stage, "aborted") for round, stage in sorted(state.active))
+        return tuple(StopStage(round, stage, "aborted") for round, stage in state.active)
     return (AbortRun(),)
 
 

@@ -134,7 +134,7 @@ class StageRunner:
     def recover(self, state: RunState) -> None:
         """Take up the stages that the journal calls running: alive, finished meanwhile, or dead."""
         self._workers.recover(state)
-        for number, name in sorted(state.active):
+        for number, name in state.active:
             stage = state.rounds[number - 1].stages[name]
             attempt = self._run_dir.attempt(number, name, stage.attempt)
             if stage.process is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from halos_backend.events import Stage
 from halos_backend.store.live import LiveStage
 from halos_backend.store.run_dir import RunDir
 
@@ -101,5 +100,4 @@ def _abort_words(when: When, seen: Observation) -> str:
 
 def _running(seen: Observation) -> str:
     """`train of round 3`; empty where nothing runs."""
-    active: list[tuple[int, Stage]] = sorted(seen.state.active)
-    return " and ".join(f"{stage} of round {round}" for round, stage in active)
+    return " and ".join(f"{stage} of round {round}" for round, stage in seen.state.active)
