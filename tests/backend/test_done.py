@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from halos_backend.store.manifest import Manifest, find_damage, read_done, write_done
+from halos_backend.store.manifest import Manifest, Seals, find_damage, read_done, write_done
 
 TENSORS = b"\x01\x02\x03\x04" * 8
 
@@ -143,3 +143,31 @@ def test_a_summary_names_its_numbers_that_are_not_finite(attempt: Path) -> None:
         "lr_last": None,
         "non_finite": ["loss_last", "lr_last"],
     }
+
+
+def test_outputs_may_be_sealed_while_others_are_written(tmp_path: Path) -> None:
+    early, late = tmp_path / "early", tmp_path / "late.jsonl"
+    early.mkdir()
+    (early / "one").write_bytes(b"one")
+    seals = Seals()
+    seals.begin(early)
+    assert seals.digest(early / "one") == hashlib.sha256(b"one").hexdigest()
+    late.write_bytes(b"late")
+    manifest = write_done(tmp_path, [early, late], {}, seals=seals)
+    assert [(entry.name, entry.bytes, entry.sha256) for entry in manifest.files] == [
+        ("early/one", 3, hashlib.sha256(b"one").hexdigest()),
+        ("late.jsonl", 4, hashlib.sha256(b"late").hexdigest()),
+    ]
+
+
+def test_an_output_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Seals().begin(tmp_path / "absent")
+    gone = tmp_path / "gone"
+    gone.write_bytes(b"")
+    seals = Seals()
+    seals.begin(gone)
+    gone.unlink()
+    with pytest.raises(FileNotFoundError):
+        write_done(tmp_path, [gone], {}, seals=seals)
+    assert not (tmp_path / "DONE").exists()

@@ -47,7 +47,7 @@ from halos_backend.events import (
 )
 from halos_backend.stages.serving import serve
 from halos_backend.store.job import Job, read_job
-from halos_backend.store.manifest import write_done
+from halos_backend.store.manifest import Seals, write_done
 from halos_backend.store.reader import attempt_journal
 from halos_backend.store.run_dir import AttemptDir
 from halos_backend.store.writer import EventWriter
@@ -70,7 +70,8 @@ class StageResult:
 class Attempt:
     """One execution of a stage, as the stage sees it.
 
-    `stays` says that its process executes the next round's attempt too: models may be kept.
+    `stays` says that its process executes the next round's attempt too: models may be kept. `seals`
+    may be begun for an output as soon as it is whole.
     """
 
     directory: AttemptDir
@@ -78,6 +79,7 @@ class Attempt:
     settings: RunSettings
     rank: int
     stays: bool = False
+    seals: Seals = field(default_factory=Seals, repr=False)
     _writer: EventWriter | None = field(default=None, repr=False)
     _last_progress: float = field(default=float("-inf"), repr=False)
 
@@ -189,7 +191,7 @@ def _execute(execute: Callable[[Attempt], StageResult], attempt: Attempt) -> Exi
         result = execute(attempt)
         if attempt.is_main:
             attempt.phase("verifying outputs")
-            write_done(attempt.directory.path, result.outputs, result.summary)
+            write_done(attempt.directory.path, result.outputs, result.summary, seals=attempt.seals)
     except HalosError as error:
         _say_why(attempt, str(error), cause_of(error))
         return error.exit_code

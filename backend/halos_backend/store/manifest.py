@@ -11,6 +11,7 @@ import json
 import math
 import struct
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from halos_backend import SCHEMA_VERSION, atomic
 from halos_backend.records import BAD_JSON
 
 CHUNK_BYTES = 1 << 20
+NUM_SEALING = 2
+"""Files that are hashed at a time: what a stage computed with is free by then."""
 
 
 class FileEntry(msgspec.Struct, frozen=True):
@@ -54,17 +57,56 @@ def files_below(path: Path) -> list[Path]:
     return sorted(entry for entry in path.rglob("*") if entry.is_file())
 
 
-def write_done(directory: Path, outputs: Sequence[Path], summary: dict[str, Any]) -> Manifest:
+class Seals:
+    """Flushes outputs to disk and hashes them, while others are still written."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(NUM_SEALING, thread_name_prefix="seal")
+        self._digests: dict[Path, Future[str]] = {}
+
+    def begin(self, output: Path) -> None:
+        """A file, or a tree with all its files, that will not change any more.
+
+        Raises FileNotFoundError.
+        """
+        for path in files_below(output):
+            if path not in self._digests:
+                self._digests[path] = self._pool.submit(_sealed, path)
+
+    def digest(self, path: Path) -> str:
+        """Its SHA-256, once it is on the disk. Raises OSError."""
+        return self._digests[path].result()
+
+    def close(self) -> None:
+        """No more are begun."""
+        self._pool.shutdown()
+
+
+def _sealed(path: Path) -> str:
+    atomic.fsync_file(path)
+    return sha256_of(path)
+
+
+def write_done(
+    directory: Path,
+    outputs: Sequence[Path],
+    summary: dict[str, Any],
+    *,
+    seals: Seals | None = None,
+) -> Manifest:
     """Flush `outputs` (files or trees inside `directory`) to disk, then write `DONE`.
 
-    Numbers of the summary that are not finite are left null and named in `non_finite`.
-    Raises OSError for an output that is missing.
+    `seals` were begun for some of them. Numbers of the summary that are not finite are left null
+    and named in `non_finite`. Raises OSError for an output that is missing.
     """
+    seals = seals or Seals()
+    for output in outputs:
+        seals.begin(output)
     entries = []
     for path in (file for output in outputs for file in files_below(output)):
-        atomic.fsync_file(path)
         name = path.relative_to(directory).as_posix()
-        entries.append(FileEntry(name, path.stat().st_size, sha256_of(path)))
+        entries.append(FileEntry(name, path.stat().st_size, seals.digest(path)))
+    seals.close()
     for folder in {path for output in outputs for path in _folders(directory, output)}:
         atomic.fsync_dir(folder)
     manifest = Manifest(tuple(entries), _with_non_finite_named(summary))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
@@ -30,24 +31,45 @@ def save_round(
     settings: TrainSettings,
     *,
     stays: bool = False,
+    saved: Callable[[Path], None] = lambda _: None,
 ) -> tuple[Path, Path]:
-    """The attempt's two outputs. The trainee is used up, merged and cast to its checkpoints' dtype,
-    unless it `stays`: then it is as before, but for adapters.
+    """The attempt's two outputs, each told to `saved` once it is whole.
 
-    The trainer's state goes first, from the fp32 weights.
+    The trainee is used up, merged and cast to its checkpoints' dtype, unless it `stays`: then it is
+    as before, but for adapters.
     """
     is_wanted = settings.keep_optimizer is not False
-    write_trainer_state(
-        directory.trainer_state,
-        header_of(settings),
-        {**state_files(trainee), OPTIMIZER: moments if is_wanted else {}},
-    )
+    kept = {**state_files(trainee), OPTIMIZER: moments if is_wanted else {}}
+    # the fp32 values, whatever becomes of the parameters
+    files = {
+        name: {key: tensor.detach() for key, tensor in tensors.items()}
+        for name, tensors in kept.items()
+    }
+
+    def save_state() -> None:
+        write_trainer_state(directory.trainer_state, header_of(settings), files)
+        saved(directory.trainer_state)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="save") as pool:
+        saving = pool.submit(save_state)
+        if trainee.wrapper is not None:
+            saving.result()  # adapters are merged into the very weights that are saved
+        try:
+            _save_checkpoint(directory.checkpoint, trainee, tokenizer, stays=stays)
+            saved(directory.checkpoint)
+        finally:
+            saving.result()
+    return directory.checkpoint, directory.trainer_state
+
+
+def _save_checkpoint(
+    path: Path, trainee: Trainee, tokenizer: PreTrainedTokenizerBase, *, stays: bool
+) -> None:
     model = merged(trainee)
     cast = lent_in(trainee.dtype, model) if stays else nullcontext(model.to(trainee.dtype))
-    with cast, disk_errors(directory.checkpoint):
-        model.save_pretrained(directory.checkpoint)
-    tokenizer.save_pretrained(directory.checkpoint)
-    return directory.checkpoint, directory.trainer_state
+    with cast, disk_errors(path):
+        model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
 
 
 @contextmanager

@@ -100,6 +100,7 @@ def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult
         tokenizer,
         settings.train,
         stays=kept is not None,
+        saved=attempt.seals.begin,
     )
     if kept is not None:
         kept.keep(attempt.directory, settings, trainee, moments)
