@@ -490,7 +490,11 @@ def test_a_reward_model_beside_the_engine_needs_room() -> None:
 
 def test_without_sizes_needs_are_said_to_be_unknown() -> None:
     findings = examine_settings(settings(), prepared=None)
-    assert findings[-1] == Finding("ok", "needs", "known once the policy has been looked at")
+    assert findings[-1] == Finding(
+        "ok",
+        "needs",
+        "known once the policy has been looked at, as halos-tui run FILE --dry-run does",
+    )
 
 
 def test_with_sizes_disk_and_memory_are_judged(tmp_path: Path) -> None:

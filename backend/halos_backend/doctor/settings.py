@@ -44,7 +44,14 @@ def examine_settings(
         examine_devices(settings.launch),
     ]
     if sizes is None:
-        return [*findings, Finding("ok", "needs", "known once the policy has been looked at")]
+        return [
+            *findings,
+            Finding(
+                "ok",
+                "needs",
+                "known once the policy has been looked at, as halos-tui run FILE --dry-run does",
+            ),
+        ]
     num_parameters, checkpoint_bytes = sizes
     needed = disk_needed_bytes(
         settings,
