@@ -1,9 +1,10 @@
 """A round of online DPO, in three ways, in one run; prints one JSON object.
 
 SmolLM2-135M in fp32 on two threads, 16 prompts x 4 completions of at most 64 tokens, a reward model
-of the same size, 16 pairs. `halos_shaped`: three fresh programs a round, at a max_length of 192 and
-of 1,250. `cold`: ours, with a fresh program for each stage. `warm`: ours, with workers that stay.
-Ours are whole runs, supervisor and checkpoints included; rounds from the second on count.
+of the same size, 16 pairs. `halos_shaped`: three fresh programs a round, as HALOs' scripts start
+them (vLLM as it is, `accelerate launch` twice), at a max_length of 192 and of 1,250. `cold`: ours,
+with a fresh program for each stage. `warm`: ours, with workers that stay. Ours are whole runs,
+supervisor and checkpoints included; rounds from the second on count.
 Needs what `make test-vllm` sets up, and a quiet machine. `--rounds N` (3), `--without-1250`.
 """
 
@@ -24,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from halos_backend.interpreters.foreign import foreign_environment
 from synthetic import measure, median, phase_seconds
 
 ROOT = Path(__file__).parents[1]
@@ -44,12 +44,16 @@ COMPUTING = {
 }
 THEIR_COMPUTING = ("generate", "score", "evaluate", "steps")
 LOOK_S = 0.5
-ON_CPU = {
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "TORCH_COMPILE_DISABLE": "1",
-}
-"""What vLLM needs here; ours sets it by itself."""
+ACCELERATE = (
+    str(Path(sys.executable).with_name("accelerate")),
+    "launch",
+    "--cpu",
+    "--num_processes=1",
+    "--num_machines=1",
+    "--mixed_precision=no",
+    "--dynamo_backend=no",
+    f"--num_cpu_threads_per_process={NUM_THREADS}",
+)
 Table = dict[str, Any]
 
 RUN_FILE = """
@@ -157,14 +161,14 @@ def halos_shaped(work: Path, prompts: Path, reward_model: Path, max_length: int)
     numbers = [str(number) for number in (GROUP_SIZE, MAX_NEW_TOKENS, max_length, BATCH_SIZE)]
     commands: dict[str, list[str | Path]] = {
         "sample": [VLLM_PYTHON, HALOS_SHAPED, "sample", SMOLLM2, prompts, samples, *numbers[:2]],
-        "label": [sys.executable, HALOS_SHAPED, "label", reward_model, samples, feedback],
-        "train": [sys.executable, HALOS_SHAPED, "train", SMOLLM2, feedback, out, *numbers[2:]],
+        "label": [*ACCELERATE, HALOS_SHAPED, "label", reward_model, samples, feedback],
+        "train": [*ACCELERATE, HALOS_SHAPED, "train", SMOLLM2, feedback, out, *numbers[2:]],
     }
-    environment = {**foreign_environment(os.environ), **ON_CPU}
     phases, peaks, walls = {}, {}, {}
     for stage, command in commands.items():
-        done = measure(command, num_threads=NUM_THREADS, environment=environment)
-        phases[stage] = json.loads(done.stdout.splitlines()[-1])
+        done = measure(command, num_threads=NUM_THREADS)
+        said = [line for line in done.stdout.splitlines() if line.startswith('{"load"')]
+        phases[stage] = json.loads(said[-1])  # vLLM says more on its way out
         walls[stage], peaks[stage] = done.wall_s, done.peak_bytes
     computing = sum(
         seconds
