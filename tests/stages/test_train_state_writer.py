@@ -173,22 +173,24 @@ def test_training_goes_on_while_a_slow_disk_takes_a_state(
     policy: Path, tmp_path: Path, uninterrupted: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each write ends only after more steps, and its state leads to the same weights."""
-    done = threading.Semaphore(0)
-    step, running, most, kept = Trainer.step, 0, 0, tmp_path / "kept"
+    passed = threading.Condition()
+    step, done, running, most, kept = Trainer.step, 0, 0, 0, tmp_path / "kept"
 
     def counted(*args: Any, **named: Any) -> Any:
+        nonlocal done
         metrics = step(*args, **named)
-        done.release()
+        with passed:
+            done += 1
+            passed.notify()
         return metrics
 
     def slowly(directory: AttemptDir, header: PartialHeader, tensors: Tensors) -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        while done.acquire(blocking=False):
-            pass
-        for _ in range(min(2, NUM_STEPS - header.step)):
-            assert done.acquire(timeout=PATIENCE_S)
+        later = min(header.step + 2, NUM_STEPS)
+        with passed:
+            assert passed.wait_for(lambda: done >= later, PATIENCE_S)
         write_partial_state(directory, header, tensors)
         shutil.copytree(directory.partial_state, kept / f"{header.step}" / "partial_state")
         running -= 1
