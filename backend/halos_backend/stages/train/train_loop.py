@@ -21,6 +21,7 @@ from halos_backend.stages.train.partial_state import (
 from halos_backend.stages.train.reference import FollowingReference
 from halos_backend.stages.train.schedule import schedule_factor, step_progress
 from halos_backend.stages.train.sharding import is_sharded
+from halos_backend.stages.train.state_writer import StateWriter
 from halos_backend.stages.train.train_step import Trainer
 from halos_backend.stages.train.trainee import overwrite_weights
 from halos_backend.store.job import TrainInputs
@@ -37,27 +38,29 @@ def train_steps(
     history = _resume(attempt, trainer)
     attempt.phase("training")
     attempt.progress(len(history), len(steps), "steps")
-    for number in range(len(history) + 1, len(steps) + 1):
-        started = clock.monotonic()
-        step = steps[number - 1]
-        # by step, so that a resumed round needs no random state; by rank, for adapters' dropout
-        torch.manual_seed(derived_seed(job.seed, job.round, "step", number, attempt.rank))
-        lr = step_lr(attempt, inputs, number=number, num_steps=len(steps))
-        metrics = trainer.step(number, step, lr=lr)
-        if isinstance(trainer.reference, FollowingReference):
-            trainer.reference.after_step(number, trainer.trainee)
-        metrics |= {
-            "lr": lr,
-            "num_tokens": step.num_tokens,
-            "num_examples": len(step.examples),
-            "tokens_per_s": step.num_tokens / (clock.monotonic() - started),
-            **_strength(train.loss),
-        }
-        history.append(metrics)
-        attempt.metrics(number, metrics)
-        attempt.progress(number, len(steps), "steps")
-        if number % train.save_every_steps == 0 and number < len(steps):
-            _save_partial(attempt, trainer, history)
+    with StateWriter(attempt.directory) as writer:
+        for number in range(len(history) + 1, len(steps) + 1):
+            writer.check()
+            started = clock.monotonic()
+            step = steps[number - 1]
+            # by step, so that a resumed round needs no random state; by rank, for adapters' dropout
+            torch.manual_seed(derived_seed(job.seed, job.round, "step", number, attempt.rank))
+            lr = step_lr(attempt, inputs, number=number, num_steps=len(steps))
+            metrics = trainer.step(number, step, lr=lr)
+            if isinstance(trainer.reference, FollowingReference):
+                trainer.reference.after_step(number, trainer.trainee)
+            metrics |= {
+                "lr": lr,
+                "num_tokens": step.num_tokens,
+                "num_examples": len(step.examples),
+                "tokens_per_s": step.num_tokens / (clock.monotonic() - started),
+                **_strength(train.loss),
+            }
+            history.append(metrics)
+            attempt.metrics(number, metrics)
+            attempt.progress(number, len(steps), "steps")
+            if number % train.save_every_steps == 0 and number < len(steps):
+                _save_partial(attempt, trainer, history, writer)
     return history
 
 
@@ -86,7 +89,9 @@ def _strength(loss: Loss) -> dict[str, float]:
     return {} if beta is None else {"beta": beta}
 
 
-def _save_partial(attempt: Attempt, trainer: Trainer, history: History) -> None:
+def _save_partial(
+    attempt: Attempt, trainer: Trainer, history: History, writer: StateWriter
+) -> None:
     trainee = trainer.trainee
     reference: dict[str, Tensor] = {}
     if isinstance(trainer.reference, FollowingReference):
@@ -100,7 +105,7 @@ def _save_partial(attempt: Attempt, trainer: Trainer, history: History) -> None:
     if is_sharded(trainee.model):
         write_partial_state(attempt.directory, header, tensors, ranks=trainer.ranks)
     elif attempt.is_main:
-        write_partial_state(attempt.directory, header, tensors)
+        writer.write(header, tensors)
 
 
 def _resume(attempt: Attempt, trainer: Trainer) -> History:
