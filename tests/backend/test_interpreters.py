@@ -26,7 +26,7 @@ from halos_backend.interpreters.foreign import (
     in_interpreter,
 )
 from halos_backend.interpreters.sampler import (
-    SamplerChoice,
+    EngineChoice,
     Vllm,
     check_sampler,
     decide,
@@ -262,7 +262,7 @@ def test_a_choice_of_the_stage_itself_is_what_counts(tmp_path: Path) -> None:
 esac"""
     python = program(tmp_path / "python", body)
     found = check_sampler(settings(python=python))
-    assert found == SamplerChoice("transformers", "5.1", "no such model")
+    assert found == EngineChoice("transformers", "5.1", "no such model")
 
 
 def test_the_doctor_says_what_samples_or_why_nothing_can(tmp_path: Path) -> None:

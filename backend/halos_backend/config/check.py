@@ -16,8 +16,15 @@ from halos_backend.config.losses import (
     LOSSES_WITH_REFERENCE,
     BradleyTerry,
 )
-from halos_backend.config.schema import RunSettings
-from halos_backend.config.vllm import NEEDED, OURS, VllmSettings
+from halos_backend.config.schema import RewardModelJudge, RunSettings
+from halos_backend.config.vllm import (
+    NEEDED_WHILE_SAMPLING,
+    NEEDED_WHILE_SCORING,
+    OURS_WHILE_SAMPLING,
+    OURS_WHILE_SCORING,
+    EngineSettings,
+    VllmSettings,
+)
 
 Conflict = tuple[str, str]
 """The setting to change, and why."""
@@ -143,13 +150,33 @@ def _sampler_fits_engine(settings: RunSettings) -> Iterator[Conflict]:
             "has no effect with sample.engine = 'transformers': take one of them out",
         )
     for name in vllm.set_arguments:
-        if name in OURS:
-            yield f"sample.vllm.arguments.{name}", f"is set by {OURS[name]}: write it there"
-        elif name in NEEDED:
+        path = f"sample.vllm.arguments.{name}"
+        if name in OURS_WHILE_SAMPLING:
+            yield path, f"is set by {OURS_WHILE_SAMPLING[name]}: write it there"
+        elif name in NEEDED_WHILE_SAMPLING:
+            yield path, "is what the sample stage itself depends on: take it out"
+
+
+def _judge_fits_engine(settings: RunSettings) -> Iterator[Conflict]:
+    label, judge = settings.label, settings.label.judge
+    if not isinstance(judge, RewardModelJudge) or judge.engine != "vllm":
+        if label.python is not None:
             yield (
-                f"sample.vllm.arguments.{name}",
-                "is what the sample stage itself depends on: take it out",
+                "label.python",
+                "has an effect only where label.judge.engine = 'vllm': take the line out",
             )
+        if isinstance(judge, RewardModelJudge) and judge.vllm != EngineSettings():
+            yield (
+                "label.judge.vllm",
+                "has no effect with label.judge.engine = 'transformers': take one of them out",
+            )
+        return
+    for name in judge.vllm.set_arguments:
+        path = f"label.judge.vllm.arguments.{name}"
+        if name in OURS_WHILE_SCORING:
+            yield path, f"is set by {OURS_WHILE_SCORING[name]}: write it there"
+        elif name in NEEDED_WHILE_SCORING:
+            yield path, "is what the label stage itself depends on: take it out"
 
 
 def _engines_get_devices(settings: RunSettings) -> Iterator[Conflict]:
@@ -161,6 +188,14 @@ def _engines_get_devices(settings: RunSettings) -> Iterator[Conflict]:
             f"sample.vllm.{key}",
             f"{vllm.replicas or 1} engines of {vllm.tensor_parallel_size} GPUs each need {needed},"
             f" and launch.devices names {len(devices)}: lower it",
+        )
+    judge = settings.label.judge
+    spread = judge.vllm.tensor_parallel_size if isinstance(judge, RewardModelJudge) else 1
+    if devices and spread > len(devices):
+        yield (
+            "label.judge.vllm.tensor_parallel_size",
+            f"an engine of {spread} GPUs needs as many, and launch.devices names {len(devices)}:"
+            " lower it",
         )
 
 
@@ -238,6 +273,7 @@ RULES: tuple[Callable[[RunSettings], Iterator[Conflict]], ...] = (
     _loss_can_learn,
     _stops_stop,
     _sampler_fits_engine,
+    _judge_fits_engine,
     _engines_get_devices,
     _guards_can_trip,
     _devices_suffice,

@@ -6,7 +6,9 @@ People read the sentences before they confirm a change, and later in the run's h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
+from halos_backend.config.judges import LAST_DIGITS, judging
 from halos_backend.config.losses import LOSSES_WITH_REFERENCE
 from halos_backend.config.moments import reset_reason
 from halos_backend.config.schema import RunSettings
@@ -98,7 +100,7 @@ def _round_size(before: RunSettings, now: RunSettings) -> Iterator[str]:
 
 
 def _rewards(before: RunSettings, now: RunSettings) -> Iterator[str]:
-    if before.label.judge != now.label.judge:
+    if judging(_judge(before)) != judging(_judge(now)):
         yield (
             "rewards come of another judge: they cannot be compared with those of earlier rounds,"
             " though loop.keep_best does"
@@ -207,8 +209,14 @@ def _arithmetic(settings: RunSettings) -> tuple[object, ...]:
         settings.sample.batch_size,
         settings.sample.engine,
         settings.sample.python,
+        settings.label.python,
+        *(_judge(settings).get(name) for name in sorted(LAST_DIGITS)),
         settings.train.microbatch_tokens,
     )
+
+
+def _judge(settings: RunSettings) -> dict[str, Any]:
+    return settings.label.judge.model_dump()
 
 
 def _times(factor: float) -> str:

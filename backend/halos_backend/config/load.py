@@ -32,7 +32,7 @@ PATH_KEYS = (
     "label.judge.function",
     "train.reference",
 )
-PROGRAM_KEYS = ("sample.python",)
+PROGRAM_KEYS = ("sample.python", "label.python")
 """Programs, whose links are not followed: a virtual environment's python is one."""
 FILE_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".jinja", ".py")
 """Endings of what is always a file, never a hub name."""

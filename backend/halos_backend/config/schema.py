@@ -13,7 +13,7 @@ from halos_backend.config.guards import DEFAULT_GUARDS, Guard, GuardName
 from halos_backend.config.losses import Loss
 from halos_backend.config.notify import NotifySettings
 from halos_backend.config.table import Fraction, NonNegative, Positive, PositiveInt, Table
-from halos_backend.config.vllm import VllmSettings
+from halos_backend.config.vllm import EngineSettings, VllmSettings
 
 
 class PolicySettings(Table):
@@ -108,11 +108,16 @@ class RewardModelJudge(Table):
     kind: Literal["reward_model"]
     path: str = Field(min_length=1)
     """Directory (or hub name) of an AutoModelForSequenceClassification with a tokenizer."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What scores; with `vllm`, transformers where vLLM is not installed for the device, does not
+    have the model, or gives other rewards."""
+    vllm: EngineSettings = EngineSettings()
+    """How vLLM scores, where it is the engine."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Weights' type while scoring; `auto` is bfloat16 where the device has it, else float32."""
     batch_tokens: PositiveInt | None = None
-    """Tokens per forward, padding included; by default 16,384 on a GPU and 1,024 on a CPU, whose
-    caches larger batches overflow."""
+    """Tokens per forward, padding (of which vLLM needs none) included; by default 16,384 on a GPU
+    and 1,024 on a CPU, whose caches larger batches overflow."""
     max_tokens: PositiveInt | None = None
     """Longer conversations are unscored; by default the model's context."""
     trust_remote_code: bool = False
@@ -166,6 +171,8 @@ class LabelSettings(Table):
 
     judge: Judge
     """What gives the reward."""
+    python: str | None = Field(default=None, min_length=1)
+    """Python of another environment to score in with vLLM; absent is ours."""
     feedback: FeedbackSettings
     """What training sees of the rewards."""
 
@@ -236,7 +243,8 @@ class LaunchSettings(Table):
     """Processes and threads."""
 
     num_processes: PositiveInt = 1
-    """Processes of label and train; more than one start through torchrun."""
+    """Processes of label and train; more than one start through torchrun. A judge that is a
+    function, or scores with vLLM, needs one."""
     sharding: Literal["none", "fsdp2"] = "none"
     """`fsdp2` divides weights, gradients and moments of train over its processes, for policies that
     one GPU cannot train; `none` gives each process all of them."""

@@ -1,4 +1,7 @@
-"""Owns the settings of vLLM: those of ours, and the names that stay ours among its own."""
+"""Owns the settings of vLLM: those of ours, and the names that stay ours among its own.
+
+A sampler is one engine or several, a judge one.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from halos_backend.config.table import PositiveInt, Table
 
 ArgumentName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
-OURS = {
+OURS_WHILE_SAMPLING = {
     "model": "policy.path",
     "tokenizer": "policy.path",
     "dtype": "policy.dtype",
@@ -21,7 +24,19 @@ OURS = {
 }
 """Engine arguments that follow from another setting."""
 
-NEEDED = frozenset(
+OURS_WHILE_SCORING = {
+    "model": "label.judge.path",
+    "tokenizer": "label.judge.path",
+    "dtype": "label.judge.dtype",
+    "trust_remote_code": "label.judge.trust_remote_code",
+    "max_model_len": "label.judge.max_tokens",
+    "max_num_batched_tokens": "label.judge.batch_tokens",
+    "tensor_parallel_size": "label.judge.vllm.tensor_parallel_size",
+    "gpu_memory_utilization": "label.judge.vllm.gpu_memory_utilization",
+    "seed": "loop.seed",
+}
+
+NEEDED_WHILE_SAMPLING = frozenset(
     {
         "enable_sleep_mode",
         "generation_config",
@@ -33,15 +48,25 @@ NEEDED = frozenset(
 )
 """Engine arguments that the sample stage itself depends on."""
 
+NEEDED_WHILE_SCORING = frozenset(
+    {
+        "convert",
+        "enable_chunked_prefill",
+        "enable_prefix_caching",
+        "enable_sleep_mode",
+        "pooler_config",
+        "runner",
+        "skip_tokenizer_init",
+    }
+)
+"""Engine arguments that the label stage itself depends on."""
 
-class VllmSettings(Table):
-    """How vLLM samples, where it is the engine."""
 
-    replicas: PositiveInt | None = None
-    """Engines side by side, each on GPUs of its own; by default as many as the GPUs suffice for,
-    and one on a CPU."""
+class EngineSettings(Table):
+    """One of vLLM's engines."""
+
     tensor_parallel_size: PositiveInt = 1
-    """GPUs that one engine spreads the policy over."""
+    """GPUs that one engine spreads the model over."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of a GPU's memory that an engine may take; absent is vLLM's own default."""
     arguments: dict[ArgumentName, Any] = Field(default={})
@@ -51,3 +76,11 @@ class VllmSettings(Table):
     def set_arguments(self) -> dict[str, Any]:
         """`arguments` less those that were taken out again, which are null."""
         return {name: value for name, value in self.arguments.items() if value is not None}
+
+
+class VllmSettings(EngineSettings):
+    """How vLLM samples, where it is the engine."""
+
+    replicas: PositiveInt | None = None
+    """Engines side by side, each on GPUs of its own; by default as many as the GPUs suffice for,
+    and one on a CPU."""

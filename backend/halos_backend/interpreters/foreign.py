@@ -31,7 +31,7 @@ REQUIREMENTS = {
     "torch": ">=2.6",
     "transformers": ">=5.0",
 }
-"""What the sample stage imports, in the versions that our own distribution asks for."""
+"""What the sample and label stages import, in the versions that our own distribution asks for."""
 
 
 class Interpreter(msgspec.Struct, frozen=True):
@@ -77,8 +77,11 @@ def importable_folder() -> Path:
     return folder
 
 
-def examine_interpreter(program: str | None = None) -> Interpreter:
-    """What `program`, or our own interpreter, has. Raises UsageError where it does not run."""
+def examine_interpreter(program: str | None = None, *, setting: str = "") -> Interpreter:
+    """What `program`, or our own interpreter, has. Raises UsageError where it does not run.
+
+    `setting` is the one that names the program.
+    """
     if program is None:
         return Interpreter(sys.version_info[:3], look_for(REQUIREMENTS))
     try:
@@ -94,30 +97,33 @@ def examine_interpreter(program: str | None = None) -> Interpreter:
         return msgspec.json.decode(done.stdout, type=Interpreter)
     except FileNotFoundError as error:
         raise UsageError(
-            f"sample.python = '{program}': there is no such program; name the python of an"
+            f"{setting} = '{program}': there is no such program; name the python of an"
             " environment, for example /path/to/.venv/bin/python"
         ) from error
     except OSError as error:
-        raise UsageError(f"sample.python = '{program}': {error.strerror}") from error
+        raise UsageError(f"{setting} = '{program}': {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise UsageError(
-            f"sample.python = '{program}' did not answer within {PROBE_TIMEOUT_S:.0f} s; is it a"
+            f"{setting} = '{program}' did not answer within {PROBE_TIMEOUT_S:.0f} s; is it a"
             " Python interpreter?"
         ) from error
     except (subprocess.CalledProcessError, msgspec.DecodeError) as error:
         said = (getattr(error, "stderr", "") or "").strip().splitlines()
         reason = said[-1] if said else "it does not answer as one"
         raise UsageError(
-            f"sample.python = '{program}' is no Python interpreter that works: {reason}"
+            f"{setting} = '{program}' is no Python interpreter that works: {reason}"
         ) from error
 
 
-def check_requirements(program: str, found: Interpreter) -> None:
-    """Raises UsageError where the sample stage could not be imported there, with the fix."""
+def check_requirements(program: str, found: Interpreter, *, setting: str) -> None:
+    """Raises UsageError where a stage of ours could not be imported there, with the fix.
+
+    `setting` is the one that names the program.
+    """
     if found.python[:2] < MIN_PYTHON:
         version = ".".join(map(str, found.python))
         raise UsageError(
-            f"sample.python = '{program}' is Python {version}: our stages need"
+            f"{setting} = '{program}' is Python {version}: our stages need"
             f" {'.'.join(map(str, MIN_PYTHON))} or newer"
         )
     wanted = [
@@ -128,7 +134,7 @@ def check_requirements(program: str, found: Interpreter) -> None:
     if wanted:
         quoted = " ".join(f"'{requirement}'" for requirement in wanted)
         raise UsageError(
-            f"sample.python = '{program}' lacks what our sample stage imports:"
+            f"{setting} = '{program}' lacks what our stages import:"
             f" {', '.join(wanted)}; {program} -m pip install {quoted}"
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from halos_backend.config.guards import Guard, GuardMetric
+from halos_backend.config.judges import judging
 from halos_backend.config.needs import round_needed_bytes
 from halos_backend.config.schema import RunSettings
 from halos_backend.events import GuardTripped, Stage
@@ -110,7 +111,7 @@ def _comparable(
 
 
 def _judge(round: RoundState) -> object:
-    return round.settings["label"]["judge"]
+    return judging(round.settings["label"]["judge"])
 
 
 def _why_tripped(guard: Guard, value: float, earlier: Sequence[float]) -> str | None:

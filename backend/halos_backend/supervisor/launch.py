@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from halos_backend.config.schema import FunctionJudge, LaunchSettings, RunSettings
+from halos_backend.config.schema import LaunchSettings, RunSettings
 from halos_backend.errors import UsageError
 from halos_backend.events import Stage
 from halos_backend.interpreters.device import has_nvidia_device
@@ -35,8 +35,9 @@ def worker_command(stage: Stage, worker_dir: Path) -> list[str]:
 
 
 def num_stage_processes(stage: Stage, settings: RunSettings) -> int:
-    """A judge that is a Python function needs neither ranks nor the launcher's 2 s."""
-    if stage == "label" and isinstance(settings.label.judge, FunctionJudge):
+    """A function needs neither ranks nor the launcher's 2 s; vLLM spreads a model by itself."""
+    judge = settings.label.judge
+    if stage == "label" and (judge.kind == "function" or judge.engine == "vllm"):
         return 1
     return settings.launch.num_processes if stage in MULTI_PROCESS_STAGES else 1
 
@@ -49,7 +50,13 @@ def planned_command(stage: Stage, attempt_dir: Path, settings: RunSettings) -> l
 
 def stage_python(stage: Stage, settings: RunSettings) -> str | None:
     """The interpreter that the stage runs in; None is our own."""
-    return settings.sample.python if stage == "sample" else None
+    match stage:
+        case "sample":
+            return settings.sample.python
+        case "label":
+            return settings.label.python
+        case "train":
+            return None
 
 
 def stage_environment(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from halos_backend.interpreters.sampler import SamplerChoice
+from halos_backend.interpreters.choice import EngineChoice
 from halos_backend.records import Prompt, read_rows
 from halos_backend.stages.chat import sampling_prefix
 from halos_backend.stages.models import load_config
@@ -27,7 +27,7 @@ class KeptEngine:
         self._engine: Any = None
         self._shape: tuple[Any, ...] = ()
 
-    def get(self, sampler: SamplerChoice, attempt: Attempt, inputs: SampleInputs) -> Engine:
+    def get(self, sampler: EngineChoice, attempt: Attempt, inputs: SampleInputs) -> Engine:
         """The engine with the policy of `inputs` in it. Raises StageError, UsageError."""
         if sampler.engine == "transformers":
             self.close()

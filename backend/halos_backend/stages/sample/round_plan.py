@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from halos_backend.config.schema import SampleSettings
-from halos_backend.interpreters.sampler import SamplerChoice
+from halos_backend.interpreters.choice import EngineChoice
 from halos_backend.records import Group, Prompt
 from halos_backend.stages.sample.batches import Batch, Row, num_done_batches, plan_batches
 from halos_backend.stages.sample.takeover import finished_groups, leading_groups
@@ -29,7 +29,7 @@ class RoundPlan:
 
 
 def plan_round(
-    sampler: SamplerChoice,
+    sampler: EngineChoice,
     prompts: Sequence[Prompt],
     sample: SampleSettings,
     earlier: Sequence[AttemptDir],

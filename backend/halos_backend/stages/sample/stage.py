@@ -11,7 +11,7 @@ import torch
 
 from halos_backend import atomic, clock
 from halos_backend.errors import OutOfMemoryError, StageError
-from halos_backend.interpreters.sampler import SamplerChoice
+from halos_backend.interpreters.choice import EngineChoice
 from halos_backend.records import Completion, Group, Prompt, read_rows
 from halos_backend.stages.chat import sampling_prefix
 from halos_backend.stages.runtime import Attempt, StageResult
@@ -88,7 +88,7 @@ class _Generating:
     _made: dict[int, dict[int, Completion]] = field(default_factory=dict)
 
     def groups(
-        self, sampler: SamplerChoice, plan: RoundPlan, kept: KeptEngine | None
+        self, sampler: EngineChoice, plan: RoundPlan, kept: KeptEngine | None
     ) -> Iterator[tuple[int, Group]]:
         """(number of the prompt, its group), in the order in which they are finished."""
         attempt = self.attempt

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from halos_backend.errors import CorruptFileError, HalosError
-from halos_backend.interpreters.sampler import SamplerChoice
+from halos_backend.interpreters.choice import EngineChoice
 from halos_backend.records import BAD_JSON, Group, Prompt, read_rows
 from halos_backend.stages.runtime import Attempt
 from halos_backend.store.job import Job, read_job
@@ -20,7 +20,7 @@ NOT_DRAWN_BY = ("python", "vllm")
 """Settings of [sample] that no completion depends on, so long as the same engine made it."""
 
 
-def similar_attempts(attempt: Attempt, sampler: SamplerChoice) -> list[AttemptDir]:
+def similar_attempts(attempt: Attempt, sampler: EngineChoice) -> list[AttemptDir]:
     """Earlier attempts whose rows this one would make just so."""
     return [
         earlier
@@ -70,10 +70,10 @@ def _drawing(sample: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in sample.items() if name not in NOT_DRAWN_BY}
 
 
-def _is_same_sampler(earlier: AttemptDir, sampler: SamplerChoice) -> bool:
+def _is_same_sampler(earlier: AttemptDir, sampler: EngineChoice) -> bool:
     """Attempts of versions that did not say what sampled had one engine only."""
     try:
-        before = msgspec.json.decode(earlier.sampler.read_bytes(), type=SamplerChoice)
+        before = msgspec.json.decode(earlier.sampler.read_bytes(), type=EngineChoice)
     except (OSError, *BAD_JSON):
         return sampler.engine == "transformers"
     return (before.engine, before.version) == (sampler.engine, sampler.version)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase
-from vllm import EngineArgs, LLMEngine, SamplingParams
+from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind
 
-from halos_backend.errors import NonFiniteError, OutOfMemoryError, StageError
+from halos_backend.errors import NonFiniteError, StageError
 from halos_backend.records import FinishReason
 from halos_backend.stages.sample.engine import Generated, Request
 from halos_backend.stages.sample.sampling import Sampling
+from halos_backend.stages.vllm.loading import Wanted, load_engine
 
 FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
+WANTED = Wanted(
+    model="the policy",
+    table="sample.vllm",
+    lower="sample.max_new_tokens",
+    without="sample.engine = 'transformers' samples without it",
+)
 SLEEP_LEVEL = 2
 """The weights are given up: the next round's are read anyway."""
 
@@ -42,7 +47,7 @@ class VllmEngine:
         self._running: dict[str, _Running] = {}
         self._num_requests = 0
         self._is_asleep = False
-        self._engine = _load(arguments)
+        self._engine = load_engine(arguments, WANTED)
         self._max_tokens: int = self._engine.model_config.max_model_len
 
     @property
@@ -175,33 +180,3 @@ def _logps(token_ids: Sequence[int], logprobs: Any) -> list[float]:
             ' take policy.dtype = "bfloat16" or "float32" in place of float16'
         )
     return values
-
-
-def _load(arguments: Mapping[str, Any]) -> LLMEngine:
-    try:
-        return LLMEngine.from_engine_args(EngineArgs(**arguments))
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemoryError(_memory_advice(error)) from error
-    except (ValueError, RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
-        reason = _first_line(error)
-        if "memory" in reason.lower():
-            raise OutOfMemoryError(_memory_advice(error)) from error
-        raise StageError(
-            f"vLLM cannot load the policy at {arguments['model']}: {reason}; what it said before is"
-            " in this attempt's stdout.log. sample.engine = 'transformers' samples without it"
-        ) from error
-
-
-def _memory_advice(error: BaseException) -> str:
-    if os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "0":
-        fix = "lower sample.vllm.arguments.kv_cache_memory_bytes or sample.max_new_tokens"
-    else:
-        fix = (
-            "change sample.vllm.gpu_memory_utilization, spread the policy over more GPUs with"
-            " sample.vllm.tensor_parallel_size, or lower sample.max_new_tokens"
-        )
-    return f"vLLM does not fit into memory: {_first_line(error)}; {fix}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
-import torch._dynamo.config
 from transformers import PretrainedConfig
 
 from halos_backend.config.schema import RunSettings
@@ -15,12 +13,8 @@ from halos_backend.interpreters.device import device_of
 from halos_backend.stages.runtime import Attempt
 from halos_backend.stages.sample.replicated_engine import ReplicatedEngine
 from halos_backend.stages.sample.sampling import Sampling
-from halos_backend.stages.sample.vllm_arguments import (
-    engine_arguments,
-    engine_environment,
-    is_eager,
-    visible_devices,
-)
+from halos_backend.stages.sample.vllm_arguments import engine_arguments, visible_devices
+from halos_backend.stages.vllm.environment import prepare_process
 
 
 @dataclass(frozen=True)
@@ -59,11 +53,9 @@ def plan_fleet(
 
 def load_fleet(fleet: Fleet, sampling: Sampling, settings: RunSettings) -> Any:
     """A VllmEngine in this process, or several behind a ReplicatedEngine."""
-    os.environ.update(engine_environment(settings))
+    prepare_process(settings.sample.vllm, device_of(settings.launch))
     if len(fleet.environments) > 1:
         return ReplicatedEngine(fleet.arguments, sampling, settings, fleet.environments)
-    if is_eager(settings):
-        torch._dynamo.config.disable = True  # its environment variable may be read already
     from halos_backend.stages.sample.vllm_engine import VllmEngine  # imports vLLM
 
     return VllmEngine(fleet.arguments, sampling)

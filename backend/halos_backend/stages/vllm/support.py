@@ -1,43 +1,47 @@
-"""Asks vLLM whether it has the engine arguments and can hold the policy, before anything loads."""
+"""Asks vLLM whether it has the engine arguments and can hold a model, before anything loads."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Collection
 
 from transformers import PretrainedConfig
 from vllm import EngineArgs
 from vllm.model_executor.models import ModelRegistry
 from vllm.platforms import current_platform
 
-from halos_backend.config.schema import RunSettings
-from halos_backend.config.vllm import VllmSettings
+from halos_backend.config.vllm import EngineSettings
 from halos_backend.errors import UsageError
-from halos_backend.interpreters.device import device_of
+from halos_backend.interpreters.device import Device
 
 
-def check_arguments(settings: VllmSettings) -> None:
-    """Raises UsageError for an argument that this vLLM's engine does not have."""
+def check_arguments(settings: EngineSettings, *, table: str) -> None:
+    """Raises UsageError for an argument in `table` that this vLLM's engine does not have."""
     known = [field.name for field in dataclasses.fields(EngineArgs)]
     for name in settings.set_arguments:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             meant = f"; did you mean '{near[0]}'?" if near else ""
             raise UsageError(
-                f"sample.vllm.arguments.{name}: this vLLM's engine has no such argument{meant}"
+                f"{table}.arguments.{name}: this vLLM's engine has no such argument{meant}"
             )
 
 
-def find_obstacle(config: PretrainedConfig, settings: RunSettings) -> str | None:
-    """Why this vLLM cannot sample from such a policy here; None where nothing is known."""
-    device = device_of(settings.launch)
+def find_obstacle(
+    config: PretrainedConfig, device: Device, *, alternatives: Collection[str] = ()
+) -> str | None:
+    """Why this vLLM cannot compute such a model here; None where nothing is known.
+
+    `alternatives` are architectures that it makes the model's own of.
+    """
     here = "cpu" if current_platform.is_cpu() else "rocm" if current_platform.is_rocm() else "cuda"
     if not current_platform.device_type or here != device:
         found = current_platform.device_type or "no device at all"
         return f"vLLM finds {found} where stages run on {device}"
     names = list(config.architectures or [])
-    if not names or not set(names) & set(ModelRegistry.get_supported_archs()):
-        return f"vLLM does not support {' or '.join(names) or 'a policy without architecture'}"
+    if not names or not {*names, *alternatives} & set(ModelRegistry.get_supported_archs()):
+        return f"vLLM does not support {' or '.join(names) or 'a model without architecture'}"
     return _attention_obstacle(config) if device == "cpu" else None
 
 

@@ -1,0 +1,1 @@
+"""What sampling and scoring with vLLM share: engine arguments, environment, checks, loading."""
