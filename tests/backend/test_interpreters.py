@@ -15,6 +15,8 @@ from halos_backend.doctor import examine_sampler
 from halos_backend.errors import UsageError
 from halos_backend.interpreters import foreign
 from halos_backend.interpreters.bootstrap import NEEDED
+from halos_backend.interpreters.builds import Vllm, installed_vllm
+from halos_backend.interpreters.choice import EngineChoice
 from halos_backend.interpreters.device import Device
 from halos_backend.interpreters.foreign import (
     REQUIREMENTS,
@@ -25,13 +27,7 @@ from halos_backend.interpreters.foreign import (
     importable_folder,
     in_interpreter,
 )
-from halos_backend.interpreters.sampler import (
-    EngineChoice,
-    Vllm,
-    check_sampler,
-    decide,
-    installed_vllm,
-)
+from halos_backend.interpreters.sampler import check_sampler, decide
 from halos_backend.supervisor.launch import stage_command, stage_environment
 
 ROOT = Path(__file__).parents[2]
@@ -169,8 +165,8 @@ def test_an_interpreter_that_lacks_something_is_refused_with_the_fix(
 ) -> None:
     packages = {name: version for name, version in {**WHOLE, **changes}.items() if version}
     with pytest.raises(UsageError, match=said):
-        check_requirements("/py", Interpreter(python, packages))
-    check_requirements("/py", Interpreter((3, 12, 0), WHOLE))
+        check_requirements("/py", Interpreter(python, packages), setting="sample.python")
+    check_requirements("/py", Interpreter((3, 12, 0), WHOLE), setting="sample.python")
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,16 @@ def examine_engine_memory(settings: RunSettings, *, checkpoint_bytes: int, memor
             " the GPU's memory",
             "set sample.vllm.gpu_memory_utilization, 0.6 say, or loop.overlap = false",
         )
+    judge_share = _judge_share(settings)
+    if settings.loop.overlap and share + judge_share > 1:
+        return Finding(
+            "problem",
+            "sampler memory",
+            f"with loop.overlap two vLLMs, of sampler and judge, take {share:.0%} and"
+            f" {judge_share:.0%} of the GPU's memory",
+            "set sample.vllm.gpu_memory_utilization and label.judge.vllm.gpu_memory_utilization,"
+            " 0.45 each say, or loop.overlap = false",
+        )
     text = (
         f"vLLM takes {in_gib(share * memory)} of the smallest GPU's {in_gib(memory)}, its part of"
         f" the policy {in_gib(weights)}"
@@ -42,6 +52,14 @@ def examine_engine_memory(settings: RunSettings, *, checkpoint_bytes: int, memor
             fix = f"set launch.warm_workers = false, or {WITHOUT}"
         return Finding("problem", "sampler memory", kept, fix)
     return Finding("ok", "sampler memory", text)
+
+
+def _judge_share(settings: RunSettings) -> float:
+    """What a judge's vLLM takes of a GPU's memory; 0 where there is none."""
+    judge = settings.label.judge
+    if not isinstance(judge, RewardModelJudge) or judge.engine != "vllm":
+        return 0.0
+    return judge.vllm.gpu_memory_utilization or DEFAULT_SHARE
 
 
 def _needs_gpu(settings: RunSettings) -> bool:

@@ -1,4 +1,4 @@
-"""Owns which sequences share a forward: a pure function of all their lengths.
+"""Owns which sequences share a forward: pure functions of all their lengths.
 
 A reward depends on its batch's shape by about 1e-7 (PITFALLS), so a later attempt repeats the plan
 and redoes whole batches.
@@ -14,7 +14,7 @@ def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[tuple[int, .
 
     A sequence longer than that has a batch to itself. Longest first shows a lack of memory at once.
     """
-    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    order = _longest_first(lengths)
     batches: list[tuple[int, ...]] = []
     batch: list[int] = []
     for index in order:
@@ -25,3 +25,22 @@ def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[tuple[int, .
     if batch:
         batches.append(tuple(batch))
     return batches
+
+
+def plan_waves(lengths: Sequence[int], batch_tokens: int, most: int) -> list[tuple[int, ...]]:
+    """The same for an engine that pads nothing, and takes at most so many sequences at a time."""
+    waves: list[tuple[int, ...]] = []
+    wave: list[int] = []
+    for index in _longest_first(lengths):
+        num_tokens = sum(lengths[other] for other in wave) + lengths[index]
+        if wave and (num_tokens > batch_tokens or len(wave) == most):
+            waves.append(tuple(wave))
+            wave = []
+        wave.append(index)
+    if wave:
+        waves.append(tuple(wave))
+    return waves
+
+
+def _longest_first(lengths: Sequence[int]) -> list[int]:
+    return sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))

@@ -26,6 +26,7 @@ class CallableJudge:
     name: str
     function: JudgeFunction
     identity: str
+    engine: str = ""
     _has_logged: bool = field(default=False, repr=False)
 
     def score(

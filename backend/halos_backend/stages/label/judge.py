@@ -47,6 +47,10 @@ class Judge(Protocol):
     def identity(self) -> str:
         """Digest of all that rewards depend on besides the rows: only equal ones may be mixed."""
 
+    @property
+    def engine(self) -> str:
+        """What computes rewards, and its version; empty where that is a person's own function."""
+
     def score(
         self, rows: Sequence[LabelRow], known: Mapping[int, float]
     ) -> Iterator[tuple[int, Verdict]]:

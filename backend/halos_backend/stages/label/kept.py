@@ -1,4 +1,4 @@
-"""The reward model that a worker keeps between rounds, in host memory while others compute.
+"""The reward model that a worker keeps between rounds, out of GPU memory while others compute.
 
 Imports nothing of torch: a function judge need not wait for it.
 """
@@ -6,30 +6,54 @@ Imports nothing of torch: a function judge need not wait for it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from halos_backend.stages.label.reward_model import ClassifierJudge
+
+class LoadedJudge(Protocol):
+    """A judge with a model in memory."""
+
+    @property
+    def identity(self) -> str:
+        """Its settings, files, device and dtype."""
+
+    def wake(self) -> None:
+        """Be ready to score, on the device."""
+
+    def park(self) -> None:
+        """Give GPU memory back; what takes long to load stays."""
+
+    def close(self) -> None:
+        """End it, and whatever processes it has."""
+
+
+J = TypeVar("J", bound=LoadedJudge)
 
 
 class KeptJudge:
-    """At most one judge, by its identity: settings, files, device and dtype."""
+    """At most one judge, by its identity; and which could not be, so that none is tried twice."""
 
     def __init__(self) -> None:
-        self._judge: ClassifierJudge | None = None
+        self._judge: Any = None
+        self.refused: dict[str, str] = {}
 
-    def get(self, identity: str, load: Callable[[], ClassifierJudge]) -> ClassifierJudge:
+    def get(
+        self, identity: str, load: Callable[[], J], *, fits: Callable[[J], bool] = lambda _: True
+    ) -> J:
         """The judge of that identity, loaded only if it is not the one that is kept."""
-        if self._judge is None or self._judge.identity != identity:
-            self._judge = None  # freed before the next one is loaded
-            self._judge = load()
-        self._judge.model.to(self._judge.ranks.device)
-        return self._judge
+        judge: J | None = self._judge
+        if judge is None or judge.identity != identity or not fits(judge):
+            self.close()  # freed before the next one is loaded
+            self._judge = judge = load()
+        judge.wake()
+        return judge
 
     def park(self) -> None:
-        """Give GPU memory back; the weights stay in host memory."""
-        if self._judge is not None and self._judge.ranks.device.type == "cuda":
-            import torch
+        """Give GPU memory back; what takes long to load stays."""
+        if self._judge is not None:
+            self._judge.park()
 
-            self._judge.model.to("cpu")
-            torch.cuda.empty_cache()
+    def close(self) -> None:
+        """Keep none."""
+        if self._judge is not None:
+            self._judge.close()
+            self._judge = None

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 
 from halos_backend.config import schema
 from halos_backend.errors import OutOfMemoryError, UsageError
@@ -41,6 +42,20 @@ class ClassifierJudge:
     max_tokens: int
     identity: str
     own_pad_id: int | None
+    engine: str = f"transformers {transformers.__version__}"
+
+    def wake(self) -> None:
+        """See LoadedJudge."""
+        self.model.to(self.ranks.device)
+
+    def park(self) -> None:
+        """See LoadedJudge. The weights stay in host memory."""
+        if self.ranks.device.type == "cuda":
+            self.model.to("cpu")
+            torch.cuda.empty_cache()
+
+    def close(self) -> None:
+        """See LoadedJudge."""
 
     def score(
         self, rows: Sequence[LabelRow], known: Mapping[int, float]
@@ -55,6 +70,7 @@ class ClassifierJudge:
             if isinstance(ids, Unscored):
                 yield index, ids
         sequences = {index: ids for index, ids in enumerate(tokenized) if isinstance(ids, list)}
+        check_vocabulary(sequences.values(), self.model.config, self.tokenizer, self.path)
         pad_id = self._pad_id(list(sequences.values()))
         todo: list[tuple[int, ...]] = []
         for batch in self._batches(sequences):
@@ -106,16 +122,10 @@ class ClassifierJudge:
         The model's own where it has one. Otherwise one that no sequence holds, for an end token
         taken as padding would move the reward's position to the token before it.
         """
-        config = self.model.config
-        vocabulary = getattr(config.get_text_config(), "vocab_size", None) or len(self.tokenizer)
-        used = {token for ids in sequences for token in ids}
-        if used and max(used) >= vocabulary:
-            raise UsageError(
-                f"{self.path}: its tokenizer gives token {max(used)}, but the model knows only"
-                f" {vocabulary}; the two do not belong together"
-            )
-        pad_id = self.own_pad_id
+        config, pad_id = self.model.config, self.own_pad_id
         if pad_id is None or pad_id < 0:
+            used = {token for ids in sequences for token in ids}
+            vocabulary = num_tokens_known(config, self.tokenizer)
             pad_id = _unused_token(self.tokenizer.pad_token_id, used, vocabulary, self.path)
         config.pad_token_id = config.get_text_config().pad_token_id = pad_id
         return pad_id
@@ -135,21 +145,41 @@ def rewards_of(output: Any, num_sequences: int, path: str) -> torch.Tensor:
     )
 
 
+def check_vocabulary(
+    sequences: Iterable[list[int]], config: Any, tokenizer: Any, path: str
+) -> None:
+    """Raises UsageError for a token that the model does not know."""
+    last = max((max(ids) for ids in sequences), default=-1)
+    known = num_tokens_known(config, tokenizer)
+    if last >= known:
+        raise UsageError(
+            f"{path}: its tokenizer gives token {last}, but the model knows only"
+            f" {known}; the two do not belong together"
+        )
+
+
+def num_tokens_known(config: Any, tokenizer: Any) -> int:
+    """The model's vocabulary."""
+    return getattr(config.get_text_config(), "vocab_size", None) or len(tokenizer)
+
+
 def load_reward_model(
     settings: schema.RewardModelJudge, ranks: Ranks, kept: KeptJudge
 ) -> ClassifierJudge:
     """The judge, its weights on the rank's device. Raises UsageError."""
     dtype = scoring_dtype(settings.dtype, ranks.device)
-    identity = _identity(settings, ranks.device, dtype)
-    return kept.get(identity, partial(_load, settings, ranks, dtype, identity))
+    identity = f"reward_model {judge_digest(settings, ranks.device, dtype)}"
+    load = partial(load_judge, settings, ranks, dtype=dtype, identity=identity)
+    return kept.get(identity, load)
 
 
-def _load(
-    settings: schema.RewardModelJudge, ranks: Ranks, dtype: torch.dtype, identity: str
+def load_judge(
+    settings: schema.RewardModelJudge, ranks: Ranks, *, dtype: torch.dtype, identity: str
 ) -> ClassifierJudge:
+    """A judge that nobody keeps. Raises UsageError."""
     trust = settings.trust_remote_code
     tokenizer = load_judge_tokenizer(settings.path, trust_remote_code=trust)
-    limit = context_length(load_config(settings.path, trust_remote_code=trust))
+    config = load_config(settings.path, trust_remote_code=trust)
     model = load_classifier(settings.path, dtype=dtype, trust_remote_code=trust, whole=True)
     model.config.use_cache = False  # keys and values of finished conversations serve nobody
     return ClassifierJudge(
@@ -158,10 +188,16 @@ def _load(
         tokenizer=tokenizer,
         ranks=ranks,
         batch_tokens=settings.batch_tokens or DEFAULT_BATCH_TOKENS[ranks.device.type],
-        max_tokens=min(limit, settings.max_tokens or limit),
+        max_tokens=most_tokens(settings, config),
         identity=identity,
         own_pad_id=getattr(model.config.get_text_config(), "pad_token_id", None),
     )
+
+
+def most_tokens(settings: schema.RewardModelJudge, config: Any) -> int:
+    """Of a conversation that is scored."""
+    limit = context_length(config)
+    return min(limit, settings.max_tokens or limit)
 
 
 def scoring_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -180,12 +216,14 @@ def _unused_token(preferred: int | None, used: set[int], vocabulary: int, path: 
     raise UsageError(f"{path}: the model names no padding token; set pad_token_id in config.json")
 
 
-def _identity(settings: schema.RewardModelJudge, device: torch.device, dtype: torch.dtype) -> str:
+def judge_digest(
+    settings: schema.RewardModelJudge, device: torch.device, dtype: torch.dtype, *more: str
+) -> str:
     """Names, sizes and times stand for the weights' bytes, which take seconds to read."""
     files = [
         (file.name, file.stat().st_size, file.stat().st_mtime_ns)
         for file in sorted(Path(settings.path).glob("*"))
         if file.is_file()
     ]
-    told = json.dumps([settings.model_dump(), files, device.type, str(dtype)])
-    return f"reward_model {hashlib.sha256(told.encode()).hexdigest()}"
+    told = json.dumps([settings.model_dump(), files, device.type, str(dtype), *more])
+    return hashlib.sha256(told.encode()).hexdigest()

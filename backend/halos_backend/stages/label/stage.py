@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -16,7 +16,7 @@ from halos_backend.records import Group, write_rows
 from halos_backend.stages.label.completions import Completions
 from halos_backend.stages.label.feedback import MadeFeedback, make_feedback
 from halos_backend.stages.label.function import load_function_judge
-from halos_backend.stages.label.judge import Judge, Unscored, Verdict, label_rows
+from halos_backend.stages.label.judge import Judge, LabelRow, Unscored, Verdict, label_rows
 from halos_backend.stages.label.kept import KeptJudge
 from halos_backend.stages.label.ledger import KnownRewards, LedgerWriter, block_digest
 from halos_backend.stages.label.ranks import check_world_size
@@ -24,6 +24,8 @@ from halos_backend.stages.label.statistics import reward_statistics
 from halos_backend.stages.runtime import Attempt, StageResult
 from halos_backend.store.prompt_order import derived_seed
 
+JudgeOf = Callable[[Sequence[LabelRow]], Judge]
+"""The judge of a block's rows, which for most is the same every time."""
 MAX_REASONS = 10
 UNIT = "completions"
 
@@ -38,7 +40,12 @@ def execute(attempt: Attempt, *, kept: KeptJudge | None = None) -> StageResult:
     check_world_size(attempt.job.num_processes)
     if isinstance(settings.judge, schema.FunctionJudge) and not attempt.is_main:
         return StageResult((), {})  # a Python function is called by rank 0 alone
-    groups, verdicts = _score(attempt, kept or KeptJudge())
+    judges = kept or KeptJudge()
+    try:
+        groups, verdicts, engine = _score(attempt, judges)
+    finally:
+        if not attempt.stays:
+            judges.close()
     if not attempt.is_main:
         return StageResult((), {})
     _report_unscored(attempt, verdicts)
@@ -50,21 +57,26 @@ def execute(attempt: Attempt, *, kept: KeptJudge | None = None) -> StageResult:
     write_rows(attempt.directory.scores, scored)
     write_rows(attempt.directory.feedback, feedback.rows)
     summary = summarize(scored, feedback)
+    if engine:
+        summary["engine"] = engine
     outputs = (attempt.directory.scores, attempt.directory.feedback)
     return StageResult(outputs, {**summary, "elapsed_s": clock.monotonic() - started})
 
 
-def _score(attempt: Attempt, kept: KeptJudge) -> tuple[list[Group], list[Verdict]]:
-    """All groups and a verdict per completion, on every rank; rank 0 writes them down as they come.
+def _score(attempt: Attempt, kept: KeptJudge) -> tuple[list[Group], list[Verdict], str]:
+    """All groups, a verdict per completion and what gave them, on every rank.
+
+    Rank 0 writes them down as they come.
 
     Raises StageError for a completion that occurs twice.
     """
     source = Completions(attempt)
-    judge = _open_judge(attempt, kept)
+    judge_of = _open_judge(attempt, kept)
     attempt.phase("scoring")
     known = KnownRewards([earlier.rewards for earlier in attempt.earlier_attempts])
     groups: list[Group] = []
     verdicts: list[Verdict] = []
+    engine = ""
     names: set[tuple[str, str]] = set()
 
     def tell(num_scored: int = 0) -> None:
@@ -78,6 +90,8 @@ def _score(attempt: Attempt, kept: KeptJudge) -> tuple[list[Group], list[Verdict
             names |= {(row.prompt_id, row.completion_id) for row in rows}
             if len(names) < len(verdicts) + len(rows):
                 raise StageError(f"{source.path}: a completion_id occurs twice for one prompt")
+            judge = judge_of(rows)
+            engine = judge.engine
             digest = block_digest(block, judge.identity)
             if ledger is not None:
                 ledger.begin(digest)
@@ -89,14 +103,15 @@ def _score(attempt: Attempt, kept: KeptJudge) -> tuple[list[Group], list[Verdict
                 tell(len(found))
             groups.extend(block)
             verdicts.extend(found[index] for index in range(len(rows)))
-    return groups, verdicts
+    return groups, verdicts, engine
 
 
-def _open_judge(attempt: Attempt, kept: KeptJudge) -> Judge:
+def _open_judge(attempt: Attempt, kept: KeptJudge) -> JudgeOf:
     match attempt.settings.label.judge:
         case schema.FunctionJudge(function=function):
             attempt.phase("loading judge")
-            return load_function_judge(function)
+            function_judge = load_function_judge(function)
+            return lambda _rows: function_judge
         case schema.RewardModelJudge() as judge:
             attempt.phase("loading reward model")
             # Here, because torch and transformers take seconds that a function judge need not wait.
@@ -104,7 +119,12 @@ def _open_judge(attempt: Attempt, kept: KeptJudge) -> Judge:
             from halos_backend.stages.label.reward_model import load_reward_model
 
             ranks = join_ranks(attempt.job.num_processes, attempt.settings.launch)
-            return load_reward_model(judge, ranks, kept)
+            if judge.engine == "vllm":
+                from halos_backend.stages.label.proof import VllmOrTransformers
+
+                return VllmOrTransformers(attempt, judge, ranks, kept).judge_of
+            reward_model = load_reward_model(judge, ranks, kept)
+            return lambda _rows: reward_model
 
 
 def scored_groups(groups: Sequence[Group], verdicts: Sequence[Verdict]) -> list[Group]:

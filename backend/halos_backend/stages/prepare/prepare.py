@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from halos_backend import atomic, clock
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import PromptsError, UsageError
+from halos_backend.interpreters.judge import check_judge_engine
 from halos_backend.interpreters.sampler import check_sampler
 from halos_backend.records import Prompt, encode_row, read_rows
 from halos_backend.stages.chat import prompt_token_ids, sampling_prefix
@@ -33,6 +34,7 @@ def prepare(run_dir: RunDir, *, has_prompts: bool = False) -> None:
     """
     settings = RunSettings.model_validate_json(run_dir.resolved_config.read_bytes())
     check_judge(settings.label.judge)
+    judge_engine = check_judge_engine(settings)
     policy = check_policy(settings)
     sampler = check_sampler(settings)
     if has_prompts:
@@ -50,6 +52,7 @@ def prepare(run_dir: RunDir, *, has_prompts: bool = False) -> None:
         "context_length": policy.context_length,
         "policy_dtype": policy.dtype,
         "sampler": sampler.engine,
+        "judge_engine": judge_engine,
         "inputs": inputs,
     }
     atomic.write_bytes(run_dir.prepared, msgspec.json.format(msgspec.json.encode(found)) + b"\n")

@@ -12,6 +12,17 @@ from vllm import EngineArgs, LLMEngine
 
 from halos_backend.errors import OutOfMemoryError, StageError
 
+REFUSALS = (
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What it raises where it cannot take a model: it has no exceptions of its own for that."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -31,7 +42,7 @@ def load_engine(arguments: Mapping[str, Any], wanted: Wanted) -> LLMEngine:
         return LLMEngine.from_engine_args(EngineArgs(**arguments))
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(_memory_advice(error, wanted)) from error
-    except (ValueError, RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+    except REFUSALS as error:
         reason = _first_line(error)
         if "memory" in reason.lower():
             raise OutOfMemoryError(_memory_advice(error, wanted)) from error
