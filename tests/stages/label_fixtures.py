@@ -58,12 +58,18 @@ def save_tokenizer(
     tokenizer.save_pretrained(path)
 
 
-def tiny_config(*, num_labels: int = 1, pad_token_id: int | None = VOCABULARY["<pad>"]) -> Any:
+def tiny_config(
+    *,
+    num_labels: int = 1,
+    pad_token_id: int | None = VOCABULARY["<pad>"],
+    hidden_size: int = 32,
+) -> Any:
+    """Of a Llama with two heads; those of 32, in 64, are the smallest that vLLM takes on a CPU."""
     from transformers import LlamaConfig
 
     return LlamaConfig(
         vocab_size=len(VOCABULARY),
-        hidden_size=32,
+        hidden_size=hidden_size,
         intermediate_size=48,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -78,14 +84,18 @@ def tiny_config(*, num_labels: int = 1, pad_token_id: int | None = VOCABULARY["<
 
 
 def save_classifier(
-    path: Path, *, num_labels: int = 1, pad_token_id: int | None = VOCABULARY["<pad>"]
+    path: Path,
+    *,
+    num_labels: int = 1,
+    pad_token_id: int | None = VOCABULARY["<pad>"],
+    hidden_size: int = 32,
 ) -> Path:
     """A random Llama classifier and its tokenizer."""
     import torch
     from transformers import LlamaForSequenceClassification
 
     torch.manual_seed(7)
-    config = tiny_config(num_labels=num_labels, pad_token_id=pad_token_id)
+    config = tiny_config(num_labels=num_labels, pad_token_id=pad_token_id, hidden_size=hidden_size)
     LlamaForSequenceClassification(config).save_pretrained(path)
     save_tokenizer(path)
     return path

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from halos_backend.events import Stage
 from halos_backend.interpreters.foreign import foreign_environment, in_interpreter
 from halos_backend.store.run_dir import AttemptDir
 from halos_backend.supervisor.launch import ATTEMPT_TAG, stage_command
@@ -16,11 +17,13 @@ from halos_backend.supervisor.launch import ATTEMPT_TAG, stage_command
 DRIVER = Path(__file__).with_name("drive_engine.py")
 
 
-def start(directory: AttemptDir, python: str) -> subprocess.Popen[bytes]:
-    """The sample stage of an attempt directory, with its log."""
+def start(
+    directory: AttemptDir, python: str, *, stage: Stage = "sample"
+) -> subprocess.Popen[bytes]:
+    """The stage of an attempt directory, with its log."""
     with directory.log.open("wb") as log:
         return subprocess.Popen(
-            in_interpreter(stage_command("sample", directory.path, 1), python),
+            in_interpreter(stage_command(stage, directory.path, 1), python),
             env={**environment(), ATTEMPT_TAG: str(directory.path)},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -30,7 +33,27 @@ def start(directory: AttemptDir, python: str) -> subprocess.Popen[bytes]:
 
 def sample(directory: AttemptDir, python: str) -> None:
     """To its end, which must be a good one."""
-    assert start(directory, python).wait(timeout=240) == 0, directory.log.read_text()[-3000:]
+    finish(directory, start(directory, python))
+
+
+def label(path: Path, python: str) -> None:
+    """To its end, which must be a good one."""
+    directory = AttemptDir(path)
+    finish(directory, start(directory, python, stage="label"))
+
+
+def finish(directory: AttemptDir, process: subprocess.Popen[bytes]) -> None:
+    assert process.wait(timeout=240) == 0, directory.log.read_text()[-3000:]
+
+
+def changed_python(folder: Path, python: str, code: str) -> str:
+    """A python that runs `code` before everything else."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(code)
+    program = folder / "python"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH="{folder}:$PYTHONPATH" exec {python} "$@"\n')
+    program.chmod(0o755)
+    return str(program)
 
 
 def greedy(

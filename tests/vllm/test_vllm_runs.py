@@ -12,6 +12,7 @@ import pytest
 from place import Place, make_policy, wait_for
 
 from tests.vllm.conftest import make_place, make_tiny_policy
+from tests.vllm.foreign import changed_python
 
 pytestmark = pytest.mark.vllm
 
@@ -119,14 +120,8 @@ def test_an_engine_that_keeps_the_old_weights_fails_the_round(
     place: Place, vllm_python: str, tmp_path: Path
 ) -> None:
     """A reload that does nothing, as one of vLLM's once did."""
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "sitecustomize.py").write_text(KEEPS_OLD_WEIGHTS)
-    python = tmp_path / "python"
-    python.write_text(
-        f'#!/bin/sh\nPYTHONPATH="{tmp_path}/broken:$PYTHONPATH" exec {vllm_python} "$@"\n'
-    )
-    python.chmod(0o755)
-    config = str(place.config(sample__python=str(python), launch__warm_workers=True))
+    python = changed_python(tmp_path / "broken", vllm_python, KEEPS_OLD_WEIGHTS)
+    config = str(place.config(sample__python=python, launch__warm_workers=True))
     done = place.halos("run", config, "--no-ui", "--name", "stale")
     assert done.code == 1
     assert "the policy that sampled round 2 is not the one to be trained" in done.stderr
