@@ -139,6 +139,21 @@ def test_a_reward_of_another_judge_is_no_best_to_fall_from() -> None:
     assert check_stage(fold(events), 2, "label", made, now=NOW) == []
 
 
+def test_a_reward_of_another_engine_is_the_same_judges() -> None:
+    """An older run's rounds do not even name one."""
+    events = list(_rounds("label", ({"reward_mean": 90.0}, {"reward_mean": 0.5})))
+    plain = settings().model_dump(mode="json")
+    plain["label"]["judge"]["engine"] = "vllm"
+    events = [
+        msgspec.structs.replace(event, settings=plain)
+        if isinstance(event, RoundStarted) and event.round == 2
+        else event
+        for event in events
+    ]
+    made = guarded(g=Guard(metric="reward_mean", drop_frac=0.5))
+    assert len(check_stage(fold(events), 2, "label", made, now=NOW)) == 1
+
+
 @pytest.mark.parametrize(
     "limits", [{"not_finite": True}, {"above": 10}, {"below": -1}, {"drop_frac": 0.5}]
 )

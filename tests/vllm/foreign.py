@@ -16,6 +16,16 @@ from halos_backend.supervisor.launch import ATTEMPT_TAG, stage_command
 
 DRIVER = Path(__file__).with_name("drive_engine.py")
 
+GIVES_PROBABILITIES = """
+try:
+    from halos_backend.stages.label import vllm_judge
+    parameters = vllm_judge.PoolingParams
+    vllm_judge.PoolingParams = lambda **given: parameters(**{**given, "use_activation": True})
+except ImportError:
+    pass
+"""
+"""A judge as vLLM makes it unless it is told otherwise."""
+
 
 def start(
     directory: AttemptDir, python: str, *, stage: Stage = "sample"

@@ -11,6 +11,7 @@ from place import Place
 
 from tests.stages.label_fixtures import save_classifier
 from tests.vllm.conftest import make_place
+from tests.vllm.foreign import GIVES_PROBABILITIES, changed_python
 
 pytestmark = pytest.mark.vllm
 
@@ -92,6 +93,17 @@ def test_a_warm_engine_is_loaded_once_and_gives_the_same(cold: Place, vllm_pytho
     assert num_loads(cold, "warm") == 1
     assert scores(cold, "warm") == scores(cold, "cold")
     assert cold.weights("warm") == cold.weights("cold")
+
+
+def test_a_worker_tries_an_engine_that_gives_other_rewards_once(
+    cold: Place, vllm_python: str, tmp_path: Path
+) -> None:
+    python = changed_python(tmp_path / "changed", vllm_python, GIVES_PROBABILITIES)
+    run(cold, python, "wrong", launch__warm_workers=True)
+    assert engines(cold, "wrong") == ["transformers", "transformers"]
+    assert num_loads(cold, "wrong") == 1
+    journals = sorted((cold.runs / "wrong").glob("rounds/*/label/attempt_1/events.jsonl"))
+    assert [journal.read_text().count('"Warned"') for journal in journals] == [1, 1]
 
 
 def test_what_is_scored_while_it_is_sampled_is_the_same(cold: Place, vllm_python: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from halos_backend.events import PhaseChanged
 from halos_backend.records import Group
 from halos_backend.stages.label.batches import plan_waves
 from halos_backend.store.manifest import read_done
@@ -20,6 +21,7 @@ from tests.stages.label_fixtures import (
     VOCABULARY,
     completion,
     done_summary,
+    events,
     expected_ids,
     failures,
     group,
@@ -31,19 +33,9 @@ from tests.stages.label_fixtures import (
     save_classifier,
     warnings,
 )
-from tests.vllm.foreign import changed_python, label, start
+from tests.vllm.foreign import GIVES_PROBABILITIES, changed_python, label, start
 
 pytestmark = pytest.mark.vllm
-
-GIVES_PROBABILITIES = """
-try:
-    from halos_backend.stages.label import vllm_judge
-    parameters = vllm_judge.PoolingParams
-    vllm_judge.PoolingParams = lambda **given: parameters(**{**given, "use_activation": True})
-except ImportError:
-    pass
-"""
-"""What vLLM does unless it is told otherwise."""
 
 LOADS_NOTHING = """
 try:
@@ -51,6 +43,14 @@ try:
     def load_model(*arguments, **given):
         raise KeyError("layers.0.odd.weight")
     base_loader.BaseModelLoader.load_model = load_model
+except ImportError:
+    pass
+"""
+
+HAS_LITTLE_ROOM = """
+try:
+    from halos_backend.stages.label import proof
+    proof.LEAST_ROOM = 16
 except ImportError:
     pass
 """
@@ -161,6 +161,28 @@ def test_a_model_that_vllm_does_not_support_is_scored_with_transformers(
         else "vLLM does not support LlamaForRewardModelWithGating"
     )
     assert reason in warning
+
+
+def test_longer_conversations_than_there_is_room_for_get_a_larger_engine(
+    tmp_path: Path, one_logit: Path, vllm_python: str
+) -> None:
+    groups = [
+        group(
+            f"p{row}",
+            [completion(f"c{k}", " ".join([f"w{k}"] * (1 + row // 33 * 60))) for k in range(8)],
+        )
+        for row in range(34)  # 32 groups are a block
+    ]
+    path = make_attempt(tmp_path / "attempt", groups, vllm_judge(one_logit))
+    label(path, changed_python(tmp_path / "changed", vllm_python, HAS_LITTLE_ROOM))
+    assert rewards_of(path) == pytest.approx(plain_rewards(one_logit, groups), abs=1e-4)
+    assert warnings(path) == []
+    loads = [
+        event
+        for event in events(path)
+        if isinstance(event, PhaseChanged) and event.phase.startswith("loading reward model (vllm")
+    ]
+    assert len(loads) == 2
 
 
 def test_an_argument_that_vllm_does_not_have_fails_the_stage(
