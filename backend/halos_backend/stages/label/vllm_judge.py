@@ -14,6 +14,7 @@ from typing import Any
 
 from vllm import LLMEngine, PoolingParams
 
+from halos_backend.errors import StageError
 from halos_backend.stages.label.batches import plan_waves
 from halos_backend.stages.label.conversations import tokenize_conversations
 from halos_backend.stages.label.judge import LabelRow, Unscored, Verdict, checked
@@ -95,7 +96,7 @@ class VllmJudge:
         ]
 
     def _forward(self, sequences: Sequence[list[int]]) -> list[float]:
-        """Rewards of one wave."""
+        """Rewards of one wave: of each the last logit. Raises StageError."""
         places: dict[str, int] = {}
         for place, ids in enumerate(sequences):
             name = str(next(self._names))
@@ -104,9 +105,11 @@ class VllmJudge:
             self.loaded.add_request(name, prompt, parameters)
             places[name] = place
         rewards = [float("nan")] * len(sequences)
-        while places:
+        while self.loaded.has_unfinished_requests():
             for output in self.loaded.step():
                 rewards[places.pop(output.request_id)] = float(output.outputs.data.flatten()[-1])
+        if places:
+            raise StageError(f"vLLM ended {len(places)} conversations without a reward")
         return rewards
 
     def _as_read(self, ids: list[int]) -> list[int]:
