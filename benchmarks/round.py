@@ -237,16 +237,15 @@ def one_round(run: Path, number: int) -> Table:
         attempt = run / f"rounds/{number:04d}/{stage}/attempt_{stages[stage]['attempt']}"
         phases[stage] = by_phase(attempt)
         computing += phase_seconds(attempt, words)
-    written = [
-        path.stat().st_size for path in (run / f"rounds/{number:04d}/train").rglob("*.safetensors")
-    ]
+    trained = run / f"rounds/{number:04d}/train/attempt_{stages['train']['attempt']}"
+    manifest = json.loads((trained / "DONE").read_text())
     return {
         "seconds": total,
         "stage_seconds": {stage: event["elapsed_s"] for stage, event in stages.items()},
         "phase_seconds": phases,
         "computing_seconds": computing,
         "sampled_tokens": stages["sample"]["summary"]["num_tokens"],
-        "checkpoint_bytes": sum(written),
+        "checkpoint_bytes": sum(file["bytes"] for file in manifest["files"]),
     }
 
 

@@ -263,6 +263,13 @@ def test_a_stage_sees_its_runs_gpus_only(tmp_path: Path) -> None:
     assert made["CUDA_VISIBLE_DEVICES"] == "5,7"
 
 
+def test_a_stage_on_a_cpu_keeps_its_heap_unless_a_person_says_otherwise(tmp_path: Path) -> None:
+    cpu = LaunchSettings(device="cpu")
+    made = stage_environment(tmp_path, cpu, {"MALLOC_TRIM_THRESHOLD_": "5"})
+    assert made["ACCELERATE_USE_CPU"] == "true"
+    assert (made["MALLOC_MMAP_MAX_"], made["MALLOC_TRIM_THRESHOLD_"]) == ("0", "5")
+
+
 @pytest.mark.parametrize(
     ("changes", "setting", "reason"),
     [

@@ -160,6 +160,21 @@ def test_outputs_may_be_sealed_while_others_are_written(tmp_path: Path) -> None:
     ]
 
 
+def test_what_is_known_to_be_on_the_disk_is_not_read_again(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "long").write_bytes(b"long")
+    (state / "short").write_bytes(b"short")
+    seals = Seals()
+    seals.add(state / "long", "told")
+    seals.begin(state)
+    manifest = write_done(tmp_path, [state], {}, seals=seals)
+    assert [(entry.bytes, entry.sha256) for entry in manifest.files] == [
+        (4, "told"),
+        (5, hashlib.sha256(b"short").hexdigest()),
+    ]
+
+
 def test_an_output_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Seals().begin(tmp_path / "absent")

@@ -15,6 +15,7 @@ import pytest
 from halos_backend.stages import serving
 from halos_backend.store.handover import read_task, told_exit_code, write_task
 from halos_backend.store.run_dir import AttemptDir, RunDir
+from halos_backend.supervisor.launch import KEEPING_MEMORY
 
 from tests.backend.deadline import wait_until
 
@@ -122,3 +123,28 @@ def test_growth_counts_from_the_second_attempt_on_and_only_if_it_is_much(
         )
         memory = serving.Memory()
         assert [memory.has_grown() for _ in readings] == [False, False, grown]
+
+
+HEAP = """
+import psutil
+from halos_backend.stages.serving import give_back_memory, resident_bytes
+
+before = resident_bytes()
+blocks = [b"x" * (1 << 25) for _ in range(8)]
+end = bytes(100)  # above them on the heap
+for i in range(8):
+    blocks[i] = None
+kept = resident_bytes()
+give_back_memory()
+print(before, kept, resident_bytes())
+"""
+
+
+def test_freed_memory_stays_for_the_next_tensor_until_it_is_given_back() -> None:
+    environment = {**os.environ, **KEEPING_MEMORY}
+    done = subprocess.run(
+        [sys.executable, "-c", HEAP], env=environment, capture_output=True, text=True, check=True
+    )
+    before, kept, after = map(int, done.stdout.split())
+    assert kept - before > 7 << 25
+    assert after - before < 1 << 25

@@ -6,6 +6,7 @@ when it is told to, and when no supervisor has been there for a while.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import time
@@ -50,6 +51,7 @@ def serve(
         os.chdir(path)
         worker.task.unlink(missing_ok=True)  # before its end is told: the next task may follow
         tell_exit_code(attempt, code)
+        give_back_memory()
         if code != ExitCode.COMPLETED or memory.has_grown():
             _leave(code)
 
@@ -66,6 +68,13 @@ class Memory:
             return False
         usual, now = self._readings[1], self._readings[-1]
         return now > GROWTH_LIMIT * usual and now - usual > GROWTH_FLOOR_BYTES
+
+
+def give_back_memory() -> None:
+    """What is free of the heap, to the kernel, where the C library is one that keeps it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def resident_bytes() -> int:

@@ -73,6 +73,12 @@ class Seals:
             if path not in self._digests:
                 self._digests[path] = self._pool.submit(_sealed, path)
 
+    def add(self, path: Path, digest: str) -> None:
+        """A file that is on the disk already, and its SHA-256."""
+        known: Future[str] = Future()
+        known.set_result(digest)
+        self._digests[path] = known
+
     def digest(self, path: Path) -> str:
         """Its SHA-256, once it is on the disk. Raises OSError."""
         return self._digests[path].result()

@@ -17,6 +17,10 @@ from halos_backend.supervisor.environment import importable_environment
 ATTEMPT_TAG = "HALOS_ATTEMPT_DIR"
 """In the environment of every process of a stage, so that the whole tree can be found."""
 
+KEEPING_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+"""For glibc: on a CPU each large tensor would be given back to the kernel as it is freed, and its
+pages be faulted in again for the next one, which is a tenth of a training step."""
+
 MULTI_PROCESS_STAGES: frozenset[Stage] = frozenset({"label", "train"})
 
 
@@ -79,7 +83,7 @@ def stage_environment(
         "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGQUIT",
     }
     if launch.device == "cpu" or not has_nvidia_device():
-        made["ACCELERATE_USE_CPU"] = "true"
+        made = {**KEEPING_MEMORY, **made, "ACCELERATE_USE_CPU": "true"}
     if launch.devices is not None:
         if "CUDA_VISIBLE_DEVICES" not in environment:
             made["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the numbers are those of nvidia-smi

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from itertools import chain
@@ -20,6 +20,7 @@ from halos_backend.stages.train.trainer_state import (
     header_of,
     write_trainer_state,
 )
+from halos_backend.store.manifest import Seals
 from halos_backend.store.run_dir import AttemptDir
 
 
@@ -29,11 +30,11 @@ def save_round(
     moments: Moments,
     tokenizer: PreTrainedTokenizerBase,
     settings: TrainSettings,
+    seals: Seals,
     *,
     stays: bool = False,
-    saved: Callable[[Path], None] = lambda _: None,
 ) -> tuple[Path, Path]:
-    """The attempt's two outputs, each told to `saved` once it is whole.
+    """The attempt's two outputs, each sealed once it is whole.
 
     The trainee is used up, merged and cast to its checkpoints' dtype, unless it `stays`: then it is
     as before, but for adapters.
@@ -47,8 +48,10 @@ def save_round(
     }
 
     def save_state() -> None:
-        write_trainer_state(directory.trainer_state, header_of(settings), files)
-        saved(directory.trainer_state)
+        digests = write_trainer_state(directory.trainer_state, header_of(settings), files)
+        for path, digest in digests.items():
+            seals.add(path, digest)
+        seals.begin(directory.trainer_state)
 
     with ThreadPoolExecutor(1, thread_name_prefix="save") as pool:
         saving = pool.submit(save_state)
@@ -56,7 +59,7 @@ def save_round(
             saving.result()  # adapters are merged into the very weights that are saved
         try:
             _save_checkpoint(directory.checkpoint, trainee, tokenizer, stays=stays)
-            saved(directory.checkpoint)
+            seals.begin(directory.checkpoint)
         finally:
             saving.result()
     return directory.checkpoint, directory.trainer_state

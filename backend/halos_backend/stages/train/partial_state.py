@@ -20,7 +20,8 @@ from halos_backend import atomic
 from halos_backend.errors import StageError
 from halos_backend.stages.train.ranks import Ranks
 from halos_backend.stages.train.sharded_files import read_parts, write_parts
-from halos_backend.stages.train.trainer_state import read_tensors, write_tensors
+from halos_backend.stages.train.tensor_file import write_tensors
+from halos_backend.stages.train.trainer_state import read_tensors
 from halos_backend.store.job import Job
 from halos_backend.store.run_dir import AttemptDir
 

@@ -99,8 +99,8 @@ def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult
         moments,
         tokenizer,
         settings.train,
+        attempt.seals,
         stays=kept is not None,
-        saved=attempt.seals.begin,
     )
     if kept is not None:
         kept.keep(attempt.directory, settings, trainee, moments)

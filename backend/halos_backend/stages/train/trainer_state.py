@@ -18,13 +18,14 @@ from pathlib import Path
 
 import msgspec
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from halos_backend import SCHEMA_VERSION
 from halos_backend.config.moments import AdapterKey, adapter_key
 from halos_backend.config.schema import TrainSettings
 from halos_backend.errors import StageError
+from halos_backend.stages.train.tensor_file import write_tensors
 
 HEADER = "state.json"
 MASTER = "master"
@@ -88,19 +89,16 @@ def fits_adapters(state: TrainerState, settings: TrainSettings) -> bool:
 
 def write_trainer_state(
     path: Path, header: Header, files: Mapping[str, Mapping[str, Tensor]]
-) -> None:
-    """Write the state; `files` maps the names above to tensors, an empty one is left out."""
+) -> dict[Path, str]:
+    """Write the state; `files` maps the names above to tensors, an empty one is left out.
+
+    The SHA-256 of what is on the disk already. Raises OSError, a full disk's too.
+    """
     path.mkdir(parents=True, exist_ok=True)
-    for name, tensors in files.items():
-        if tensors:
-            write_tensors(path / f"{name}.safetensors", tensors)
+    targets = {path / f"{name}.safetensors": held for name, held in files.items() if held}
+    digests = {target: write_tensors(target, held) for target, held in targets.items()}
     (path / HEADER).write_bytes(msgspec.json.format(msgspec.json.encode(header)) + b"\n")
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Raises OSError, a full disk's too."""
-    with disk_errors(path):
-        save_file({name: t.detach().contiguous().cpu() for name, t in tensors.items()}, path)
+    return digests
 
 
 @contextmanager
