@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from halos_backend.config.guards import find_guard_conflicts
+from halos_backend.config.kernels import find_kernel_conflicts
 from halos_backend.config.losses import (
     CSFT,
     FEEDBACK_OF_LOSS,
@@ -278,6 +279,7 @@ RULES: tuple[Callable[[RunSettings], Iterator[Conflict]], ...] = (
     _guards_can_trip,
     _devices_suffice,
     _sharding_is_possible,
+    find_kernel_conflicts,
     _notified_program_can_be_found,
 )
 

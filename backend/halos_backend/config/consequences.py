@@ -212,6 +212,7 @@ def _arithmetic(settings: RunSettings) -> tuple[object, ...]:
         settings.label.python,
         *(_judge(settings).get(name) for name in sorted(LAST_DIGITS)),
         settings.train.microbatch_tokens,
+        settings.train.kernels,
     )
 
 

@@ -231,6 +231,8 @@ class TrainSettings(Table):
     parameters have other moments, so those of a changed train.lora start anew whatever is set."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
+    kernels: Literal["torch", "liger"] = "torch"
+    """What computes RMSNorm and SwiGLU in train; `liger` is for GPUs and needs halos-tui[liger]."""
     lora: LoRA | None = None
     """Train adapters instead of all weights; absent is off."""
     save_every_steps: PositiveInt = 50

@@ -23,6 +23,7 @@ from halos_backend.doctor.evaluation_sets import find_evaluation_set
 from halos_backend.doctor.finding import Finding, in_gib
 from halos_backend.doctor.gpu import examine_devices, gpu_memory_bytes
 from halos_backend.doctor.judge import judge_without_vllm
+from halos_backend.doctor.kernels import examine_kernels
 from halos_backend.interpreters.choice import EngineChoice
 from halos_backend.store.run_dir import default_runs_root
 
@@ -44,6 +45,7 @@ def examine_settings(
         examine_batch(settings),
         *examine_lengths(settings),
         examine_devices(settings.launch),
+        *examine_kernels(settings),
     ]
     if sizes is None:
         return [

@@ -15,6 +15,7 @@ from halos_backend.interpreters.judge import check_judge_engine
 from halos_backend.interpreters.sampler import check_sampler
 from halos_backend.records import Prompt, encode_row, read_rows
 from halos_backend.stages.chat import prompt_token_ids, sampling_prefix
+from halos_backend.stages.kernels_check import check_kernels
 from halos_backend.stages.models import load_tokenizer
 from halos_backend.stages.prepare.input_notes import note_inputs, policy_digest
 from halos_backend.stages.prepare.judge_check import check_judge
@@ -36,6 +37,7 @@ def prepare(run_dir: RunDir, *, has_prompts: bool = False) -> None:
     check_judge(settings.label.judge)
     judge_engine = check_judge_engine(settings)
     policy = check_policy(settings)
+    check_kernels(settings, settings.policy.path)
     sampler = check_sampler(settings)
     if has_prompts:
         num_prompts, num_too_long = check_frozen_prompts(run_dir, settings, policy), 0

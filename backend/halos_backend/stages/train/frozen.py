@@ -21,6 +21,7 @@ from halos_backend.stages.runtime import Attempt
 from halos_backend.stages.train.batches import Step
 from halos_backend.stages.train.examples import TokenSequence
 from halos_backend.stages.train.kept import KeptModels
+from halos_backend.stages.train.kernels import use_kernels_of
 from halos_backend.stages.train.kl_initial import (
     SAME_POLICY,
     KlInitial,
@@ -143,6 +144,8 @@ class FrozenModels:
         self._is_plain = has_plain_head(model)
         if self._is_plain:
             pack(model, device)
+        if reason := use_kernels_of(self.policy.model, model):
+            self.attempt.warn(reason)
         if shards:
             shard(model, self.ranks)
         self._path, self._model = path, model

@@ -105,4 +105,10 @@ def _shape(settings: RunSettings) -> tuple[Any, ...]:
     """What decides how a policy under training is made of its files."""
     train = settings.train
     is_classifier = train.loss.kind == "bradley_terry"
-    return (settings.policy, train.lora, train.gradient_checkpointing, is_classifier)
+    return (
+        settings.policy,
+        train.lora,
+        train.gradient_checkpointing,
+        train.kernels,
+        is_classifier,
+    )

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from halos_backend import clock
 from halos_backend.config.losses import KTO
 from halos_backend.errors import StageError
+from halos_backend.stages.kernels_check import check_kernels
 from halos_backend.stages.models import load_tokenizer
 from halos_backend.stages.runtime import Attempt, StageResult
 from halos_backend.stages.train.batches import Step, plan_steps
@@ -20,6 +21,7 @@ from halos_backend.stages.train.examples import control_tokens, read_examples
 from halos_backend.stages.train.frozen import FrozenModels
 from halos_backend.stages.train.gathering import gathered
 from halos_backend.stages.train.kept import KeptModels
+from halos_backend.stages.train.kernels import use_liger
 from halos_backend.stages.train.optimizer import (
     Moments,
     make_optimizer,
@@ -47,6 +49,7 @@ def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult
     started = clock.monotonic()
     settings, inputs, job = attempt.settings, _train_inputs(attempt), attempt.job
     torch.set_num_threads(job.num_threads)
+    check_kernels(settings, inputs.model)
     tokenizer = load_tokenizer(inputs.model, settings.policy)
     steps = _plan(attempt, inputs, tokenizer)
 
@@ -65,6 +68,8 @@ def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult
         if warm
         else load_trainee(inputs, settings, state, pad_token_id=pad_token_id, ranks=ranks)
     )
+    if settings.train.kernels == "liger" and (reason := use_liger(trainee.model)):
+        attempt.warn(reason)
     compared = check_canary(attempt, inputs, ranks, trainee, pad_token_id)
     prefix = control_tokens(settings.train.loss, tokenizer, is_desirable=True)
     frozen = FrozenModels(attempt, inputs, ranks, trainee, pad_token_id, prefix, kept).evaluate(
