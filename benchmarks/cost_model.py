@@ -4,7 +4,7 @@ A round of N prompts with G completions each, P tokens a prompt and C a completi
 
     sample   N G C / s              s: tokens sampled a second
     label    N G (P + C) / j        j: tokens judged a second
-    train    T / f + K / f + E T / t   f, t: tokens a second forward, and forward and backward
+    train    (T + K) / f + E T / t    f, t: tokens a second forward, and forward and backward
     fixed    weights taken over, canary, checkpoint: by the policy's size alone
 
 where T = 2 N (P + C) for pairs and N G (P + C) for losses on groups or single completions, K = 2 M
