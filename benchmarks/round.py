@@ -5,7 +5,8 @@ of the same size, 16 pairs. `halos_shaped`: three fresh programs a round, as HAL
 them (vLLM as it is, `accelerate launch` twice), at a max_length of 192 and of 1,250. `cold`: ours,
 with a fresh program for each stage. `warm`: ours, with workers that stay. Ours are whole runs,
 supervisor and checkpoints included; rounds from the second on count.
-Needs what `make test-vllm` sets up, and a quiet machine. `--rounds N` (3), `--without-1250`.
+Needs what `make test-vllm` sets up, and a quiet machine. `--rounds N` (3), `--without-1250`,
+`--without-cold`.
 """
 
 from __future__ import annotations
@@ -111,6 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--without-1250", action="store_true")
+    parser.add_argument("--without-cold", action="store_true")
     given = parser.parse_args()
     check_set_up()
     with tempfile.TemporaryDirectory() as folder:
@@ -120,7 +122,8 @@ def main() -> None:
         prompts = work / "prompts.jsonl"
         write_tokenized(prompts, questions(SIZE.num_prompts))
         result: Table = {"benchmark": "round", "disk_bytes_per_s": disk_bytes_per_s(work)}
-        for name, is_warm in (("warm", True), ("cold", False)):
+        ways = {"warm": True} if given.without_cold else {"warm": True, "cold": False}
+        for name, is_warm in ways.items():
             rounds = run_ours(
                 work / name, reward_model, SIZE, num_rounds=given.rounds, is_warm=is_warm
             )
@@ -132,7 +135,7 @@ def main() -> None:
         for length in lengths:
             theirs = halos_shaped(work / f"halos_{length}", prompts, reward_model, length)
             result[f"halos_shaped_{length}"] = theirs
-            for name in ("warm", "cold"):
+            for name in ways:
                 result[name][f"speed_ratio_{length}"] = theirs["seconds"] / result[name]["seconds"]
     print(json.dumps(result))
 
