@@ -2,8 +2,8 @@
 
 `python halos_shaped.py sample POLICY PROMPTS OUT GROUP_SIZE MAX_NEW_TOKENS` (with vLLM's Python),
 `label REWARD_MODEL SAMPLES OUT`: one sequence per forward, best against worst of a prompt,
-`train POLICY FEEDBACK OUT MAX_LENGTH BATCH_SIZE`: DPO, a pair per forward, every sequence padded to
-MAX_LENGTH, a log-softmax over the whole vocabulary at every position, an evaluation before training.
+`train POLICY FEEDBACK OUT MAX_LENGTH BATCH_SIZE`: DPO, a pair per forward, every sequence padded
+to MAX_LENGTH, a log-softmax over the whole vocabulary at every position, an evaluation first.
 Prints the seconds of each phase as a line of JSON.
 """
 
