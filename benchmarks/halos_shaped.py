@@ -2,8 +2,8 @@
 
 `python halos_shaped.py sample POLICY PROMPTS OUT GROUP_SIZE MAX_NEW_TOKENS` (with vLLM's Python),
 `label REWARD_MODEL SAMPLES OUT`: one sequence per forward, best against worst of a prompt,
-`train POLICY FEEDBACK OUT MAX_LENGTH BATCH_SIZE`: DPO, every sequence padded to MAX_LENGTH, a
-log-softmax over the whole vocabulary at every position, an evaluation before training.
+`train POLICY FEEDBACK OUT MAX_LENGTH BATCH_SIZE`: DPO, a pair per forward, every sequence padded
+to MAX_LENGTH, a log-softmax over the whole vocabulary at every position, an evaluation first.
 Prints the seconds of each phase as a line of JSON.
 """
 
@@ -105,18 +105,17 @@ def train(policy_path: str, feedback: str, out: str, max_length: str, batch_size
     tokenizer = AutoTokenizer.from_pretrained(policy_path)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-6)
     size, pairs = int(batch_size), read(feedback)
-    batches = [
-        batch_of(pairs[start : start + size], int(max_length))
-        for start in range(0, len(pairs), size)
-    ]
+    microbatches = [batch_of([pair], int(max_length)) for pair in pairs]
     phases.end("load")
     with torch.no_grad():
-        for batch in batches:
-            dpo_loss(policy, reference, *batch)
+        for microbatch in microbatches:
+            dpo_loss(policy, reference, *microbatch)
     phases.end("evaluate")
-    for batch in batches:
+    for start in range(0, len(pairs), size):
+        batch = microbatches[start : start + size]
         optimizer.zero_grad()
-        dpo_loss(policy, reference, *batch).backward()
+        for microbatch in batch:
+            (dpo_loss(policy, reference, *microbatch) / len(batch)).backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
     phases.end("steps")

@@ -65,7 +65,7 @@ def main() -> None:
         plain = Path(__file__).with_name("plain_generator.py")
         sizes = [str(size) for size in (GROUP_SIZE, BATCH_SIZE, MAX_NEW_TOKENS)]
         command = [sys.executable, str(plain), str(model), str(prompts), *sizes]
-        inputs = SampleInputs(str(model), 0, str(prompts), 0, NUM_PROMPTS)
+        inputs = SampleInputs(str(model), 0, str(prompts), 0, NUM_PROMPTS, str(model))
         for number in range(1, PAIRS_OF_RUNS + 1):
             finished = json.loads(measure([*command, json.dumps([2, *END_IDS])]).stdout)
             theirs.append(finished["tokens"] / finished["seconds"])

@@ -35,10 +35,12 @@ class Sampler:
 
     def __init__(self, kind: str, job: dict[str, Any]) -> None:
         from halos_backend.interpreters.foreign import foreign_environment
+        from halos_backend.supervisor.launch import KEEPING_MEMORY
 
         reads, writes = os.pipe()
         environment = {
             **foreign_environment(os.environ),
+            **(KEEPING_MEMORY if kind == "ours" else {}),
             "OMP_NUM_THREADS": str(NUM_THREADS),
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",

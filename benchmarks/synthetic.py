@@ -135,6 +135,7 @@ def run_stage(stage: str, attempt_dir: Path, inputs: Any, resolved: dict[str, An
     """Run one of our stages on a fresh attempt directory."""
     from halos_backend.store.job import Job, write_job
     from halos_backend.store.run_dir import AttemptDir
+    from halos_backend.supervisor.launch import KEEPING_MEMORY
 
     attempt_dir.mkdir(parents=True)
     job = Job(
@@ -149,8 +150,11 @@ def run_stage(stage: str, attempt_dir: Path, inputs: Any, resolved: dict[str, An
         inputs=inputs,
     )
     write_job(AttemptDir(attempt_dir).job, job)
-    module = f"halos_backend.stages.{stage}"
-    return measure([sys.executable, "-m", module, "--attempt-dir", str(attempt_dir)])
+    command = [sys.executable, "-m", f"halos_backend.stages.{stage}"]
+    return measure(
+        [*command, "--attempt-dir", str(attempt_dir)],
+        environment={**os.environ, **KEEPING_MEMORY},
+    )
 
 
 def phase_seconds(attempt_dir: Path, phases: Sequence[str]) -> float:

@@ -24,7 +24,8 @@ def make_ours(job: dict[str, Any]) -> Callable[[int], int]:
     from halos_backend.store.run_dir import AttemptDir
 
     kept = KeptEngine()
-    inputs = SampleInputs(job["model"], 0, job["prompts"], 0, job["num_prompts"])
+    model = job["model"]
+    inputs = SampleInputs(model, 0, job["prompts"], 0, job["num_prompts"], model)
 
     def run(number: int) -> int:
         directory = AttemptDir(Path(job["work"]) / f"attempt_{number}")

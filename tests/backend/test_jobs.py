@@ -69,6 +69,7 @@ def test_the_first_round_samples_from_the_initial_policy() -> None:
         prompts="/runs/a-run/prompts.jsonl",
         cursor=0,
         num_prompts=4,
+        base="/models/policy",
     )
 
 
@@ -80,6 +81,30 @@ def test_a_later_round_samples_from_the_checkpoint_before_it() -> None:
     assert isinstance(inputs, SampleInputs)
     assert (inputs.policy_version, inputs.cursor) == (1, 4)
     assert inputs.policy == path(1, "train", "checkpoint")
+
+
+def test_adapters_of_the_policy_are_handed_over_to_the_sampler() -> None:
+    plain, lora = settings(), with_lora(settings())
+    before = [*whole_round(1, lora), *whole_round(2, lora, trained=False)]
+
+    inputs = job("sample", plain, *before, round=3).inputs
+
+    assert isinstance(inputs, SampleInputs)
+    assert inputs.policy == path(1, "train", "checkpoint")
+    assert inputs.base == "/models/policy"
+    assert inputs.adapter == path(1, "train", "trainer_state/adapter")
+    first = job("sample", lora).inputs
+    assert isinstance(first, SampleInputs)
+    assert (first.base, first.adapter) == ("/models/policy", None)
+    later = job("sample", lora, *whole_round(1, plain), round=2).inputs
+    assert isinstance(later, SampleInputs)
+    assert later.adapter is None
+
+
+def with_lora(made: RunSettings) -> RunSettings:
+    table = made.model_dump(mode="json")
+    table["train"]["lora"] = {}
+    return RunSettings.model_validate(table)
 
 
 def test_after_an_untrained_round_the_checkpoint_before_that_samples() -> None:

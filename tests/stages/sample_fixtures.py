@@ -73,7 +73,9 @@ class SamplePlace:
                 num_threads=1,
                 num_processes=1,
                 settings=self.settings(sample, loss or {"kind": "dpo"}),
-                inputs=SampleInputs(str(policy), 0, str(self.path / "prompts.jsonl"), 0, count),
+                inputs=SampleInputs(
+                    str(policy), 0, str(self.path / "prompts.jsonl"), 0, count, base=str(policy)
+                ),
                 earlier_attempts=tuple(str(attempt.path) for attempt in earlier),
             ),
         )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from halos_backend.errors import NonFiniteError, StageError
+from halos_backend.events import PhaseChanged, Progressed
 from halos_backend.records import Completion, PreferencePair, UnpairedFeedback, write_rows
 from halos_backend.stages.train.batches import plan_steps
 from halos_backend.stages.train.examples import UnpairedExample, read_examples
@@ -23,6 +24,7 @@ from tests.stages.train_fixtures import (
     GOOD,
     MESSAGES,
     TEMPLATE,
+    events,
     groups,
     load_plain,
     make_attempt,
@@ -388,15 +390,18 @@ def test_kl_to_the_initial_policy_is_zero_without_opening_the_completions_in_rou
     assert metrics(attempt)[0] == {"kl_initial": 0.0}
 
 
+@pytest.mark.parametrize("reference_is_initial", [False, True])
+@pytest.mark.parametrize("kind", ["dpo", "grpo", "sft"])
 def test_kl_to_the_initial_policy_is_estimated_on_the_rounds_completions(
-    policy: Path, other: Path, tmp_path: Path
+    policy: Path, other: Path, tmp_path: Path, kind: str, reference_is_initial: bool
 ) -> None:
     rows = groups(5)
     completions = tmp_path / "completions.jsonl"
     write_rows(completions, rows)
     attempt = make_attempt(
-        tmp_path / "attempt", pairs(4), model=policy, initial=other, reference=policy,
-        loss={"kind": "dpo"}, completions=completions, num_kl_completions=20,
+        tmp_path / "attempt", rows[:3] if kind == "grpo" else pairs(4), model=policy, initial=other,
+        reference=other if reference_is_initial else policy, loss={"kind": kind},
+        completions=completions, num_kl_completions=20,
     )  # fmt: skip
     summary = train(attempt)
     ours, initial = load_plain(policy), load_plain(other)
@@ -411,6 +416,30 @@ def test_kl_to_the_initial_policy_is_estimated_on_the_rounds_completions(
     stderr = expected.std().item() / math.sqrt(20)
     assert summary["kl_initial_stderr"] == pytest.approx(stderr, rel=1e-4)
     assert metrics(attempt)[0] == {"kl_initial": summary["kl_initial"]}
+
+
+def test_what_the_reference_has_said_of_a_completion_is_not_asked_again(
+    policy: Path, other: Path, tmp_path: Path
+) -> None:
+    """Of 20 completions 8 are trained on, and all are the KL's."""
+    rows = groups(5)
+    completions = tmp_path / "completions.jsonl"
+    write_rows(completions, rows)
+    attempt = make_attempt(
+        tmp_path / "attempt", rows[:2], model=policy, initial=other, reference=other,
+        loss={"kind": "grpo"}, completions=completions, num_kl_completions=20,
+    )  # fmt: skip
+    train(attempt)
+    phase, asked = "", dict[str, int]()
+    for event in events(attempt):
+        if isinstance(event, PhaseChanged):
+            phase = event.phase
+        elif isinstance(event, Progressed) and event.unit == "completions":
+            asked[phase] = event.total
+    assert asked == {
+        "log-probabilities at the start of the round": 20,
+        "reference log-probabilities": 20,
+    }
 
 
 def test_kl_sees_csfts_completions_behind_the_text_they_were_sampled_with(

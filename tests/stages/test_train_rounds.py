@@ -12,6 +12,7 @@ from halos_backend.config.moments import reset_reason
 from halos_backend.config.schema import TrainSettings
 from halos_backend.errors import StageError
 from halos_backend.store.run_dir import AttemptDir
+from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -322,6 +323,33 @@ def test_lora_checkpoints_are_plain_models_with_the_adapters_merged(
             assert torch.equal(merged[frozen], start[frozen])
     AutoModelForCausalLM.from_pretrained(first.checkpoint)
     assert not (first.trainer_state / "base.safetensors").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_peft_reads_the_adapters_that_samplers_are_handed(
+    policy: Path, completions: Path, tmp_path: Path
+) -> None:
+    _, attempt = run_rounds(tmp_path / "run", policy, completions, LORA, LORA)
+    assert sorted(file.name for file in attempt.adapter.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    adapted = PeftModel.from_pretrained(load_plain(policy), attempt.adapter)
+    ids = torch.tensor([[1, 5, 9, 4]])
+    with torch.no_grad():
+        found, expected = adapted(ids).logits, load_plain(attempt.checkpoint)(ids).logits
+        start = load_plain(policy)(ids).logits
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert (expected - start).abs().max() > 1e-3
+
+
+def test_adapters_that_stand_on_other_weights_are_not_handed_over(
+    policy: Path, completions: Path, tmp_path: Path
+) -> None:
+    whole, adapted = run_rounds(tmp_path / "run", policy, completions, {"lr": 1e-3}, LORA)
+    assert (adapted.trainer_state / "base.safetensors").exists()
+    assert not adapted.adapter.exists()
+    assert not whole.adapter.exists()
 
 
 def test_lora_goes_on_from_its_adapters_and_moments(

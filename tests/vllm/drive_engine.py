@@ -21,6 +21,7 @@ def main() -> None:
     from halos_backend.stages.sample.sampling import Ending, Sampling
     from halos_backend.stages.sample.vllm_arguments import WORKER
     from halos_backend.stages.sample.vllm_engine import VllmEngine
+    from halos_backend.stages.sample.weights import Weights
 
     asked = json.loads(sys.argv[1])
     first, *others = asked["policies"]
@@ -37,7 +38,9 @@ def main() -> None:
         "worker_extension_cls": WORKER,
         "disable_log_stats": True,
     }
-    engine = VllmEngine(arguments, Sampling(ending, asked["max_new_tokens"], 0.0, 1.0))
+    engine = VllmEngine(
+        arguments, Weights(first), Sampling(ending, asked["max_new_tokens"], 0.0, 1.0)
+    )
     requests = [Request(tuple(prompt), seed=0) for prompt in asked["prompts"]]
 
     def tokens() -> list[list[int]]:

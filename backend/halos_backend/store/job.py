@@ -14,13 +14,19 @@ from halos_backend.records import BAD_JSON
 
 
 class SampleInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="sample"):
-    """`num_prompts` prompts of the run's order (see store.prompt_order) from `cursor` on."""
+    """`num_prompts` prompts of the run's order (see store.prompt_order) from `cursor` on.
+
+    Where the policy was trained by adapters, `adapter` is where these are, unless they do not stand
+    on `base`, the policy at the start of the run.
+    """
 
     policy: str
     policy_version: int
     prompts: str
     cursor: int
     num_prompts: int
+    base: str
+    adapter: str | None = None
 
 
 class LabelInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="label"):

@@ -21,8 +21,8 @@ from halos_backend import SCHEMA_VERSION, atomic
 from halos_backend.records import BAD_JSON
 
 CHUNK_BYTES = 1 << 20
-NUM_SEALING = 2
-"""Files that are hashed at a time: what a stage computed with is free by then."""
+NUM_SEALING = 4
+"""Two files at a time, flushed and hashed at once: what a stage computed with is free by then."""
 
 
 class FileEntry(msgspec.Struct, frozen=True):
@@ -62,6 +62,7 @@ class Seals:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(NUM_SEALING, thread_name_prefix="seal")
+        self._flushed: dict[Path, Future[None]] = {}
         self._digests: dict[Path, Future[str]] = {}
 
     def begin(self, output: Path) -> None:
@@ -71,7 +72,8 @@ class Seals:
         """
         for path in files_below(output):
             if path not in self._digests:
-                self._digests[path] = self._pool.submit(_sealed, path)
+                self._flushed[path] = self._pool.submit(atomic.fsync_file, path)
+                self._digests[path] = self._pool.submit(sha256_of, path)
 
     def add(self, path: Path, digest: str) -> None:
         """A file that is on the disk already, and its SHA-256."""
@@ -81,16 +83,13 @@ class Seals:
 
     def digest(self, path: Path) -> str:
         """Its SHA-256, once it is on the disk. Raises OSError."""
+        if path in self._flushed:
+            self._flushed[path].result()
         return self._digests[path].result()
 
     def close(self) -> None:
         """No more are begun."""
         self._pool.shutdown()
-
-
-def _sealed(path: Path) -> str:
-    atomic.fsync_file(path)
-    return sha256_of(path)
 
 
 def write_done(

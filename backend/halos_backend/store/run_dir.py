@@ -83,6 +83,11 @@ class AttemptDir:
         return self.path / "trainer_state"
 
     @property
+    def adapter(self) -> Path:
+        """LoRA weights in peft's format; absent where they do not stand on the initial policy."""
+        return self.trainer_state / "adapter"
+
+    @property
     def partial_state(self) -> Path:
         """The trainer's state in mid-round, for a later attempt of the same round."""
         return self.path / "partial_state"

@@ -51,6 +51,8 @@ def _inputs(
                 prompts=str(run_dir.prompts),
                 cursor=round.cursor,
                 num_prompts=round.num_prompts,
+                base=_initial(state, settings, run_dir),
+                adapter=_adapter(round, state, settings, run_dir),
             )
         case "label":
             is_sampling = round.stages["sample"].status == "running"
@@ -127,6 +129,18 @@ def _policy(
     if before is None or settings.train.loss.kind == "bradley_terry":
         return 0, _initial(state, settings, run_dir)
     return before.round, str(_newest_attempt(before, "train", run_dir).checkpoint)
+
+
+def _adapter(
+    round: RoundState, state: RunState, settings: RunSettings, run_dir: RunDir
+) -> str | None:
+    """Of the policy that samples, where it was trained with any."""
+    before = _trained_before(round, state)
+    if before is None or settings.train.loss.kind == "bradley_terry":
+        return None
+    if _train_settings(before).lora is None:
+        return None
+    return str(_newest_attempt(before, "train", run_dir).adapter)
 
 
 def _model(round: RoundState, state: RunState, settings: RunSettings, run_dir: RunDir) -> str:

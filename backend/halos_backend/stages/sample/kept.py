@@ -17,6 +17,7 @@ from halos_backend.stages.runtime import Attempt
 from halos_backend.stages.sample.engine import Engine
 from halos_backend.stages.sample.sampling import load_sampling
 from halos_backend.stages.sample.transformers_engine import load_engine
+from halos_backend.stages.sample.weights import choose_weights
 from halos_backend.store.job import SampleInputs
 
 
@@ -59,15 +60,16 @@ class KeptEngine:
         prompts = read_rows(Path(inputs.prompts), Prompt)
         longest = max(len(prompt.token_ids) for prompt in prompts)
         config = load_config(policy, trust_remote_code=settings.policy.trust_remote_code)
+        weights = choose_weights(inputs, settings, config)
         fleet = plan_fleet(
             attempt,
             config,
-            policy,
+            weights,
             num_tokens=longest + len(prefix) + settings.sample.max_new_tokens,
         )
         if self._engine is not None and self._shape == fleet.shape:
-            self._engine.begin(policy, sampling, settings)
+            self._engine.begin(weights, sampling, settings)
             return
         self.close()
-        self._engine = load_fleet(fleet, sampling, settings)
+        self._engine = load_fleet(fleet, weights, sampling, settings)
         self._shape = fleet.shape

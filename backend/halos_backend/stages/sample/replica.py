@@ -68,11 +68,11 @@ class Replica:
 
     def _begin(self, order: Begin) -> None:
         settings = RunSettings.model_validate(order.settings)
-        sampling = load_sampling(order.policy, settings)
+        sampling = load_sampling(order.weights.model, settings)
         if self._engine is None:
-            self._engine = VllmEngine(order.arguments, sampling)
+            self._engine = VllmEngine(order.arguments, order.weights, sampling)
         else:
-            self._engine.begin(order.policy, sampling)
+            self._engine.begin(order.weights, sampling)
         self._channel.send(Ready())
 
     def _step(self, engine: VllmEngine) -> None:

@@ -18,15 +18,16 @@ from halos_backend.errors import (
     UsageError,
 )
 from halos_backend.records import FinishReason
+from halos_backend.stages.sample.weights import Weights
 
 CHUNK_BYTES = 1 << 16
 
 
 class Begin(msgspec.Struct, frozen=True, tag=True):
-    """Take this policy, for a round of these settings. `arguments` are vLLM's EngineArgs."""
+    """Take these weights, for a round of these settings. `arguments` are vLLM's EngineArgs."""
 
     settings: dict[str, Any]
-    policy: str
+    weights: Weights
     arguments: dict[str, Any]
 
 

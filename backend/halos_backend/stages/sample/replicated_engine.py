@@ -35,6 +35,7 @@ from halos_backend.stages.sample.replica_messages import (
     Ready,
 )
 from halos_backend.stages.sample.sampling import Sampling
+from halos_backend.stages.sample.weights import Weights
 
 WINDOW = 512
 """Completions that a replica is asked for at most at a time: more than it has in one batch."""
@@ -81,6 +82,7 @@ class ReplicatedEngine:
     def __init__(
         self,
         arguments: Mapping[str, Any],
+        weights: Weights,
         sampling: Sampling,
         settings: RunSettings,
         environments: Sequence[Mapping[str, str]],
@@ -93,7 +95,7 @@ class ReplicatedEngine:
             for number, environment in enumerate(environments, start=1)
         ]
         try:
-            self.begin(arguments["model"], sampling, settings)
+            self.begin(weights, sampling, settings)
         except BaseException:
             self.close()
             raise
@@ -103,10 +105,10 @@ class ReplicatedEngine:
         """See Engine."""
         return self.sampling.ending.tokenizer
 
-    def begin(self, policy: str, sampling: Sampling, settings: RunSettings) -> None:
-        """Go on with the weights at `policy`, for a round of these settings."""
+    def begin(self, weights: Weights, sampling: Sampling, settings: RunSettings) -> None:
+        """Go on with these weights, for a round of these settings."""
         self.sampling = sampling
-        order = Begin(settings.model_dump(mode="json"), policy, self._arguments)
+        order = Begin(settings.model_dump(mode="json"), weights, self._arguments)
         for replica in self._replicas:
             replica.send(order)
         waited_for = {replica.number for replica in self._replicas}

@@ -11,6 +11,7 @@ from transformers import PretrainedConfig
 from halos_backend.config.schema import RunSettings
 from halos_backend.interpreters.device import Device, device_of
 from halos_backend.stages.models import context_length, resolve_dtype
+from halos_backend.stages.sample.weights import Weights
 from halos_backend.stages.vllm.cache import cache_arguments, num_blocks
 
 BATCHED_TOKENS = 4096
@@ -23,7 +24,7 @@ WORKER = "halos_backend.stages.sample.vllm_worker.ReloadingWorker"
 def engine_arguments(
     settings: RunSettings,
     config: PretrainedConfig,
-    policy: str,
+    weights: Weights,
     *,
     num_tokens: int,
     stays: bool = False,
@@ -36,7 +37,7 @@ def engine_arguments(
     vllm, device = settings.sample.vllm, device_of(settings.launch)
     dtype = resolve_dtype(settings.policy.dtype, config)
     made: dict[str, Any] = {
-        "model": policy,
+        "model": weights.model,
         "dtype": str(dtype).removeprefix("torch."),
         "trust_remote_code": settings.policy.trust_remote_code,
         "max_model_len": min(context_length(config), num_tokens),
@@ -52,6 +53,8 @@ def engine_arguments(
         made |= _cpu_arguments(settings, config, dtype, num_tokens, num_replicas)
     elif stays:
         made["enable_sleep_mode"] = True
+    if weights.rank:
+        made |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": weights.rank}
     if vllm.gpu_memory_utilization is not None:
         made["gpu_memory_utilization"] = vllm.gpu_memory_utilization
     return made | vllm.set_arguments

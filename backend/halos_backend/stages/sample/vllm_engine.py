@@ -9,13 +9,15 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 from vllm import SamplingParams
+from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind
 
 from halos_backend.errors import NonFiniteError, StageError
 from halos_backend.records import FinishReason
 from halos_backend.stages.sample.engine import Generated, Request
 from halos_backend.stages.sample.sampling import Sampling
-from halos_backend.stages.vllm.loading import Wanted, load_engine
+from halos_backend.stages.sample.weights import Weights
+from halos_backend.stages.vllm.loading import REFUSALS, Wanted, load_engine
 
 FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
 WANTED = Wanted(
@@ -24,8 +26,9 @@ WANTED = Wanted(
     lower="sample.max_new_tokens",
     without="sample.engine = 'transformers' samples without it",
 )
-SLEEP_LEVEL = 2
-"""The weights are given up: the next round's are read anyway."""
+WITHOUT_WEIGHTS, WITH_WEIGHTS = 2, 1
+"""Levels of sleep. Weights are given up where the next round's are read anyway; those under
+adapters are kept in host memory."""
 
 
 @dataclass
@@ -41,14 +44,17 @@ class VllmEngine:
     `arguments` are vLLM's EngineArgs by name. Raises StageError where vLLM cannot load the policy.
     """
 
-    def __init__(self, arguments: Mapping[str, Any], sampling: Sampling) -> None:
+    def __init__(self, arguments: Mapping[str, Any], weights: Weights, sampling: Sampling) -> None:
         self.sampling = sampling
         self.path: str = arguments["model"]
+        self._takes_adapters = weights.rank > 0
+        self._adapter: LoRARequest | None = None
         self._running: dict[str, _Running] = {}
         self._num_requests = 0
         self._is_asleep = False
         self._engine = load_engine(arguments, WANTED)
         self._max_tokens: int = self._engine.model_config.max_model_len
+        self._take_adapter(weights.adapter)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -86,7 +92,9 @@ class VllmEngine:
         self._num_requests += 1
         self._running[name] = _Running(request)
         prompt: Any = {"prompt_token_ids": list(request.prompt_token_ids)}
-        self._engine.add_request(name, prompt, self._parameters(request, room))
+        self._engine.add_request(
+            name, prompt, self._parameters(request, room), lora_request=self._adapter
+        )
         return name
 
     def step(self) -> Iterator[tuple[str, Generated]]:
@@ -108,11 +116,15 @@ class VllmEngine:
             self._engine.abort_request(list(self._running))
             self._running.clear()
 
-    def begin(self, policy: str, sampling: Sampling, _settings: object = None) -> None:
-        """Go on with the weights at `policy`, which are not read anew where they are loaded."""
+    def begin(self, weights: Weights, sampling: Sampling, _settings: object = None) -> None:
+        """Go on with these weights, which are not read anew where they are loaded."""
         self.sampling = sampling
-        if policy != self.path or self._is_asleep:
-            self.load(policy)
+        if self._takes_adapters and self._is_asleep:
+            self._engine.wake_up()
+            self._is_asleep = False
+        if weights.model != self.path or self._is_asleep:
+            self.load(weights.model)
+        self._take_adapter(weights.adapter)
 
     def load(self, path: str) -> None:
         """Take the weights at `path`; nothing of the old ones stays in any cache."""
@@ -122,19 +134,43 @@ class VllmEngine:
         if self._is_asleep:
             self._engine.wake_up(["kv_cache"])
             self._is_asleep = False
-        if not self._engine.reset_prefix_cache():
-            raise StageError("vLLM did not give up what it had cached of the policy before")
+        self._forget()
         self.path = path
 
     def park(self) -> None:
         """Give GPU memory back until the next `load`; on a CPU there is no such thing."""
         if self._engine.vllm_config.model_config.enable_sleep_mode:
-            self._engine.sleep(SLEEP_LEVEL)
+            self._engine.sleep(WITH_WEIGHTS if self._takes_adapters else WITHOUT_WEIGHTS)
             self._is_asleep = True
 
     def close(self) -> None:
         """See Engine. Waits until vLLM's own processes are gone."""
         self._engine.engine_core.shutdown()
+
+    def _take_adapter(self, path: str | None) -> None:
+        """Instead of those before. A number is never used again: vLLM would take its old adapters
+        for the new ones.
+        """
+        before = self._adapter
+        if path is None or (before is not None and before.lora_path == path):
+            return
+        number = before.lora_int_id + 1 if before else 1
+        adapter = LoRARequest(f"policy {number}", number, path)
+        try:
+            if before is not None:
+                self._engine.remove_lora(before.lora_int_id)
+            self._engine.add_lora(adapter)
+        except REFUSALS as error:
+            raise StageError(
+                f"vLLM does not take the adapters in {path}: {error};"
+                " sample.vllm.arguments.enable_lora = false samples with merged weights"
+            ) from error
+        self._forget()
+        self._adapter = adapter
+
+    def _forget(self) -> None:
+        if not self._engine.reset_prefix_cache():
+            raise StageError("vLLM did not give up what it had cached of the policy before")
 
     def _parameters(self, request: Request, room: int) -> SamplingParams:
         """Strings that stop are looked for here, as the transformers engine does."""

@@ -14,6 +14,7 @@ from halos_backend.stages.runtime import Attempt
 from halos_backend.stages.sample.replicated_engine import ReplicatedEngine
 from halos_backend.stages.sample.sampling import Sampling
 from halos_backend.stages.sample.vllm_arguments import engine_arguments, visible_devices
+from halos_backend.stages.sample.weights import Weights
 from halos_backend.stages.vllm.environment import prepare_process
 
 
@@ -33,7 +34,7 @@ class Fleet:
 
 
 def plan_fleet(
-    attempt: Attempt, config: PretrainedConfig, policy: str, *, num_tokens: int
+    attempt: Attempt, config: PretrainedConfig, weights: Weights, *, num_tokens: int
 ) -> Fleet:
     """`num_tokens` are the most of prompt and completion together. Raises UsageError where there
     are fewer GPUs than the engines need.
@@ -43,7 +44,7 @@ def plan_fleet(
     arguments = engine_arguments(
         settings,
         config,
-        policy,
+        weights,
         num_tokens=num_tokens,
         stays=attempt.stays,
         num_replicas=len(environments),
@@ -51,14 +52,14 @@ def plan_fleet(
     return Fleet(arguments, environments)
 
 
-def load_fleet(fleet: Fleet, sampling: Sampling, settings: RunSettings) -> Any:
+def load_fleet(fleet: Fleet, weights: Weights, sampling: Sampling, settings: RunSettings) -> Any:
     """A VllmEngine in this process, or several behind a ReplicatedEngine."""
     prepare_process(settings.sample.vllm, device_of(settings.launch))
     if len(fleet.environments) > 1:
-        return ReplicatedEngine(fleet.arguments, sampling, settings, fleet.environments)
+        return ReplicatedEngine(fleet.arguments, weights, sampling, settings, fleet.environments)
     from halos_backend.stages.sample.vllm_engine import VllmEngine  # imports vLLM
 
-    return VllmEngine(fleet.arguments, sampling)
+    return VllmEngine(fleet.arguments, weights, sampling)
 
 
 def _environments(settings: RunSettings, num_threads: int) -> tuple[dict[str, str], ...]:

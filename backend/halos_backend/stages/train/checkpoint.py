@@ -23,6 +23,9 @@ from halos_backend.stages.train.trainer_state import (
 from halos_backend.store.manifest import Seals
 from halos_backend.store.run_dir import AttemptDir
 
+MODEL_CARD = "README.md"
+"""What peft writes beside its files, for a hub."""
+
 
 def save_round(
     directory: AttemptDir,
@@ -49,6 +52,7 @@ def save_round(
 
     def save_state() -> None:
         digests = write_trainer_state(directory.trainer_state, header_of(settings), files)
+        _save_adapter(directory.adapter, trainee)
         for path, digest in digests.items():
             seals.add(path, digest)
         seals.begin(directory.trainer_state)
@@ -63,6 +67,14 @@ def save_round(
         finally:
             saving.result()
     return directory.checkpoint, directory.trainer_state
+
+
+def _save_adapter(path: Path, trainee: Trainee) -> None:
+    if trainee.wrapper is None or trainee.keeps_base:
+        return
+    with disk_errors(path):
+        trainee.wrapper.save_pretrained(path, save_embedding_layers=False)
+    (path / MODEL_CARD).unlink(missing_ok=True)
 
 
 def _save_checkpoint(

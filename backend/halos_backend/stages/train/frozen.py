@@ -68,12 +68,14 @@ class FrozenModels:
         if isinstance(loss, BradleyTerry):
             return Frozen()
         sequences = [s for step in steps for s in (*step.sequences, *step.mismatched)]
+        sample = self._kl_sample()
         old = None
         if isinstance(loss, GRPO):
             self.attempt.phase("log-probabilities at the start of the round")
-            old = self._table(None, sequences)
-        reference = self._reference(sequences, old)
-        frozen = Frozen(reference, old, self._kl_initial())
+            old = self._table(None, [*sequences, *sample])
+        also = sample if self._reference_is_initial else []
+        reference = self._reference([*sequences, *also], old)
+        frozen = Frozen(reference, old, self._kl_initial(sample, old, reference))
         self._path, self._model = None, None
         return frozen
 
@@ -94,20 +96,42 @@ class FrozenModels:
         self.attempt.phase("reference log-probabilities")
         return self._table(path, sequences)
 
-    def _kl_initial(self) -> KlInitial | None:
-        """Of the policy at the start of the round; no forward pass where it is the initial one."""
-        inputs, job = self.inputs, self.attempt.job
-        if inputs.model == inputs.initial:
-            return SAME_POLICY
-        sample = sample_completions(
-            Path(inputs.completions),
+    @property
+    def _is_initial(self) -> bool:
+        """Whether the policy at the start of the round is the run's first one."""
+        return self.inputs.model == self.inputs.initial
+
+    @property
+    def _reference_is_initial(self) -> bool:
+        return self.inputs.reference == self.inputs.initial
+
+    def _kl_sample(self) -> list[TokenSequence]:
+        """What the KL is estimated on; nothing where the policy is the initial one."""
+        if self._is_initial:
+            return []
+        job = self.attempt.job
+        return sample_completions(
+            Path(self.inputs.completions),
             count=self.attempt.settings.train.num_kl_completions,
             seed=derived_seed(job.seed, job.round, "kl_initial"),
             sampling_prefix=self.sampling_prefix,
         )
+
+    def _kl_initial(
+        self,
+        sample: Sequence[TokenSequence],
+        old: LogpsTable | None,
+        reference: LogpsTable | FollowingReference | None,
+    ) -> KlInitial | None:
+        """Of the policy at the start of the round. Tables that hold the sample are looked up."""
+        if self._is_initial:
+            return SAME_POLICY
         self.attempt.phase("KL to the initial policy")
-        initial = self._table(inputs.initial, sample)
-        return estimate_kl(sample, policy=self._table(None, sample), initial=initial)
+        if self._reference_is_initial and isinstance(reference, LogpsTable):
+            initial = reference
+        else:
+            initial = self._table(self.inputs.initial, sample)
+        return estimate_kl(sample, policy=old or self._table(None, sample), initial=initial)
 
     def _table(self, path: str | None, sequences: Sequence[TokenSequence]) -> LogpsTable:
         """Log-probabilities under the model at `path`, None for the policy's own."""

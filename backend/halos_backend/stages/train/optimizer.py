@@ -46,9 +46,16 @@ def read_moments(optimizer: torch.optim.AdamW, weights: Mapping[str, nn.Paramete
 
 
 def restore_moments(
-    optimizer: torch.optim.AdamW, weights: Mapping[str, nn.Parameter], moments: Moments
+    optimizer: torch.optim.AdamW,
+    weights: Mapping[str, nn.Parameter],
+    moments: Moments,
+    *,
+    copies: bool = True,
 ) -> None:
-    """Put moments back by value. Raises StageError when they are not those of `weights`."""
+    """Put moments back by value, or, without `copies`, the very tensors.
+
+    Raises StageError when they are not those of `weights`.
+    """
     expected = {f"{moment}.{name}" for name in weights for moment in MOMENTS}
     if expected != moments.keys():
         differing = sorted(expected ^ moments.keys())
@@ -58,7 +65,7 @@ def restore_moments(
         if state["exp_avg"].shape != weight.shape:
             raise StageError(f"the optimizer's state has another shape than {name}")
         optimizer.state[weight] = {
-            moment: part_of(value.to(dtype=torch.float32, copy=True), weight)
+            moment: part_of(value.to(dtype=torch.float32, copy=copies), weight)
             for moment, value in state.items()
         }
 

@@ -159,7 +159,7 @@ def _carry_moments(
 ) -> str:
     """Restore the previous round's moments unless the job says not to; what the summary says of it.
 
-    `moments` are those at hand; without them they are read from `state`.
+    `moments` are those at hand, which become the optimizer's; without, they are read from `state`.
 
     Raises StageError when there are none to restore, or others than those of what is trained.
     """
@@ -169,7 +169,10 @@ def _carry_moments(
         if attempt.settings.train.keep_optimizer is not False:
             attempt.warn(f"the optimizer starts anew: {reason}")
         return f"reset: {reason}"
-    moments = moments or state.tensors(OPTIMIZER)
+    if moments:
+        restore_moments(optimizer, trainee.weights, moments, copies=False)
+        return "kept"
+    moments = state.tensors(OPTIMIZER)
     if moments is None:
         raise StageError(
             f"{state.path} has no {OPTIMIZER}.safetensors, so AdamW's moments cannot be carried:"

@@ -3,6 +3,7 @@
 state.json             what was trained, how; who may take what from here
 master.safetensors     fp32 weights, where the checkpoint's dtype is lower
 adapter.safetensors    fp32 LoRA weights, instead
+adapter/               the same in peft's format, for samplers that hold the initial policy
 base.safetensors       fp32 weights under the adapters, where they are not the initial policy's
 optimizer.safetensors  AdamW's moments, where they are to be carried
 """

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from transformers import PretrainedConfig
 from vllm import EngineArgs
 from vllm.model_executor.models import ModelRegistry
+from vllm.model_executor.models.interfaces import supports_lora
 from vllm.platforms import current_platform
 
 from halos_backend.config.vllm import EngineSettings
@@ -43,6 +44,12 @@ def find_obstacle(
     if not names or not {*names, *alternatives} & set(ModelRegistry.get_supported_archs()):
         return f"vLLM does not support {' or '.join(names) or 'a model without architecture'}"
     return _attention_obstacle(config) if device == "cpu" else None
+
+
+def takes_adapters(config: PretrainedConfig) -> bool:
+    """Whether this vLLM takes LoRA adapters for such a model."""
+    known = [name for name in config.architectures or [] if name in ModelRegistry.models]
+    return any(supports_lora(ModelRegistry.models[name].load_model_cls()) for name in known)
 
 
 def _attention_obstacle(config: PretrainedConfig) -> str | None:
