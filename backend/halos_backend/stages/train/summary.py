@@ -50,6 +50,12 @@ def summarize(
     }
 
 
+def forget_peak_memory(device: torch.device) -> None:
+    """What earlier rounds of this process held on a GPU is not this round's."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def peak_memory_bytes(device: torch.device) -> int:
     """The most this process held: of the GPU's memory, or of the host's where it trains there."""
     if device.type == "cuda":

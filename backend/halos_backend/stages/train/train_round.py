@@ -28,7 +28,7 @@ from halos_backend.stages.train.optimizer import (
     restore_moments,
 )
 from halos_backend.stages.train.ranks import join_ranks, make_deterministic
-from halos_backend.stages.train.summary import peak_memory_bytes, summarize
+from halos_backend.stages.train.summary import forget_peak_memory, peak_memory_bytes, summarize
 from halos_backend.stages.train.train_loop import train_steps
 from halos_backend.stages.train.train_step import Trainer
 from halos_backend.stages.train.trainee import Trainee, load_trainee, trainee_dtype
@@ -57,6 +57,7 @@ def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult
         attempt.phase("waiting for the other processes")
     ranks = join_ranks(job.num_processes, settings.launch, trainee_dtype(inputs, settings))
     make_deterministic(ranks.device)
+    forget_peak_memory(ranks.device)
 
     attempt.phase("loading policy")
     torch.manual_seed(derived_seed(job.seed, job.round, "train"))
