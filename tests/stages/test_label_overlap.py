@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -151,7 +152,7 @@ def test_a_killed_follower_leaves_its_blocks_to_the_next_attempt(
         wait_until(lambda: num_rewards(first) == BLOCK_COMPLETIONS, deadline_s=60.0)
         process.send_signal(signal.SIGKILL)
     marked = AttemptDir(first).rewards.read_bytes()
-    changed = marked.replace(b'"reward":', b'"reward":1000', 1)
+    changed = re.sub(rb'"reward":[^}]*', b'"reward":1000.5', marked, count=1)
     AttemptDir(first).rewards.write_bytes(changed)
     sampling.finish()
     second = with_earlier(
@@ -165,7 +166,7 @@ def test_a_killed_follower_leaves_its_blocks_to_the_next_attempt(
     with stage(second) as process:
         assert process.wait(timeout=60) == 0
     taken_over = AttemptDir(second).rewards.read_bytes()
-    assert b'"reward":1000' in taken_over  # it was not scored again
+    assert b'"reward":1000.5' in taken_over  # it was not scored again
     assert taken_over.count(b'"reward":') == NUM_GROUPS * GROUP_SIZE
 
 

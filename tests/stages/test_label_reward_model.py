@@ -7,17 +7,21 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from halos_backend.config.schema import RewardModelJudge
 from halos_backend.errors import StageError, UsageError
 from halos_backend.records import Group
 from halos_backend.stages.label.batches import plan_batches
-from halos_backend.stages.label.reward_model import scoring_dtype
+from halos_backend.stages.label.judge import label_rows
+from halos_backend.stages.label.packed import packs_rewards, plan_packed, shared_beginnings
+from halos_backend.stages.label.ranks import Ranks
+from halos_backend.stages.label.reward_model import ClassifierJudge, load_judge, scoring_dtype
 from halos_backend.store.manifest import read_done
 from halos_backend.store.run_dir import AttemptDir
 from hypothesis import given
@@ -287,6 +291,81 @@ def test_a_batch_plan_by_hand() -> None:
     assert plan_batches([4, 7, 1, 4, 3, 4], 12) == [(1,), (0, 3, 5), (4, 2)]
 
 
+def packed_plan(groups: Sequence[Group], batch_tokens: int) -> list[tuple[int, ...]]:
+    """The batches of these groups, as a model that takes packed rows has them."""
+    ids = [expected_ids(row, entry) for row in groups for entry in row.completions]
+    sequences = dict(enumerate(ids))
+    prompts = dict(enumerate(row.prompt_id for row in groups for _ in row.completions))
+    return plan_packed(sequences, shared_beginnings(sequences, prompts), batch_tokens)
+
+
+def test_conversations_of_a_prompt_share_what_they_begin_with() -> None:
+    sequences = {0: [1, 2, 3, 4], 1: [1, 2, 3, 5, 6], 3: [1, 2, 9], 4: [7, 8], 5: [7, 8, 9]}
+    prompts = dict.fromkeys((0, 1), "a") | {2: "a", 3: "b", 4: "c", 5: "c"}
+    # of the last two the first is the other's beginning: a token of it is left over
+    assert shared_beginnings(sequences, prompts) == {0: 3, 1: 3, 3: 2, 4: 1, 5: 1}
+
+
+def test_a_packed_plan_by_hand() -> None:
+    # a: 3 tokens shared, then 1 and 2; b: 3 in all; c: 1 shared, then 1 and 2
+    sequences = {0: [1, 2, 3, 4], 1: [1, 2, 3, 5, 6], 3: [1, 2, 9], 4: [7, 8], 5: [7, 8, 9]}
+    shared = {0: 3, 1: 3, 3: 2, 4: 1, 5: 1}
+    assert plan_packed(sequences, shared, 9) == [(0, 1, 3), (4, 5)]
+    assert plan_packed(sequences, shared, 8) == [(0, 1), (3, 4, 5)]
+    assert plan_packed(sequences, shared, 7) == [(0, 1), (3, 4, 5)]
+    assert plan_packed(sequences, shared, 5) == [(0,), (1,), (3, 4), (5,)]
+
+
+class Counted:
+    """How many tokens go through a classifier's layers."""
+
+    def __init__(self, judge: ClassifierJudge) -> None:
+        self.num_tokens = 0
+        judge.model.model.layers[0].mlp.register_forward_hook(self._count)
+
+    def _count(self, _module: Any, inputs: tuple[Any, ...], _output: Any) -> None:
+        self.num_tokens += inputs[0].shape[:2].numel()
+
+
+@pytest.mark.parametrize("pad_token_id", [VOCABULARY["<pad>"], VOCABULARY["<eos>"], None])
+def test_packed_rewards_equal_padded_ones_with_fewer_tokens(
+    tmp_path: Path, pad_token_id: int | None
+) -> None:
+    model = save_classifier(tmp_path / "model", pad_token_id=pad_token_id)
+    groups = ragged_groups(5, 4)
+    settings = RewardModelJudge(kind="reward_model", path=str(model))
+    ranks = Ranks(0, 1, torch.device("cpu"))
+    packed = load_judge(settings, ranks, dtype=torch.float32, identity="packed")
+    assert packed.packs
+    padded = replace(
+        load_judge(settings, ranks, dtype=torch.float32, identity="padded"), packs=False
+    )
+    rows = label_rows(groups)
+    counted = Counted(packed), Counted(padded)
+    found, expected = (dict(judge.score(rows, {})) for judge in (packed, padded))
+    assert found.keys() == expected.keys()
+    for index, reward in expected.items():
+        assert found[index] == pytest.approx(reward, abs=1e-5)
+    assert counted[0].num_tokens < 0.6 * counted[1].num_tokens
+
+
+def test_a_score_of_another_hidden_state_is_not_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = LlamaForSequenceClassification(tiny_config()).eval()
+    assert packs_rewards(model, torch.device("cpu"), None)
+
+    class Centred(LlamaForSequenceClassification):
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            output = super().forward(*args, **kwargs)
+            output.logits = output.logits - 1
+            return output
+
+    centred = Centred(tiny_config()).eval()
+    assert not packs_rewards(centred, torch.device("cpu"), None)
+    assert centred.config._attn_implementation == "sdpa"
+
+
 def ledger_lines(path: Path) -> list[bytes]:
     return AttemptDir(path).rewards.read_bytes().splitlines(keepends=True)
 
@@ -296,8 +375,7 @@ def test_only_whole_batches_are_taken_over(tmp_path: Path, one_logit: Path) -> N
     judge = reward_model_judge(one_logit, batch_tokens=128)
     first = make_attempt(tmp_path / "first", groups, judge)
     label(first)
-    lengths = [len(expected_ids(row, entry)) for row in groups for entry in row.completions]
-    first_batch, second_batch = plan_batches(lengths, 128)[:2]
+    first_batch, second_batch = packed_plan(groups, 128)[:2]
     assert len(second_batch) > 1
     # Keep the first batch and one row of the second, all with a reward that no model gave, and a
     # torn line.

@@ -10,9 +10,11 @@ from halos_backend.config.schema import RunSettings
 from halos_backend.errors import StageError
 from halos_backend.records import Completion, Group, PreferencePair, UnpairedFeedback
 from halos_backend.stages.train.batches import (
+    alone,
     example_length,
     microbatches,
     plan_steps,
+    sequences_of,
     split_over_ranks,
 )
 from halos_backend.stages.train.examples import (
@@ -186,15 +188,22 @@ def test_microbatches_stay_within_the_token_budget_and_start_with_the_longest() 
     lengths = [9, 7, 7, 4, 2, 2, 1]
     made = microbatches(lengths, max_tokens=14, sequences=rows_of(1))
     assert made == [[9], [7, 7], [4, 2, 2], [1]]
-    alone = microbatches([50, 1], max_tokens=14, sequences=rows_of(1))
-    assert alone == [[50], [1]]
+    over = microbatches([50, 1], max_tokens=14, sequences=rows_of(1))
+    assert over == [[50], [1]]
     paired = microbatches(lengths, max_tokens=28, sequences=rows_of(2))
     assert paired == [[9], [7, 7], [4, 2, 2], [1]]
 
 
-def test_packed_microbatches_count_no_padding() -> None:
-    lengths = [9, 7, 7, 4, 2, 2, 1]
-    made = microbatches(lengths, max_tokens=14, sequences=rows_of(1), packs=True)
-    assert made == [[9], [7, 7], [4, 2, 2, 1]]
-    paired = microbatches(lengths, max_tokens=33, sequences=rows_of(2), packs=True)
-    assert paired == [[9, 7], [7, 4, 2, 2, 1]]
+def test_packed_microbatches_count_no_padding_and_a_prompt_once() -> None:
+    def sequence(prompt: int, num_tokens: int) -> TokenSequence:
+        return TokenSequence((prompt,) * 3, (9,) * num_tokens)
+
+    rows = [sequence(5, 6), sequence(6, 4), sequence(5, 3), sequence(7, 1), sequence(6, 1)]
+    made = microbatches(rows, max_tokens=12, sequences=alone, packs=True)
+    assert made == [[rows[0], rows[2]], [rows[1], rows[4], rows[3]]]
+    tight = microbatches(rows, max_tokens=11, sequences=alone, packs=True)
+    assert tight == [[rows[0]], [rows[2]], [rows[1], rows[4]], [rows[3]]]
+
+    pairs = [PairedExample(sequence(n, 4), sequence(n, 2)) for n in (5, 6)]
+    assert microbatches(pairs, max_tokens=18, sequences=sequences_of, packs=True) == [pairs]
+    assert len(microbatches(pairs, max_tokens=17, sequences=sequences_of, packs=True)) == 2

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from halos_backend.stages.packing import PACKED, is_packed, pack
 from halos_backend.stages.train.collate import collate
 from halos_backend.stages.train.examples import TokenSequence
 from halos_backend.stages.train.logps import has_plain_head, linear_logps, token_logps
-from halos_backend.stages.train.packing import PACKED, is_packed, pack
 from torch import nn
 from transformers import (
     GPT2Config,
@@ -44,7 +44,12 @@ SEQUENCES = [
     TokenSequence((20, 21, 22, 23, 24, 25), (26,)),
     TokenSequence((20, 21), ()),
     TokenSequence((30,), (31, 1)),
+    TokenSequence((5, 6, 7), (14, 1)),
+    TokenSequence((20, 21), (22, 15, 1)),
 ]
+NUM_SHARED = 3 + 2
+"""Tokens of prompts that stand there a second time."""
+
 SIZES = {
     "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": PAD, "eos_token_id": 1,
@@ -123,12 +128,12 @@ class Counted:
         self.positions.append(inputs[0].numel() // inputs[0].shape[-1])
 
 
-def test_no_padding_goes_through_the_layers(tmp_path: Path) -> None:
+def test_neither_padding_nor_a_prompt_twice_goes_through_the_layers(tmp_path: Path) -> None:
     policy = load_plain(make_policy(tmp_path))
     pack(policy, CPU)
     counted = Counted(policy.model.layers[0].mlp)
     token_logps(policy, collate(SEQUENCES, pad_token_id=PAD, device=CPU), is_plain=True)
-    assert counted.positions == [sum(map(len, SEQUENCES))]
+    assert counted.positions == [sum(map(len, SEQUENCES)) - NUM_SHARED]
 
 
 class LargestTensor(torch.overrides.TorchFunctionMode):
@@ -149,7 +154,7 @@ class LargestTensor(torch.overrides.TorchFunctionMode):
 def test_only_completion_positions_meet_the_vocabulary_and_in_chunks(
     packs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # no other tensor's last dimension is 97; 3 rows a chunk of 12 completion tokens of 24
+    # no other tensor's last dimension is 97; 3 rows a chunk of 17 completion tokens
     policy = load_plain(make_policy(tmp_path, vocab_size=97))
     if packs:
         pack(policy, CPU)
@@ -197,6 +202,13 @@ def test_a_model_whose_sequences_would_see_each_other_stays_padded(tmp_path: Pat
     pack(leaking, CPU)
     assert not is_packed(leaking)
     assert leaking.config._attn_implementation == "sdpa"
+
+
+def test_a_model_of_no_numbers_stays_padded(tmp_path: Path) -> None:
+    policy = load_plain(make_policy(tmp_path))
+    policy.model.norm.weight.data.fill_(float("nan"))
+    pack(policy, CPU)
+    assert not is_packed(policy)
 
 
 def test_microbatches_of_any_size_train_the_same_and_leave_no_trace_in_the_checkpoint(

@@ -1,7 +1,8 @@
 """Owns the `reward_model` judge: a sequence classifier gives the reward.
 
 Any AutoModelForSequenceClassification: one logit, two logits (the second is "good"), or an output
-with `score` (ArmoRM, Wang et al. 2024). Sequences are batched by length under a token budget.
+with `score` (ArmoRM, Wang et al. 2024). Sequences are batched under a token budget: packed where
+the model takes that, else padded and by length.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import torch
 import transformers
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from halos_backend.config import schema
 from halos_backend.errors import OutOfMemoryError, UsageError
@@ -23,6 +25,12 @@ from halos_backend.stages.label.batches import plan_batches
 from halos_backend.stages.label.conversations import load_judge_tokenizer, tokenize_conversations
 from halos_backend.stages.label.judge import LabelRow, Unscored, Verdict, checked
 from halos_backend.stages.label.kept import KeptJudge
+from halos_backend.stages.label.packed import (
+    packed_logits,
+    packs_rewards,
+    plan_packed,
+    shared_beginnings,
+)
 from halos_backend.stages.label.ranks import Ranks
 from halos_backend.stages.models import context_length, load_classifier, load_config
 
@@ -42,6 +50,7 @@ class ClassifierJudge:
     max_tokens: int
     identity: str
     own_pad_id: int | None
+    packs: bool
     engine: str = f"transformers {transformers.__version__}"
 
     def wake(self) -> None:
@@ -71,9 +80,10 @@ class ClassifierJudge:
                 yield index, ids
         sequences = {index: ids for index, ids in enumerate(tokenized) if isinstance(ids, list)}
         check_vocabulary(sequences.values(), self.model.config, self.tokenizer, self.path)
-        pad_id = self._pad_id(list(sequences.values()))
+        pad_id = 0 if self.packs else self._pad_id(list(sequences.values()))
+        shared = shared_beginnings(sequences, {i: row.prompt_id for i, row in enumerate(rows)})
         todo: list[tuple[int, ...]] = []
-        for batch in self._batches(sequences):
+        for batch in self._batches(sequences, shared):
             if all(index in known for index in batch):
                 yield from ((index, known[index]) for index in batch)
             else:
@@ -81,13 +91,17 @@ class ClassifierJudge:
         for start in range(0, len(todo), self.ranks.count):
             wave = todo[start : start + self.ranks.count]
             mine = wave[self.ranks.rank] if self.ranks.rank < len(wave) else ()
-            rewards = self._forward([sequences[index] for index in mine], pad_id)
+            rewards = self._rewards({i: (sequences[i], shared[i]) for i in mine}, pad_id)
             yield from (
                 (index, checked(reward))
                 for index, reward in self.ranks.gather(list(zip(mine, rewards, strict=True)))
             )
 
-    def _batches(self, sequences: Mapping[int, list[int]]) -> list[tuple[int, ...]]:
+    def _batches(
+        self, sequences: Mapping[int, list[int]], shared: Mapping[int, int]
+    ) -> list[tuple[int, ...]]:
+        if self.packs:
+            return plan_packed(sequences, shared, self.batch_tokens)
         positions = list(sequences)
         lengths = [len(sequences[index]) for index in positions]
         return [
@@ -95,26 +109,36 @@ class ClassifierJudge:
             for batch in plan_batches(lengths, self.batch_tokens)
         ]
 
-    def _forward(self, sequences: Sequence[list[int]], pad_id: int) -> list[float]:
-        """Rewards of one batch, padded on the right."""
-        if not sequences:
+    def _rewards(self, batch: Mapping[int, tuple[list[int], int]], pad_id: int) -> list[float]:
+        """Of conversations and how many first tokens each shares with others of its prompt."""
+        if not batch:
             return []
-        longest = max(map(len, sequences))
-        padded = [ids + [pad_id] * (longest - len(ids)) for ids in sequences]
-        mask = [[1] * len(ids) + [0] * (longest - len(ids)) for ids in sequences]
-        device = self.ranks.device
+        sequences = [ids for ids, _ in batch.values()]
         try:
             with torch.inference_mode():
-                output = self.model(
-                    input_ids=torch.tensor(padded, device=device),
-                    attention_mask=torch.tensor(mask, device=device),
-                )
+                if self.packs:
+                    parts = [(tuple(ids[:n]), tuple(ids[n:])) for ids, n in batch.values()]
+                    logits = packed_logits(self.model, parts, self.own_pad_id)
+                    output: Any = SequenceClassifierOutput(logits=logits)
+                else:
+                    output = self._padded_forward(sequences, pad_id)
                 return rewards_of(output, len(sequences), self.path).float().tolist()
         except torch.OutOfMemoryError as error:
             raise OutOfMemoryError(
-                f"no memory left on {device} for {len(sequences)} conversations of {longest}"
-                f" tokens: lower label.judge.batch_tokens (now {self.batch_tokens})"
+                f"no memory left on {self.ranks.device} for {len(sequences)} conversations of"
+                f" {max(map(len, sequences))} tokens: lower label.judge.batch_tokens (now"
+                f" {self.batch_tokens})"
             ) from error
+
+    def _padded_forward(self, sequences: Sequence[list[int]], pad_id: int) -> Any:
+        """The model's output for one batch, padded on the right."""
+        longest = max(map(len, sequences))
+        padded = [ids + [pad_id] * (longest - len(ids)) for ids in sequences]
+        mask = [[1] * len(ids) + [0] * (longest - len(ids)) for ids in sequences]
+        return self.model(
+            input_ids=torch.tensor(padded, device=self.ranks.device),
+            attention_mask=torch.tensor(mask, device=self.ranks.device),
+        )
 
     def _pad_id(self, sequences: Sequence[list[int]]) -> int:
         """The padding token, also set on the model, which finds the last token by it.
@@ -182,15 +206,18 @@ def load_judge(
     config = load_config(settings.path, trust_remote_code=trust)
     model = load_classifier(settings.path, dtype=dtype, trust_remote_code=trust, whole=True)
     model.config.use_cache = False  # keys and values of finished conversations serve nobody
+    model.to(ranks.device)
+    own_pad_id = getattr(model.config.get_text_config(), "pad_token_id", None)
     return ClassifierJudge(
         path=settings.path,
-        model=model.to(ranks.device),
+        model=model,
         tokenizer=tokenizer,
         ranks=ranks,
         batch_tokens=settings.batch_tokens or DEFAULT_BATCH_TOKENS[ranks.device.type],
         max_tokens=most_tokens(settings, config),
         identity=identity,
-        own_pad_id=getattr(model.config.get_text_config(), "pad_token_id", None),
+        own_pad_id=own_pad_id,
+        packs=packs_rewards(model, ranks.device, own_pad_id),
     )
 
 

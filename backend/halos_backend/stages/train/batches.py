@@ -80,25 +80,45 @@ def split_over_ranks(
 def microbatches(
     items: Sequence[Item], *, max_tokens: int, sequences: Sequences[Item], packs: bool = False
 ) -> list[list[Item]]:
-    """Consecutive items, longest first, that together take at most `max_tokens` of a forward pass.
+    """Items, longest first, in batches that take at most `max_tokens` of a forward pass each.
 
-    Packed, an item takes the tokens of its sequences; otherwise each of them is padded to the
-    longest of all. One item alone may be over the budget.
+    Packed, items with the same first prompt stand together, and a prompt's tokens are taken once a
+    batch; otherwise each sequence is padded to the longest of all. One item alone may be over.
     """
+    return _packed(items, max_tokens, sequences) if packs else _padded(items, max_tokens, sequences)
+
+
+def _packed(items: Sequence[Item], max_tokens: int, sequences: Sequences[Item]) -> list[list[Item]]:
+    places: dict[tuple[int, ...], int] = {}
+    for item in items:
+        places.setdefault(sequences(item)[0].prompt, len(places))
     made: list[list[Item]] = []
-    width, taken = 0, 0
+    prompts: set[tuple[int, ...]] = set()
+    taken = 0
+    for item in sorted(items, key=lambda item: places[sequences(item)[0].prompt]):
+        own = {sequence.prompt for sequence in sequences(item)}
+        completions = sum(len(sequence.completion) for sequence in sequences(item))
+        added = completions + sum(map(len, own - prompts))
+        if not made or taken + added > max_tokens:
+            made.append([])
+            prompts, taken = set(), 0
+            added = completions + sum(map(len, own))
+        made[-1].append(item)
+        prompts |= own
+        taken += added
+    return made
+
+
+def _padded(items: Sequence[Item], max_tokens: int, sequences: Sequences[Item]) -> list[list[Item]]:
+    made: list[list[Item]] = []
+    width = 0
     for item in items:
         lengths = [len(sequence) for sequence in sequences(item)]
-        if made and packs:
-            fits = taken + sum(lengths) <= max_tokens
-        else:
-            fits = bool(made) and (len(made[-1]) + 1) * len(lengths) * width <= max_tokens
-        if fits:
+        if made and (len(made[-1]) + 1) * len(lengths) * width <= max_tokens:
             made[-1].append(item)
-            taken += sum(lengths)
         else:
             made.append([item])
-            width, taken = max(lengths), sum(lengths)
+            width = max(lengths)
     return made
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from halos_backend.stages.packing import PackedRow, pack_row
 from halos_backend.stages.train.examples import TokenSequence
 
 
@@ -20,15 +21,6 @@ class PaddedRows:
 
     input_ids: Tensor
     attention_mask: Tensor
-    positions: Tensor
-
-
-@dataclass(frozen=True)
-class PackedRow:
-    """`input_ids` is (1, tokens), one sequence after the other; `positions` (n,) as above."""
-
-    input_ids: Tensor
-    lengths: tuple[int, ...]
     positions: Tensor
 
 
@@ -65,34 +57,28 @@ class TokenBatch:
                 for s in self.sequences
             ]
         )
-        starts = [row * width for row in range(len(self.sequences))]
         return PaddedRows(
             input_ids=ids.to(self.device),
             attention_mask=(torch.arange(width) < lengths).long().to(self.device),
-            positions=self._predicting(starts),
+            positions=torch.cat(
+                [
+                    torch.arange(len(s.completion)) + (row * width + len(s.prompt) - 1)
+                    for row, s in enumerate(self.sequences)
+                ]
+            ).to(self.device),
         )
 
     @cached_property
-    def packed(self) -> PackedRow:
-        sequences = [sequence for sequence in self.sequences if len(sequence)]
-        ids = [token for s in sequences for token in (*s.prompt, *s.completion)]
-        starts, total = [], 0
-        for sequence in self.sequences:
-            starts.append(total)
-            total += len(sequence)
-        return PackedRow(
-            input_ids=torch.tensor([ids]).to(self.device),
-            lengths=tuple(map(len, sequences)),
-            positions=self._predicting(starts),
-        )
-
-    def _predicting(self, starts: Sequence[int]) -> Tensor:
-        """The places before each completion's tokens, of sequences that start at `starts`."""
+    def packed(self) -> tuple[PackedRow, Tensor]:
+        """The sequences in one row, and the places in it that predict the completions' tokens."""
+        row = pack_row([(s.prompt, s.completion) for s in self.sequences], self.device)
         places = [
-            torch.arange(len(s.completion)) + (start + len(s.prompt) - 1)
-            for s, start in zip(self.sequences, starts, strict=True)
+            place
+            for span in row.spans
+            for place in (span.stop - 1, *range(span.rest_start, span.rest_stop - 1))
+            if span.rest_stop > span.rest_start
         ]
-        return torch.cat(places).to(self.device)
+        return row, torch.tensor(places).to(self.device)
 
 
 def collate(

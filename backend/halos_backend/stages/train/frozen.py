@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from halos_backend.config.losses import GRPO, LOSSES_WITH_REFERENCE, BradleyTerry, Humanline
 from halos_backend.errors import StageError
 from halos_backend.stages.models import load_policy
+from halos_backend.stages.packing import pack
 from halos_backend.stages.runtime import Attempt
 from halos_backend.stages.train.batches import Step
 from halos_backend.stages.train.examples import TokenSequence
@@ -29,7 +30,6 @@ from halos_backend.stages.train.kl_initial import (
     sample_completions,
 )
 from halos_backend.stages.train.logps import has_plain_head
-from halos_backend.stages.train.packing import pack
 from halos_backend.stages.train.ranks import Ranks
 from halos_backend.stages.train.reference import FollowingReference, LogpsTable, precompute
 from halos_backend.stages.train.sharding import shard

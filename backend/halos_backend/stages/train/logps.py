@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from halos_backend.stages.packing import is_packed, packed_hidden_states
 from halos_backend.stages.train.collate import TokenBatch, collate
 from halos_backend.stages.train.examples import TokenSequence
-from halos_backend.stages.train.packing import is_packed, packed_hidden_states
 from halos_backend.stages.train.sharding import is_sharded, run_whole
 
 CHUNK_ELEMENTS = 1 << 25
@@ -72,8 +72,8 @@ def _token_logps(policy: PreTrainedModel, batch: TokenBatch, is_plain: bool) -> 
     if not is_plain:
         return batch.unflatten(_log_softmax_of(_logits_of_forward(policy, batch), batch.targets))
     if is_packed(policy):
-        row = batch.packed
-        hidden, positions = packed_hidden_states(policy, row.input_ids, row.lengths), row.positions
+        row, positions = batch.packed
+        hidden = packed_hidden_states(policy, row)
     else:
         padded = batch.padded
         hidden = _hidden_states(policy, padded.input_ids, padded.attention_mask)

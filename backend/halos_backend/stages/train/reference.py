@@ -17,11 +17,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from halos_backend.errors import StageError
+from halos_backend.stages.packing import is_packed, pack
 from halos_backend.stages.train.batches import alone, microbatches
 from halos_backend.stages.train.collate import TokenBatch, collate
 from halos_backend.stages.train.examples import TokenSequence
 from halos_backend.stages.train.logps import has_plain_head, run_idle, token_logps
-from halos_backend.stages.train.packing import is_packed, pack
 from halos_backend.stages.train.ranks import Ranks
 from halos_backend.stages.train.sharding import is_sharded
 from halos_backend.stages.train.trainee import Trainee

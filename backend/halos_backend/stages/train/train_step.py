@@ -12,6 +12,7 @@ from torch import Tensor
 from halos_backend.config.losses import BradleyTerry
 from halos_backend.config.schema import TrainSettings
 from halos_backend.errors import NonFiniteError
+from halos_backend.stages.packing import is_packed
 from halos_backend.stages.train.batches import (
     Item,
     Sequences,
@@ -36,7 +37,6 @@ from halos_backend.stages.train.objective import (
     share_of_step,
 )
 from halos_backend.stages.train.optimizer import clip_gradients, gradient_norm, set_lr
-from halos_backend.stages.train.packing import is_packed
 from halos_backend.stages.train.ranks import Ranks
 from halos_backend.stages.train.reference import TokenLogps, frozen_token_logps
 from halos_backend.stages.train.sharding import is_sharded

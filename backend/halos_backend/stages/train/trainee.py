@@ -23,8 +23,8 @@ from halos_backend.config.losses import BradleyTerry
 from halos_backend.config.schema import LoRA, RunSettings
 from halos_backend.errors import StageError
 from halos_backend.stages.models import load_classifier, load_config, load_policy, resolve_dtype
+from halos_backend.stages.packing import pack
 from halos_backend.stages.train.logps import has_plain_head
-from halos_backend.stages.train.packing import pack
 from halos_backend.stages.train.ranks import Ranks
 from halos_backend.stages.train.sharding import part_of, shard
 from halos_backend.stages.train.trainer_state import (
