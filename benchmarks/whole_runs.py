@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,15 +111,21 @@ def questions(count: int) -> list[str]:
 
 
 class MemoryWatch(threading.Thread):
-    """The largest sum of proportional set sizes, of all marked processes and of each stage's."""
+    """The largest sum of proportional set sizes, of all marked processes and of each stage's.
 
-    def __init__(self) -> None:
+    Looking takes a tenth of a core, so it rests while rounds are timed.
+    """
+
+    def __init__(self, is_timed: Callable[[], bool]) -> None:
         super().__init__(daemon=True)
+        self._is_timed = is_timed
         self.peak_bytes: dict[str, int] = defaultdict(int)
         self._is_over = threading.Event()
 
     def run(self) -> None:
         while not self._is_over.wait(LOOK_S):
+            if self._is_timed():
+                continue
             now: dict[str, int] = defaultdict(int)
             for process in marked():
                 try:
@@ -151,16 +157,17 @@ def marked() -> Iterator[psutil.Process]:
 def run_ours(
     work: Path, reward_model: Path, size: Size, *, num_rounds: int, is_warm: bool
 ) -> list[Table]:
-    """The rounds of a whole run, from the second on."""
+    """The rounds of a whole run, from the second on; in the first and in one more, memory."""
     work.mkdir()
+    rounds = work / "round/rounds"
     config, prompts = work / "round.toml", work / "questions.jsonl"
-    asked = questions(size.num_prompts * num_rounds)
+    asked = questions(size.num_prompts * (num_rounds + 1))
     prompts.write_text("".join(json.dumps({"question": each}) + "\n" for each in asked))
     config.write_text(
         RUN_FILE.format(
             policy=SMOLLM2,
             prompts=prompts,
-            num_rounds=num_rounds,
+            num_rounds=num_rounds + 1,
             size=size,
             python=VLLM_PYTHON,
             reward_model=reward_model,
@@ -169,7 +176,9 @@ def run_ours(
             is_warm=str(is_warm).lower(),
         )
     )
-    watch = MemoryWatch()
+    watch = MemoryWatch(
+        lambda: (rounds / "0002").exists() and not (rounds / f"{num_rounds + 1:04d}").exists()
+    )
     watch.start()
     run = ["run", str(config), "--no-ui", "--name", "round", "--runs-dir", str(work)]
     done = subprocess.run(
@@ -181,8 +190,8 @@ def run_ours(
     peaks = watch.stop()
     if done.returncode != 0:
         raise SystemExit(f"a run of ours ended with exit code {done.returncode}")
-    rounds = [one_round(work / "round", number) for number in range(2, num_rounds + 1)]
-    return [{**each, "peak_bytes": peaks} for each in rounds]
+    timed = [one_round(work / "round", number) for number in range(2, num_rounds + 1)]
+    return [{**each, "peak_bytes": peaks} for each in timed]
 
 
 def one_round(run: Path, number: int) -> Table:
@@ -210,27 +219,31 @@ def one_round(run: Path, number: int) -> Table:
     }
 
 
-def num_tokens(directory: Path, stages: Table) -> dict[str, int]:
+def num_tokens(directory: Path, stages: Table) -> dict[str, float]:
     """How many were sampled, scored, trained on and went through a model for the KL.
 
-    The reference sees as many as are trained on; the KL is that of as many completions as prompts.
+    A prompt's are counted once for its completions, which share them. The reference sees what is
+    trained on; the KL is of as many completions as prompts, under the policy and the initial one,
+    which has seen those that are trained on.
     """
     attempts = {name: directory / name / f"attempt_{e['attempt']}" for name, e in stages.items()}
-    rows = (attempts["sample"] / "completions.jsonl").read_text().splitlines()
-    groups = [json.loads(row) for row in rows]
-    lengths = [
-        (len(group["prompt_token_ids"]), len(completion["token_ids"]))
-        for group in groups
-        for completion in group["completions"]
-    ]
-    scored = sum(prompt + completion for prompt, completion in lengths)
-    events = (attempts["train"] / "events.jsonl").read_text().splitlines()
-    steps = [event["metrics"] for event in map(json.loads, events) if "metrics" in event]
+    groups, pairs = (
+        [json.loads(row) for row in path.read_text().splitlines()]
+        for path in (attempts["sample"] / "completions.jsonl", attempts["label"] / "feedback.jsonl")
+    )
+    prompts = sum(len(group["prompt_token_ids"]) for group in groups)
+    completions = [len(each["token_ids"]) for group in groups for each in group["completions"]]
+    completion = sum(completions) / len(completions)
+    group_size = len(completions) / len(groups)
     return {
-        "sampled": sum(completion for _, completion in lengths),
-        "scored": scored,
-        "trained": round(sum(metrics.get("num_tokens", 0) for metrics in steps)),
-        "kl": 2 * scored * len(groups) // len(lengths),
+        "sampled": sum(completions),
+        "scored": prompts + sum(completions),
+        "trained": sum(
+            len(pair["prompt_token_ids"])
+            + sum(len(pair[side]["token_ids"]) for side in ("chosen", "rejected"))
+            for pair in pairs
+        ),
+        "kl": prompts + len(groups) * completion * (2 - 2 / group_size),
     }
 
 

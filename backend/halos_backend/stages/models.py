@@ -4,7 +4,10 @@ unless the settings trust it, one chat template, errors that name the thing and 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +29,8 @@ from halos_backend.config.schema import LaunchSettings, PolicySettings
 from halos_backend.errors import UsageError
 
 T = TypeVar("T")
+TOKENIZER_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken")
+"""Of all files that tokenizers are made of, and of no weights."""
 
 
 def pick_device(launch: LaunchSettings, *, local_rank: int = 0) -> torch.device:
@@ -43,16 +48,38 @@ def resolve_dtype(name: str, config: PretrainedConfig) -> torch.dtype:
     return saved if isinstance(saved, torch.dtype) else torch.float32
 
 
+@dataclass(frozen=True)
+class _TokenizerFiles:
+    """What a tokenizer is made of: equal where the bytes are, wherever they lie."""
+
+    path: str = field(compare=False)
+    digest: str
+    template: str | None
+
+
 def load_tokenizer(path: str, policy: PolicySettings) -> PreTrainedTokenizerBase:
-    """The policy's tokenizer with the run's chat template and a pad token. Raises UsageError."""
-    tokenizer = read_tokenizer(path, trust_remote_code=policy.trust_remote_code)
-    if policy.chat_template is not None:
-        try:
-            tokenizer.chat_template = Path(policy.chat_template).read_text(encoding="utf-8")
-        except OSError as error:
-            raise UsageError(
-                f"policy.chat_template = {policy.chat_template!r}: {error.strerror}"
-            ) from error
+    """The policy's tokenizer with the run's chat template and a pad token. Raises UsageError.
+
+    In a process that stays it is the one before, where its files are the same.
+    """
+    template = None if policy.chat_template is None else _read_template(policy.chat_template)
+    if policy.trust_remote_code or not Path(path).is_dir():
+        tokenizer = read_tokenizer(path, trust_remote_code=policy.trust_remote_code)
+        return _completed(tokenizer, path, template)
+    return _kept_tokenizer(_TokenizerFiles(path, _digest_of_tokenizer(Path(path)), template))
+
+
+@lru_cache(maxsize=1)
+def _kept_tokenizer(files: _TokenizerFiles) -> PreTrainedTokenizerBase:
+    tokenizer = read_tokenizer(files.path, trust_remote_code=False)
+    return _completed(tokenizer, files.path, files.template)
+
+
+def _completed(
+    tokenizer: PreTrainedTokenizerBase, path: str, template: str | None
+) -> PreTrainedTokenizerBase:
+    if template is not None:
+        tokenizer.chat_template = template
     if tokenizer.chat_template is None:
         raise UsageError(
             f"the tokenizer of {path} has no chat template: name a Jinja file in"
@@ -61,6 +88,21 @@ def load_tokenizer(path: str, policy: PolicySettings) -> PreTrainedTokenizerBase
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _read_template(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"policy.chat_template = {path!r}: {error.strerror}") from error
+
+
+def _digest_of_tokenizer(directory: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(directory.iterdir()):
+        if path.suffix in TOKENIZER_SUFFIXES and path.is_file():
+            digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def read_tokenizer(path: str, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:

@@ -15,7 +15,7 @@ from halos_backend.stages.sample.batches import Row
 from halos_backend.stages.sample.engine import Generated, Request
 from halos_backend.store.run_dir import AttemptDir
 
-NUM_COMPLETIONS = 4
+NUM_COMPLETIONS = 2
 NUM_TOKENS = 32
 """Of each of them, from its beginning."""
 
