@@ -243,9 +243,12 @@ class Supervisor:
         }
 
     def _wait(self) -> None:
+        """A tick, unless a stage has ended: then there is something to do."""
+        active = self.state.active
         self._stages.poll(self._cache.at_hand(self.state))
         reap_strays()
-        self._stages.sleep(TICK_S)
+        if self.state.active == active:
+            self._stages.sleep(TICK_S)
 
     def _run_slow(self, work: Callable[[], T]) -> T:
         return run_slow(work, meanwhile=self._stay_awake)
