@@ -2,9 +2,12 @@
 
 `python halos_shaped.py sample POLICY PROMPTS OUT GROUP_SIZE MAX_NEW_TOKENS` (with vLLM's Python),
 `label REWARD_MODEL SAMPLES OUT`: one sequence per forward, best against worst of a prompt,
-`train POLICY FEEDBACK OUT MAX_LENGTH BATCH_SIZE`: DPO, a pair per forward, every sequence padded
-to MAX_LENGTH, a log-softmax over the whole vocabulary at every position, an evaluation first.
-Prints the seconds of each phase as a line of JSON.
+`train POLICY REFERENCE FEEDBACK OUT MAX_LENGTH BATCH_SIZE`: DPO, a pair per forward, every sequence
+padded to MAX_LENGTH, a log-softmax over the whole vocabulary at every position, an evaluation
+first, AdamW's state from POLICY and into OUT (launch.py and train/trainers.py of HALOs at 4831988,
+without the activation checkpointing that its configuration asks for, which costs another forward).
+`begin POLICY OUT` makes what a first round leaves. Prints the seconds of each phase as a line of
+JSON.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any
 import torch
 
 NUM_THREADS = int(os.environ["OMP_NUM_THREADS"])
+OPTIMIZER = "optimizer.pt"
 
 
 class Phases:
@@ -95,17 +99,24 @@ def label(reward_model: str, samples: str, out: str) -> Phases:
     return phases
 
 
-def train(policy_path: str, feedback: str, out: str, max_length: str, batch_size: str) -> Phases:
+def train(
+    policy_path: str,
+    reference_path: str,
+    feedback: str,
+    out: str,
+    max_length: str,
+    batch_size: str,
+) -> Phases:
     from padded_trainer import batch_of, dpo_loss
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     phases = Phases()
-    policy = AutoModelForCausalLM.from_pretrained(policy_path, dtype=torch.float32)
-    reference = AutoModelForCausalLM.from_pretrained(policy_path, dtype=torch.float32).eval()
+    reference = AutoModelForCausalLM.from_pretrained(reference_path, dtype=torch.float32).eval()
+    policy, optimizer = load_policy(policy_path)
+    optimizer.load_state_dict(torch.load(Path(policy_path) / OPTIMIZER)["state_dict"])
     tokenizer = AutoTokenizer.from_pretrained(policy_path)
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-6)
     size, pairs = int(batch_size), read(feedback)
-    microbatches = [batch_of([pair], int(max_length)) for pair in pairs]
+    microbatches = [batch_of([pair], int(max_length), "cpu") for pair in pairs]
     phases.end("load")
     with torch.no_grad():
         for microbatch in microbatches:
@@ -119,10 +130,35 @@ def train(policy_path: str, feedback: str, out: str, max_length: str, batch_size
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
     phases.end("steps")
-    policy.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    save(policy, optimizer, tokenizer, Path(out))
     phases.end("save")
     return phases
+
+
+def begin(policy_path: str, out: str) -> Phases:
+    from transformers import AutoTokenizer
+
+    phases = Phases()
+    policy, optimizer = load_policy(policy_path)
+    for parameter in policy.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    save(policy, optimizer, AutoTokenizer.from_pretrained(policy_path), Path(out))
+    phases.end("begin")
+    return phases
+
+
+def load_policy(path: str) -> tuple[Any, torch.optim.AdamW]:
+    from transformers import AutoModelForCausalLM
+
+    policy = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    return policy, torch.optim.AdamW(policy.parameters(), lr=1e-6)
+
+
+def save(policy: Any, optimizer: torch.optim.AdamW, tokenizer: Any, out: Path) -> None:
+    tokenizer.save_pretrained(out)
+    torch.save({"state_dict": optimizer.state_dict()}, out / OPTIMIZER)
+    policy.save_pretrained(out)
 
 
 def read(path: str) -> list[Any]:
@@ -136,5 +172,6 @@ def write(path: str, rows: list[Any]) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(NUM_THREADS)
     torch.manual_seed(0)
-    phases = {"sample": sample, "label": label, "train": train}[sys.argv[1]](*sys.argv[2:])
+    stages = {"sample": sample, "label": label, "train": train, "begin": begin}
+    phases = stages[sys.argv[1]](*sys.argv[2:])
     print(json.dumps(phases.seconds), flush=True)

@@ -49,17 +49,28 @@ ACCELERATE = (
 )
 
 
-def halos_shaped(work: Path, prompts: Path, reward_model: Path, max_length: int) -> Table:
-    """One round: three programs, each started by the one before being over."""
+def halos_checkpoint(path: Path) -> Path:
+    """What a first round leaves: SmolLM2 and a state of AdamW."""
+    measure([sys.executable, HALOS_SHAPED, "begin", SMOLLM2, path], num_threads=NUM_THREADS)
+    return path
+
+
+def halos_shaped(
+    work: Path, policy: Path, prompts: Path, reward_model: Path, max_length: int
+) -> Table:
+    """A round after the first: three programs, each started by the one before being over."""
     work.mkdir()
-    samples, feedback, out = work / "samples.jsonl", work / "feedback.jsonl", work / "policy"
+    samples, feedback, out = work / "samples.jsonl", work / "feedback.jsonl", work / "trained"
     numbers = [
         str(number) for number in (SIZE.group_size, SIZE.max_new_tokens, max_length, BATCH_SIZE)
     ]
     commands: dict[str, list[str | Path]] = {
-        "sample": [VLLM_PYTHON, HALOS_SHAPED, "sample", SMOLLM2, prompts, samples, *numbers[:2]],
+        "sample": [VLLM_PYTHON, HALOS_SHAPED, "sample", policy, prompts, samples, *numbers[:2]],
         "label": [*ACCELERATE, HALOS_SHAPED, "label", reward_model, samples, feedback],
-        "train": [*ACCELERATE, HALOS_SHAPED, "train", SMOLLM2, feedback, out, *numbers[2:]],
+        "train": [
+            *(*ACCELERATE, HALOS_SHAPED, "train"),
+            *(policy, SMOLLM2, feedback, out, *numbers[2:]),
+        ],
     }
     phases, peaks, walls = {}, {}, {}
     for stage, command in commands.items():
@@ -131,9 +142,9 @@ def main() -> None:
             saving = result[name]["checkpoint_bytes"] / result["disk_bytes_per_s"]
             rest = result[name]["seconds"] - result[name]["computing_seconds"] - saving
             result[name]["fraction_besides_disk"] = rest / result[name]["seconds"]
-        lengths = (192,) if given.without_1250 else (192, 1250)
-        for length in lengths:
-            theirs = halos_shaped(work / f"halos_{length}", prompts, reward_model, length)
+        policy = halos_checkpoint(work / "policy")
+        for length in (192,) if given.without_1250 else (192, 1250):
+            theirs = halos_shaped(work / f"halos_{length}", policy, prompts, reward_model, length)
             result[f"halos_shaped_{length}"] = theirs
             for name in ways:
                 result[name][f"speed_ratio_{length}"] = theirs["seconds"] / result[name]["seconds"]
