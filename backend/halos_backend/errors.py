@@ -10,7 +10,9 @@
     └── StageError            exit 1: a stage cannot go on, and says why
         ├── NonFiniteError    loss, gradient or weights are not finite
         ├── OutOfMemoryError  a GPU's memory is too small for the settings
-        └── MissingInputError a file that an earlier stage left, or a model, is gone
+        ├── MissingInputError a file that an earlier stage left, or a model, is gone
+        ├── EngineDiedError   an engine of vLLM ended by itself, or lost its way
+        └── OtherPolicyError  the round was sampled by another policy than the one to be trained
 
 A text says what is wrong, where, and what to do now.
 """
@@ -92,3 +94,11 @@ class OutOfMemoryError(StageError):
 
 class MissingInputError(StageError):
     """What the stage was to read is not there."""
+
+
+class EngineDiedError(StageError):
+    """An engine ended by itself, or does not do what it should; another may do better."""
+
+
+class OtherPolicyError(StageError):
+    """The round was sampled by another policy than the one to be trained."""

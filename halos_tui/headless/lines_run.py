@@ -22,6 +22,7 @@ from halos_backend.events import (
     SettingsChanged,
     SupervisorStarted,
     VersionsChanged,
+    WorkerReplaced,
 )
 from halos_backend.store.state import RunState
 
@@ -37,7 +38,7 @@ RequestNews = (
     | RequestRejected
     | GuardTripped
 )
-UpkeepNews = RunCreated | SupervisorStarted | VersionsChanged | CheckpointPruned
+UpkeepNews = RunCreated | SupervisorStarted | VersionsChanged | CheckpointPruned | WorkerReplaced
 EndNews = RunPaused | RunAborted | RunFailed | RunCompleted
 RunNews = RequestNews | UpkeepNews | EndNews | RoundStarted | RoundFinished
 
@@ -58,8 +59,6 @@ def describe_run_event(event: RunNews, state: RunState) -> str:
     match event:
         case RoundStarted() | RoundFinished():
             return f"round {event.round}: {_about_round(event, state)}"
-        case RunCreated() | SupervisorStarted() | VersionsChanged() | CheckpointPruned():
-            return _about_upkeep(event)
         case RunPaused(reason=reason):
             return f"run paused: {reason}"
         case RunAborted():
@@ -68,6 +67,14 @@ def describe_run_event(event: RunNews, state: RunState) -> str:
             return f"run failed: {reason}"
         case RunCompleted(reason=reason):
             return f"run completed: {reason}"
+        case (
+            RunCreated()
+            | SupervisorStarted()
+            | VersionsChanged()
+            | CheckpointPruned()
+            | WorkerReplaced()
+        ):
+            return _about_upkeep(event)
         case _:
             return _about_request(event)
 
@@ -123,3 +130,5 @@ def _about_upkeep(event: UpkeepNews) -> str:
             return f"it goes on with other code than before: {setting_changes(changes)}"
         case CheckpointPruned(path=path, freed_bytes=freed_bytes):
             return f"deleted {path}, {size(freed_bytes)}"
+        case WorkerReplaced(stage=stage, reason=reason):
+            return f"the {stage} stage is loaded anew: {reason}"

@@ -29,6 +29,7 @@ WORDS_FOR_CAUSE: dict[Cause, str] = {
     "non_finite": "not finite",
     "missing_input": "an input is missing",
     "no_space": "the disk is full",
+    "other_policy": "another policy's samples",
     "refused": "refused",
 }
 """What a reason alone does not always say."""
@@ -78,30 +79,40 @@ def _what_next(event: StageFailed, state: RunState) -> str:
         return ""
     if _waits_for_owner(event, state):
         return "; it waits for its owner"
-    if stage.attempt > event.attempt or stage.failed_t is None:
-        return "; it is tried again"
+    what = "the round is sampled anew" if event.cause == "other_policy" else "it is tried again"
+    if _is_past(event, stage) or stage.failed_t is None:
+        return f"; {what}"
     delay_s = retry_delay_s(stage.num_barren)
-    return f"; it is tried again {f'in {duration(delay_s)}' if delay_s else 'at once'}"
+    return f"; {what} {f'in {duration(delay_s)}' if delay_s else 'at once'}"
 
 
 def _waits_for_owner(event: StageFailed, state: RunState) -> bool:
     """Whether the supervisor leaves it at that, as far as event and state tell."""
-    from halos_backend.supervisor.plan import WAIT_FOR_OWNER
+    from halos_backend.supervisor.plan import WAIT_FOR_OWNER, waits_for_owner
 
     stage = _newest(event, state)
-    if event.cause in WAIT_FOR_OWNER:
-        return True
-    if event.cause == "stopped" or stage is None or stage.attempt != event.attempt:
+    if stage is None:
+        return event.cause in WAIT_FOR_OWNER
+    if event.cause == "stopped" or _is_past(event, stage):
         return False
+    if waits_for_owner(stage):
+        return True
     loop = state.rounds[event.round - 1].settings.get("loop", {})
     most = loop.get("max_attempts")
     return state.status == "failed" or (most is not None and stage.num_barren >= most)
 
 
 def _newest(event: StageFailed, state: RunState) -> StageState | None:
+    """The stage that another attempt is made of."""
     if not 1 <= event.round <= len(state.rounds):
         return None
-    return state.rounds[event.round - 1].stages.get(event.stage)
+    stage = "sample" if event.cause == "other_policy" else event.stage
+    return state.rounds[event.round - 1].stages.get(stage)
+
+
+def _is_past(event: StageFailed, stage: StageState) -> bool:
+    """Whether a newer attempt has begun since."""
+    return stage.stage == event.stage and stage.attempt > event.attempt
 
 
 def _summary(event: StageFinished) -> str:

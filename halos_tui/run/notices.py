@@ -8,7 +8,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
-from halos_backend.events import GuardTripped, RequestRejected, RunEvent, VersionsChanged
+from halos_backend.events import (
+    GuardTripped,
+    RequestRejected,
+    RunEvent,
+    VersionsChanged,
+    WorkerReplaced,
+)
 from halos_backend.store.state import AT_WORK, RunState
 
 from halos_tui.run.observed import SeenStatus
@@ -84,6 +90,8 @@ def _told(event: RunEvent) -> Notice | None:
         case VersionsChanged(changes=changes):
             listed = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in changes.items())
             return Notice("warning", f"the run goes on with other versions: {listed}")
+        case WorkerReplaced(stage=stage, reason=reason):
+            return Notice("warning", f"the {stage} stage is loaded anew: {reason}")
         case RequestRejected(reason=reason):
             return Notice("warning", f"a request was refused: {reason}")
         case _:

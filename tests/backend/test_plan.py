@@ -18,6 +18,9 @@ from halos_backend.events import (
     RunFailed,
     RunPaused,
     RunResumed,
+    Stage,
+    StageFailed,
+    StageStarted,
 )
 from halos_backend.store.state import fold
 from halos_backend.supervisor.plan import (
@@ -154,6 +157,58 @@ def test_attempts_that_left_something_new_do_not_count() -> None:
 def test_what_would_only_happen_again_is_not_tried_again(cause: Cause) -> None:
     end = replace(failed(1, "sample"), cause=cause)
     assert next_actions(*BEGUN, started(1, "sample"), end) == (FailRun("broken"),)
+
+
+def warm(event: StageStarted) -> StageStarted:
+    return replace(event, is_warm=True)
+
+
+def out_of_memory(stage: Stage, attempt: int = 1) -> StageFailed:
+    return replace(failed(1, stage, attempt), cause="out_of_memory")
+
+
+def test_a_worker_without_memory_makes_way_for_a_program_that_has_it_all() -> None:
+    events = [*BEGUN, warm(started(1, "sample")), out_of_memory("sample")]
+    assert next_actions(*events, now=5.0) == (StartStage(1, "sample", 2),)
+    assert fold([created(DPO), *events]).is_crowded, "and so do those of later stages"
+
+    events += [started(1, "sample", 2), out_of_memory("sample", 2)]
+    assert next_actions(*events, now=5.0) == (FailRun("broken"),)
+    events += [RunFailed(t=7.0, reason="broken"), RunResumed(t=8.0)]
+    assert not fold([created(DPO), *events]).is_crowded
+
+
+def test_a_stage_without_memory_that_had_it_all_is_not_crowded() -> None:
+    state = fold([created(DPO), *BEGUN, started(1, "sample"), out_of_memory("sample")])
+    assert not state.is_crowded
+
+
+TRAINED_IN_VAIN: list[RunEvent] = [
+    finished(1, "sample"),
+    started(1, "label"),
+    finished(1, "label"),
+    started(1, "train"),
+    replace(failed(1, "train"), cause="other_policy"),
+]
+
+
+def test_another_policys_samples_are_made_anew_by_an_engine_of_its_own() -> None:
+    events = [*BEGUN, warm(started(1, "sample")), *TRAINED_IN_VAIN]
+    assert next_actions(*events, now=5.0) == (StartStage(1, "sample", 2),)
+    events += [started(1, "sample", 2), finished(1, "sample", 2)]
+    assert next_actions(*events, now=5.0) == (StartStage(1, "label", 2),)
+    events += [started(1, "label", 2), finished(1, "label", 2)]
+    assert next_actions(*events, now=5.0) == (StartStage(1, "train", 2),)
+    assert next_actions(*events, started(1, "train", 2), finished(1, "train", 2)) == (
+        FinishRound(1),
+    )
+
+
+def test_an_engine_of_its_own_that_samples_for_another_policy_waits_for_the_owner() -> None:
+    events = [*BEGUN, started(1, "sample"), *TRAINED_IN_VAIN]
+    assert next_actions(*events, now=5.0) == (FailRun("broken"),)
+    events += [RunFailed(t=7.0, reason="broken"), RunResumed(t=8.0)]
+    assert next_actions(*events) == (StartStage(1, "sample", 2),), "retry samples anew"
 
 
 def test_an_attempt_that_was_told_to_stop_is_no_failure() -> None:
@@ -326,6 +381,25 @@ BOTH: list[RunEvent] = [*SAMPLING, started(1, "label")]
 
 def next_overlapped(*events: RunEvent) -> tuple[Action, ...]:
     return next_actions(*events, made=OVERLAPPED)
+
+
+def test_what_has_no_memory_beside_sampling_waits_for_its_end() -> None:
+    events = [*BOTH, out_of_memory("label")]
+    assert next_overlapped(*events) == (Wait(),)
+    assert next_overlapped(*events, finished(1, "sample")) == (StartStage(1, "label", 2),)
+
+    begun = round_started(2, OVERLAPPED)
+    rest = [finished(1, "sample"), started(1, "label", 2), finished(1, "label", 2)]
+    trained = [started(1, "train"), finished(1, "train"), round_finished(1)]
+    later = [*events, *rest, *trained, begun, started(2, "sample")]
+    assert next_overlapped(*later) == (Wait(),), "nor is it tried in later rounds"
+
+
+def test_sampling_without_memory_beside_labelling_is_tried_again_alone() -> None:
+    stopped = replace(failed(1, "label"), cause="stopped")
+    events = [*BOTH, out_of_memory("sample"), stopped]
+    assert next_overlapped(*events) == (StartStage(1, "sample", 2),)
+    assert next_overlapped(*events, started(1, "sample", 2)) == (Wait(),)
 
 
 def test_a_round_is_labelled_while_it_is_sampled_where_that_is_wanted() -> None:

@@ -21,6 +21,7 @@ from halos_backend.events import (
     StageFailed,
     StageStalled,
     VersionsChanged,
+    WorkerReplaced,
 )
 from rich.console import Console
 
@@ -79,6 +80,10 @@ WORDS: list[tuple[Event, str]] = [
     (
         VersionsChanged(t=1.0, changes={"torch": ("2.6", "2.7")}),
         "it goes on with other code than before: torch 2.6 -> 2.7",
+    ),
+    (
+        WorkerReplaced(t=1.0, stage="label", reason="it ended by itself"),
+        "the label stage is loaded anew: it ended by itself",
     ),
     (
         StageDelayed(reason="GPU 0 is held by process 7", **SAMPLE),

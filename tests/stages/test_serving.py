@@ -35,8 +35,13 @@ def execute(attempt):
 
 def park():
     print("parked")
+    if Path("cannot_park").exists():
+        raise RuntimeError("the GPU is gone")
 
-serving.serve(Path(sys.argv[1]), execute, park)
+def close():
+    print("closed")
+
+serving.serve(Path(sys.argv[1]), execute, park, close)
 """
 
 
@@ -84,6 +89,43 @@ def test_it_leaves_with_the_code_of_an_attempt_that_failed(run: RunDir) -> None:
         attempt = hand_over(run, 1, fails=True)
         assert process.wait(timeout=60) == 1
     assert told_exit_code(attempt) == 1
+    assert "parked" not in attempt.log.read_text(), "what has failed may hang there"
+    worker_dir = run.worker("train")
+    assert worker_dir.log.read_text() == "closed\n"
+    assert worker_dir.farewell.read_text() == "0001/train/attempt_1 failed"
+
+
+def test_it_leaves_when_it_cannot_give_its_memory_back_but_what_was_done_counts(
+    run: RunDir,
+) -> None:
+    with worker(run) as process:
+        attempt = run.attempt(1, "train", 1)
+        attempt.path.mkdir(parents=True)
+        (attempt.path / "cannot_park").touch()
+        write_task(run.worker("train").task, attempt.path)
+        assert process.wait(timeout=60) == 0
+    assert told_exit_code(attempt) == 0
+    assert run.worker("train").farewell.read_text().endswith("the GPU is gone")
+
+
+def test_it_leaves_when_its_attempt_cannot_be_begun(run: RunDir) -> None:
+    """As on a full disk."""
+    attempt = run.attempt(1, "train", 1)
+    attempt.log.mkdir(parents=True)
+    write_task(run.worker("train").task, attempt.path)
+    with worker(run) as process:
+        assert process.wait(timeout=60) == 1
+    assert told_exit_code(attempt) == 1
+
+
+def test_a_task_that_comes_while_it_is_about_to_leave_is_seen(tmp_path: Path) -> None:
+    home = RunDir(tmp_path).worker("train")
+    write_task(home.task, tmp_path)
+    assert not serving._says_farewell(home, "it has grown")
+    assert not home.farewell.exists()
+    home.task.unlink()
+    assert serving._says_farewell(home, "it has grown")
+    assert home.farewell.read_text() == "it has grown"
 
 
 def test_it_leaves_when_no_supervisor_has_been_there_for_a_while(run: RunDir) -> None:
@@ -112,17 +154,37 @@ def test_growth_counts_from_the_second_attempt_on_and_only_if_it_is_much(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gib = 1 << 30
-    for readings, grown in (
-        ((1, 4, 4.2), False),  # the first attempt loads what is kept
-        ((1, 4, 6.1), True),  # more than half as much again
-        ((0.1, 0.2, 0.9), False),  # less than a GiB
+    for readings, said in (
+        ((1, 4, 4.2), ""),  # the first attempt loads what is kept
+        ((1, 4, 6.1), "its memory has grown from 4.0 to 6.1 GiB"),  # more than half as much again
+        ((0.1, 0.2, 0.9), ""),  # less than a GiB
     ):
         resident = iter(readings)
         monkeypatch.setattr(
             serving, "resident_bytes", lambda values=resident: int(next(values) * gib)
         )
         memory = serving.Memory()
-        assert [memory.has_grown() for _ in readings] == [False, False, grown]
+        assert [memory.growth() for _ in readings] == ["", "", said]
+
+
+CHILD = """
+import subprocess, sys
+from halos_backend.stages.serving import resident_bytes
+
+before = resident_bytes()
+code = "block = b'x' * (1 << 27); print(flush=True); input()"
+with subprocess.Popen(
+    [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+) as child:
+    child.stdout.readline()
+    print(resident_bytes() - before)
+    child.stdin.write(b"\\n")
+"""
+
+
+def test_memory_of_an_engines_own_process_counts() -> None:
+    done = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 1 << 27
 
 
 HEAP = """

@@ -19,6 +19,7 @@ from halos_backend.events import (
     StageFailed,
     VersionsChanged,
     Warned,
+    WorkerReplaced,
 )
 from halos_backend.records import Completion, Group, Message
 from halos_backend.store.run_dir import RunDir
@@ -129,6 +130,7 @@ def hostile_events() -> list[msgspec.Struct]:
             by=TEXT,
         ),
         RequestRejected(t=t, request_id=TEXT, reason=TEXT),
+        WorkerReplaced(t=t, stage="train", reason=TEXT),
         GuardTripped(
             guard=TEXT, metric=TEXT, value=1.0, reason=TEXT, action="warn", **about
         ),

@@ -115,6 +115,12 @@ def test_an_engine_that_keeps_its_adapters_fails_the_round(place: Place, vllm_py
     )
     assert done.code == 1
     assert "the policy that sampled round 2 is not the one to be trained" in done.stderr
+    samplings = [
+        (event["round"], event["attempt"])
+        for event in place.events("stale")
+        if event["type"] == "StageStarted" and event["stage"] == "sample"
+    ]
+    assert samplings == [(1, 1), (2, 1), (2, 2)], "another engine was given a chance"
 
 
 def test_merged_weights_are_sampled_where_a_person_wants_them(

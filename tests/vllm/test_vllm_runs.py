@@ -116,16 +116,23 @@ def test_kills_of_the_warm_engine_lose_nothing(cold: Place, vllm_python: str) ->
     assert_same(cold, "killed")
 
 
-def test_an_engine_that_keeps_the_old_weights_fails_the_round(
-    place: Place, vllm_python: str, tmp_path: Path
+def test_an_engine_that_keeps_the_old_weights_is_found_out_and_the_round_sampled_anew(
+    cold: Place, vllm_python: str, tmp_path: Path
 ) -> None:
-    """A reload that does nothing, as one of vLLM's once did."""
+    """A reload that does nothing, as one of vLLM's once did; a fresh engine needs none."""
     python = changed_python(tmp_path / "broken", vllm_python, KEEPS_OLD_WEIGHTS)
-    config = str(place.config(sample__python=python, launch__warm_workers=True))
-    done = place.halos("run", config, "--no-ui", "--name", "stale")
-    assert done.code == 1
-    assert "the policy that sampled round 2 is not the one to be trained" in done.stderr
-    assert len(summaries(place, "stale", "train")) == 1
+    config = str(cold.config(sample__python=python, launch__warm_workers=True))
+    done = cold.halos("run", config, "--no-ui", "--name", "stale")
+    assert done.code == 0, done.stderr
+    (told,) = [event for event in cold.events("stale") if event["type"] == "StageFailed"]
+    assert (told["round"], told["stage"], told["cause"]) == (2, "train", "other_policy")
+    assert "the policy that sampled round 2 is not the one to be trained" in told["reason"]
+    assert "the round is sampled anew" in done.stdout
+    wrong, right = (
+        cold.runs / f"stale/rounds/0002/sample/attempt_{n}/completions.jsonl" for n in (1, 2)
+    )
+    assert wrong.read_bytes() != right.read_bytes()
+    assert_same(cold, "stale")
 
 
 def test_a_policy_in_bfloat16_is_within_what_its_dtype_explains(

@@ -50,6 +50,7 @@ from halos_backend.events.run import (
     StageStarted,
     SupervisorStarted,
     VersionsChanged,
+    WorkerReplaced,
     run_event_decoder,
 )
 
@@ -91,6 +92,7 @@ __all__ = [
     "SupervisorStarted",
     "VersionsChanged",
     "Warned",
+    "WorkerReplaced",
     "attempt_event_decoder",
     "run_event_decoder",
     "split_finite",

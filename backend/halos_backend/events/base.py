@@ -19,10 +19,12 @@ Cause = Literal[
     "non_finite",
     "missing_input",
     "no_space",
+    "other_policy",
     "refused",
 ]
 """Why an attempt ended without a result. `stopped`: its owner wanted that. `lost`: it was gone when
-a supervisor came back. `refused`: the stage itself found that it cannot go on."""
+a supervisor came back. `other_policy`: the round was sampled by another policy than the one to be
+trained. `refused`: the stage itself found that it cannot go on."""
 
 
 class ProcessIdentity(msgspec.Struct, frozen=True):

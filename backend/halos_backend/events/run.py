@@ -68,16 +68,24 @@ class RoundStarted(Event, frozen=True, kw_only=True):
 
 
 class StageStarted(StageEvent, frozen=True, kw_only=True):
-    """A stage's process exists."""
+    """A stage's process exists; `is_warm` says that it stays between rounds."""
 
     process: ProcessIdentity
     command: list[str]
     devices: list[str] = []
+    is_warm: bool = False
 
 
 class StageDelayed(StageEvent, frozen=True, kw_only=True):
     """An attempt cannot start yet: GPU memory is held, or its devices are another run's."""
 
+    reason: str
+
+
+class WorkerReplaced(Event, frozen=True, kw_only=True):
+    """The program that a stage kept between rounds is no more, and will be loaded anew, or not."""
+
+    stage: Stage
     reason: str
 
 
@@ -226,6 +234,7 @@ RunEvent = (
     | RoundStarted
     | StageStarted
     | StageDelayed
+    | WorkerReplaced
     | StageStalled
     | StageAdopted
     | StageFinished

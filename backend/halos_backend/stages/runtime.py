@@ -28,10 +28,12 @@ import msgspec
 from halos_backend import clock
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import (
+    EngineDiedError,
     ExitCode,
     HalosError,
     MissingInputError,
     NonFiniteError,
+    OtherPolicyError,
     OutOfMemoryError,
     StageError,
 )
@@ -155,10 +157,14 @@ def set_threads(num_threads: int) -> None:
 
 
 def run_stage(
-    execute: Callable[[Attempt], StageResult], *, park: Callable[[], None] = lambda: None
+    execute: Callable[[Attempt], StageResult],
+    *,
+    park: Callable[[], None] = lambda: None,
+    close: Callable[[], None] = lambda: None,
 ) -> NoReturn:
     """The main function of every stage program: `python -m ... --attempt-dir DIR`, or `--worker
-    DIR` for one that stays (see `serving`). `park` gives GPU memory back between attempts.
+    DIR` for one that stays (see `serving`). `park` gives GPU memory back between attempts, `close`
+    ends what has processes of its own.
     """
     parser = argparse.ArgumentParser()
     work = parser.add_mutually_exclusive_group(required=True)
@@ -166,7 +172,7 @@ def run_stage(
     work.add_argument("--worker", type=Path)
     given = parser.parse_args()
     if given.worker is not None:
-        serve(given.worker, partial(_execute_at, execute, stays=True), park)
+        serve(given.worker, partial(_execute_at, execute, stays=True), park, close)
     exit_code = _execute_at(execute, AttemptDir(given.attempt_dir), stays=False)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -223,6 +229,10 @@ def cause_of(error: BaseException) -> Cause:
             return "out_of_memory"
         case MissingInputError() | FileNotFoundError():
             return "missing_input"
+        case OtherPolicyError():
+            return "other_policy"
+        case EngineDiedError():
+            return "crashed"
         case HalosError():
             return "refused"
         case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):

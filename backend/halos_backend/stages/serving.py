@@ -1,15 +1,18 @@
 """A stage that stays: it executes attempt after attempt from its inbox, its models warm in between.
 
 Nothing that matters lives in it. It leaves after an attempt that failed, when its memory has grown,
-when it is told to, and when no supervisor has been there for a while.
+when it is told to, and when no supervisor has been there for a while; and says why.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -26,34 +29,65 @@ GROWTH_LIMIT = 1.5
 """A worker whose memory has grown by this factor since its second attempt is replaced."""
 GROWTH_FLOOR_BYTES = 1 << 30
 """Less growth than this is none."""
+CLOSE_TIMEOUT_S = 10.0
+"""How long engines get to end their own processes before this one leaves them."""
+GIB = 1 << 30
 
 
 def serve(
-    path: Path, execute: Callable[[AttemptDir], ExitCode], park: Callable[[], None]
+    path: Path,
+    execute: Callable[[AttemptDir], ExitCode],
+    park: Callable[[], None],
+    close: Callable[[], None],
 ) -> NoReturn:
-    """Execute attempts as they come. `park` gives GPU memory back after each of them."""
+    """Execute attempts as they come. `park` gives GPU memory back after each of them, `close` ends
+    what has processes of its own.
+    """
     worker, supervisor = WorkerDir(path), Presence(RunDir(run_containing(path)))
     memory = Memory()
     while True:
         task = read_task(worker.task)
         if task is None:
-            if supervisor.is_gone():
-                _leave(ExitCode.COMPLETED)
+            if supervisor.is_gone() and _says_farewell(worker, "no supervisor was there any more"):
+                _leave(ExitCode.COMPLETED, close)
             time.sleep(POLL_S)
             continue
         attempt = AttemptDir(task)
+        code, reason = _execute(worker, attempt, execute, park)
+        worker.task.unlink(missing_ok=True)  # before its end is told: the next task may follow
+        if not tell_exit_code(attempt, code):
+            reason = reason or "the disk is full"  # its own end tells the attempt's
+        give_back_memory()
+        if (reason := reason or memory.growth()) and _says_farewell(worker, reason):
+            _leave(code, close)
+
+
+def _execute(
+    worker: WorkerDir,
+    attempt: AttemptDir,
+    execute: Callable[[AttemptDir], ExitCode],
+    park: Callable[[], None],
+) -> tuple[ExitCode, str]:
+    """The attempt's exit code, and why the worker must not stay; empty where it may."""
+    try:
         _redirect(attempt.log)
         os.chdir(attempt.path)
-        code = execute(attempt)
-        park()
-        _flush()
+    except OSError as error:
+        print(error, file=sys.stderr)  # noqa: T201  the worker's own log
+        return ExitCode.FAILED, str(error)
+    code = execute(attempt)
+    reason = "" if code == ExitCode.COMPLETED else f"{_name(attempt)} failed"
+    try:
+        if not reason:
+            park()
+    except Exception as error:  # noqa: BLE001  what the attempt has done counts all the same
+        traceback.print_exc()
+        reason = f"it does not give its memory back: {error}"
+    _flush()
+    with contextlib.suppress(OSError):
         _redirect(worker.log)
-        os.chdir(path)
-        worker.task.unlink(missing_ok=True)  # before its end is told: the next task may follow
-        tell_exit_code(attempt, code)
-        give_back_memory()
-        if code != ExitCode.COMPLETED or memory.has_grown():
-            _leave(code)
+    os.chdir(worker.path)
+    return code, reason
 
 
 class Memory:
@@ -62,12 +96,15 @@ class Memory:
     def __init__(self) -> None:
         self._readings: list[int] = []
 
-    def has_grown(self) -> bool:
+    def growth(self) -> str:
+        """In words, where it is too much."""
         self._readings.append(resident_bytes())
         if len(self._readings) < 3:
-            return False
+            return ""
         usual, now = self._readings[1], self._readings[-1]
-        return now > GROWTH_LIMIT * usual and now - usual > GROWTH_FLOOR_BYTES
+        if now <= GROWTH_LIMIT * usual or now - usual <= GROWTH_FLOOR_BYTES:
+            return ""
+        return f"its memory has grown from {usual / GIB:.1f} to {now / GIB:.1f} GiB"
 
 
 def give_back_memory() -> None:
@@ -78,8 +115,13 @@ def give_back_memory() -> None:
 
 
 def resident_bytes() -> int:
-    """Of this process."""
-    return int(psutil.Process().memory_info().rss)
+    """Of this process and of those that it has started: engines of vLLM."""
+    own = psutil.Process()
+    total = own.memory_info().rss
+    for process in own.children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            total += process.memory_info().rss
+    return int(total)
 
 
 def _redirect(log: Path) -> None:
@@ -95,6 +137,24 @@ def _flush() -> None:
     sys.stderr.flush()
 
 
-def _leave(code: ExitCode) -> NoReturn:
+def _name(attempt: AttemptDir) -> str:
+    return "/".join(attempt.path.parts[-3:])
+
+
+def _says_farewell(worker: WorkerDir, reason: str) -> bool:
+    """False where a task came first: whoever hands one over looks for a farewell after that."""
+    with contextlib.suppress(OSError):
+        worker.farewell.write_text(reason)
+    if read_task(worker.task) is None:
+        return True
+    worker.farewell.unlink(missing_ok=True)
+    return False
+
+
+def _leave(code: ExitCode, close: Callable[[], None]) -> NoReturn:
+    """Exit; engines that hang are left to whoever ends the rest of the tree."""
+    closing = threading.Thread(target=close, daemon=True)
+    closing.start()
+    closing.join(CLOSE_TIMEOUT_S)
     _flush()
     os._exit(code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 import msgspec
@@ -38,11 +37,14 @@ def read_task(path: Path) -> Path | None:
         return None
 
 
-def tell_exit_code(attempt: AttemptDir, exit_code: int | None) -> None:
-    """Write `exit.json`, unless the disk is full; the journal says the same."""
-    with contextlib.suppress(OSError):
-        end = msgspec.json.encode(End(exit_code, clock.now()))
+def tell_exit_code(attempt: AttemptDir, exit_code: int | None) -> bool:
+    """Write `exit.json`, unless the disk is full; the journal says the same. Whether it did."""
+    end = msgspec.json.encode(End(exit_code, clock.now()))
+    try:
         atomic.write_bytes(attempt.exit, end + b"\n", durable=False)
+    except OSError:
+        return False
+    return True
 
 
 def told_exit_code(attempt: AttemptDir) -> int | None:

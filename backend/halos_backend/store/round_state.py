@@ -28,8 +28,10 @@ class StageState(msgspec.Struct, frozen=True, kw_only=True):
     """The newest attempt of one stage of one round.
 
     `num_barren` counts the failed attempts in a row that left no more than the ones before them;
-    `durable` is the most that any attempt left. The summary is kept as JSON: as objects those of a
-    thousand rounds would take 7 MB.
+    `durable` is the most that any attempt left. `failed_t` is None where nothing stands against the
+    next attempt. `is_warm` and `has_company` say what the attempt shared its memory with: its
+    process stays between rounds, as others do, or another stage ran beside it. The summary is kept
+    as JSON: as objects those of a thousand rounds would take 7 MB.
     """
 
     stage: Stage
@@ -44,6 +46,8 @@ class StageState(msgspec.Struct, frozen=True, kw_only=True):
     failed_t: float | None = None
     num_barren: int = 0
     durable: int = 0
+    is_warm: bool = False
+    has_company: bool = False
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -82,8 +86,13 @@ def apply_to_round(round: RoundState, event: StageNews) -> RoundState:
         for stage in STAGES
         if stage == event.stage or stage in round.stages
     }
-    if isinstance(event, StageFailed) and event.stage == "sample":
-        stages = _without_labels(stages)
+    match event:
+        case StageStarted(stage="label"):
+            stages = _in_company(stages)
+        case StageFailed(stage="sample"):
+            stages = _without_labels(stages)
+        case StageFailed(stage="train", cause="other_policy"):
+            stages = _to_be_sampled_anew(stages, event)
     return replace(round, stages=stages)
 
 
@@ -103,6 +112,32 @@ def _without_labels(stages: dict[Stage, StageState]) -> dict[Stage, StageState]:
     if label is None or label.status != "finished":
         return stages
     return {**stages, "label": replace(label, status="failed", cause="stopped")}
+
+
+def _in_company(stages: dict[Stage, StageState]) -> dict[Stage, StageState]:
+    """A label stage that starts while sampling goes on shares the machine with it."""
+    sample, label = stages.get("sample"), stages["label"]
+    if sample is None or sample.status != "running":
+        return stages
+    return {
+        **stages,
+        "sample": replace(sample, has_company=True),
+        "label": replace(label, has_company=True),
+    }
+
+
+def _to_be_sampled_anew(
+    stages: dict[Stage, StageState], event: StageFailed
+) -> dict[Stage, StageState]:
+    """Another policy's completions do not count, and neither does what was made of them."""
+    failed = {
+        name: replace(stage, status="failed", cause="stopped", failed_t=None)
+        for name, stage in stages.items()
+    }
+    sample = replace(
+        failed["sample"], cause=event.cause, reason=event.reason, failed_t=event.t, durable=0
+    )
+    return {**failed, "sample": sample}
 
 
 def forgive_failures(round: RoundState) -> RoundState:
@@ -128,6 +163,8 @@ def _stage_after(before: StageState | None, event: StageNews) -> StageState | No
             attempt=event.attempt,
             started_t=event.t,
             process=event.process,
+            is_warm=event.is_warm,
+            has_company=False,
         )
     if before is None:
         return None

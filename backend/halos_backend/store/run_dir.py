@@ -114,6 +114,11 @@ class WorkerDir:
         """What it says between attempts."""
         return self.path / "stdout.log"
 
+    @property
+    def farewell(self) -> Path:
+        """Why it left, in its own words."""
+        return self.path / "farewell.txt"
+
 
 @dataclass(frozen=True)
 class RunDir:

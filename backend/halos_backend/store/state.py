@@ -39,6 +39,7 @@ from halos_backend.events import (
     StageStarted,
     SupervisorStarted,
     VersionsChanged,
+    WorkerReplaced,
 )
 from halos_backend.settings_json import apply_changes
 from halos_backend.store.round_state import (
@@ -68,7 +69,8 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
 
     `settings` are those the run was created with; `settings_of` applies `changes`. `failure` is the
     newest failed attempt's reason, `obstacle` why a stage cannot start yet, or that it is silent.
-    `num_rounds_seen` were there when the owner last told the run to go on.
+    `num_rounds_seen` were there when the owner last told the run to go on. `is_crowded` says that
+    programs of the run did not fit into memory beside each other, with the settings as they are.
     """
 
     run: str = ""
@@ -97,6 +99,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     abort_when: Literal["now", "stage", "round"] | None = None
     abort_request_id: str | None = None
     num_rounds_seen: int = 0
+    is_crowded: bool = False
 
     @property
     def active(self) -> tuple[tuple[int, Stage], ...]:
@@ -182,7 +185,7 @@ def _apply(state: RunState, event: RunEvent) -> RunState:
                 status=status,
                 versions=event.versions or state.versions,
             )
-        case VersionsChanged() | RequestRejected():
+        case VersionsChanged() | RequestRejected() | WorkerReplaced():
             return state
         case RoundStarted():
             return _start_round(state, event)
@@ -244,6 +247,7 @@ def _resume(state: RunState) -> RunState:
         failure=None,
         pause_at=None,
         num_rounds_seen=len(rounds),
+        is_crowded=False,
     )
 
 
@@ -254,7 +258,7 @@ def _change_settings(state: RunState, event: SettingsChanged | RunExtended) -> R
     if from_round == len(rounds) and rounds[-1].finished_t is None:
         settings = apply_changes(rounds[-1].settings, event.changes)
         rounds = _with_round(rounds, replace(rounds[-1], settings=settings))
-    return replace(state, changes=(*state.changes, change), rounds=rounds)
+    return replace(state, changes=(*state.changes, change), rounds=rounds, is_crowded=False)
 
 
 def _start_round(state: RunState, event: RoundStarted) -> RunState:
@@ -281,7 +285,21 @@ def _apply_to_stage(state: RunState, event: StageNews) -> RunState:
     elif isinstance(event, StageStarted | StageFinished):
         failure = None
     round = apply_to_round(state.rounds[event.round - 1], event)
-    return replace(state, rounds=_with_round(state.rounds, round), failure=failure, obstacle=None)
+    return replace(
+        state,
+        rounds=_with_round(state.rounds, round),
+        failure=failure,
+        obstacle=None,
+        is_crowded=state.is_crowded or _finds_no_room(round, event),
+    )
+
+
+def _finds_no_room(round: RoundState, event: StageNews) -> bool:
+    """Whether an attempt ran out of memory that it shared with other programs of the run."""
+    if not isinstance(event, StageFailed) or event.cause != "out_of_memory":
+        return False
+    stage = round.stages.get(event.stage)
+    return stage is not None and (stage.is_warm or stage.has_company)
 
 
 def _finish_round(state: RunState, event: RoundFinished) -> RunState:

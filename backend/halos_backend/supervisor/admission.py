@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection
 
 from halos_backend.config.schema import LaunchSettings
 from halos_backend.errors import HalosError
 from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor.devices import Reservation, gpu_numbers
-from halos_backend.supervisor.gate import MemoryGate
+from halos_backend.supervisor.gate import MemoryGate, Programs
 from halos_backend.telemetry.sampler import Sampler
 
 
 class Admission:
     """Asked again and again before a stage starts, until there is no obstacle."""
 
-    def __init__(
-        self, run_dir: RunDir, sampler: Sampler, *, own: Callable[[], Collection[int]]
-    ) -> None:
+    def __init__(self, run_dir: RunDir, sampler: Sampler, own: Programs) -> None:
         self._sampler = sampler
         self._reservation = Reservation(run_dir)
-        self._gate = MemoryGate(sampler, own=own)
+        self._gate = MemoryGate(sampler, own)
 
     def claim(self, launch: LaunchSettings) -> None:
         """Take the GPUs again at once for a stage that outlived its supervisor, if free."""

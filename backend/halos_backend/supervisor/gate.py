@@ -1,27 +1,32 @@
 """Whether a stage may start: the memory of its GPUs is free.
 
 What an ended stage held is given back a moment after its last process is gone; a stage that starts
-before runs out of memory. Programs of others are waited for too, but not for ever.
+before runs out of memory. Programs of others are waited for too, but not for ever. A parked worker
+that does not let go is ended.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from halos_backend import clock
 from halos_backend.config.schema import LaunchSettings
+from halos_backend.events import Stage
 from halos_backend.interpreters.device import has_nvidia_device
 from halos_backend.supervisor.launch import device_names
+from halos_backend.supervisor.parked import ParkedMemory
 from halos_backend.telemetry.devices import Holder, holders, select_gpus
-from halos_backend.telemetry.reading import Reading
+from halos_backend.telemetry.reading import GpuReading, Reading
 
 LOOK_AGAIN_S = 0.5
 SILENT_DRIVER_S = 10.0
 """A driver that does not answer for this long is not waited for: the stage finds out itself."""
 PATIENCE_S = 120.0
 """Holders that are still there after this stay: they are worked beside from then on."""
+PARKING_S = 5.0
+"""A worker that is parked gives its memory back in this time, or is ended."""
 
 UNKNOWN = ""
 """Obstacle until the GPUs have been looked at."""
@@ -35,17 +40,24 @@ class Looks(Protocol):
     def wake(self) -> None: ...
 
 
-class MemoryGate:
-    """Asked again and again before a stage starts, until there is no obstacle.
+class Programs(Protocol):
+    """The run's own processes: of stages that run, and of workers that are parked."""
 
-    `own` are the processes of the run's own workers, which are parked and hold little.
-    """
+    def running_pids(self) -> Collection[int]: ...
+
+    def parked_pids(self) -> Mapping[Stage, Collection[int]]: ...
+
+    def end_worker(self, stage: Stage, reason: str) -> None: ...
+
+
+class MemoryGate:
+    """Asked again and again before a stage starts, until there is no obstacle."""
 
     def __init__(
         self,
         looks: Looks,
+        own: Programs,
         *,
-        own: Callable[[], Collection[int]] = tuple,
         environment: Mapping[str, str] = os.environ,
         has_gpu: Callable[[], bool] = has_nvidia_device,
         now: Callable[[], float] = clock.now,
@@ -55,6 +67,7 @@ class MemoryGate:
         self._environment = environment
         self._has_gpu = has_gpu
         self._now = now
+        self._parked = ParkedMemory()
         self._tolerated: set[int | None] = set()
         self._since: float | None = None
         self._asked_t = 0.0
@@ -71,25 +84,55 @@ class MemoryGate:
     def _look(self, launch: LaunchSettings) -> str | None:
         now = self._now()
         if self._since is None:
-            self._since = self._asked_t = now
-            self._looks.wake()
+            self._since = now
+            self._ask(now)
         reading = self._looks.latest
         if reading is None or reading.t < self._asked_t:
             return None if now - self._asked_t > SILENT_DRIVER_S else UNKNOWN
         names = device_names(launch, self._environment)
         visible = ",".join(names) if names else self._environment.get("CUDA_VISIBLE_DEVICES")
         gpus = select_gpus(reading.gpus, None, visible=visible)
-        tolerated = self._tolerated | set(self._own())
-        held = [found for found in holders(gpus) if _pid(found) not in tolerated]
+        found = self._parked_too_large(gpus, now - self._since) or self._held(
+            gpus, now - self._since
+        )
+        if found and now - self._asked_t > LOOK_AGAIN_S:
+            self._ask(now)
+        return found
+
+    def _parked_too_large(self, gpus: Sequence[GpuReading], waited_s: float) -> str | None:
+        parked = self._own.parked_pids()
+        for stage, held in self._parked.overdrawn(gpus, parked).items():
+            gib = held / (1 << 30)
+            if waited_s <= PARKING_S:
+                return f"the parked {stage} worker holds {gib:.1f} GiB of a GPU"
+            self._own.end_worker(stage, f"parked, it held {gib:.1f} GiB of a GPU")
+        return None
+
+    def _held(self, gpus: Sequence[GpuReading], waited_s: float) -> str | None:
+        """What others hold. In a container the driver's pids are those of the host: then the run's
+        own cannot be told from them.
+        """
+        parked = {pid for pids in self._own.parked_pids().values() for pid in pids}
+        own = parked | set(self._own.running_pids())
+        held = [
+            found
+            for found in holders(gpus)
+            if _pid(found) not in self._tolerated | own and not (own and _is_invisible(found))
+        ]
         if not held:
             return None
-        if now - self._since > PATIENCE_S:
+        if waited_s > PATIENCE_S:
             self._tolerated.update(_pid(found) for found in held)
             return None
-        if now - self._asked_t > LOOK_AGAIN_S:
-            self._asked_t = now
-            self._looks.wake()
         return f"GPU memory is held by {'; '.join(str(found) for found in held)}"
+
+    def _ask(self, now: float) -> None:
+        self._asked_t = now
+        self._looks.wake()
+
+
+def _is_invisible(holder: Holder) -> bool:
+    return holder.process is None or holder.process.name is None
 
 
 def _pid(holder: Holder) -> int | None:

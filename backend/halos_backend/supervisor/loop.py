@@ -5,6 +5,7 @@ It holds the run's lock and is the only writer of the journal. It never imports 
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -100,7 +101,7 @@ class Supervisor:
             meter=self._sampler,
             command=command,
         )
-        self._admission = Admission(run_dir, self._sampler, own=self._stages.own_pids)
+        self._admission = Admission(run_dir, self._sampler, self._stages)
         self._pulse = Pulse(run_dir)
         self._notifier = Notifier(run_dir)
         self._terminated = False
@@ -194,15 +195,23 @@ class Supervisor:
                 self._books.finish(action, self.state)
             case Prune(what=what):
                 self._books.delete(*what)
+            case PauseRun() | FinishRun() | FailRun() | AbortRun():
+                self._stop(action)
+
+    def _stop(self, action: PauseRun | FinishRun | FailRun | AbortRun) -> None:
+        """What the run has kept in memory goes first: who reads of its end finds the GPUs free."""
+        with contextlib.suppress(HalosError):  # one that cannot be killed does not keep it running
+            self._stages.end_workers()
+        t = clock.now()
+        match action:
             case PauseRun(reason=reason):
-                self._record(RunPaused(t=clock.now(), reason=reason))
+                self._record(RunPaused(t=t, reason=reason))
             case FinishRun(reason=reason):
-                self._record(RunCompleted(t=clock.now(), reason=reason))
+                self._record(RunCompleted(t=t, reason=reason))
             case FailRun(reason=reason):
-                self._record(RunFailed(t=clock.now(), reason=reason))
+                self._record(RunFailed(t=t, reason=reason))
             case AbortRun():
-                request_id = self.state.abort_request_id or ""
-                self._record(RunAborted(t=clock.now(), request_id=request_id))
+                self._record(RunAborted(t=t, request_id=self.state.abort_request_id or ""))
 
     def _start_round(self, action: StartRound) -> None:
         settings = self._cache.at_hand(self.state)
@@ -213,6 +222,7 @@ class Supervisor:
     def _start_stage(self, action: StartStage) -> None:
         settings = self._cache.at_hand(self.state)
         try:
+            self._stages.make_room(action, self.state, settings)
             obstacle = self._admission.obstacle(settings.launch)
         except HalosError as error:
             if self.state.active:
@@ -269,7 +279,7 @@ class Supervisor:
             self._stages.stop(round, stage, reason="interrupted: the supervisor was told to stop")
         if self.state.active:
             return (Wait(),)
-        self._record(RunPaused(t=clock.now(), reason="interrupted"))
+        self._stop(PauseRun("interrupted"))
         return ()
 
     def _record_stage(self, event: RunEvent) -> None:

@@ -101,7 +101,7 @@ Action = (
 )
 
 WAIT_FOR_OWNER: frozenset[Cause] = frozenset(
-    {"out_of_memory", "non_finite", "missing_input", "no_space", "refused"}
+    {"out_of_memory", "non_finite", "missing_input", "no_space", "other_policy", "refused"}
 )
 """What would only happen again: a new attempt burns time."""
 
@@ -158,7 +158,7 @@ def _beside(state: RunState, settings: RunSettings) -> Action:
     """What to do while a stage runs: with `loop.overlap`, label what is sampled.
 
     A label stage ends with the sample attempt that it follows. One that fails by itself is tried
-    again when sampling is done.
+    again when sampling is done. Where there was no memory for both, there is none again.
     """
     round = state.rounds[-1]
     sample, label = round.stages.get("sample"), round.stages.get("label")
@@ -167,9 +167,25 @@ def _beside(state: RunState, settings: RunSettings) -> Action:
             return StopStage(round.round, "label", "the sampling that it followed has failed")
         return Wait()
     is_sampling = sample is not None and sample.status == "running"
-    if settings.loop.overlap and is_sampling and label is None and not _stops_at_stage(state):
+    may_begin = is_sampling and label is None and not _stops_at_stage(state)
+    if settings.loop.overlap and may_begin and not state.is_crowded:
         return StartStage(round.round, "label", attempt=1)
     return Wait()
+
+
+def waits_for_owner(stage: StageState) -> bool:
+    """Whether a failed stage would only fail again for the same cause.
+
+    The next attempt begins from nothing and has the memory to itself, which helps where this one
+    had company; and where an engine that stays sampled with other weights than it was to.
+    """
+    match stage.cause:
+        case "out_of_memory":
+            return not (stage.is_warm or stage.has_company)
+        case "other_policy":
+            return not stage.is_warm
+        case cause:
+            return cause in WAIT_FOR_OWNER
 
 
 def _stops_at_stage(state: RunState) -> bool:
@@ -241,7 +257,7 @@ def _after_failure(round: int, stage: StageState, settings: RunSettings, now: fl
     if stage.failed_t is None:
         return again  # its owner told the run to go on
     reason = stage.reason or "it failed"
-    if stage.cause in WAIT_FOR_OWNER:
+    if waits_for_owner(stage):
         return FailRun(reason)
     if stage.num_barren >= settings.loop.max_attempts:
         return FailRun(f"{reason} ({stage.num_barren} attempts without progress)")

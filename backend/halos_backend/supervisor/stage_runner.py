@@ -22,10 +22,11 @@ from halos_backend.events import (
     StageFinished,
     StageStalled,
     StageStarted,
+    WorkerReplaced,
 )
 from halos_backend.interpreters.foreign import in_interpreter
 from halos_backend.store.handover import tell_exit_code
-from halos_backend.store.job import write_job
+from halos_backend.store.job import Job, write_job
 from halos_backend.store.manifest import find_damage, read_done
 from halos_backend.store.reader import tail_lines
 from halos_backend.store.round_state import StageState
@@ -53,6 +54,7 @@ from halos_backend.supervisor.workers import WorkerAttempt, Workers
 from halos_backend.telemetry.host import read_oom_kills
 
 STOP_GRACE_S = 10.0
+CROWDED = "the stages did not fit into memory beside each other; each has it to itself now"
 LAST_LINES = 15
 
 MakeCommand = Callable[[Stage, Path, int], list[str]]
@@ -91,8 +93,18 @@ class StageRunner:
         self._run_slow = run_slow
         self._meter = meter
         self._command = command
-        self._workers = Workers(run_dir)
+        self._workers = Workers(run_dir, self._say_replaced)
         self._running: dict[Key, _Running] = {}
+
+    def make_room(self, action: StartStage, state: RunState, settings: RunSettings) -> None:
+        """End workers that hold memory for nothing: all of a crowded run, or of one that is to have
+        none any more; the stage's own where a program begins from nothing instead.
+        """
+        if state.is_crowded or not settings.launch.warm_workers:
+            busy = [stage for _, stage in self._running]
+            self._workers.end_all(but=busy, reason=CROWDED if state.is_crowded else "")
+        elif action.attempt > 1:
+            self._workers.end(action.stage)
 
     def start(self, action: StartStage, state: RunState, settings: RunSettings) -> None:
         """Write the job and start its process in a new attempt directory."""
@@ -100,7 +112,7 @@ class StageRunner:
         job = make_job(action, state, settings, self._run_dir)
         attempt.path.mkdir(parents=True, mode=0o700)
         write_job(attempt.job, job)
-        command, process = self._launch(action, attempt, job.num_processes, settings)
+        command, process = self._launch(attempt, job, settings, is_crowded=state.is_crowded)
         started = StageStarted(
             t=clock.now(),
             round=action.round,
@@ -109,6 +121,7 @@ class StageRunner:
             process=process.identity,
             command=command,
             devices=list(device_names(settings.launch)),
+            is_warm=isinstance(process, WorkerAttempt),
         )
         try:
             self._record(started)
@@ -118,14 +131,15 @@ class StageRunner:
         self._watch(action.round, action.stage, action.attempt, process, started.t)
 
     def _launch(
-        self, action: StartStage, attempt: AttemptDir, num_processes: int, settings: RunSettings
+        self, attempt: AttemptDir, job: Job, settings: RunSettings, *, is_crowded: bool
     ) -> tuple[list[str], Process]:
         """By the stage's worker, or by a program of its own: second attempts begin from nothing."""
-        launch, python = settings.launch, stage_python(action.stage, settings)
-        if launch.warm_workers and num_processes == 1 and action.attempt == 1:
-            return self._workers.begin(action.stage, attempt, launch, python=python)
-        self._workers.end(action.stage)
-        command = in_interpreter(self._command(action.stage, attempt.path, num_processes), python)
+        launch, python = settings.launch, stage_python(job.stage, settings)
+        is_warm = launch.warm_workers and not is_crowded
+        if is_warm and job.num_processes == 1 and job.attempt == 1:
+            return self._workers.begin(attempt, job, settings)
+        self._workers.end(job.stage)
+        command = in_interpreter(self._command(job.stage, attempt.path, job.num_processes), python)
         environment = stage_environment(attempt.path, launch, os.environ, python=python)
         return command, StageProcess.start(
             command, attempt_dir=attempt.path, log=attempt.log, environment=environment
@@ -177,11 +191,19 @@ class StageRunner:
         """For when no stage will follow for a while: they hold memory."""
         self._workers.end_all()
 
-    def own_pids(self) -> set[int]:
-        """Of all workers and of the stages that run. Any thread may ask."""
+    def end_worker(self, stage: Stage, reason: str) -> None:
+        """One that is parked and does not let go of its memory."""
+        self._workers.end(stage, reason)
+
+    def parked_pids(self) -> dict[Stage, set[int]]:
+        """Of the workers that wait for their next attempt. Any thread may ask."""
+        busy = {stage for _, stage in self.processes()}
+        return {stage: pids for stage, pids in self._workers.pids().items() if stage not in busy}
+
+    def running_pids(self) -> set[int]:
+        """Of the stages that run. Any thread may ask."""
         homes = [process.home for process in self.processes().values()]
-        running = {found.pid for home in homes for found in attempt_processes(home)}
-        return running | self._workers.pids()
+        return {found.pid for home in homes for found in attempt_processes(home)}
 
     def processes(self) -> dict[Key, Process]:
         """The first process of each stage that runs. Any thread may ask."""
@@ -262,11 +284,19 @@ class StageRunner:
                 attempt=number,
                 reason=failure.reason,
                 exit_code=running.process.exit_code,
-                last_lines=tail_lines(attempt.log, LAST_LINES),
+                last_lines=self._last_lines(stage, attempt),
                 cause=failure.cause,
                 durable=count_durable(attempt, stage),
             )
         )
+
+    def _last_lines(self, stage: Stage, attempt: AttemptDir) -> list[str]:
+        """What a worker said that never got to its attempt is in its own log."""
+        log = attempt.log if attempt.log.exists() else self._run_dir.worker(stage).log
+        return tail_lines(log, LAST_LINES)
+
+    def _say_replaced(self, stage: Stage, reason: str) -> None:
+        self._record(WorkerReplaced(t=clock.now(), stage=stage, reason=reason))
 
     def _forget(self, round: int, stage: Stage) -> dict[str, Any]:
         running = self._running.pop((round, stage))

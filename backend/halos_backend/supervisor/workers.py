@@ -9,21 +9,25 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from halos_backend import atomic
-from halos_backend.config.schema import LaunchSettings
+from halos_backend.config.schema import FunctionJudge, Judge, RunSettings
+from halos_backend.errors import HalosError
 from halos_backend.events import STAGES, ProcessIdentity, Stage
 from halos_backend.interpreters.foreign import in_interpreter
 from halos_backend.records import BAD_JSON
 from halos_backend.store.handover import read_task, told_exit_code, write_task
 from halos_backend.store.identity import is_alive
+from halos_backend.store.job import Job
 from halos_backend.store.run_dir import AttemptDir, RunDir, WorkerDir
 from halos_backend.store.state import RunState
-from halos_backend.supervisor.launch import stage_environment, worker_command
+from halos_backend.supervisor.launch import stage_environment, stage_python, worker_command
 from halos_backend.supervisor.process import (
     StageProcess,
     attempt_processes,
@@ -88,34 +92,48 @@ class WorkerAttempt:
 
 
 class Workers:
-    """All workers of one run."""
+    """All workers of one run. `say` hears of a stage whose worker is no more, and why."""
 
-    def __init__(self, run_dir: RunDir) -> None:
+    def __init__(self, run_dir: RunDir, say: Callable[[Stage, str], None]) -> None:
         self._run_dir = run_dir
+        self._say = say
         self._workers: dict[Stage, _Worker] = {}
 
     def begin(
-        self,
-        stage: Stage,
-        attempt: AttemptDir,
-        launch: LaunchSettings,
-        *,
-        python: str | None = None,
+        self, attempt: AttemptDir, job: Job, settings: RunSettings
     ) -> tuple[list[str], WorkerAttempt]:
-        """Hand the attempt to the stage's worker; a new one where there is none that fits.
+        """Hand the attempt to its stage's worker; a new one where there is none that fits.
 
-        `python` is its interpreter where that is not ours. Returns its command line, too.
+        Returns its command line, too.
         """
+        stage, python = job.stage, stage_python(job.stage, settings)
         home = self._run_dir.worker(stage)
         command = in_interpreter(worker_command(stage, home.path), python)
-        environment = stage_environment(home.path, launch, os.environ, python=python)
-        digest = _digest(command, environment)
+        environment = stage_environment(home.path, settings.launch, os.environ, python=python)
+        digest = _digest(command, environment, *what_stays(job, settings))
+        if reason := self._why_not(stage, home, digest):
+            self.end(stage, reason)
         worker = self._workers.get(stage)
-        if worker is None or worker.digest != digest or not worker.process.is_running:
-            self.end(stage)
+        if worker is None:
+            self._clear(home)
             worker = self._start(stage, home, command, environment, digest)
         write_task(home.task, attempt.path)
+        if home.farewell.exists():  # it was about to leave, and may not have seen its task
+            self.end(stage, _last_words(home))
+            worker = self._start(stage, home, command, environment, digest)
+            write_task(home.task, attempt.path)
         return command, WorkerAttempt(worker.process, attempt)
+
+    def _why_not(self, stage: Stage, home: WorkerDir, digest: str) -> str:
+        """Why the stage's worker cannot go on; empty where it can, or there is none."""
+        worker = self._workers.get(stage)
+        if worker is None:
+            return ""
+        if home.farewell.exists():
+            return _last_words(home)
+        if not worker.process.is_running:
+            return "it ended by itself"
+        return "" if worker.digest == digest else "other settings hold for it"
 
     def adopt(
         self, stage: Stage, process: ProcessIdentity, attempt: AttemptDir
@@ -143,20 +161,31 @@ class Workers:
                 process = StageProcess.adopt(record.process, home.path)
                 self._workers[stage] = _Worker(process, record.digest)
 
-    def end(self, stage: Stage) -> None:
+    def end(self, stage: Stage, reason: str = "") -> None:
         """End the stage's worker, if there is one, and wait until it is gone."""
         if (worker := self._workers.pop(stage, None)) is not None:
             end_now(worker.process)
+            if reason:
+                self._say(stage, reason)
         self._clear(self._run_dir.worker(stage))
 
-    def end_all(self) -> None:
-        for stage in list(self._workers):
-            self.end(stage)
+    def end_all(self, *, but: Collection[Stage] = (), reason: str = "") -> None:
+        """Raises HalosError for one that cannot be killed, when the others are gone."""
+        failed: list[HalosError] = []
+        for stage in [stage for stage in self._workers if stage not in but]:
+            try:
+                self.end(stage, reason)
+            except HalosError as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
 
-    def pids(self) -> set[int]:
-        """Of all their processes. Any thread may ask."""
-        homes = [worker.process.home for worker in list(self._workers.values())]
-        return {found.pid for home in homes for found in attempt_processes(home)}
+    def pids(self) -> dict[Stage, set[int]]:
+        """Of the processes of each. Any thread may ask."""
+        homes = {stage: worker.process.home for stage, worker in list(self._workers.items())}
+        return {
+            stage: {found.pid for found in attempt_processes(home)} for stage, home in homes.items()
+        }
 
     def _start(
         self,
@@ -179,12 +208,42 @@ class Workers:
         if not home.path.exists():
             return
         kill_attempt(home.path)
-        for path in (home.task, home.record):
+        for path in (home.task, home.record, home.farewell):
             path.unlink(missing_ok=True)
 
 
-def _digest(command: list[str], environment: Mapping[str, str]) -> str:
-    told = msgspec.json.encode([command, dict(environment)], order="deterministic")
+def what_stays(job: Job, settings: RunSettings) -> tuple[Any, ...]:
+    """What a program that stays cannot take back once it has begun with it: its thread pools, what
+    vLLM reads when it is imported, the modules of a judge's file.
+    """
+    judge = settings.label.judge
+    match job.stage:
+        case "sample":
+            vllm = settings.sample.vllm.model_dump(mode="json")
+            return (job.num_threads, settings.sample.engine, vllm)
+        case "label":
+            return (job.num_threads, judge.model_dump(mode="json"), _modules_beside(judge))
+        case "train":
+            return (job.num_threads,)
+
+
+def _modules_beside(judge: Judge) -> list[tuple[str, int]]:
+    """Those that a function's file may import, and when they were changed."""
+    if not isinstance(judge, FunctionJudge):
+        return []
+    folder = Path(judge.function.rpartition(":")[0]).parent
+    return [(str(path), path.stat().st_mtime_ns) for path in sorted(folder.glob("*.py"))]
+
+
+def _last_words(home: WorkerDir) -> str:
+    try:
+        return home.farewell.read_text().strip() or "it left"
+    except OSError:
+        return "it left"
+
+
+def _digest(command: list[str], environment: Mapping[str, str], *stays: Any) -> str:
+    told = msgspec.json.encode([command, dict(environment), *stays], order="deterministic")
     return hashlib.sha256(told).hexdigest()
 
 
