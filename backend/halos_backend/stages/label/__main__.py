@@ -8,4 +8,4 @@ from halos_backend.stages.runtime import run_stage
 
 if __name__ == "__main__":
     kept = KeptJudge()
-    run_stage(partial(execute, kept=kept), park=kept.park)
+    run_stage(partial(execute, kept=kept), park=kept.park, close=kept.close)

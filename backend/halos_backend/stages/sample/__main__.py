@@ -29,8 +29,12 @@ class SampleStage:
         if self._kept is not None:
             self._kept.park()
 
+    def close(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+
 
 execute = SampleStage()
 
 if __name__ == "__main__":
-    run_stage(execute, park=execute.park)
+    run_stage(execute, park=execute.park, close=execute.close)

@@ -6,8 +6,11 @@ fast.
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from halos_backend.interpreters.choice import EngineChoice
 from halos_backend.records import Prompt, read_rows
@@ -44,6 +47,7 @@ class KeptEngine:
             self._engine.park()
         else:
             self.close()
+            _give_back()
 
     def close(self) -> None:
         """End it, and whatever processes it has."""
@@ -73,3 +77,10 @@ class KeptEngine:
         self.close()
         self._engine = load_fleet(fleet, weights, sampling, settings)
         self._shape = fleet.shape
+
+
+def _give_back() -> None:
+    """What torch holds of a GPU for models that are gone."""
+    if torch.cuda.is_available():
+        gc.collect()  # a model may be part of a circle
+        torch.cuda.empty_cache()

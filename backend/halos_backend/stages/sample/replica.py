@@ -23,6 +23,7 @@ from halos_backend.stages.sample.replica_messages import (
     Made,
     Order,
     Park,
+    Parked,
     Ready,
     Stepped,
 )
@@ -65,6 +66,7 @@ class Replica:
             case Park():
                 if self._engine is not None:
                     self._engine.park()
+                self._channel.send(Parked())
 
     def _begin(self, order: Begin) -> None:
         settings = RunSettings.model_validate(order.settings)

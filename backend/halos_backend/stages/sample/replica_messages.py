@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from halos_backend.errors import (
+    EngineDiedError,
     HalosError,
     MissingInputError,
     NonFiniteError,
@@ -51,6 +52,10 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
     """The policy is loaded."""
 
 
+class Parked(msgspec.Struct, frozen=True, tag=True):
+    """GPU memory is given back."""
+
+
 class Made(msgspec.Struct, frozen=True, tag=True):
     """A completion; see `Generated`."""
 
@@ -66,17 +71,24 @@ class Stepped(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """Its last word. `kind` is the name of one of our errors."""
+    """Its last word. `kind` is the name of the error, one of ours or not."""
 
     reason: str
     kind: str
 
 
-Answer = Ready | Made | Stepped | Failed
+Answer = Ready | Parked | Made | Stepped | Failed
 
 KINDS: dict[str, type[HalosError]] = {
     error.__name__: error
-    for error in (MissingInputError, NonFiniteError, OutOfMemoryError, StageError, UsageError)
+    for error in (
+        EngineDiedError,
+        MissingInputError,
+        NonFiniteError,
+        OutOfMemoryError,
+        StageError,
+        UsageError,
+    )
 }
 """The errors that keep their kind on their way from a replica to the stage."""
 
@@ -114,3 +126,7 @@ class Channel:
         """The other end sees it closed, and so does a thread that reads here."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Nobody reads or writes here any more."""
+        self._socket.close()

@@ -14,13 +14,15 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
+import psutil
 from transformers import PreTrainedTokenizerBase
 
 from halos_backend.config.schema import RunSettings
-from halos_backend.errors import StageError
+from halos_backend.errors import EngineDiedError
 from halos_backend.stages.sample.engine import Generated, Request
 from halos_backend.stages.sample.replica_messages import (
     KINDS,
@@ -32,6 +34,7 @@ from halos_backend.stages.sample.replica_messages import (
     Made,
     Order,
     Park,
+    Parked,
     Ready,
 )
 from halos_backend.stages.sample.sampling import Sampling
@@ -74,6 +77,7 @@ class _Replica:
             for answer in self.channel.receive(wait=True):
                 self._answers.put((self, answer))
         self._answers.put((self, None))
+        self.channel.close()
 
 
 class ReplicatedEngine:
@@ -108,14 +112,7 @@ class ReplicatedEngine:
     def begin(self, weights: Weights, sampling: Sampling, settings: RunSettings) -> None:
         """Go on with these weights, for a round of these settings."""
         self.sampling = sampling
-        order = Begin(settings.model_dump(mode="json"), weights, self._arguments)
-        for replica in self._replicas:
-            replica.send(order)
-        waited_for = {replica.number for replica in self._replicas}
-        while waited_for:
-            replica, answer = self._next()
-            if isinstance(answer, Ready):
-                waited_for.discard(replica.number)
+        self._order(Begin(settings.model_dump(mode="json"), weights, self._arguments), Ready)
 
     def generate(
         self, requests: Sequence[Request], *, stepped: Callable[[], None]
@@ -136,9 +133,8 @@ class ReplicatedEngine:
             stepped()
 
     def park(self) -> None:
-        """Give GPU memory back until the next `begin`."""
-        for replica in self._replicas:
-            replica.send(Park())
+        """Give GPU memory back until the next `begin`; it is free when this returns."""
+        self._order(Park(), Parked)
 
     def close(self) -> None:
         """See Engine."""
@@ -148,8 +144,18 @@ class ReplicatedEngine:
             try:
                 replica.process.wait(CLOSE_TIMEOUT_S)
             except subprocess.TimeoutExpired:
-                replica.process.kill()
+                _kill_tree(replica.process.pid)
                 replica.process.wait()
+
+    def _order(self, order: Order, done: type[Ready] | type[Parked]) -> None:
+        """Have every replica do it, and wait for all; other answers are of the round that ended."""
+        for replica in self._replicas:
+            replica.send(order)
+        waited_for = {replica.number for replica in self._replicas}
+        while waited_for:
+            replica, answer = self._next()
+            if isinstance(answer, done):
+                waited_for.discard(replica.number)
 
     def _hand_out(self, waiting: deque[list[int]], requests: Sequence[Request]) -> None:
         while waiting:
@@ -164,13 +170,13 @@ class ReplicatedEngine:
                 )
 
     def _next(self) -> tuple[_Replica, Any]:
-        """What a replica says next. Raises what made one fail."""
+        """What a replica says next. Raises what one refused, EngineDiedError for any other end."""
         replica, answer = self._answers.get()
         if isinstance(answer, Failed):
-            raise KINDS.get(answer.kind, StageError)(f"{self._name(replica)}: {answer.reason}")
+            raise KINDS.get(answer.kind, EngineDiedError)(f"{self._name(replica)}: {answer.reason}")
         if answer is None:
             code = replica.process.wait()
-            raise StageError(
+            raise EngineDiedError(
                 f"{self._name(replica)} ended with exit code {code}; this attempt's stdout.log may"
                 " say why"
             )
@@ -178,6 +184,15 @@ class ReplicatedEngine:
 
     def _name(self, replica: _Replica) -> str:
         return f"vLLM engine {replica.number} of {len(self._replicas)}"
+
+
+def _kill_tree(pid: int) -> None:
+    """A replica and the processes of its engine, which may outlive it."""
+    with suppress(psutil.NoSuchProcess):
+        replica = psutil.Process(pid)
+        for process in (*replica.children(recursive=True), replica):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def _groups(requests: Sequence[Request]) -> list[list[int]]:
