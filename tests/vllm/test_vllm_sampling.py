@@ -134,6 +134,22 @@ def test_a_replica_that_fails_says_why(samples: SamplePlace, vllm_python: str) -
     assert "vLLM engine " in said
 
 
+def test_an_engine_in_a_process_of_its_own_says_that_memory_is_too_small(
+    samples: SamplePlace, vllm_python: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where its exception stays in that process."""
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    vllm = {"arguments": {"kv_cache_memory_bytes": 1 << 10}}
+    attempt = samples.attempt("small", engine="vllm", vllm=vllm)
+    process = start(attempt, vllm_python)
+    assert process.wait(timeout=240) == 1
+    assert "(EngineCore pid=" in attempt.log.read_text()
+    said = attempt.events.read_text()
+    assert "vLLM does not fit into memory: " in said
+    assert "sample.vllm.tensor_parallel_size" in said
+    assert '"cause":"out_of_memory"' in said
+
+
 def test_more_prompt_tokens_than_vllm_computes_at_a_time(
     samples: SamplePlace, vllm_python: str
 ) -> None:

@@ -11,13 +11,14 @@ from transformers import PreTrainedTokenizerBase
 from vllm import SamplingParams
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.exceptions import EngineDeadError
 
-from halos_backend.errors import NonFiniteError, StageError
+from halos_backend.errors import EngineDiedError, NonFiniteError, StageError
 from halos_backend.records import FinishReason
 from halos_backend.stages.sample.engine import Generated, Request
 from halos_backend.stages.sample.sampling import Sampling
 from halos_backend.stages.sample.weights import Weights
-from halos_backend.stages.vllm.loading import REFUSALS, Wanted, load_engine
+from halos_backend.stages.vllm.loading import Wanted, load_engine
 
 FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
 WANTED = Wanted(
@@ -54,7 +55,11 @@ class VllmEngine:
         self._is_asleep = False
         self._engine = load_engine(arguments, WANTED)
         self._max_tokens: int = self._engine.model_config.max_model_len
-        self._take_adapter(weights.adapter)
+        try:
+            self._take_adapter(weights.adapter)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -160,7 +165,9 @@ class VllmEngine:
             if before is not None:
                 self._engine.remove_lora(before.lora_int_id)
             self._engine.add_lora(adapter)
-        except REFUSALS as error:
+        except EngineDeadError:
+            raise
+        except Exception as error:  # its own process answers with no more than that
             raise StageError(
                 f"vLLM does not take the adapters in {path}: {error};"
                 " sample.vllm.arguments.enable_lora = false samples with merged weights"
@@ -170,7 +177,7 @@ class VllmEngine:
 
     def _forget(self) -> None:
         if not self._engine.reset_prefix_cache():
-            raise StageError("vLLM did not give up what it had cached of the policy before")
+            raise EngineDiedError("vLLM did not give up what it had cached of the policy before")
 
     def _parameters(self, request: Request, room: int) -> SamplingParams:
         """Strings that stop are looked for here, as the transformers engine does."""
