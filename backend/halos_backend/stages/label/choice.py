@@ -12,7 +12,7 @@ from halos_backend.interpreters.device import device_of
 from halos_backend.interpreters.judge import decide
 from halos_backend.interpreters.probe import look_for
 from halos_backend.stages.models import load_config
-from halos_backend.stages.vllm.environment import prepare_process
+from halos_backend.stages.vllm.environment import NOT_IMPORTED, prepare_process
 
 CLASSIFIER, LANGUAGE_MODEL = "ForSequenceClassification", "ForCausalLM"
 """vLLM makes classifiers of the language models that it has."""
@@ -38,7 +38,7 @@ def choose_engine(settings: RunSettings) -> EngineChoice:
     prepare_process(judge.vllm, device)
     try:
         from halos_backend.stages.vllm import support  # imports vLLM, which takes seconds
-    except (ImportError, OSError, RuntimeError) as error:
+    except NOT_IMPORTED as error:
         reason = f"vLLM {choice.version} in {sys.executable} cannot be imported: {error}"
         return EngineChoice("transformers", versions["transformers"], reason)
     support.check_arguments(judge.vllm, table="label.judge.vllm")

@@ -12,6 +12,7 @@ from halos_backend.interpreters.device import device_of
 from halos_backend.interpreters.probe import look_for
 from halos_backend.interpreters.sampler import WITHOUT, decide
 from halos_backend.stages.models import load_config
+from halos_backend.stages.vllm.environment import NOT_IMPORTED
 
 
 def choose_engine(settings: RunSettings, policy: str) -> EngineChoice:
@@ -31,13 +32,20 @@ def choose_engine(settings: RunSettings, policy: str) -> EngineChoice:
     )
     if choice.engine == "transformers":
         return choice
-    from halos_backend.stages.vllm import support  # imports vLLM, which takes seconds
-
-    support.check_arguments(settings.sample.vllm, table="sample.vllm")
-    config = load_config(policy, trust_remote_code=settings.policy.trust_remote_code)
-    obstacle = support.find_obstacle(config, device_of(settings.launch))
+    obstacle = _find_obstacle(settings, policy)
     if obstacle is None:
         return choice
     if asked == "vllm":
         raise UsageError(f"sample.engine = 'vllm': {obstacle}. {WITHOUT}")
     return EngineChoice("transformers", versions["transformers"], obstacle)
+
+
+def _find_obstacle(settings: RunSettings, policy: str) -> str | None:
+    """Why the vLLM that is there cannot sample; None where nothing is known. Raises UsageError."""
+    try:
+        from halos_backend.stages.vllm import support  # imports vLLM, which takes seconds
+    except NOT_IMPORTED as error:
+        return f"vLLM in {sys.executable} cannot be imported: {error}; install it anew"
+    support.check_arguments(settings.sample.vllm, table="sample.vllm")
+    config = load_config(policy, trust_remote_code=settings.policy.trust_remote_code)
+    return support.find_obstacle(config, device_of(settings.launch))

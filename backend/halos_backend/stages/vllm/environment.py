@@ -7,6 +7,9 @@ import os
 from halos_backend.config.vllm import EngineSettings
 from halos_backend.interpreters.device import Device
 
+NOT_IMPORTED = (AttributeError, ImportError, OSError, RuntimeError, TypeError, ValueError)
+"""What importing vLLM raises beside packages, or on a machine, that it does not fit."""
+
 
 def engine_environment(settings: EngineSettings, device: Device) -> dict[str, str]:
     """What vLLM reads from the environment; what a person has set there stays."""
