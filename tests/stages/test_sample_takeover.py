@@ -6,9 +6,14 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
-from halos_backend.store.manifest import read_done
+from halos_backend.interpreters.choice import EngineChoice
+from halos_backend.stages.runtime import open_attempt
+from halos_backend.stages.sample.takeover import similar_attempts
+from halos_backend.store.manifest import read_done, write_done
 from halos_backend.store.run_dir import AttemptDir
 from place import wait_for
 
@@ -135,6 +140,36 @@ def test_rows_of_another_job_are_ignored(
     alone = place.attempt("alone", **changed)  # type: ignore[arg-type]
     run_here(alone)
     assert later.completions.read_bytes() == alone.completions.read_bytes()
+
+
+def test_rows_of_a_finished_attempt_are_made_anew(place: SamplePlace) -> None:
+    """It was rejected, for another policy had sampled it."""
+    rejected = place.attempt("rejected")
+    result = run_here(rejected)
+    write_done(rejected.path, result.outputs, result.summary)
+    later = place.attempt("later", earlier=[rejected])
+    assert run_here(later).summary["num_reused"] == 0
+
+
+@pytest.mark.parametrize(
+    ("vllm", "is_similar"),
+    [
+        ({}, True),
+        ({"replicas": 2}, True),
+        ({"tensor_parallel_size": 2}, True),
+        ({"gpu_memory_utilization": 0.5}, True),
+        ({"arguments": {"max_model_len": 64}}, False),
+        ({"arguments": {"quantization": "fp8"}}, False),
+    ],
+)
+def test_rows_depend_on_what_vllm_computes_not_on_where(
+    place: SamplePlace, vllm: dict[str, Any], is_similar: bool
+) -> None:
+    sampler = EngineChoice("vllm", "0.32.0", "asked for")
+    earlier = place.attempt("earlier", engine="vllm")
+    earlier.sampler.write_bytes(msgspec.json.encode(sampler))
+    later = place.attempt("later", earlier=[earlier], engine="vllm", vllm=vllm)
+    assert similar_attempts(open_attempt(later.path), sampler) == [earlier] * is_similar
 
 
 def test_groups_in_another_order_are_ignored(place: SamplePlace, finished: AttemptDir) -> None:

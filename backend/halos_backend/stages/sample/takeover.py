@@ -16,16 +16,23 @@ from halos_backend.stages.runtime import Attempt
 from halos_backend.store.job import Job, read_job
 from halos_backend.store.run_dir import AttemptDir
 
-NOT_DRAWN_BY = ("python", "vllm")
-"""Settings of [sample] that no completion depends on, so long as the same engine made it."""
+NOT_DRAWN_BY = frozenset({"python"})
+NOT_DRAWN_BY_VLLM = frozenset({"replicas", "tensor_parallel_size", "gpu_memory_utilization"})
+"""Settings of [sample] and [sample.vllm] that no completion depends on, so long as the same engine
+made it."""
 
 
 def similar_attempts(attempt: Attempt, sampler: EngineChoice) -> list[AttemptDir]:
-    """Earlier attempts whose rows this one would make just so."""
+    """Earlier attempts whose rows this one would make just so.
+
+    None that was finished: it is made anew because its rows are not to be trusted.
+    """
     return [
         earlier
         for earlier in attempt.earlier_attempts
-        if _is_same_job(earlier, attempt.job) and _is_same_sampler(earlier, sampler)
+        if not earlier.done.exists()
+        and _is_same_job(earlier, attempt.job)
+        and _is_same_sampler(earlier, sampler)
     ]
 
 
@@ -67,7 +74,10 @@ def _is_same_job(earlier: AttemptDir, job: Job) -> bool:
 
 
 def _drawing(sample: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in sample.items() if name not in NOT_DRAWN_BY}
+    drawing = {name: value for name, value in sample.items() if name not in NOT_DRAWN_BY}
+    vllm = sample.get("vllm", {})
+    drawing["vllm"] = {n: value for n, value in vllm.items() if n not in NOT_DRAWN_BY_VLLM}
+    return drawing
 
 
 def _is_same_sampler(earlier: AttemptDir, sampler: EngineChoice) -> bool:
