@@ -1,15 +1,14 @@
-"""Makes the arguments of the engines that sample from the settings, and finds their devices."""
+"""Makes the arguments of the engines that sample from the settings."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
 from transformers import PretrainedConfig
 
 from halos_backend.config.schema import RunSettings
-from halos_backend.interpreters.device import Device, device_of
+from halos_backend.interpreters.device import device_of
 from halos_backend.stages.models import context_length, resolve_dtype
 from halos_backend.stages.sample.weights import Weights
 from halos_backend.stages.vllm.cache import cache_arguments, num_blocks
@@ -58,16 +57,6 @@ def engine_arguments(
     if vllm.gpu_memory_utilization is not None:
         made["gpu_memory_utilization"] = vllm.gpu_memory_utilization
     return made | vllm.set_arguments
-
-
-def visible_devices(device: Device) -> list[str]:
-    """The GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them."""
-    if device == "cpu":
-        return []
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [name.strip() for name in named.split(",") if name.strip()]
-    return [str(number) for number in range(torch.cuda.device_count())]
 
 
 def _cpu_arguments(
