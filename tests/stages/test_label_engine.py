@@ -4,18 +4,26 @@ what is kept."""
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
-from halos_backend.errors import StageError
+from halos_backend.errors import OutOfMemoryError, StageError
 from halos_backend.interpreters.builds import installed_vllm
+from halos_backend.interpreters.choice import EngineChoice
 from halos_backend.interpreters.foreign import examine_interpreter
+from halos_backend.stages.label import proof
 from halos_backend.stages.label.batches import plan_waves
-from halos_backend.stages.label.judge import Unscored
+from halos_backend.stages.label.judge import LabelRow, Unscored, Verdict
 from halos_backend.stages.label.kept import KeptJudge
-from halos_backend.stages.label.proof import tolerance
+from halos_backend.stages.label.proof import VllmOrTransformers, tolerance
+from halos_backend.stages.label.stage import execute
+from halos_backend.stages.runtime import open_attempt
 from halos_backend.store.run_dir import AttemptDir
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,6 +85,101 @@ def test_an_attempt_takes_rewards_over_from_the_same_engine_only(
     other = make_attempt(tmp_path / "other", groups, reward_model_judge(model), earlier=[first])
     label(other)
     assert rewards_of(other) == rewards_of(first)
+
+
+@dataclass
+class FakeVllmJudge:
+    """Scores with vLLM: `rewards` of all rows alike, or what an engine that ends raises."""
+
+    gives: float | Exception
+    identity: str = ""
+    engine: str = "vllm 0.32.0"
+    room: int = 1 << 20
+    is_closed: bool = False
+
+    def score(
+        self, rows: Sequence[LabelRow], known: Mapping[int, float]
+    ) -> Iterator[tuple[int, Verdict]]:
+        for index, _ in enumerate(rows):
+            if isinstance(self.gives, Exception):
+                raise self.gives
+            yield index, self.gives
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.fixture
+def vllm_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = EngineChoice("vllm", "0.32.0", "asked for")
+    monkeypatch.setattr(proof, "choose_engine", lambda settings: there)
+
+
+def scored_by_transformers(
+    path: Path, model: Path, groups: list[Any], kept: KeptJudge
+) -> list[str]:
+    """The warnings of an attempt that was to score with vLLM and scored with transformers."""
+    asked = make_attempt(path / "asked", groups, reward_model_judge(model, engine="vllm"))
+    execute(open_attempt(asked), kept=kept)
+    plain = make_attempt(path / "plain", groups, reward_model_judge(model))
+    label(plain)
+    assert rewards_of(asked) == rewards_of(plain)
+    return warnings(asked)
+
+
+@pytest.mark.usefixtures("vllm_there")
+@pytest.mark.parametrize(
+    ("gives", "said", "is_remembered"),
+    [
+        (RuntimeError("the engine\ndied"), "scores nothing: RuntimeError: the engine died", False),
+        (StageError("no reward"), "scores nothing: StageError: no reward", False),
+        (1e9, "and float32 explains a difference of", True),
+    ],
+)
+def test_an_engine_that_loads_and_does_not_score_is_closed_and_left(
+    tmp_path: Path,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gives: float | Exception,
+    said: str,
+    is_remembered: bool,
+) -> None:
+    """What it has once given wrong it is not asked for again; it may have died by chance."""
+    judge, kept = FakeVllmJudge(gives), KeptJudge()
+    monkeypatch.setattr(VllmOrTransformers, "_open", lambda self, longest: judge)
+    (warning,) = scored_by_transformers(tmp_path, model, ragged_groups(4, 4), kept)
+    assert warning.startswith("label.judge.engine = 'vllm': vllm 0.32.0 ")
+    assert said in warning
+    assert judge.is_closed
+    assert bool(kept.refused) == is_remembered
+
+
+@pytest.mark.usefixtures("vllm_there")
+@pytest.mark.parametrize(
+    ("error", "is_remembered"),
+    [(OutOfMemoryError("the GPU is full"), False), (StageError("no such layer"), True)],
+)
+def test_a_gpu_that_was_full_once_is_tried_again(
+    tmp_path: Path,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: StageError,
+    is_remembered: bool,
+) -> None:
+    def load_engine(arguments: object, wanted: object) -> None:
+        raise error
+
+    for name, content in (
+        ("halos_backend.stages.label.vllm_judge", {"WANTED": None, "VllmJudge": None}),
+        ("halos_backend.stages.vllm.loading", {"load_engine": load_engine}),
+    ):
+        module = ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    kept = KeptJudge()
+    (warning,) = scored_by_transformers(tmp_path, model, ragged_groups(4, 4), kept)
+    assert str(error) in warning
+    assert bool(kept.refused) == is_remembered
 
 
 @given(st.lists(st.integers(1, 60), max_size=40), st.integers(1, 200), st.integers(1, 8))

@@ -55,6 +55,16 @@ except ImportError:
     pass
 """
 
+SCORES_NOTHING = """
+try:
+    from halos_backend.stages.label import vllm_judge
+    def end(self, sequences):
+        raise RuntimeError("the engine ended")
+    vllm_judge.VllmJudge._forward = end
+except ImportError:
+    pass
+"""
+
 IS_NOT_IMPORTED = """
 import sys
 sys.modules["vllm"] = None
@@ -123,9 +133,10 @@ def test_padding_at_the_end_and_the_longest_conversations(tmp_path: Path, vllm_p
     [
         (GIVES_PROBABILITIES, "and float32 explains a difference of"),
         (LOADS_NOTHING, "vLLM cannot load the reward model at"),
+        (SCORES_NOTHING, "scores nothing: RuntimeError: the engine ended"),
         (IS_NOT_IMPORTED, "cannot be imported"),
     ],
-    ids=["other rewards", "not loaded", "not imported"],
+    ids=["other rewards", "not loaded", "nothing scored", "not imported"],
 )
 def test_where_vllm_is_wrong_transformers_scores_and_says_why(
     tmp_path: Path, one_logit: Path, vllm_python: str, code: str, said: str

@@ -30,7 +30,7 @@ J = TypeVar("J", bound=LoadedJudge)
 
 
 class KeptJudge:
-    """At most one judge, by its identity; and which could not be, so that none is tried twice."""
+    """At most one judge, by its identity; and which never can be, so that none is tried twice."""
 
     def __init__(self) -> None:
         self._judge: Any = None

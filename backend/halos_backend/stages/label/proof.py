@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from halos_backend.config.schema import RewardModelJudge
-from halos_backend.errors import HalosError, OutOfMemoryError, StageError
+from halos_backend.errors import HalosError, OutOfMemoryError, StageError, UsageError
 from halos_backend.stages.label.choice import choose_engine
 from halos_backend.stages.label.conversations import load_judge_tokenizer, tokenize_conversations
-from halos_backend.stages.label.judge import Judge, LabelRow, Unscored, Verdict
+from halos_backend.stages.label.judge import Judge, LabelRow, Unscored, Verdict, short_reason
 from halos_backend.stages.label.kept import KeptJudge
 from halos_backend.stages.label.ranks import Ranks
 from halos_backend.stages.label.reward_model import (
@@ -46,7 +46,11 @@ LEAST_ROOM = 256
 
 
 class NotVllmError(HalosError):
-    """Why vLLM does not score."""
+    """Why vLLM does not score. `lasts` says that it would not the next time either."""
+
+    def __init__(self, reason: str, *, lasts: bool) -> None:
+        super().__init__(reason)
+        self.lasts = lasts
 
 
 class VllmOrTransformers:
@@ -80,7 +84,8 @@ class VllmOrTransformers:
             try:
                 return self._proven(rows)
             except NotVllmError as error:
-                self._kept.refused[self._identity] = str(error)
+                if error.lasts:
+                    self._kept.refused[self._identity] = str(error)
                 self._instead = self._fall_back(str(error))
         return self._instead
 
@@ -92,7 +97,7 @@ class VllmOrTransformers:
             reasons = [ids for ids in tokenized if isinstance(ids, Unscored)]
             return AllUnscored(self._identity, self._engine, reasons)
         if (reason := self._kept.refused.get(self._identity)) is not None:
-            raise NotVllmError(reason)
+            raise NotVllmError(reason, lasts=True)
         longest = max(lengths.values())
         shortest = sorted(lengths, key=lambda index: (lengths[index], index))[:NUM_PROBES]
         load = partial(self._load, [rows[index] for index in shortest], longest)
@@ -104,14 +109,30 @@ class VllmOrTransformers:
         expected = self._rewards_by_transformers(probes)
         self._attempt.phase(f"loading reward model ({self._engine})")
         judge = self._open(longest)
-        found = dict(judge.score(probes, {}))
+        try:
+            self._compare(expected, self._first_rewards(judge, probes))
+        except BaseException:
+            judge.close()
+            raise
+        self._attempt.phase("scoring")
+        return judge
+
+    def _first_rewards(self, judge: VllmJudge, probes: Sequence[LabelRow]) -> dict[int, Verdict]:
+        """Raises NotVllmError where vLLM has loaded the model and cannot compute it."""
+        try:
+            return dict(judge.score(probes, {}))
+        except UsageError:
+            raise
+        except Exception as error:  # whatever an engine that ends leaves
+            said = short_reason(f"{type(error).__name__}: {error}")
+            raise NotVllmError(f"{self._engine} scores nothing: {said}", lasts=False) from error
+
+    def _compare(self, expected: Mapping[int, Verdict], found: Mapping[int, Verdict]) -> None:
+        """Raises NotVllmError where vLLM gives other rewards."""
         limit = tolerance(list(expected.values()), self._dtype, self._ranks.device)
         for index, reward in expected.items():
             if not _agree(reward, found[index], limit):
-                judge.close()
-                raise NotVllmError(self._why_other(reward, found[index], limit))
-        self._attempt.phase("scoring")
-        return judge
+                raise NotVllmError(self._why_other(reward, found[index], limit), lasts=True)
 
     def _rewards_by_transformers(self, probes: Sequence[LabelRow]) -> dict[int, Verdict]:
         """On the CPU: the device's memory is vLLM's."""
@@ -140,8 +161,8 @@ class VllmOrTransformers:
         )
         try:
             loaded = load_engine(arguments, WANTED)
-        except (StageError, OutOfMemoryError) as error:
-            raise NotVllmError(str(error)) from error
+        except StageError as error:
+            raise NotVllmError(str(error), lasts=not isinstance(error, OutOfMemoryError)) from error
         return VllmJudge(
             path=settings.path,
             config=self._config,
