@@ -9,13 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 from halos_backend.config.load import load_settings, resolve
-from halos_backend.doctor import (
-    Finding,
-    examine_judge,
-    examine_machine,
-    examine_sampler,
-    examine_settings,
-)
+from halos_backend.doctor import Finding, examine_machine, examine_run
 from halos_backend.errors import ExitCode
 
 from halos_tui.cli.options import Json, RunsDir, runs_root
@@ -32,9 +26,7 @@ def command(
     settings = None if config is None else resolve(load_settings(config))
     findings = examine_machine(root)
     if settings is not None:
-        findings += examine_settings(settings, prepared=None, runs_root=root)
-        findings.append(examine_sampler(settings))
-        findings += examine_judge(settings)
+        findings += examine_run(settings, root)
     lines = _json_lines(findings) if json else finding_lines(findings)
     sys.stdout.write("\n".join(lines) + "\n")
     has_problem = any(finding.level == "problem" for finding in findings)

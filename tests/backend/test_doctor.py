@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import pwd
 import resource
@@ -13,13 +14,22 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
+from halos_backend.config.model_files import ModelSize, measure_policy
 from halos_backend.config.needs import trainer_memory_bytes
 from halos_backend.config.schema import RunSettings
-from halos_backend.doctor import Finding, disk_needed_bytes, examine_machine, examine_settings
+from halos_backend.doctor import (
+    Finding,
+    disk_needed_bytes,
+    examine_machine,
+    examine_run,
+    examine_settings,
+)
+from halos_backend.doctor import run as doctor_run
+from halos_backend.doctor import settings as doctor_settings
 from halos_backend.doctor.disk import examine_runs_root
 from halos_backend.doctor.engine_memory import examine_engine_memory
 from halos_backend.doctor.finding import GIB, MIB, in_gib
-from halos_backend.doctor.gpu import examine_gpus, gpu_memory_bytes
+from halos_backend.doctor.gpu import examine_devices, examine_gpus, gpu_memory_bytes
 from halos_backend.doctor.logout import examine_logout
 from halos_backend.doctor.machine import (
     examine_memory,
@@ -36,6 +46,10 @@ from halos_backend.doctor.settings import (
     examine_lengths,
     examine_prompts,
 )
+from halos_backend.errors import UsageError
+from halos_backend.interpreters.choice import EngineChoice
+from halos_backend.interpreters.device import visible_gpus
+from halos_backend.supervisor.launch import device_names
 
 
 def settings(**tables: Any) -> RunSettings:
@@ -208,6 +222,9 @@ class FakeNvml:
     def nvmlDeviceGetName(self, handle: int) -> bytes:
         return b"Big GPU"
 
+    def nvmlDeviceGetUUID(self, handle: int) -> bytes:
+        return f"GPU-{'abcd'[handle]}".encode()
+
     def nvmlSystemGetDriverVersion(self) -> str:
         return "600.1"
 
@@ -221,7 +238,7 @@ CUDA_TORCH = installed({"torch": "2.13.0"})
 def test_no_gpu_is_a_normal_answer() -> None:
     finding = only(examine_gpus(lambda: None))
     assert finding == Finding("ok", "gpu", "no NVIDIA GPU found: stages run on the CPU")
-    assert gpu_memory_bytes(lambda: None) is None
+    assert gpu_memory_bytes(settings().launch, lambda: None) is None
 
 
 def test_gpus_are_listed_with_memory_and_driver() -> None:
@@ -246,11 +263,41 @@ def test_a_driver_that_does_not_answer_is_a_warning() -> None:
     assert finding.level == "warning"
     assert "Driver/library version mismatch" in finding.text
     assert nvml.is_shut_down
-    assert gpu_memory_bytes(lambda: nvml) is None
+    assert gpu_memory_bytes(settings().launch, lambda: nvml) is None
 
 
-def test_the_smallest_gpu_counts() -> None:
-    assert gpu_memory_bytes(lambda: FakeNvml((1, 80 * GIB), (1, 40 * GIB))) == 40 * GIB
+@pytest.mark.parametrize(
+    ("devices", "visible", "num_gib"),
+    [
+        (None, None, 20),
+        (None, "0,1", 40),
+        (None, "GPU-a", 80),
+        (None, "", None),
+        (None, "MIG-1234", 20),  # a part of some GPU
+        ([0], None, 80),
+        ([1, 0], None, 40),
+        ([0], "2,1", 20),
+        ([1], "2,1", 40),
+    ],
+)
+def test_the_smallest_gpu_that_the_run_takes_counts(
+    devices: list[int] | None, visible: str | None, num_gib: int | None
+) -> None:
+    nvml = FakeNvml((1, 80 * GIB), (1, 40 * GIB), (1, 20 * GIB))
+    launch = settings(launch={"devices": devices}).launch
+    environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    found = gpu_memory_bytes(launch, lambda: nvml, environment=environment)
+    assert found == (None if num_gib is None else num_gib * GIB)
+    if devices is not None:
+        assert visible_gpus(launch, environment) == device_names(launch, environment)
+
+
+def test_gpus_of_the_run_are_counted_among_those_that_are_shown() -> None:
+    nvml = FakeNvml((1, GIB), (1, GIB), (1, GIB))
+    launch = settings(launch={"devices": [2]}).launch
+    assert examine_devices(launch, lambda: nvml, environment={}).level == "ok"
+    shown = {"CUDA_VISIBLE_DEVICES": "1,2"}
+    assert examine_devices(launch, lambda: nvml, environment=shown).level == "problem"
 
 
 def test_the_library_being_absent_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -505,6 +552,63 @@ def test_with_sizes_disk_and_memory_are_judged(tmp_path: Path) -> None:
     }
     assert levels["disk"] == "problem"
     assert levels["memory"] == "problem"
+
+
+def save_policy(folder: Path, *, num_parameters: int, **config: Any) -> Path:
+    """A policy's files with one tensor, of which there is nothing but the header."""
+    folder.mkdir()
+    tensor = {"dtype": "F16", "shape": [num_parameters], "data_offsets": [0, 0]}
+    header = json.dumps({"__metadata__": {}, "weight": tensor}).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("config", "dtype", "num_bytes"),
+    [
+        ({"dtype": "bfloat16"}, "auto", 2),
+        ({"torch_dtype": "float16"}, "auto", 2),
+        ({}, "auto", 4),
+        ({"dtype": "bfloat16"}, "float32", 4),
+    ],
+)
+def test_a_policy_is_measured_by_its_headers(
+    tmp_path: Path, config: dict[str, str], dtype: str, num_bytes: int
+) -> None:
+    folder = save_policy(tmp_path / "policy", num_parameters=1000, **config)
+    policy = settings(policy={"path": str(folder), "dtype": dtype}).policy
+    assert measure_policy(policy) == ModelSize(1000, num_bytes * 1000)
+    assert measure_policy(settings().policy) is None
+    (folder / "config.json").write_text("{")
+    if dtype == "auto":
+        with pytest.raises(UsageError, match="is no model's configuration"):
+            measure_policy(policy)
+
+
+def test_the_needs_of_a_policy_that_is_there_are_known_before_it_is_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler = EngineChoice("vllm", "0.32.0", "asked for"), Finding("ok", "sampler", "vllm")
+    monkeypatch.setattr(doctor_run, "examine_sampler", lambda settings: sampler)
+    monkeypatch.setattr(doctor_settings, "gpu_memory_bytes", lambda launch: 40 * GIB)
+    large = save_policy(tmp_path / "policy", num_parameters=20 * GIB, dtype="bfloat16")
+    findings = examine_run(settings(policy={"path": str(large)}), tmp_path)
+    levels = {finding.subject: finding.level for finding in findings}
+    assert levels["sampler memory"] == levels["memory"] == "problem"
+    assert "disk" in levels
+    assert "needs" not in levels
+    assert "needs" in {finding.subject for finding in examine_run(settings(), tmp_path)}
+
+
+def test_a_policy_whose_weights_are_cut_short_is_a_problem(tmp_path: Path) -> None:
+    folder = save_policy(tmp_path / "policy", num_parameters=1)
+    (folder / "model.safetensors").write_bytes(b"cut")
+    sample = {"engine": "transformers"}
+    found = examine_run(settings(policy={"path": str(folder)}, sample=sample), tmp_path)
+    assert found[0].level == "problem"
+    assert found[0].subject == "policy"
+    assert found[0].fix == "copy it again"
 
 
 def test_sizes_are_written_for_people() -> None:

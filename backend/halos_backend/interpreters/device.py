@@ -16,6 +16,29 @@ def has_nvidia_device() -> bool:
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
+def visible_gpus(
+    launch: LaunchSettings, environment: Mapping[str, str] = os.environ
+) -> tuple[str, ...] | None:
+    """The run's GPUs as CUDA_VISIBLE_DEVICES names them; None is all that there are.
+
+    `launch.devices` counts those that the environment shows; what it does not show is left out.
+    """
+    shown = shown_gpus(environment)
+    if launch.devices is None:
+        return shown
+    if shown is None:
+        return tuple(str(number) for number in launch.devices)
+    return tuple(shown[number] for number in launch.devices if number < len(shown))
+
+
+def shown_gpus(environment: Mapping[str, str] = os.environ) -> tuple[str, ...] | None:
+    """What the environment's CUDA_VISIBLE_DEVICES names; None where it shows all."""
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return None
+    return tuple(name.strip() for name in visible.split(",") if name.strip())
+
+
 def device_of(launch: LaunchSettings, environment: Mapping[str, str] = os.environ) -> Device:
     """What the stages of a run compute on."""
     if launch.device == "cpu" or environment.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):

@@ -1,0 +1,104 @@
+"""Measures a model by its files: parameters by the headers of its weights, which are not read.
+
+Which file is where, in a directory or from the hub, is the caller's to say.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from halos_backend.config.schema import PolicySettings
+from halos_backend.errors import UsageError
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+BYTES_OF_PARAMETER = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+class ModelSize(NamedTuple):
+    """`checkpoint_bytes` are those of the weights, in the dtype of the policy."""
+
+    num_parameters: int
+    checkpoint_bytes: int
+
+
+def measure_policy(policy: PolicySettings) -> ModelSize | None:
+    """Of a policy that is a directory; None for one on the hub. Raises UsageError."""
+    folder = Path(policy.path)
+    if not folder.is_dir():
+        return None
+    shards = find_weights(lambda name: file_in(folder, name), f"policy.path = {policy.path!r}")
+    dtype = _saved_dtype(folder) if policy.dtype == "auto" else policy.dtype
+    return model_size(shards, dtype)
+
+
+def model_size(shards: Sequence[Path], dtype: str) -> ModelSize:
+    """Raises UsageError for a file that is no safetensors file."""
+    num_parameters = sum(_num_parameters(shard) for shard in shards)
+    return ModelSize(num_parameters, num_parameters * BYTES_OF_PARAMETER.get(dtype, 4))
+
+
+def find_weights(find: Callable[[str], Path | None], named: str) -> list[Path]:
+    """The safetensors files of a model; `find` gives a file of it, None where there is none.
+
+    `named` names the model in messages. Raises UsageError when one is missing.
+    """
+    whole = find(WEIGHTS)
+    if whole is not None:
+        return [whole]
+    index = find(INDEX)
+    names = [WEIGHTS] if index is None else _shard_names(index)
+    shards = [find(name) for name in names]
+    missing = [name for name, shard in zip(names, shards, strict=True) if shard is None]
+    if missing:
+        raise UsageError(
+            f"{named}: there are no weights in safetensors ({missing[0]} is missing);"
+            " save the model with save_pretrained, which writes them"
+        )
+    return [shard for shard in shards if shard is not None]
+
+
+def file_in(folder: Path, name: str) -> Path | None:
+    """A file of a model's directory."""
+    file = folder / name
+    return file if file.is_file() else None
+
+
+def _shard_names(index: Path) -> Sequence[str]:
+    try:
+        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{index} is no index of weights, or cut short; copy it again") from error
+
+
+def _saved_dtype(folder: Path) -> str:
+    """As the configuration names it; float32 where it does not."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_bytes())
+        return str(config.get("dtype") or config.get("torch_dtype") or "float32")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UsageError(f"{path} is no model's configuration; copy it again") from error
+
+
+def _num_parameters(shard: Path) -> int:
+    """Counted from the header: 8 bytes of its length, then JSON; the tensors' bytes follow."""
+    size = shard.stat().st_size
+    with shard.open("rb") as file:
+        prefix = file.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+        try:
+            header = json.loads(file.read(length)) if 0 < length < size else None
+        except ValueError:
+            header = None
+    if isinstance(header, dict):
+        tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+        end = 8 + length + max((tensor["data_offsets"][1] for tensor in tensors), default=0)
+        if end <= size:
+            return sum(math.prod(tensor["shape"]) for tensor in tensors)
+    raise UsageError(f"{shard} is no safetensors file, or it was cut short; copy it again")
