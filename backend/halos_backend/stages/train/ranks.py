@@ -8,7 +8,7 @@ denominator here is the optimizer step's. Each rank adds up the gradients of its
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -28,9 +28,10 @@ LOW_DTYPES = (torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among its peers."""
+    """This process among its peers. `is_low` says that the policy's dtype is one of LOW_DTYPES."""
 
     accelerator: Accelerator
+    is_low: bool
 
     @property
     def rank(self) -> int:
@@ -45,8 +46,13 @@ class Ranks:
         return self.accelerator.device
 
     def autocast(self) -> AbstractContextManager[None]:
-        """bf16 matrix products on a GPU where the policy's dtype is low; fp32 otherwise."""
-        return self.accelerator.autocast()
+        """bf16 matrix products on a GPU where the policy's dtype is low; fp32 otherwise.
+
+        Accelerate's own autocast is of one precision for the life of a process.
+        """
+        if self.is_low and self.device.type == "cuda":
+            return torch.autocast("cuda", dtype=torch.bfloat16)
+        return nullcontext()
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The tensor summed over all ranks, in place; every rank must call it."""
@@ -82,8 +88,7 @@ class Ranks:
 def join_ranks(num_processes: int, launch: LaunchSettings, dtype: torch.dtype) -> Ranks:
     """Meet the other processes. `dtype` is the policy's. Raises StageError when they do not fit."""
     on_cpu = launch.device == "cpu" or not torch.cuda.is_available()
-    precision = "bf16" if dtype in LOW_DTYPES and not on_cpu else "no"
-    accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision)
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision="no")
     expected = {DistributedType.NO}
     if num_processes > 1:
         expected = {DistributedType.MULTI_CPU if on_cpu else DistributedType.MULTI_GPU}
@@ -94,7 +99,7 @@ def join_ranks(num_processes: int, launch: LaunchSettings, dtype: torch.dtype) -
             f" {accelerator.num_processes} ({found.value}): start it with torchrun"
             f" --nproc_per_node {num_processes}, on CPUs with ACCELERATE_USE_CPU=true"
         )
-    return Ranks(accelerator)
+    return Ranks(accelerator, is_low=dtype in LOW_DTYPES)
 
 
 def make_deterministic(device: torch.device) -> None:
