@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from tests.stages.train_fixtures import (
     environment,
     groups,
     make_attempt,
+    make_gemma2,
+    make_gemma3,
     make_policy,
     metrics,
     pairs,
@@ -80,6 +83,20 @@ def check_equal(sharded: AttemptDir, alone: AttemptDir) -> None:
     assert kept.keys() == moments.keys()
     for name, moment in moments.items():
         torch.testing.assert_close(kept[name], moment, atol=1e-6, rtol=1e-3)
+
+
+@pytest.mark.parametrize("make", [make_gemma2, make_gemma3])
+def test_models_of_eager_attention_or_with_other_senses_are_gathered_too(
+    make: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    policy = make(tmp_path / "policy")
+    settings: dict[str, Any] = {
+        "rows": pairs(6), "model": policy, "reference": policy, "loss": {"kind": "dpo"},
+        "batch_size": 2, "lr": 1e-5, "weight_decay": 0.1,
+    }  # fmt: skip
+    alone = make_attempt(tmp_path / "one", **settings)
+    train(alone)
+    check_equal(train_sharded(tmp_path / "two", **settings), alone)
 
 
 @pytest.mark.parametrize("case", list(CASES))
@@ -165,7 +182,7 @@ def test_a_later_attempt_goes_on_from_the_parts_that_an_earlier_one_left(
         "batch_size": 2, "lr": 1e-4, "save_every_steps": 2,
     }  # fmt: skip
     whole = train_sharded(tmp_path / "whole", **settings)
-    assert not whole.partial_state.exists()
+    assert [path.name for path in whole.partial_state.iterdir()] == ["step_000004"]
     half = make_attempt(tmp_path / "half", num_processes=2, sharding="fsdp2", **settings)
     cut_after_step_5(half)
     assert [path.name for path in half.partial_state.iterdir()] == ["step_000004"]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from halos_backend.stages.packing import is_packed
 from halos_backend.stages.train.optimizer import Moments, read_moments
 from halos_backend.stages.train.ranks import Ranks
 from halos_backend.stages.train.sharding import gather, is_sharded
@@ -30,10 +31,11 @@ def gathered(
 
 def _plain(trainee: Trainee, ranks: Ranks) -> Trainee:
     model: Any = trainee.model
-    weights = gather(trainee.weights, ranks)
+    weights = gather(dict(model.named_parameters()), ranks)
     buffers = {name: value.cpu() for name, value in model.named_buffers()}
     config = copy.deepcopy(model.config)
-    config._attn_implementation = "sdpa"
+    if is_packed(model):
+        config._attn_implementation = "sdpa"  # what is packed had that
     with torch.device("meta"):
         plain: PreTrainedModel = type(model).__mro__[model._orig_cls_mro_index](config)
     plain.generation_config = model.generation_config

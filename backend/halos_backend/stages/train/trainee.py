@@ -17,16 +17,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from halos_backend.config.losses import BradleyTerry
 from halos_backend.config.schema import LoRA, RunSettings
 from halos_backend.errors import StageError
 from halos_backend.stages.models import load_classifier, load_config, load_policy, resolve_dtype
 from halos_backend.stages.packing import pack
+from halos_backend.stages.train.checkpointing import enable_checkpointing, is_checkpointed
 from halos_backend.stages.train.logps import has_plain_head
 from halos_backend.stages.train.ranks import Ranks
 from halos_backend.stages.train.sharding import part_of, shard
+from halos_backend.stages.train.trained_weights import train_all
 from halos_backend.stages.train.trainer_state import (
     ADAPTER,
     BASE,
@@ -86,7 +87,7 @@ class Trainee:
         return [
             module
             for name, module in self.model.named_modules()
-            if isinstance(module, GradientCheckpointingLayer) or ".lora_dropout." in name
+            if is_checkpointed(module) or ".lora_dropout." in name
         ]
 
 
@@ -130,11 +131,11 @@ def load_trainee(
         wrapper = _with_adapters(model, settings.train.lora, is_classifier=is_classifier)
         model = wrapper.get_base_model()
     else:
-        model.requires_grad_(True)
+        train_all(model)
     if not shards:
         model.to(ranks.device)
     if settings.train.gradient_checkpointing:
-        _enable_checkpointing(model)
+        enable_checkpointing(model)
     is_plain = has_plain_head(model.eval())
     if is_plain:
         pack(model, ranks.device)
@@ -164,7 +165,7 @@ def state_files(trainee: Trainee) -> dict[str, Mapping[str, Tensor]]:
         base = trainee.base_weights if trainee.keeps_base else {}
         return {ADAPTER: trainee.weights, BASE: base}
     is_exact = trainee.dtype == torch.float32
-    return {MASTER: {} if is_exact else trainee.weights}
+    return {MASTER: {} if is_exact else dict(trainee.model.named_parameters())}
 
 
 def overwrite_weights(trainee: Trainee, tensors: Mapping[str, Tensor]) -> None:
@@ -216,15 +217,6 @@ def _with_merged(
     _overwrite(trained, adapters, what="adapters")
     merged_model: PreTrainedModel = wrapper.merge_and_unload()
     return merged_model
-
-
-def _enable_checkpointing(model: PreTrainedModel) -> None:
-    # the older of its two names warns where there is the newer one
-    enable = getattr(model, "activation_checkpointing_enable", None)
-    try:
-        (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
-    except ValueError as error:
-        raise StageError(f"train.gradient_checkpointing: {error}; set it to false") from error
 
 
 def _overwrite(weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor], *, what: str) -> None:
