@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from halos_backend.config.schema import LaunchSettings
 from halos_backend.stages.packing import PACKED, is_packed, pack
+from halos_backend.stages.train import reference
 from halos_backend.stages.train.collate import collate
 from halos_backend.stages.train.examples import TokenSequence
 from halos_backend.stages.train.logps import has_plain_head, linear_logps, token_logps
+from halos_backend.stages.train.ranks import join_ranks
 from torch import nn
 from transformers import (
     GPT2Config,
@@ -29,6 +32,7 @@ from tests.stages.train_fixtures import (
     VOCABULARY,
     load_plain,
     make_attempt,
+    make_gemma2,
     make_policy,
     metrics,
     pairs,
@@ -173,6 +177,28 @@ def test_a_forward_of_its_own_projects_completion_columns_only(tmp_path: Path) -
     values = token_logps(policy, batch, is_plain=False)
     assert counted.positions == [2 * 3]  # columns 3, 4 and 5 of two rows of 7
     torch.testing.assert_close(values, token_logps(policy, batch, is_plain=True))
+
+
+def test_a_head_that_is_not_plain_holds_few_logits_without_a_backward_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = load_plain(make_gemma2(tmp_path, vocab_size=97, final_logit_softcapping=2.0))
+    monkeypatch.setattr(reference, "CHUNK_ELEMENTS", 14 * 97)
+    with LargestTensor(97) as largest:
+        table = reference.precompute(
+            policy,
+            SEQUENCES,
+            join_ranks(1, LaunchSettings(device="cpu"), torch.float32),
+            pad_token_id=PAD,
+            max_tokens=1000,
+            is_plain=has_plain_head(policy),
+            on_progress=lambda _done, _total: None,
+        )
+    assert 0 < largest.rows <= 14
+    for sequence in SEQUENCES:
+        if sequence.completion:
+            alone = token_logps_alone(policy, sequence.prompt, sequence.completion)
+            torch.testing.assert_close(table.of(sequence).double(), alone, atol=2e-6, rtol=0)
 
 
 def test_a_model_with_a_window_stays_padded() -> None:

@@ -3,7 +3,9 @@
 Only hidden states that predict a completion token go through the output embeddings, in chunks; the
 log-softmax is fp32. Models that do more than one linear map after their last hidden state (soft
 caps, logit scales) are found by `has_plain_head` and go through their own forward, of completions'
-columns only where it can leave out others.
+columns only where it can leave out others. It makes all logits of a batch at once: `precompute`
+takes few rows for it, but a pass with gradients holds (rows, completions' columns, vocabulary) in
+fp32, some three times.
 """
 
 from __future__ import annotations

@@ -21,13 +21,19 @@ from halos_backend.stages.packing import is_packed, pack
 from halos_backend.stages.train.batches import alone, microbatches
 from halos_backend.stages.train.collate import TokenBatch, collate
 from halos_backend.stages.train.examples import TokenSequence
-from halos_backend.stages.train.logps import has_plain_head, run_idle, token_logps
+from halos_backend.stages.train.logps import (
+    CHUNK_ELEMENTS,
+    has_plain_head,
+    run_idle,
+    token_logps,
+)
 from halos_backend.stages.train.ranks import Ranks
 from halos_backend.stages.train.sharding import is_sharded
 from halos_backend.stages.train.trainee import Trainee
 
 FORWARD_ONLY_FACTOR = 4
-"""Without a backward pass a batch may hold this many times `microbatch_tokens`."""
+"""Without a backward pass a batch may hold this many times `microbatch_tokens`, unless that would
+be more logits of a head that is not plain than are held otherwise."""
 
 
 class TokenLogps(Protocol):
@@ -76,8 +82,12 @@ def precompute(
         num_tokens += len(sequence.completion)
     flat = torch.zeros(num_tokens, device=ranks.device)
     unique.sort(key=len, reverse=True)
-    budget = FORWARD_ONLY_FACTOR * max_tokens
-    batches = microbatches(unique, max_tokens=budget, sequences=alone, packs=is_packed(model))
+    batches = microbatches(
+        unique,
+        max_tokens=_forward_only_tokens(model, max_tokens, is_plain=is_plain),
+        sequences=alone,
+        packs=is_packed(model),
+    )
     done = 0
     if is_sharded(model):  # which every rank must run equally often
         batches += [[] for _ in range(-len(batches) % ranks.count)]
@@ -97,6 +107,14 @@ def precompute(
             flat[start : start + length] = row[:length]
         on_progress(done, len(unique))
     return LogpsTable(ranks.sum(flat).cpu(), offsets)
+
+
+def _forward_only_tokens(model: PreTrainedModel, max_tokens: int, *, is_plain: bool) -> int:
+    """Tokens of a batch. A head that is not plain makes the logits of all its rows at once."""
+    budget = FORWARD_ONLY_FACTOR * max_tokens
+    if is_plain:
+        return budget
+    return min(budget, max(1, CHUNK_ELEMENTS // model.config.get_text_config().vocab_size))
 
 
 def frozen_token_logps(
