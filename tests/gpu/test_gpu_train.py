@@ -140,6 +140,33 @@ def test_updates_of_a_bf16_policy_accumulate_in_fp32(tmp_path: Path, completions
     assert second > 1.8 * first > 0
 
 
+def test_rounds_of_one_process_have_each_the_precision_of_their_policy(tmp_path: Path) -> None:
+    policy = make_policy(tmp_path / "policy")
+    other = make_policy(tmp_path / "other", seed=1)
+
+    def attempt_in(dtype: str, name: str) -> AttemptDir:
+        return make_attempt(
+            tmp_path / name,
+            pairs(6),
+            model=policy,
+            reference=other,
+            loss={"kind": "dpo"},
+            policy={"dtype": dtype},
+            device="auto",
+        )
+
+    dtypes = ("float32", "bfloat16", "float32")
+    together = [attempt_in(dtype, f"{number}_{dtype}") for number, dtype in enumerate(dtypes)]
+    run_on_gpu("train", *(attempt.path for attempt in together))
+    for dtype, attempt in zip(dtypes, together, strict=True):
+        alone = attempt_in(dtype, f"{attempt.path.name}_alone")
+        run_on_gpu("train", alone.path)
+        assert metrics(attempt)[1]["loss"] == pytest.approx(metrics(alone)[1]["loss"], abs=1e-5)
+    losses = [metrics(attempt)[1]["loss"] for attempt in together]
+    assert losses[0] == pytest.approx(losses[2], abs=1e-5)
+    assert losses[0] != pytest.approx(losses[1], abs=1e-5)
+
+
 def test_a_parked_trainer_holds_no_gpu_memory_and_trains_the_same(
     tmp_path: Path, completions: Path
 ) -> None:
@@ -178,6 +205,8 @@ def test_a_parked_trainer_holds_no_gpu_memory_and_trains_the_same(
     for each in held:
         assert each.at_most > 4 * num_bytes  # weights, gradients, both moments
         assert each.parked < 0.5 * num_bytes
+    # the second round has a reference of its own, which is not there while the policy is trained
+    assert held[1].at_most < held[0].at_most + 0.5 * num_bytes
     assert summary_of(warm[1])["peak_memory_bytes"] > 4 * num_bytes
     on_warm = moved(warm[1].checkpoint, policy)
     on_cold = moved(cold[1].checkpoint, policy)

@@ -77,6 +77,9 @@ class FrozenModels:
         reference = self._reference([*sequences, *also], old)
         frozen = Frozen(reference, old, self._kl_initial(sample, old, reference))
         self._path, self._model = None, None
+        if self.kept is not None:
+            follower = reference.model if isinstance(reference, FollowingReference) else None
+            self.kept.rest(in_use=follower)
         return frozen
 
     def _reference(

@@ -67,7 +67,8 @@ class KeptModels:
     ) -> None:
         """Keep what the round has just written into the attempt's directory.
 
-        Adapters are merged into their checkpoint, and are loaded anew.
+        Adapters are merged into their checkpoint, and are loaded anew. Moments that are not to be
+        carried are not kept.
         """
         if trainee.wrapper is None:
             equals_file = trainee.dtype == torch.float32
@@ -76,7 +77,7 @@ class KeptModels:
                 str(directory.trainer_state),
                 _shape(settings),
                 replace(trainee, equals_file=equals_file, keeps_base=False),
-                moments,
+                moments if settings.train.keep_optimizer is not False else {},
             )
 
     def frozen(self, path: str, settings: RunSettings, device: torch.device) -> PreTrainedModel:
@@ -88,6 +89,12 @@ class KeptModels:
             self._frozen = _Frozen(path, policy, model)
         return self._frozen.model.to(device)
 
+    def rest(self, *, in_use: PreTrainedModel | None) -> None:
+        """Give the frozen model's GPU memory back until it is asked for, unless it is `in_use`."""
+        if self._frozen is not None and self._frozen.model is not in_use:
+            self._frozen.model.to("cpu")
+            torch.cuda.empty_cache()
+
     def park(self) -> None:
         """Give GPU memory back; all that is kept stays in host memory."""
         if not torch.cuda.is_available():
@@ -96,8 +103,7 @@ class KeptModels:
             self._trained.trainee.model.to("cpu")
             for name, moment in self._trained.moments.items():
                 self._trained.moments[name] = moment.cpu()
-        if self._frozen is not None:
-            self._frozen.model.to("cpu")
+        self.rest(in_use=None)
         torch.cuda.empty_cache()
 
 

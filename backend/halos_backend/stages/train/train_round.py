@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import torch
@@ -63,11 +62,9 @@ def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult
     torch.manual_seed(derived_seed(job.seed, job.round, "train"))
     pad_token_id = _pad_token_id(tokenizer, inputs)
     state = open_trainer_state(inputs.trainer_state)
-    warm = kept.trainee(inputs, settings, ranks.device) if kept else None
-    trainee = (
-        warm[0]
-        if warm
-        else load_trainee(inputs, settings, state, pad_token_id=pad_token_id, ranks=ranks)
+    trainee, moments = (kept.trainee(inputs, settings, ranks.device) if kept else None) or (
+        load_trainee(inputs, settings, state, pad_token_id=pad_token_id, ranks=ranks),
+        None,
     )
     if settings.train.kernels == "liger" and (reason := use_liger(trainee.model)):
         attempt.warn(reason)
@@ -80,9 +77,8 @@ def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult
         attempt.metrics(0, {"kl_initial": frozen.kl.mean})
 
     optimizer = make_optimizer(trainee.weights, settings.train)
-    outcome = _carry_moments(
-        attempt, inputs, optimizer, trainee, state, moments=warm[1] if warm else None
-    )
+    outcome = _carry_moments(attempt, inputs, optimizer, trainee, state, moments=moments)
+    del moments  # where they were the host's of a GPU, the optimizer has copies
     trainer = Trainer(
         trainee=trainee,
         optimizer=optimizer,
@@ -96,21 +92,20 @@ def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult
 
     attempt.phase("saving checkpoint")
     peak_bytes = int(ranks.max(peak_memory_bytes(ranks.device)))
-    whole, moments = gathered(trainee, optimizer, ranks)
+    whole, trained_moments = gathered(trainee, optimizer, ranks)
     if not attempt.is_main:
         return StageResult((), {})
     outputs = save_round(
         attempt.directory,
         whole,
-        moments,
+        trained_moments,
         tokenizer,
         settings.train,
         attempt.seals,
         stays=kept is not None,
     )
     if kept is not None:
-        kept.keep(attempt.directory, settings, trainee, moments)
-    shutil.rmtree(attempt.directory.partial_state, ignore_errors=True)
+        kept.keep(attempt.directory, settings, trainee, trained_moments)
     summary = summarize(
         history,
         kl=frozen.kl,

@@ -65,7 +65,6 @@ class Trainer:
             num_completion_tokens=step.num_completion_tokens,
             kto_kl=self._kto_kl(step) if step.mismatched else None,
         )
-        self.optimizer.zero_grad(set_to_none=True)
         sums = self._add_up(step.examples, totals)
         weights = self.trainee.weights
         if not is_sharded(self.trainee.model):  # whose backward pass adds them up
@@ -75,6 +74,7 @@ class Trainer:
         clip_gradients(weights, max_norm=self.settings.max_grad_norm, norm=metrics["grad_norm"])
         set_lr(self.optimizer, lr)
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)  # not held while results are written
         return metrics
 
     def _add_up(self, examples: Sequence[Example], totals: StepTotals) -> dict[str, Tensor]:

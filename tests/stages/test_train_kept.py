@@ -1,0 +1,188 @@
+"""What a trainer that stays holds between rounds and during one, against trainers that do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from halos_backend.stages.runtime import open_attempt
+from halos_backend.stages.train import train_round as rounds
+from halos_backend.stages.train.kept import KeptModels
+from halos_backend.stages.train.train_loop import train_steps
+from halos_backend.store.job import TrainInputs, read_job
+from halos_backend.store.manifest import write_done
+from halos_backend.store.run_dir import AttemptDir
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+
+from tests.stages.train_fixtures import (
+    groups,
+    make_attempt,
+    make_policy,
+    metrics,
+    pairs,
+    summary_of,
+    train,
+    warnings_of,
+    weights_of,
+    write_completions,
+)
+
+CPU = torch.device("cpu")
+NONE_KEPT = "train.keep_optimizer = false"
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_policy(tmp_path_factory.mktemp("policy"))
+
+
+def make_round(
+    path: Path, policy: Path, *, after: AttemptDir | None = None, **settings: Any
+) -> AttemptDir:
+    """A first round, or the one that goes on from there."""
+    return make_attempt(
+        path,
+        pairs(6, seed=4 if after else 1),
+        model=after.checkpoint if after else policy,
+        initial=policy,
+        reference=policy,
+        trainer_state=after.trainer_state if after else None,
+        completions=write_completions(path.parent / "completions.jsonl", groups(2)),
+        round=2 if after else 1,
+        **{"loss": {"kind": "dpo"}, "batch_size": 3, **settings},
+    )
+
+
+def train_warm(attempt: AttemptDir, kept: KeptModels) -> None:
+    result = rounds.train_round(open_attempt(attempt.path, stays=True), kept)
+    write_done(attempt.path, result.outputs, result.summary)
+
+
+class Watched(KeptModels):
+    """Says when a frozen model was asked for, and when it was to rest but for which one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[tuple[str, PreTrainedModel | None]] = []
+
+    def frozen(self, *args: Any, **named: Any) -> PreTrainedModel:
+        model = super().frozen(*args, **named)
+        self.said.append(("asked for", model))
+        return model
+
+    def rest(self, *, in_use: PreTrainedModel | None) -> None:
+        super().rest(in_use=in_use)
+        self.said.append(("rests but for", in_use))
+
+
+def watch_steps(monkeypatch: pytest.MonkeyPatch, kept: Watched) -> None:
+    def watched(*args: Any) -> Any:
+        kept.said.append(("steps", None))
+        return train_steps(*args)
+
+    monkeypatch.setattr(rounds, "train_steps", watched)
+
+
+def test_a_reference_rests_while_the_policy_is_trained(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Watched()
+    first = make_round(tmp_path / "first", policy)
+    train_warm(first, kept)
+    watch_steps(monkeypatch, kept)
+    kept.said.clear()
+    train_warm(make_round(tmp_path / "second", policy, after=first), kept)
+    (asked, model), *later = kept.said
+    assert asked == "asked for" and model is not None
+    assert later == [("rests but for", None), ("steps", None)]
+
+
+def test_a_reference_that_follows_the_policy_does_not_rest(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Watched()
+    follows = {"loss": {"kind": "dpo", "humanline": {"sync_every": 2}}}
+    first = make_round(tmp_path / "first", policy, **follows)
+    train_warm(first, kept)
+    watch_steps(monkeypatch, kept)
+    kept.said.clear()
+    train_warm(make_round(tmp_path / "second", policy, after=first, **follows), kept)
+    (_, model), *later = kept.said
+    assert model is not None
+    assert later == [("rests but for", model), ("steps", None)]
+
+
+def test_only_a_model_that_is_not_in_use_leaves_its_gpu(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = KeptModels()
+    kept.rest(in_use=None)
+    settings = open_attempt(make_round(tmp_path / "round", policy).path).settings
+    model = kept.frozen(str(policy), settings, CPU)
+    moved: list[str] = []
+    monkeypatch.setattr(model, "to", moved.append)
+    kept.rest(in_use=model)
+    assert moved == []
+    kept.rest(in_use=None)
+    assert moved == ["cpu"]
+
+
+def inputs_of(attempt: AttemptDir) -> TrainInputs:
+    inputs = read_job(attempt.job).inputs
+    assert isinstance(inputs, TrainInputs)
+    return inputs
+
+
+@pytest.mark.parametrize("keeps", [None, False])
+def test_no_gradients_are_held_after_the_last_step_nor_moments_that_nobody_wants(
+    keeps: bool | None, policy: Path, tmp_path: Path
+) -> None:
+    kept = KeptModels()
+    first = make_round(tmp_path / "first", policy, keep_optimizer=keeps)
+    train_warm(first, kept)
+    second = make_round(tmp_path / "second", policy, after=first, keep_optimizer=keeps)
+    handed = kept.trainee(inputs_of(second), open_attempt(second.path).settings, CPU)
+    assert handed is not None
+    trainee, moments = handed
+    assert [name for name, weight in trainee.weights.items() if weight.grad is not None] == []
+    assert len(moments) == (0 if keeps is False else 3 * len(trainee.weights))
+
+
+@pytest.mark.parametrize(
+    ("settings", "reset", "said"),
+    [
+        ({}, None, "kept"),
+        ({"keep_optimizer": False}, NONE_KEPT, f"reset: {NONE_KEPT}"),
+    ],
+)
+def test_a_warm_round_is_a_cold_one(
+    settings: dict[str, Any], reset: str | None, said: str, policy: Path, tmp_path: Path
+) -> None:
+    kept = KeptModels()
+    ends = {}
+    for name in ("warm", "cold"):
+        first = make_round(tmp_path / f"{name}_first", policy, **settings)
+        again = {"after": first, "reset_optimizer": reset, **settings}
+        if name == "warm":
+            train_warm(first, kept)
+            second = make_round(tmp_path / f"{name}_second", policy, **again)
+            train_warm(second, kept)
+        else:
+            train(first)
+            second = make_round(tmp_path / f"{name}_second", policy, **again)
+            train(second)
+        ends[name] = second
+    warm, cold = ends["warm"], ends["cold"]
+    assert summary_of(warm)["optimizer"] == summary_of(cold)["optimizer"] == said
+    assert warnings_of(warm) == warnings_of(cold) == []
+    assert metrics(warm)[2]["loss"] == metrics(cold)[2]["loss"]
+    expected = weights_of(cold.checkpoint)
+    assert all(torch.equal(w, expected[name]) for name, w in weights_of(warm.checkpoint).items())
+    moments = [attempt.trainer_state / "optimizer.safetensors" for attempt in (warm, cold)]
+    assert [path.exists() for path in moments] == [said == "kept"] * 2
+    if said == "kept":
+        one, other = map(load_file, moments)
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
