@@ -10,13 +10,20 @@ from typing import Any
 
 import pytest
 import torch
-from halos_backend.errors import NonFiniteError, StageError
-from halos_backend.events import PhaseChanged, Progressed
-from halos_backend.records import Completion, PreferencePair, UnpairedFeedback, write_rows
+from halos_backend.errors import NonFiniteError, OtherPolicyError, StageError
+from halos_backend.events import PhaseChanged, Progressed, Warned
+from halos_backend.records import (
+    CanaryRow,
+    Completion,
+    PreferencePair,
+    UnpairedFeedback,
+    write_rows,
+)
 from halos_backend.stages.train.batches import plan_steps
 from halos_backend.stages.train.examples import UnpairedExample, read_examples
 from halos_backend.store.prompt_order import derived_seed
 from halos_backend.store.run_dir import AttemptDir
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.stages.train_fixtures import (
@@ -28,6 +35,7 @@ from tests.stages.train_fixtures import (
     groups,
     load_plain,
     make_attempt,
+    make_gemma3,
     make_policy,
     metrics,
     pairs,
@@ -36,6 +44,7 @@ from tests.stages.train_fixtures import (
     unpaired,
     warnings_of,
     weights_of,
+    write_completions,
 )
 
 ROWS: dict[str, Any] = {
@@ -513,6 +522,30 @@ def test_first_update_is_adamws_clipped_and_decayed_only_in_matrices(
         torch.testing.assert_close(after[name], expected.detach(), atol=1e-7, rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_text_trains_the_text_of_a_policy_that_sees_and_leaves_the_rest(
+    dtype: torch.dtype, tmp_path: Path
+) -> None:
+    policy = make_gemma3(tmp_path / "policy", dtype=dtype)
+    model, state = policy, None
+    for number in (1, 2):
+        attempt = make_attempt(
+            tmp_path / f"round_{number}", pairs(4), model=model, initial=policy, reference=policy,
+            loss={"kind": "dpo"}, lr=0.05, weight_decay=0.5, trainer_state=state, round=number,
+            completions=write_completions(tmp_path / "completions.jsonl", groups(2)),
+        )  # fmt: skip
+        train(attempt)
+        model, state = attempt.checkpoint, attempt.trainer_state
+    start, end = weights_of(policy), weights_of(model)
+    assert end.keys() == start.keys()
+    sees = {name for name in start if "language_model" not in name}
+    assert {name.split(".")[0] for name in sees} == {"vision_tower", "multi_modal_projector"}
+    for name, weight in start.items():
+        assert torch.equal(end[name], weight) == (name in sees), name
+    moments = load_file(state / "optimizer.safetensors")
+    assert len(moments) == 3 * len(start.keys() - sees)
+
+
 def test_a_loss_that_is_not_finite_stops_the_round_before_the_step(
     policy: Path, tmp_path: Path
 ) -> None:
@@ -529,6 +562,45 @@ def test_a_loss_that_is_not_finite_stops_the_round_before_the_step(
         train(attempt)
     assert not attempt.checkpoint.exists()
     assert not attempt.trainer_state.exists()
+
+
+@pytest.mark.parametrize("canary", [None, ""])
+def test_a_round_that_cannot_be_compared_with_its_sampler_says_so(
+    canary: str | None, policy: Path, tmp_path: Path
+) -> None:
+    sample = AttemptDir(tmp_path / "sample")
+    sample.path.mkdir()
+    if canary is not None:
+        sample.canary.write_text(canary)
+    said = {}
+    for kind in ("dpo", "bradley_terry"):
+        attempt = make_attempt(
+            tmp_path / kind, pairs(2), model=policy, reference=policy, loss={"kind": kind},
+            completions=sample.completions,
+        )  # fmt: skip
+        train(attempt)
+        said[kind] = [event.text for event in events(attempt) if isinstance(event, Warned)]
+    assert said["bradley_terry"] == []
+    (text,) = said["dpo"]
+    assert text.startswith("whether round 1 was sampled by the policy to be trained cannot be told")
+    assert str(sample.canary) in text
+
+
+def test_samples_of_another_policy_are_refused_with_the_way_to_sample_anew(
+    policy: Path, tmp_path: Path
+) -> None:
+    sample = AttemptDir(tmp_path / "sample")
+    sample.path.mkdir()
+    write_rows(sample.canary, [CanaryRow("p0.0", (5, 6), (7, 8), (-0.5, -0.5))])
+    attempt = make_attempt(
+        tmp_path / "attempt", pairs(2), model=policy, reference=policy, loss={"kind": "dpo"},
+        completions=sample.completions,
+    )  # fmt: skip
+    with pytest.raises(OtherPolicyError, match="is not the one to be trained") as raised:
+        train(attempt)
+    assert "halos-tui retry test" in str(raised.value)
+    assert "halos-tui set test sample.engine=transformers" in str(raised.value)
+    assert str(sample.sampler) in str(raised.value)
 
 
 def test_no_feedback_is_refused(policy: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from halos_backend.config.losses import BradleyTerry
-from halos_backend.errors import StageError
+from halos_backend.errors import OtherPolicyError
 from halos_backend.records import CanaryRow, read_rows
 from halos_backend.stages.runtime import Attempt
 from halos_backend.stages.train.examples import TokenSequence
@@ -34,16 +34,21 @@ kernels on a GPU take, has float16's precision, which gave 0.004."""
 def check_canary(
     attempt: Attempt, inputs: TrainInputs, ranks: Ranks, trainee: Trainee, pad_token_id: int
 ) -> dict[str, Any]:
-    """What the summary says of the comparison; nothing where the sampler left no canary.
+    """What the summary says of the comparison; nothing where there is none to make.
 
-    Every rank must call it, before the first step. Raises StageError where the sampler's policy is
+    Every engine leaves a canary, so that one that is missing or empty is worth a warning. Every
+    rank must call it, before the first step. Raises OtherPolicyError where the sampler's policy is
     another one.
     """
-    canary = AttemptDir(Path(inputs.completions).parent).canary
-    if isinstance(attempt.settings.train.loss, BradleyTerry) or not canary.exists():
+    if isinstance(attempt.settings.train.loss, BradleyTerry):
         return {}
-    rows = [row for row in read_rows(canary, CanaryRow) if row.token_ids and row.prompt_token_ids]
+    canary = AttemptDir(Path(inputs.completions).parent).canary
+    rows = _rows(canary)
     if not rows:
+        attempt.warn(
+            f"whether round {attempt.job.round} was sampled by the policy to be trained cannot be"
+            f" told: {canary} has no log-probabilities of the sampler's"
+        )
         return {}
     attempt.phase("comparing with the sampler")
     sequences = [TokenSequence(row.prompt_token_ids, row.token_ids) for row in rows]
@@ -55,13 +60,19 @@ def check_canary(
     differences = (theirs - ours).abs()
     mean = float(differences.mean())
     if not mean <= limit:
-        raise StageError(_why_other(attempt, canary.parent, mean, limit, trainee.dtype))
+        raise OtherPolicyError(_why_other(attempt, canary.parent, mean, limit, trainee.dtype))
     return {
         "num_canary_tokens": len(theirs),
         "canary_diff_mean": mean,
         "canary_diff_max": float(differences.max()),
         "canary_diff_limit": limit,
     }
+
+
+def _rows(canary: Path) -> list[CanaryRow]:
+    if not canary.exists():
+        return []
+    return [row for row in read_rows(canary, CanaryRow) if row.token_ids and row.prompt_token_ids]
 
 
 def _rounding(
@@ -109,11 +120,13 @@ def _logps(
 def _why_other(
     attempt: Attempt, sample: Path, mean: float, limit: float, dtype: torch.dtype
 ) -> str:
-    name = str(dtype).removeprefix("torch.")
+    name, job = str(dtype).removeprefix("torch."), attempt.job
     return (
-        f"the policy that sampled round {attempt.job.round} is not the one to be trained: their"
+        f"the policy that sampled round {job.round} is not the one to be trained: their"
         f" log-probabilities of the same tokens differ by {mean:.2g} on average, of which {name}"
         f" explains {limit:.2g}. Training on another policy's samples would go wrong quietly."
-        f" {sample / 'sampler.json'} says what sampled; sample.engine = 'transformers' samples with"
-        " the trainer's own code"
+        f" {AttemptDir(sample).sampler} says what sampled. Where that engine had stayed from an"
+        " earlier round, a fresh one now samples the round anew by itself; otherwise it takes:"
+        f" halos-tui retry {job.run}, and before it, to sample with the trainer's own code:"
+        f" halos-tui set {job.run} sample.engine=transformers"
     )
