@@ -96,6 +96,19 @@ def apply_to_round(round: RoundState, event: StageNews) -> RoundState:
     return replace(round, stages=stages)
 
 
+def with_round(rounds: tuple[RoundState, ...], round: RoundState) -> tuple[RoundState, ...]:
+    """The rounds, with this one in its place."""
+    return (*rounds[: round.round - 1], round, *rounds[round.round :])
+
+
+def finds_no_room(round: RoundState, event: StageNews) -> bool:
+    """Whether an attempt ran out of memory that it shared with other programs of the run."""
+    if not isinstance(event, StageFailed) or event.cause != "out_of_memory":
+        return False
+    stage = round.stages.get(event.stage)
+    return stage is not None and (stage.is_warm or stage.has_company)
+
+
 def finish_round(round: RoundState, event: RoundFinished) -> RoundState:
     return replace(
         round,

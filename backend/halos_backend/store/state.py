@@ -46,8 +46,10 @@ from halos_backend.store.round_state import (
     RoundState,
     StageNews,
     apply_to_round,
+    finds_no_room,
     finish_round,
     forgive_failures,
+    with_round,
 )
 from halos_backend.store.setting_changes import Change, settings_after
 
@@ -69,8 +71,8 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
 
     `settings` are those the run was created with; `settings_of` applies `changes`. `failure` is the
     newest failed attempt's reason, `obstacle` why a stage cannot start yet, or that it is silent.
-    `num_rounds_seen` were there when the owner last told the run to go on. `is_crowded` says that
-    programs of the run did not fit into memory beside each other, with the settings as they are.
+    `num_rounds_seen` were there when the owner last told the run to go on. `is_crowded`: with these
+    settings its programs did not fit into memory beside each other.
     """
 
     run: str = ""
@@ -177,14 +179,10 @@ def _apply(state: RunState, event: RunEvent) -> RunState:
                 first_cursor=event.first_cursor,
                 forked_from=event.forked_from,
             )
-        case SupervisorStarted():
+        case SupervisorStarted(generation=generation, versions=versions):
             status = "running" if state.status == "created" else state.status
-            return replace(
-                state,
-                generation=event.generation,
-                status=status,
-                versions=event.versions or state.versions,
-            )
+            versions = versions or state.versions
+            return replace(state, generation=generation, status=status, versions=versions)
         case VersionsChanged() | RequestRejected() | WorkerReplaced():
             return state
         case RoundStarted():
@@ -238,7 +236,7 @@ def _resume(state: RunState) -> RunState:
     """Go on; the failed attempts of the round at hand are forgiven."""
     rounds = state.rounds
     if rounds and rounds[-1].finished_t is None:
-        rounds = _with_round(rounds, forgive_failures(rounds[-1]))
+        rounds = with_round(rounds, forgive_failures(rounds[-1]))
     return replace(
         state,
         status="running",
@@ -257,7 +255,7 @@ def _change_settings(state: RunState, event: SettingsChanged | RunExtended) -> R
     rounds = state.rounds
     if from_round == len(rounds) and rounds[-1].finished_t is None:
         settings = apply_changes(rounds[-1].settings, event.changes)
-        rounds = _with_round(rounds, replace(rounds[-1], settings=settings))
+        rounds = with_round(rounds, replace(rounds[-1], settings=settings))
     return replace(state, changes=(*state.changes, change), rounds=rounds, is_crowded=False)
 
 
@@ -287,27 +285,15 @@ def _apply_to_stage(state: RunState, event: StageNews) -> RunState:
     round = apply_to_round(state.rounds[event.round - 1], event)
     return replace(
         state,
-        rounds=_with_round(state.rounds, round),
+        rounds=with_round(state.rounds, round),
         failure=failure,
         obstacle=None,
-        is_crowded=state.is_crowded or _finds_no_room(round, event),
+        is_crowded=state.is_crowded or finds_no_room(round, event),
     )
-
-
-def _finds_no_room(round: RoundState, event: StageNews) -> bool:
-    """Whether an attempt ran out of memory that it shared with other programs of the run."""
-    if not isinstance(event, StageFailed) or event.cause != "out_of_memory":
-        return False
-    stage = round.stages.get(event.stage)
-    return stage is not None and (stage.is_warm or stage.has_company)
 
 
 def _finish_round(state: RunState, event: RoundFinished) -> RunState:
     if not 1 <= event.round <= len(state.rounds):
         return state
-    round = finish_round(state.rounds[event.round - 1], event)
-    return replace(state, rounds=_with_round(state.rounds, round))
-
-
-def _with_round(rounds: tuple[RoundState, ...], round: RoundState) -> tuple[RoundState, ...]:
-    return (*rounds[: round.round - 1], round, *rounds[round.round :])
+    finished = finish_round(state.rounds[event.round - 1], event)
+    return replace(state, rounds=with_round(state.rounds, finished))

@@ -10,7 +10,7 @@ from pathlib import Path
 from halos_backend.config.schema import LaunchSettings, RunSettings
 from halos_backend.errors import UsageError
 from halos_backend.events import Stage
-from halos_backend.interpreters.device import has_nvidia_device
+from halos_backend.interpreters.device import has_nvidia_device, shown_gpus, visible_gpus
 from halos_backend.interpreters.foreign import foreign_environment, in_interpreter
 from halos_backend.supervisor.environment import importable_environment
 
@@ -103,14 +103,12 @@ def device_names(
     """
     if launch.devices is None:
         return ()
-    visible = environment.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return tuple(str(number) for number in launch.devices)
-    shown = [name.strip() for name in visible.split(",") if name.strip()]
-    hidden = [number for number in launch.devices if number >= len(shown)]
-    if hidden:
+    shown = shown_gpus(environment)
+    hidden = [number for number in launch.devices if shown is not None and number >= len(shown)]
+    if shown is not None and hidden:
+        visible = environment["CUDA_VISIBLE_DEVICES"]
         raise UsageError(
             f"launch.devices: CUDA_VISIBLE_DEVICES = {visible!r} shows {len(shown)} GPUs, counted"
             f" from 0, and so no GPU {hidden[0]}"
         )
-    return tuple(shown[number] for number in launch.devices)
+    return visible_gpus(launch, environment) or ()

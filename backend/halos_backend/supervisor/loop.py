@@ -16,11 +16,8 @@ from halos_backend import __version__, clock
 from halos_backend.errors import HalosError
 from halos_backend.events import (
     AbortRequested,
-    RunAborted,
-    RunCompleted,
     RunEvent,
     RunFailed,
-    RunPaused,
     SettingsChanged,
     StageDelayed,
     StageFailed,
@@ -36,16 +33,19 @@ from halos_backend.store.state import AT_WORK, RunState, RunStatus, apply, fold
 from halos_backend.store.writer import EventWriter
 from halos_backend.supervisor.admission import Admission
 from halos_backend.supervisor.desk import Desk, check_answers
+from halos_backend.supervisor.endings import told
 from halos_backend.supervisor.gate import UNKNOWN
 from halos_backend.supervisor.guard_watch import GuardWatch
 from halos_backend.supervisor.guardian import become_subreaper
 from halos_backend.supervisor.inputs import changed_inputs, refusal
 from halos_backend.supervisor.launch import stage_command
+from halos_backend.supervisor.launcher import MakeCommand
 from halos_backend.supervisor.meter import Key
 from halos_backend.supervisor.notify import Notifier
 from halos_backend.supervisor.plan import (
     AbortRun,
     Action,
+    Ending,
     FailRun,
     FinishRound,
     FinishRun,
@@ -62,7 +62,7 @@ from halos_backend.supervisor.pulse import Pulse
 from halos_backend.supervisor.round_books import RoundBooks
 from halos_backend.supervisor.settings_cache import SettingsCache
 from halos_backend.supervisor.slow import TICK_S, run_slow
-from halos_backend.supervisor.stage_runner import MakeCommand, StageRunner
+from halos_backend.supervisor.stage_runner import StageRunner
 from halos_backend.supervisor.subreaper import reap_strays
 from halos_backend.supervisor.versions import changed_versions, code_versions
 from halos_backend.telemetry.sampler import Sampler
@@ -198,20 +198,11 @@ class Supervisor:
             case PauseRun() | FinishRun() | FailRun() | AbortRun():
                 self._stop(action)
 
-    def _stop(self, action: PauseRun | FinishRun | FailRun | AbortRun) -> None:
+    def _stop(self, ending: Ending) -> None:
         """What the run has kept in memory goes first: who reads of its end finds the GPUs free."""
         with contextlib.suppress(HalosError):  # one that cannot be killed does not keep it running
             self._stages.end_workers()
-        t = clock.now()
-        match action:
-            case PauseRun(reason=reason):
-                self._record(RunPaused(t=t, reason=reason))
-            case FinishRun(reason=reason):
-                self._record(RunCompleted(t=t, reason=reason))
-            case FailRun(reason=reason):
-                self._record(RunFailed(t=t, reason=reason))
-            case AbortRun():
-                self._record(RunAborted(t=t, request_id=self.state.abort_request_id or ""))
+        self._record(told(ending, self.state))
 
     def _start_round(self, action: StartRound) -> None:
         settings = self._cache.at_hand(self.state)

@@ -87,18 +87,8 @@ class AbortRun:
     """Nothing runs any more; the owner wanted that."""
 
 
-Action = (
-    StartRound
-    | StartStage
-    | StopStage
-    | FinishRound
-    | Prune
-    | Wait
-    | PauseRun
-    | FinishRun
-    | FailRun
-    | AbortRun
-)
+Ending = PauseRun | FinishRun | FailRun | AbortRun
+Action = StartRound | StartStage | StopStage | FinishRound | Prune | Wait | Ending
 
 WAIT_FOR_OWNER: frozenset[Cause] = frozenset(
     {"out_of_memory", "non_finite", "missing_input", "no_space", "other_policy", "refused"}

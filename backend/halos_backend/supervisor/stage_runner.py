@@ -6,9 +6,8 @@ import os
 import select
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from halos_backend import clock
@@ -24,45 +23,35 @@ from halos_backend.events import (
     StageStarted,
     WorkerReplaced,
 )
-from halos_backend.interpreters.foreign import in_interpreter
 from halos_backend.store.handover import tell_exit_code
-from halos_backend.store.job import Job, write_job
+from halos_backend.store.job import write_job
 from halos_backend.store.manifest import find_damage, read_done
 from halos_backend.store.reader import tail_lines
 from halos_backend.store.round_state import StageState
 from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.state import RunState
 from halos_backend.supervisor.jobs import make_job
-from halos_backend.supervisor.launch import (
-    device_names,
-    stage_command,
-    stage_environment,
-    stage_python,
-)
+from halos_backend.supervisor.launch import device_names, stage_command
+from halos_backend.supervisor.launcher import Launcher, MakeCommand, Process
 from halos_backend.supervisor.meter import Key, Meter
 from halos_backend.supervisor.plan import StartStage
 from halos_backend.supervisor.process import (
     StageProcess,
     attempt_processes,
     end_now,
-    kill_attempt,
     open_pidfd,
 )
 from halos_backend.supervisor.silence import Silence
 from halos_backend.supervisor.verdict import Failure, count_durable, why_failed
-from halos_backend.supervisor.workers import WorkerAttempt, Workers
+from halos_backend.supervisor.workers import WorkerAttempt
 from halos_backend.telemetry.host import read_oom_kills
 
 STOP_GRACE_S = 10.0
-CROWDED = "the stages did not fit into memory beside each other; each has it to itself now"
 LAST_LINES = 15
 
-MakeCommand = Callable[[Stage, Path, int], list[str]]
-"""Command line of (stage, attempt directory, number of processes)."""
 RunSlow = Callable[[Callable[[], str | None]], str | None]
 """Does something that takes long while requests go on being answered."""
 ENDING_POLL_S = 0.02
-Process = StageProcess | WorkerAttempt
 
 
 @dataclass
@@ -92,27 +81,24 @@ class StageRunner:
         self._record = record
         self._run_slow = run_slow
         self._meter = meter
-        self._command = command
-        self._workers = Workers(run_dir, self._say_replaced)
+        self._launcher = Launcher(run_dir, self._say_replaced, command)
+        self._workers = self._launcher.workers
         self._running: dict[Key, _Running] = {}
 
     def make_room(self, action: StartStage, state: RunState, settings: RunSettings) -> None:
-        """End workers that hold memory for nothing: all of a crowded run, or of one that is to have
-        none any more; the stage's own where a program begins from nothing instead.
-        """
-        if state.is_crowded or not settings.launch.warm_workers:
-            busy = [stage for _, stage in self._running]
-            self._workers.end_all(but=busy, reason=CROWDED if state.is_crowded else "")
-        elif action.attempt > 1:
-            self._workers.end(action.stage)
+        """End workers that hold memory for nothing, before the attempt starts."""
+        busy = [stage for _, stage in self._running]
+        self._launcher.make_room(action, settings, is_crowded=state.is_crowded, busy=busy)
 
     def start(self, action: StartStage, state: RunState, settings: RunSettings) -> None:
         """Write the job and start its process in a new attempt directory."""
-        action, attempt = self._unused_attempt(action)
+        action, attempt = self._launcher.unused_attempt(action)
         job = make_job(action, state, settings, self._run_dir)
         attempt.path.mkdir(parents=True, mode=0o700)
         write_job(attempt.job, job)
-        command, process = self._launch(attempt, job, settings, is_crowded=state.is_crowded)
+        command, process = self._launcher.launch(
+            attempt, job, settings, is_crowded=state.is_crowded
+        )
         started = StageStarted(
             t=clock.now(),
             round=action.round,
@@ -129,21 +115,6 @@ class StageRunner:
             end_now(process)  # what the journal does not know must not run
             raise
         self._watch(action.round, action.stage, action.attempt, process, started.t)
-
-    def _launch(
-        self, attempt: AttemptDir, job: Job, settings: RunSettings, *, is_crowded: bool
-    ) -> tuple[list[str], Process]:
-        """By the stage's worker, or by a program of its own: second attempts begin from nothing."""
-        launch, python = settings.launch, stage_python(job.stage, settings)
-        is_warm = launch.warm_workers and not is_crowded
-        if is_warm and job.num_processes == 1 and job.attempt == 1:
-            return self._workers.begin(attempt, job, settings)
-        self._workers.end(job.stage)
-        command = in_interpreter(self._command(job.stage, attempt.path, job.num_processes), python)
-        environment = stage_environment(attempt.path, launch, os.environ, python=python)
-        return command, StageProcess.start(
-            command, attempt_dir=attempt.path, log=attempt.log, environment=environment
-        )
 
     def recover(self, state: RunState) -> None:
         """Take up the stages that the journal calls running: alive, finished meanwhile, or dead."""
@@ -237,19 +208,6 @@ class StageRunner:
         )
         reason = f"it stalled: no sign of life for {silent_s:.0f} s while {phase}"
         self.stop(round, stage, reason=reason, cause="stalled")
-
-    def _unused_attempt(self, action: StartStage) -> tuple[StartStage, AttemptDir]:
-        """The attempt, or the next one that has no directory yet.
-
-        A supervisor that died between starting a stage and recording it leaves a directory, and
-        perhaps a process, that the journal does not know.
-        """
-        while (
-            attempt := self._run_dir.attempt(action.round, action.stage, action.attempt)
-        ).path.exists():
-            kill_attempt(attempt.path)
-            action = replace(action, attempt=action.attempt + 1)
-        return action, attempt
 
     def _settle(self, round: int, stage: Stage, *, full: bool = False) -> None:
         """Decide by `DONE` whether the attempt counts, and record it."""
