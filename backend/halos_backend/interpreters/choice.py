@@ -26,10 +26,6 @@ class EngineChoice(msgspec.Struct, frozen=True):
     reason: str
 
 
-class NoVerdictError(UsageError):
-    """The stage's code ended without one."""
-
-
 class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A choice, or why there is none, from one process of ours to another."""
 
@@ -43,7 +39,7 @@ def ask_stage(
     """What `module`, which reads the settings and prints a Verdict, says in its interpreter.
 
     vLLM is imported there, which takes some seconds. `without` says how to do without it. Raises
-    UsageError, with the fix; NoVerdictError where vLLM does not even say what is wrong.
+    UsageError, with the fix; also where it ends the process, as it would end the stage's.
     """
     environment = dict(os.environ) if python is None else foreign_environment(os.environ)
     try:
@@ -65,7 +61,7 @@ def ask_stage(
         verdict = msgspec.json.decode(done.stdout.splitlines()[-1], type=Verdict)
     except (IndexError, msgspec.DecodeError) as error:
         said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-        raise NoVerdictError(
+        raise UsageError(
             f"vLLM in {python or sys.executable} does not work: {said[0]}; install it anew."
             f" {without}"
         ) from error

@@ -11,7 +11,7 @@ import sys
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import UsageError
 from halos_backend.interpreters.builds import Vllm, find_build_obstacle, installed_vllm
-from halos_backend.interpreters.choice import EngineChoice, NoVerdictError, ask_stage
+from halos_backend.interpreters.choice import EngineChoice, ask_stage
 from halos_backend.interpreters.device import Device, device_of
 from halos_backend.interpreters.foreign import check_requirements, examine_interpreter
 
@@ -50,19 +50,13 @@ def check_sampler(settings: RunSettings) -> EngineChoice:
     found = examine_interpreter(python, setting=PYTHON)
     if python is not None:
         check_requirements(python, found, setting=PYTHON)
-    transformers = found.packages.get("transformers", "")
     choice = decide(
         settings.sample.engine,
         installed_vllm(found.packages),
         device=device_of(settings.launch),
-        transformers=transformers,
+        transformers=found.packages.get("transformers", ""),
         program=python or sys.executable,
     )
     if choice.engine == "transformers":
         return choice
-    try:
-        return ask_stage(CHECK, settings, python, without=WITHOUT)
-    except NoVerdictError as error:
-        if settings.sample.engine == "vllm":
-            raise
-        return EngineChoice("transformers", transformers, str(error))
+    return ask_stage(CHECK, settings, python, without=WITHOUT)
