@@ -79,6 +79,8 @@ def _what_next(event: StageFailed, state: RunState) -> str:
         return ""
     if _waits_for_owner(event, state):
         return "; it waits for its owner"
+    if event.stage == "label" and _is_sampling(event, state):
+        return "; it is tried again when sampling is done"
     what = "the round is sampled anew" if event.cause == "other_policy" else "it is tried again"
     if _is_past(event, stage) or stage.failed_t is None:
         return f"; {what}"
@@ -108,6 +110,11 @@ def _newest(event: StageFailed, state: RunState) -> StageState | None:
         return None
     stage = "sample" if event.cause == "other_policy" else event.stage
     return state.rounds[event.round - 1].stages.get(stage)
+
+
+def _is_sampling(event: StageFailed, state: RunState) -> bool:
+    sample = state.rounds[event.round - 1].stages.get("sample")
+    return sample is not None and sample.status == "running"
 
 
 def _is_past(event: StageFailed, stage: StageState) -> bool:

@@ -133,11 +133,15 @@ class MadeRun:
             )
         )
 
-    def start_stage(self, round: int, stage: Stage, attempt: int = 1) -> AttemptDir:
+    def start_stage(
+        self, round: int, stage: Stage, attempt: int = 1, *, is_warm: bool = False
+    ) -> AttemptDir:
         made = self.dir.attempt(round, stage, attempt)
         made.path.mkdir(parents=True)
         about = {"round": round, "stage": stage, "attempt": attempt}
-        self.say(StageStarted(t=self._later(), process=GONE, command=["true"], **about))
+        self.say(
+            StageStarted(t=self._later(), process=GONE, command=["true"], is_warm=is_warm, **about)
+        )
         return made
 
     def finish_stage(self, round: int, stage: Stage, attempt: int = 1, **changes: Any) -> None:

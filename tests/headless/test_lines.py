@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from halos_backend.events import (
+    STAGES,
     AbortRequested,
     Cause,
     Event,
@@ -170,6 +171,39 @@ def test_the_second_failure_in_a_row_waits_for_five_seconds(runs: Path) -> None:
     assert describe(second, tail) == [
         "round 1 sample (attempt 2): failed: broken; it is tried again in 5.0s"
     ]
+
+
+def test_what_failed_beside_sampling_waits_for_its_end(runs: Path) -> None:
+    run = MadeRun(runs)
+    run.start_round(1)
+    run.start_stage(1, "sample")
+    run.start_stage(1, "label")
+    failed = _failed("out_of_memory", stage="label")
+    run.say(failed)
+    tail = RunTail(run.dir)
+    tail.read()
+    assert describe(failed, tail) == [
+        "round 1 label: failed (out of memory): broken; it is tried again when sampling is done"
+    ]
+
+
+def test_a_round_that_another_policy_sampled_is_sampled_anew_where_the_engine_had_stayed(
+    runs: Path,
+) -> None:
+    run = MadeRun(runs)
+    run.start_round(1)
+    for stage in STAGES:
+        run.start_stage(1, stage, is_warm=True)
+    failed = _failed("other_policy", stage="train")
+    run.say(failed)
+    tail = RunTail(run.dir)
+    tail.read()
+    said = "round 1 train: failed (another policy's samples): broken"
+    assert describe(failed, tail) == [f"{said}; the round is sampled anew at once"]
+
+    run.say(RunFailed(t=2.0, reason="broken"))
+    tail.read()
+    assert describe(failed, tail)[0] == f"{said}; it waits for its owner"
 
 
 def test_a_run_that_gave_up_waits_for_its_owner(runs: Path) -> None:
