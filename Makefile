@@ -16,9 +16,8 @@ SMOLLM2 := .cache/smollm2
 demo: $(READY)
 	$(BIN)/halos-tui demo --no-ui --runs-dir runs
 
-# In the order of the folders: the quick tests of the app come last, so that no process waits long.
 test: $(READY)
-	$(PYTEST) -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not model and not chaos and not gpu and not vllm"
+	$(PYTEST) -n $(JOBS) --dist loadfile -m "not model and not chaos and not gpu and not vllm"
 
 check: lint test
 
