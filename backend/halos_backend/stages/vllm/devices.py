@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from halos_backend.errors import UsageError
-from halos_backend.interpreters.device import Device
+from halos_backend.interpreters.device import Device, shown_gpus
 
 
 def visible_devices(device: Device) -> list[str]:
     """The GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them."""
     if device == "cpu":
         return []
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [name.strip() for name in named.split(",") if name.strip()]
+    if (shown := shown_gpus()) is not None:
+        return list(shown)
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
