@@ -42,7 +42,8 @@ class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
     """One sampled completion; scored when `reward` is set, given up when `unscored` says why.
 
     `token_ids` are exactly the sampled ids, the end token included where the policy sampled it;
-    `text` leaves out special tokens and the stop string.
+    `text` leaves out special tokens and the stop string. Of a scored group `reward` is the judge's
+    own, and `penalty` what training sees less of it; in feedback `reward` is what training sees.
     """
 
     completion_id: str
@@ -51,6 +52,7 @@ class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
     finish_reason: FinishReason
     reward: float | None = None
     unscored: str | None = None
+    penalty: float | None = None
 
 
 class Group(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="scalar"):

@@ -64,6 +64,7 @@ def _rows(source: RoundRows) -> Iterator[dict[str, Any]]:
                 "completion_id": completion.completion_id,
                 "reward": completion.reward,
                 "unscored": completion.unscored,
+                "penalty": completion.penalty,
                 "mark": marks.get((group.prompt_id, completion.completion_id)),
                 "finish_reason": completion.finish_reason,
                 "num_tokens": num_tokens(completion),
@@ -101,7 +102,8 @@ def _verdict(row: dict[str, Any]) -> str:
         plural(row["num_tokens"], "token"),
     ]
     if row["finish_reason"] == "length":
-        parts.append("cut off")
+        penalty = row["penalty"]
+        parts.append("cut off" if penalty is None else f"cut off: {number(-penalty)} in training")
     mark = f"  {row['mark'].upper()}" if row["mark"] else ""
     return f"[{', '.join(parts)}]{mark}"
 

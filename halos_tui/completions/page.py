@@ -14,7 +14,7 @@ from halos_backend.records import Completion, Group, Message, PreferencePair
 
 from halos_tui.completions.differences import differences
 from halos_tui.completions.marks import Marks
-from halos_tui.completions.round_rows import Mark, num_tokens
+from halos_tui.completions.round_rows import Mark, num_tokens, penalty_of
 from halos_tui.formatting import count, number, plural
 from halos_tui.search_term import SearchTerm
 from halos_tui.text_layout import Line, Run, laid_out, marked, num_cells
@@ -152,7 +152,7 @@ def _worth(completion: Completion) -> str:
     elif completion.reward is None:
         worth = "not scored yet"
     else:
-        worth = f"reward {number(completion.reward)}"
+        worth = f"reward {number(completion.reward)}{penalty_of(completion)}"
     ended = "cut off (length)" if completion.finish_reason == "length" else "stop"
     return f"{worth}  {plural(num_tokens(completion), 'token')}  {ended}"
 

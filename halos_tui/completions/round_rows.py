@@ -21,6 +21,8 @@ from halos_backend.store.round_state import RoundState
 from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.state import RunState
 
+from halos_tui.formatting import number
+
 Mark = Literal["chosen", "rejected", "desirable", "undesirable"]
 
 
@@ -93,6 +95,13 @@ def pick_round(rounds: list[RoundRows], number: int | None, *, run: str) -> Roun
         raise UsageError(f"the run {run} has not sampled anything yet")
     known = f"1 to {rounds[-1].round.round}"
     raise UsageError(f"the run {run} has no round {number} with completions; it has {known}")
+
+
+def penalty_of(completion: Completion) -> str:
+    """What training sees less of the judge's reward, in words; empty without a penalty."""
+    if completion.penalty is None:
+        return ""
+    return f", less {number(completion.penalty)} in training"
 
 
 def num_tokens(completion: Completion) -> int:

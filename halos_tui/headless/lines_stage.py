@@ -19,6 +19,7 @@ from halos_backend.store.round_state import StageState
 from halos_backend.store.state import RunState
 
 from halos_tui.formatting import count, duration, number, percent, plural, rate
+from halos_tui.run.rounds import about_cut_off
 
 LOG_LINES = 10
 WORDS_FOR_CAUSE: dict[Cause, str] = {
@@ -139,12 +140,18 @@ def _summary(event: StageFinished) -> str:
             ]
             if found.get("num_unscored"):
                 parts.append(f"{count(found['num_unscored'])} unscored{_reasons(found)}")
+            if cut_off := about_cut_off(found):
+                parts.append(cut_off)
+        case "train" if found.get("untrained"):
+            parts = [f"nothing to train on: {found['untrained']}"]
         case "train":
             parts = [
                 plural(found.get("num_steps", 0), "step"),
                 f"loss {number(found.get('loss_first'))} to {number(found.get('loss_last'))}",
                 f"KL {number(found.get('kl_initial'))}",
             ]
+            if masked := found.get("num_masked"):
+                parts.append(f"{count(masked)} cut off and masked")
     return ", ".join(parts)
 
 

@@ -162,7 +162,9 @@ def _notices(round: RoundState) -> Iterator[Notice]:
     about = f"round {round.round}"
     truncated = sample.get("truncated_frac") or 0.0
     if truncated > TRUNCATED_LIMIT:
+        done = rounds.about_cut_off(label)
         text = f"{about}: {percent(truncated)} of the completions were cut off"
+        text += f" ({done})" if done else ""
         yield Notice("warning", text, "truncated")
     if unscored := label.get("num_unscored"):
         of = label.get("num_completions")

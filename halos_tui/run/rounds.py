@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from halos_backend.events import STAGES, Stage
@@ -98,6 +99,14 @@ def summary_of(round: RoundState, stage: Stage) -> dict[str, Any]:
     """The stage's summary; empty until it has finished."""
     found = round.stages.get(stage)
     return {} if found is None else found.summary
+
+
+def about_cut_off(label: Mapping[str, Any]) -> str:
+    """What became of completions that were cut off; empty where nothing did."""
+    for key, words in (("num_cut_off_dropped", "dropped"), ("num_cut_off_penalized", "penalized")):
+        if found := label.get(key):
+            return f"{count(found)} cut off and {words}"
+    return ""
 
 
 def _stage_cell(round: RoundState, stage: Stage) -> str:

@@ -53,6 +53,29 @@ CONFLICTS = {
         "sample.temperature",
         "so a group of 4 says no more than one of them: write more than 0, for example 0.7",
     ),
+    "a penalty that is never taken": (
+        settings(
+            label={
+                "judge": {"kind": "function", "function": "judge.py:f"},
+                "feedback": {"kind": "pairwise"},
+                "cut_off_penalty": 2.0,
+            }
+        ),
+        "label.cut_off_penalty",
+        "has no effect with label.cut_off = 'score': write 'penalty' there, or take the line out",
+    ),
+    "a mask with nothing under it": (
+        settings(
+            label={
+                "judge": {"kind": "function", "function": "judge.py:f"},
+                "feedback": {"kind": "pairwise"},
+                "cut_off": "drop",
+            },
+            train={"mask_cut_off": True},
+        ),
+        "train.mask_cut_off",
+        "has no effect with label.cut_off = 'drop', which leaves none in the feedback",
+    ),
     "a batch the processes cannot share": (
         settings(train={"batch_size": 10}, launch={"num_processes": 4}),
         "train.batch_size",

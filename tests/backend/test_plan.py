@@ -321,6 +321,7 @@ def test_a_guard_stops_the_run_at_the_next_stage(
     [
         ({"num_feedback": 0}, "no feedback is left"),
         ({"num_feedback": 0, "num_unscored": 8}, "no completion could be scored"),
+        ({"num_feedback": 0, "num_cut_off_dropped": 8}, "all completions were cut off"),
     ],
 )
 def test_a_round_without_feedback_ends_untrained_and_says_why(
@@ -334,6 +335,13 @@ def test_a_round_without_feedback_ends_untrained_and_says_why(
     assert isinstance(action, FinishRound)
     assert action.untrained is not None
     assert action.untrained.startswith(reason)
+
+
+def test_a_train_stage_that_found_nothing_to_train_on_ends_its_round_untrained() -> None:
+    *trained, _ = whole_round(1, DPO)
+    trained[-1] = finished(1, "train", num_steps=0, untrained="all was cut off")
+
+    assert next_actions(supervised(), *trained) == (FinishRound(1, untrained="all was cut off"),)
 
 
 def test_the_round_after_an_untrained_one_starts() -> None:

@@ -51,6 +51,7 @@ def test_json_has_every_completion_as_a_row(halos: Halos, runs: Path) -> None:
         "completion_id": "c1",
         "reward": None,
         "unscored": "the judge said no",
+        "penalty": None,
         "mark": None,
         "finish_reason": "length",
         "num_tokens": 3,

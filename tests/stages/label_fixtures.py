@@ -166,18 +166,19 @@ def make_attempt(
     judge: dict[str, Any],
     *,
     feedback: dict[str, Any] | None = None,
+    label: dict[str, Any] | None = None,
     num_processes: int = 1,
     earlier: Sequence[Path] = (),
     device: str = "cpu",
 ) -> Path:
-    """An attempt directory with its job; the completions lie beside it."""
+    """An attempt directory with its job; the completions lie beside it. `label`: more settings."""
     path.mkdir(parents=True)
     completions = path.parent / "completions.jsonl"
     write_rows(completions, groups)
     settings = {
         "policy": {"path": "unused"},
         "prompts": {"path": "unused"},
-        "label": {"judge": judge, "feedback": feedback or {"kind": "pairwise"}},
+        "label": {"judge": judge, "feedback": feedback or {"kind": "pairwise"}, **(label or {})},
         "train": {"loss": {"kind": "dpo"}},
         "launch": {"device": device},
     }

@@ -180,6 +180,23 @@ def _judge_fits_engine(settings: RunSettings) -> Iterator[Conflict]:
             yield path, "is what the label stage itself depends on: take it out"
 
 
+def _cut_off_has_effect(settings: RunSettings) -> Iterator[Conflict]:
+    label = settings.label
+    default = type(label).model_fields["cut_off_penalty"].default
+    if label.cut_off != "penalty" and label.cut_off_penalty != default:
+        yield (
+            "label.cut_off_penalty",
+            f"has no effect with label.cut_off = '{label.cut_off}': write 'penalty' there, or take"
+            " the line out",
+        )
+    if label.cut_off == "drop" and settings.train.mask_cut_off:
+        yield (
+            "train.mask_cut_off",
+            "has no effect with label.cut_off = 'drop', which leaves none in the feedback: take one"
+            " of them out",
+        )
+
+
 def _engines_get_devices(settings: RunSettings) -> Iterator[Conflict]:
     vllm, devices = settings.sample.vllm, settings.launch.devices
     needed = (vllm.replicas or 1) * vllm.tensor_parallel_size
@@ -275,6 +292,7 @@ RULES: tuple[Callable[[RunSettings], Iterator[Conflict]], ...] = (
     _stops_stop,
     _sampler_fits_engine,
     _judge_fits_engine,
+    _cut_off_has_effect,
     _engines_get_devices,
     _guards_can_trip,
     _devices_suffice,

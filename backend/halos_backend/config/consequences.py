@@ -108,11 +108,16 @@ def _rewards(before: RunSettings, now: RunSettings) -> Iterator[str]:
             else "rewards come of another judge: they cannot be compared with those of earlier"
             " rounds"
         )
-    if before.label.feedback != now.label.feedback:
+    if _making_feedback(before) != _making_feedback(now):
         yield (
             "feedback is made otherwise: how much of it there is, its margins and implicit rewards"
             " cannot be compared with earlier rounds"
         )
+
+
+def _making_feedback(settings: RunSettings) -> tuple[Any, ...]:
+    label = settings.label
+    return label.feedback, label.cut_off, label.cut_off_penalty
 
 
 def _samples(before: RunSettings, now: RunSettings) -> Iterator[str]:

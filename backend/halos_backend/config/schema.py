@@ -175,6 +175,14 @@ class LabelSettings(Table):
     """Python of another environment to score in with vLLM; absent is ours."""
     feedback: FeedbackSettings
     """What training sees of the rewards."""
+    cut_off: Literal["score", "penalty", "drop"] = "score"
+    """What a completion is worth that reached sample.max_new_tokens before its end. `score`: what
+    the judge says, like any other, as in HALOs for its losses and in TRL unless told otherwise for
+    online DPO, PPO and GRPO. `penalty`: that less label.cut_off_penalty (TRL's missing_eos_penalty
+    for online DPO and PPO). `drop`: it is scored, and left out of the feedback. Reward statistics
+    are the judge's, before penalties."""
+    cut_off_penalty: Positive = 1.0
+    """What `label.cut_off = 'penalty'` subtracts, in the judge's unit."""
 
 
 class LoRA(Table):
@@ -237,6 +245,10 @@ class TrainSettings(Table):
     """Train adapters instead of all weights; absent is off."""
     save_every_steps: PositiveInt = 50
     """Steps between states from which a later attempt can go on in mid-round."""
+    mask_cut_off: bool = False
+    """Whether a completion that was cut off gives no loss. Its reward still counts among those of
+    its group; a pair with one is left out. `true` is DAPO's overlong filtering; HALOs, verl and TRL
+    (mask_truncated_completions for GRPO) train on it unless told otherwise."""
     num_kl_completions: PositiveInt = 256
     """Completions of the round on which the KL to the initial policy is estimated."""
 

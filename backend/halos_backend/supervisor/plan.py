@@ -239,7 +239,7 @@ def _next_stage(round: RoundState, settings: RunSettings, now: float) -> Action:
             return StartStage(round.round, name, attempt=1)
         if stage.status == "failed":
             return _after_failure(round.round, stage, settings, now)
-    return FinishRound(round.round)
+    return FinishRound(round.round, untrained=round.stages["train"].summary.get("untrained"))
 
 
 def _after_failure(round: int, stage: StageState, settings: RunSettings, now: float) -> Action:
@@ -259,6 +259,9 @@ def _nothing_to_train_on(round: RoundState) -> str | None:
     summary = round.stages["label"].summary
     if summary["num_feedback"] > 0:
         return None
+    num_dropped = summary.get("num_cut_off_dropped", 0)
     if summary["num_completions"] == summary["num_unscored"]:
         return "no completion could be scored"
+    if summary["num_completions"] == num_dropped:
+        return "all completions were cut off, and label.cut_off = 'drop' leaves them out"
     return "no feedback is left: the rewards tell no two completions of a prompt apart"

@@ -14,6 +14,7 @@ from halos_backend.config import schema
 from halos_backend.errors import StageError
 from halos_backend.records import Group, write_rows
 from halos_backend.stages.label.completions import Completions
+from halos_backend.stages.label.cut_off import as_training_sees, cut_off_summary, with_penalties
 from halos_backend.stages.label.feedback import MadeFeedback, make_feedback
 from halos_backend.stages.label.function import load_function_judge
 from halos_backend.stages.label.judge import Judge, LabelRow, Unscored, Verdict, label_rows
@@ -50,13 +51,13 @@ def execute(attempt: Attempt, *, kept: KeptJudge | None = None) -> StageResult:
         return StageResult((), {})
     _report_unscored(attempt, verdicts)
     attempt.phase("making feedback")
-    scored = scored_groups(groups, verdicts)
+    scored = with_penalties(scored_groups(groups, verdicts), settings)
     seed = derived_seed(attempt.job.seed, attempt.job.round, "feedback")
-    feedback = make_feedback(scored, settings.feedback, seed=seed)
+    feedback = make_feedback(as_training_sees(scored, settings), settings.feedback, seed=seed)
     _warn_of_poor_feedback(attempt, feedback)
     write_rows(attempt.directory.scores, scored)
     write_rows(attempt.directory.feedback, feedback.rows)
-    summary = summarize(scored, feedback)
+    summary = {**summarize(scored, feedback), **cut_off_summary(scored, settings)}
     if engine:
         summary["engine"] = engine
     outputs = (attempt.directory.scores, attempt.directory.feedback)
@@ -172,10 +173,12 @@ def _judge_name(attempt: Attempt) -> str:
 
 
 def _warn_of_poor_feedback(attempt: Attempt, feedback: MadeFeedback) -> None:
+    is_dropping = attempt.settings.label.cut_off == "drop"
     if not feedback.rows:
         attempt.warn(
             f"no feedback is left: all {feedback.num_dropped} candidates were dropped, because"
             " rewards are equal, too close for the threshold, or missing"
+            f"{', or completions were cut off' if is_dropping else ''}"
         )
     elif feedback.num_desirable in (0, len(feedback.rows)):
         word = "desirable" if feedback.num_desirable else "undesirable"

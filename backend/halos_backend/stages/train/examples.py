@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -35,6 +35,7 @@ class TokenSequence:
 
     prompt: tuple[int, ...]
     completion: tuple[int, ...]
+    is_cut_off: bool = field(default=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.completion)
@@ -82,24 +83,38 @@ Example = PairedExample | UnpairedExample | GroupedExample
 
 @dataclass(frozen=True)
 class RoundExamples:
-    """What a round trains on, and how many completions of its feedback had no reward."""
+    """What a round trains on, how many completions of its feedback had no reward, and how many
+    examples give no loss because a completion was cut off.
+    """
 
     examples: tuple[Example, ...]
     num_unscored: int = 0
+    num_masked: int = 0
 
 
 def read_examples(
-    feedback: Path, loss: Loss, tokenizer: PreTrainedTokenizerBase | None
+    feedback: Path,
+    loss: Loss,
+    tokenizer: PreTrainedTokenizerBase | None,
+    *,
+    mask_cut_off: bool = False,
 ) -> RoundExamples:
-    """Every example of a feedback file, in its order. Raises StageError when there is none."""
+    """The examples of a feedback file, in its order. Raises StageError for an empty file."""
     rows = list(read_rows(feedback, Feedback))
-    made = make_examples(rows, loss, tokenizer)
-    if not made.examples:
+    if not rows:
         raise StageError(
             f"{feedback} has no feedback to train on: the round has nothing to teach."
             " Lower label.feedback's threshold, raise sample.temperature, or take more prompts"
         )
-    return made
+    made = make_examples(rows, loss, tokenizer)
+    if not mask_cut_off:
+        return made
+    left = tuple(each for each in made.examples if not _has_cut_off(each))
+    return replace(made, examples=left, num_masked=len(made.examples) - len(left))
+
+
+def _has_cut_off(example: Example) -> bool:
+    return any(sequence.is_cut_off for sequence in example.sequences)
 
 
 def make_examples(
@@ -167,7 +182,7 @@ def _prefixed(
     for example in examples:
         sequence = example.sequence
         completion = prefixes[example.is_desirable] + sequence.completion
-        yield UnpairedExample(TokenSequence(sequence.prompt, completion), example.is_desirable)
+        yield replace(example, sequence=replace(sequence, completion=completion))
 
 
 def _grouped(rows: Sequence[Feedback], loss: GRPO) -> RoundExamples:
@@ -213,7 +228,9 @@ def _sequence(row: Feedback, completion: Completion) -> TokenSequence:
             f"prompt {row.prompt_id!r} has no tokens, so nothing predicts its completion's first:"
             " the chat template must put something before a completion"
         )
-    return TokenSequence(row.prompt_token_ids, completion.token_ids)
+    return TokenSequence(
+        row.prompt_token_ids, completion.token_ids, completion.finish_reason == "length"
+    )
 
 
 def _refuse(row: Feedback, loss: Loss) -> NoReturn:

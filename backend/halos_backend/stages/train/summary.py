@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from halos_backend.stages.train.examples import RoundExamples
 from halos_backend.stages.train.kl_initial import KlInitial
 
 IMPLICIT_REWARDS = tuple(
@@ -19,6 +20,7 @@ IMPLICIT_REWARDS = tuple(
 def summarize(
     history: Sequence[dict[str, float]],
     *,
+    num_masked: int | None,
     kl: KlInitial | None,
     peak_memory_bytes: int,
     optimizer: str,
@@ -26,6 +28,7 @@ def summarize(
 ) -> dict[str, Any]:
     """`history` are the metrics of each step. Implicit rewards are means of the last quarter.
 
+    `num_masked` examples gave no loss because a completion was cut off; None where they may.
     `optimizer` says what became of AdamW's moments: `new`, `kept`, or `reset: ` and why.
     """
     last_quarter = history[-math.ceil(len(history) / 4) :]
@@ -34,6 +37,7 @@ def summarize(
     return {
         "num_steps": len(history),
         "num_examples": int(sum(metrics["num_examples"] for metrics in history)),
+        **({} if num_masked is None else {"num_masked": num_masked}),
         "loss_first": history[0]["loss"],
         "loss_last": history[-1]["loss"],
         **{name: _mean(name, last_quarter) for name in IMPLICIT_REWARDS},
@@ -46,6 +50,22 @@ def summarize(
         "lr_last": history[-1]["lr"],
         "peak_memory_bytes": peak_memory_bytes,
         "optimizer": optimizer,
+        "elapsed_s": elapsed_s,
+    }
+
+
+def summarize_untrained(made: RoundExamples, *, elapsed_s: float) -> dict[str, Any]:
+    """Of a round whose feedback has nothing that the loss learns from; `untrained` says so."""
+    reason = (
+        "all feedback is of completions that were cut off (train.mask_cut_off)"
+        if made.num_masked
+        else "no completion is desirable, and the loss learns from no others"
+    )
+    return {
+        "num_steps": 0,
+        "num_examples": 0,
+        "num_masked": made.num_masked,
+        "untrained": reason,
         "elapsed_s": elapsed_s,
     }
 

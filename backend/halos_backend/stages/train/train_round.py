@@ -16,7 +16,7 @@ from halos_backend.stages.runtime import Attempt, StageResult
 from halos_backend.stages.train.batches import Step, plan_steps
 from halos_backend.stages.train.canary_check import check_canary
 from halos_backend.stages.train.checkpoint import save_round
-from halos_backend.stages.train.examples import control_tokens, read_examples
+from halos_backend.stages.train.examples import RoundExamples, control_tokens, read_examples
 from halos_backend.stages.train.frozen import FrozenModels
 from halos_backend.stages.train.gathering import gathered
 from halos_backend.stages.train.kept import KeptModels
@@ -27,7 +27,12 @@ from halos_backend.stages.train.optimizer import (
     restore_moments,
 )
 from halos_backend.stages.train.ranks import join_ranks, make_deterministic
-from halos_backend.stages.train.summary import forget_peak_memory, peak_memory_bytes, summarize
+from halos_backend.stages.train.summary import (
+    forget_peak_memory,
+    peak_memory_bytes,
+    summarize,
+    summarize_untrained,
+)
 from halos_backend.stages.train.train_loop import train_steps
 from halos_backend.stages.train.train_step import Trainer
 from halos_backend.stages.train.trainee import Trainee, load_trainee, trainee_dtype
@@ -50,7 +55,9 @@ def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult
     torch.set_num_threads(job.num_threads)
     check_kernels(settings, inputs.model)
     tokenizer = load_tokenizer(inputs.model, settings.policy)
-    steps = _plan(attempt, inputs, tokenizer)
+    made, steps = _plan(attempt, inputs, tokenizer)
+    if not steps:
+        return StageResult((), summarize_untrained(made, elapsed_s=clock.monotonic() - started))
 
     if job.num_processes > 1:
         attempt.phase("waiting for the other processes")
@@ -108,6 +115,7 @@ def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult
         kept.keep(attempt.directory, settings, trainee, trained_moments)
     summary = summarize(
         history,
+        num_masked=made.num_masked if settings.train.mask_cut_off else None,
         kl=frozen.kl,
         peak_memory_bytes=peak_bytes,
         optimizer=outcome,
@@ -129,13 +137,19 @@ def _pad_token_id(tokenizer: PreTrainedTokenizerBase, inputs: TrainInputs) -> in
     return int(tokenizer.pad_token_id)
 
 
-def _plan(attempt: Attempt, inputs: TrainInputs, tokenizer: PreTrainedTokenizerBase) -> list[Step]:
-    """The optimizer steps of the round, the same on every rank."""
+def _plan(
+    attempt: Attempt, inputs: TrainInputs, tokenizer: PreTrainedTokenizerBase
+) -> tuple[RoundExamples, list[Step]]:
+    """The round's examples and its optimizer steps, the same on every rank."""
     train = attempt.settings.train
-    made = read_examples(Path(inputs.feedback), train.loss, tokenizer)
+    made = read_examples(
+        Path(inputs.feedback), train.loss, tokenizer, mask_cut_off=train.mask_cut_off
+    )
     if made.num_unscored:
         attempt.warn(f"{made.num_unscored} completions without a reward are not trained on")
-    return plan_steps(
+    if not made.examples:
+        return made, []
+    return made, plan_steps(
         made.examples,
         batch_size=train.batch_size,
         num_epochs=train.num_epochs,

@@ -1,0 +1,79 @@
+"""Owns what completions are worth that were cut off: `label.cut_off`. Pure.
+
+Whether training takes a loss of them is `train.mask_cut_off`, which is `stages.train.examples`'.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, assert_never
+
+from msgspec.structs import replace
+
+from halos_backend.config.schema import LabelSettings
+from halos_backend.records import Completion, Group
+
+
+def with_penalties(groups: Sequence[Group], settings: LabelSettings) -> list[Group]:
+    """Scored groups in which each completion says what training will see less of its reward."""
+    if settings.cut_off != "penalty":
+        return list(groups)
+    penalty = settings.cut_off_penalty
+    return _changed(
+        groups,
+        lambda each: (
+            replace(each, penalty=penalty) if is_cut_off(each) and each.reward is not None else each
+        ),
+    )
+
+
+def as_training_sees(groups: Sequence[Group], settings: LabelSettings) -> list[Group]:
+    """Groups of `with_penalties` with the rewards that feedback is made of."""
+    if settings.cut_off == "drop":
+        return _changed(groups, lambda each: None if is_cut_off(each) else each)
+    return _changed(groups, lambda each: replace(each, reward=training_reward(each), penalty=None))
+
+
+def training_reward(completion: Completion) -> float | None:
+    """The judge's reward less the penalty; None where there is no reward."""
+    if completion.reward is None or completion.penalty is None:
+        return completion.reward
+    return completion.reward - completion.penalty
+
+
+def is_cut_off(completion: Completion) -> bool:
+    return completion.finish_reason == "length"
+
+
+def cut_off_summary(groups: Sequence[Group], settings: LabelSettings) -> dict[str, Any]:
+    """The stage's counts, and where there are penalties the mean reward that training sees."""
+    completions = [completion for group in groups for completion in group.completions]
+    num_cut_off = sum(map(is_cut_off, completions))
+    found: dict[str, Any] = {"num_cut_off": num_cut_off}
+    match settings.cut_off:
+        case "score":
+            return found
+        case "drop":
+            return {**found, "num_cut_off_dropped": num_cut_off}
+        case "penalty":
+            seen = [reward for each in completions if (reward := training_reward(each)) is not None]
+            return {
+                **found,
+                "num_cut_off_penalized": sum(each.penalty is not None for each in completions),
+                "reward_mean_penalized": statistics.fmean(seen) if seen else None,
+            }
+        case _:
+            assert_never(settings.cut_off)
+
+
+def _changed(
+    groups: Sequence[Group], change: Callable[[Completion], Completion | None]
+) -> list[Group]:
+    """`change` says what becomes of each completion; None leaves it out."""
+
+    def kept(group: Group) -> Iterator[Completion]:
+        changed = map(change, group.completions)
+        return (completion for completion in changed if completion is not None)
+
+    return [replace(group, completions=tuple(kept(group))) for group in groups]
