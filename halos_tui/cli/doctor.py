@@ -9,11 +9,15 @@ from typing import Annotated
 import msgspec
 import typer
 from halos_backend.config.load import load_settings, resolve
-from halos_backend.doctor import Finding, examine_machine, examine_run
+from halos_backend.doctor import examine_machine
 from halos_backend.errors import ExitCode
+from halos_backend.findings import Finding, problems_in
 
 from halos_tui.cli.options import Json, RunsDir, runs_root
 from halos_tui.headless.findings import finding_lines
+from halos_tui.headless.interrupts import ends_tidily
+from halos_tui.headless.progress import ProgressBar
+from halos_tui.new_runs.checking import examine
 
 
 def command(
@@ -21,16 +25,20 @@ def command(
     json: Json = False,
     runs_dir: RunsDir = None,
 ) -> int:
-    """Examine this machine, and what a run file would need. Exits 1 when there is a problem."""
+    """Examine this machine, and all that a run file names, as --dry-run does.
+
+    Says every problem at once, with what to do about it. Exits 1 when there is one.
+    """
     root = runs_root(runs_dir)
     settings = None if config is None else resolve(load_settings(config))
     findings = examine_machine(root)
-    if settings is not None:
-        findings += examine_run(settings, root)
+    if config is not None and settings is not None:
+        with ends_tidily(), ProgressBar() as bar:
+            text = config.read_text(encoding="utf-8-sig")
+            findings += examine(settings, text, root=root, report=bar.update).findings
     lines = _json_lines(findings) if json else finding_lines(findings)
     sys.stdout.write("\n".join(lines) + "\n")
-    has_problem = any(finding.level == "problem" for finding in findings)
-    return ExitCode.FAILED if has_problem else ExitCode.COMPLETED
+    return ExitCode.FAILED if problems_in(findings) else ExitCode.COMPLETED
 
 
 def _json_lines(findings: list[Finding]) -> list[str]:

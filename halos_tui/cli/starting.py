@@ -6,18 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from halos_backend.config.schema import RunSettings
-from halos_backend.doctor import Finding
 from halos_backend.errors import ExitCode
+from halos_backend.findings import Finding
 from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor import spawn
 
 from halos_tui.app_options import AppOptions
 from halos_tui.cli import following, opening
 from halos_tui.headless import notices
-from halos_tui.headless.findings import complaint
+from halos_tui.headless.findings import marked
 from halos_tui.headless.interrupts import ends_tidily
 from halos_tui.headless.progress import ProgressBar
-from halos_tui.new_runs.making import default_name, make_run, prompts_reporter
+from halos_tui.new_runs.checking import prompts_reporter
+from halos_tui.new_runs.making import default_name, make_run
 
 
 def start(
@@ -32,7 +33,7 @@ def start(
     app: AppOptions | None = None,
 ) -> tuple[RunDir, ExitCode]:
     """Create the run and follow it to its end, or show it in the app. Raises
-    UsageError for what the doctor refuses, RunInUseError where its GPUs are another run's.
+    InputsError for what the checks refuse, RunInUseError where its GPUs are another run's.
     """
 
     def create(bar: ProgressBar) -> RunDir:
@@ -84,4 +85,4 @@ def start_new(
 
 
 def say_warning(finding: Finding) -> None:
-    notices.say(complaint(finding))
+    notices.say(marked(finding))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from halos_backend.doctor import Finding
+from halos_backend.findings import Finding, complaint
 
 from halos_tui.formatting import columns, visible
 
@@ -23,7 +23,6 @@ def finding_lines(findings: Sequence[Finding]) -> list[str]:
     return lines
 
 
-def complaint(finding: Finding) -> str:
-    """A warning or problem on one line."""
-    fix = f"; {finding.fix}" if finding.fix else ""
-    return f"{finding.level}: {finding.subject}: {finding.text}{fix}"
+def marked(finding: Finding) -> str:
+    """On one line, its level first."""
+    return f"{finding.level}: {complaint(finding)}"

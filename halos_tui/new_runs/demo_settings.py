@@ -12,7 +12,7 @@ import msgspec
 from halos_backend.errors import ExitCode, HalosError, UsageError
 from halos_backend.supervisor.environment import importable_environment
 
-from halos_tui.new_runs.making import Report
+from halos_tui.new_runs.checking import Report
 
 
 def demo_table(loss: str, rounds: int, report: Report) -> dict[str, Any]:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halos_backend.config.schema import RunSettings
-from halos_backend.doctor import Finding, examine_settings
+from halos_backend.doctor import examine_settings
+from halos_backend.findings import Finding
 from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor import spawn
 
-from halos_tui.headless.findings import complaint
-from halos_tui.new_runs.making import Report, default_name, make_run, prompts_reporter, start_made
+from halos_tui.headless.findings import marked
+from halos_tui.new_runs.checking import Report, prompts_reporter
+from halos_tui.new_runs.making import default_name, make_run, start_made
 from halos_tui.new_runs.plan import find_plan, plan_lines
 from halos_tui.new_runs.starts import Start
 from halos_tui.settings.form import Checked
@@ -48,7 +50,7 @@ def findings_of(found: Checked, root: Path) -> Lines:
     findings = examine_settings(settings, prepared=None, runs_root=root)
     levels = list(STYLES)
     return tuple(
-        (complaint(finding), STYLES[finding.level])
+        (marked(finding), STYLES[finding.level])
         for finding in sorted(findings, key=lambda finding: levels.index(finding.level))
     )
 
@@ -65,7 +67,7 @@ def plan_of(draft: Draft, report: Report) -> Lines:
         report=report,
         warn=warnings.append,
     )
-    told = [(complaint(finding), "warning") for finding in warnings]
+    told = [(marked(finding), "warning") for finding in warnings]
     return (*told, *((line, "") for line in plan_lines(plan)))
 
 

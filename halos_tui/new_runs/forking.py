@@ -14,7 +14,8 @@ from halos_backend.supervisor import fork
 from halos_backend.supervisor.fork_origin import Origin, find_origin
 
 from halos_tui.formatting import count, plural
-from halos_tui.new_runs.making import Report, free_name
+from halos_tui.new_runs.checking import Report
+from halos_tui.new_runs.making import free_name
 
 LONGEST_STEM = 90
 """A run's name has at most 100 characters, and `-r12-2` comes behind."""

@@ -12,18 +12,13 @@ from typing import Any
 
 import msgspec
 from halos_backend.config.schema import RunSettings
-from halos_backend.doctor import Finding, examine_settings
-from halos_backend.errors import HalosError, UsageError
+from halos_backend.errors import HalosError
+from halos_backend.findings import InputsError
 from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor import spawn
 from halos_backend.supervisor.devices import refuse_busy
 
-from halos_tui.headless.findings import complaint
-
-Report = Callable[[str, int, int], None]
-"""Called with what is being done, and how much of it is: (phase, done, total)."""
-Tell = Callable[[Finding], object]
-"""Called with each of the doctor's warnings."""
+from halos_tui.new_runs.checking import Tell, all_findings, refuse_problems
 
 
 def make_run(
@@ -31,13 +26,16 @@ def make_run(
 ) -> RunDir:
     """The run that `create` makes of these settings.
 
-    Raises UsageError for what the doctor refuses, RunInUseError where its GPUs are another run's.
+    Raises InputsError for what the checks refuse, RunInUseError where its GPUs are another run's.
     """
     refuse_busy(settings.launch)
-    check_settings(settings, root, prepared=None, warn=warn)
-    run_dir = create()
     try:
-        check_settings(settings, root, prepared=read_prepared(run_dir), warn=warn)
+        run_dir = create()
+    except InputsError as error:
+        refuse_problems(all_findings(settings, error.prepared, root), warn)
+        raise
+    try:
+        refuse_problems(all_findings(settings, _read_prepared(run_dir), root), warn)
     except BaseException:
         shutil.rmtree(run_dir.path)  # nothing has run in it
         raise
@@ -56,24 +54,6 @@ def start_made(run_dir: RunDir) -> None:
         raise
 
 
-def check_settings(
-    settings: RunSettings, root: Path, *, prepared: dict[str, Any] | None, warn: Tell
-) -> None:
-    """Tell the doctor's warnings; raise UsageError with its problems.
-
-    What needs no look at the inputs is found without `prepared` and not said again with it.
-    """
-    found = examine_settings(settings, prepared=prepared, runs_root=root)
-    if prepared is not None:
-        known = examine_settings(settings, prepared=None, runs_root=root)
-        found = [finding for finding in found if finding not in known]
-    for finding in found:
-        if finding.level == "warning":
-            warn(finding)
-    if problems := [complaint(finding) for finding in found if finding.level == "problem"]:
-        raise UsageError("\n".join(problems))
-
-
 def default_name(settings: RunSettings, root: Path) -> str:
     """Loss and time; numbered where two runs start in one second."""
     return free_name(f"{settings.train.loss.kind}-{time.strftime('%m%d-%H%M%S')}", root)
@@ -85,12 +65,7 @@ def free_name(stem: str, root: Path) -> str:
     return next((free for free in taken if not (root / free).exists()), stem)
 
 
-def prompts_reporter(report: Report) -> Callable[[int, int], None]:
-    """What `spawn` calls while it prepares the prompts."""
-    return lambda done, total: report("preparing prompts", done, total)
-
-
-def read_prepared(run_dir: RunDir) -> dict[str, Any]:
+def _read_prepared(run_dir: RunDir) -> dict[str, Any]:
     """What the check of the inputs found."""
     prepared: dict[str, Any] = msgspec.json.decode(run_dir.prepared.read_bytes())
     return prepared

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import shutil
-import tempfile
+from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,11 @@ from halos_backend.doctor import disk_needed_bytes
 from halos_backend.doctor.disk import existing_parent
 from halos_backend.events import STAGES
 from halos_backend.store.run_dir import RunDir, check_run_name
-from halos_backend.supervisor import spawn
 from halos_backend.supervisor.launch import num_stage_processes, stage_command
 from halos_backend.supervisor.plan import round_sizes
 
 from halos_tui.formatting import count, number, percent, plural, size, visible
-from halos_tui.new_runs.making import Report, Tell, check_settings, prompts_reporter, read_prepared
+from halos_tui.new_runs.checking import Report, Tell, examine, refuse_problems
 
 
 def find_plan(
@@ -30,21 +29,17 @@ def find_plan(
 ) -> dict[str, Any]:
     """The plan, after a check of the inputs for real in a temporary directory, which is gone then.
 
-    Raises UsageError for wrong inputs, a name that no run can have, and what the doctor refuses.
+    Raises InputsError for what the checks refuse, UsageError for a name that no run can have.
     """
     check_run_name(root, name)
-    check_settings(settings, root, prepared=None, warn=warn)
-    with tempfile.TemporaryDirectory(prefix="halos-dry-run-") as place:
-        run_dir = RunDir(Path(place) / name)
-        run_dir.path.mkdir(mode=0o700)
-        resolved = settings.model_dump(mode="json")
-        spawn.prepare_inputs(run_dir, config_text, resolved, prompts_reporter(report))
-        prepared = read_prepared(run_dir)
-    check_settings(settings, root, prepared=prepared, warn=warn)
-    return make_plan(settings, prepared, RunDir(root / name))
+    examined = examine(settings, config_text, root=root, report=report)
+    refuse_problems(examined.findings, warn)
+    return make_plan(settings, examined.prepared, RunDir(root / name))
 
 
-def make_plan(settings: RunSettings, prepared: dict[str, Any], run_dir: RunDir) -> dict[str, Any]:
+def make_plan(
+    settings: RunSettings, prepared: Mapping[str, Any], run_dir: RunDir
+) -> dict[str, Any]:
     """The plan as plain data. What depends on rewards is an upper bound."""
     sizes = round_sizes(settings, prepared["num_prompts"])
     rounds, first = [], 1

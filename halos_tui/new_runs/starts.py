@@ -24,8 +24,8 @@ from halos_backend.store.registry import check_readable, list_runs, load_state
 from halos_backend.store.run_dir import RunDir
 
 from halos_tui.formatting import visible
+from halos_tui.new_runs.checking import Report
 from halos_tui.new_runs.demo_settings import demo_table
-from halos_tui.new_runs.making import Report
 from halos_tui.settings.form import Checked, SettingsForm, checked
 
 DEMO_LOSSES = ("dpo", "kto", "grpo")

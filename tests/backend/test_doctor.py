@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import pwd
 import resource
@@ -14,21 +13,15 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
-from halos_backend.config.model_files import ModelSize, measure_policy
 from halos_backend.config.needs import trainer_memory_bytes
 from halos_backend.config.schema import RunSettings
 from halos_backend.doctor import (
-    Finding,
     disk_needed_bytes,
     examine_machine,
-    examine_run,
     examine_settings,
 )
-from halos_backend.doctor import run as doctor_run
-from halos_backend.doctor import settings as doctor_settings
 from halos_backend.doctor.disk import examine_runs_root
 from halos_backend.doctor.engine_memory import examine_engine_memory
-from halos_backend.doctor.finding import GIB, MIB, in_gib
 from halos_backend.doctor.gpu import examine_devices, examine_gpus, gpu_memory_bytes
 from halos_backend.doctor.logout import examine_logout
 from halos_backend.doctor.machine import (
@@ -46,8 +39,7 @@ from halos_backend.doctor.settings import (
     examine_lengths,
     examine_prompts,
 )
-from halos_backend.errors import UsageError
-from halos_backend.interpreters.choice import EngineChoice
+from halos_backend.findings import GIB, MIB, Finding, in_gib
 
 
 def settings(**tables: Any) -> RunSettings:
@@ -548,63 +540,6 @@ def test_with_sizes_disk_and_memory_are_judged(tmp_path: Path) -> None:
     }
     assert levels["disk"] == "problem"
     assert levels["memory"] == "problem"
-
-
-def save_policy(folder: Path, *, num_parameters: int, **config: Any) -> Path:
-    """A policy's files with one tensor, of which there is nothing but the header."""
-    folder.mkdir()
-    tensor = {"dtype": "F16", "shape": [num_parameters], "data_offsets": [0, 0]}
-    header = json.dumps({"__metadata__": {}, "weight": tensor}).encode()
-    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("config", "dtype", "num_bytes"),
-    [
-        ({"dtype": "bfloat16"}, "auto", 2),
-        ({"torch_dtype": "float16"}, "auto", 2),
-        ({}, "auto", 4),
-        ({"dtype": "bfloat16"}, "float32", 4),
-    ],
-)
-def test_a_policy_is_measured_by_its_headers(
-    tmp_path: Path, config: dict[str, str], dtype: str, num_bytes: int
-) -> None:
-    folder = save_policy(tmp_path / "policy", num_parameters=1000, **config)
-    policy = settings(policy={"path": str(folder), "dtype": dtype}).policy
-    assert measure_policy(policy) == ModelSize(1000, num_bytes * 1000)
-    assert measure_policy(settings().policy) is None
-    (folder / "config.json").write_text("{")
-    if dtype == "auto":
-        with pytest.raises(UsageError, match="is no model's configuration"):
-            measure_policy(policy)
-
-
-def test_the_needs_of_a_policy_that_is_there_are_known_before_it_is_prepared(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sampler = EngineChoice("vllm", "0.32.0", "asked for"), Finding("ok", "sampler", "vllm")
-    monkeypatch.setattr(doctor_run, "examine_sampler", lambda settings: sampler)
-    monkeypatch.setattr(doctor_settings, "gpu_memory_bytes", lambda launch: 40 * GIB)
-    large = save_policy(tmp_path / "policy", num_parameters=20 * GIB, dtype="bfloat16")
-    findings = examine_run(settings(policy={"path": str(large)}), tmp_path)
-    levels = {finding.subject: finding.level for finding in findings}
-    assert levels["sampler memory"] == levels["memory"] == "problem"
-    assert "disk" in levels
-    assert "needs" not in levels
-    assert "needs" in {finding.subject for finding in examine_run(settings(), tmp_path)}
-
-
-def test_a_policy_whose_weights_are_cut_short_is_a_problem(tmp_path: Path) -> None:
-    folder = save_policy(tmp_path / "policy", num_parameters=1)
-    (folder / "model.safetensors").write_bytes(b"cut")
-    sample = {"engine": "transformers"}
-    found = examine_run(settings(policy={"path": str(folder)}, sample=sample), tmp_path)
-    assert found[0].level == "problem"
-    assert found[0].subject == "policy"
-    assert found[0].fix == "copy it again"
 
 
 def test_sizes_are_written_for_people() -> None:

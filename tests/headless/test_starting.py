@@ -99,8 +99,8 @@ def test_a_dry_run_checks_the_inputs(place: Place) -> None:
 def test_a_run_that_the_disk_cannot_hold_is_refused_and_leaves_nothing(place: Place) -> None:
     refused = place.halos("run", str(place.config(sample__group_size=10**13)), "--no-ui")
     assert (refused.code, refused.stdout) == (2, "")
-    assert "problem: disk" in refused.stderr
-    assert "halos-tui: problem: batch" not in refused.stderr
+    assert "halos-tui: disk: needs up to" in refused.stderr
+    assert "batch" not in refused.stderr
     assert list(place.runs.iterdir()) == []
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from halos_backend import atomic
 from halos_backend.config.schema import RunSettings
+from halos_backend.findings import refuse_inputs
 from halos_backend.records import Prompt, read_rows
 from halos_backend.stages.prepare.prepare import prepare
 from halos_backend.store.run_dir import RunDir
@@ -63,9 +64,9 @@ class PreparePlace:
         atomic.write_bytes(self.run_dir.resolved_config, resolved.model_dump_json().encode())
 
     def prepare(self, path: Path | str, **tables: dict[str, Any]) -> list[Prompt]:
-        """The frozen prompts."""
+        """The frozen prompts. Raises InputsError."""
         self.write_settings(path, **tables)
-        prepare(self.run_dir)
+        refuse_inputs(prepare(self.run_dir))
         return list(read_rows(self.run_dir.prompts, Prompt))
 
     @property

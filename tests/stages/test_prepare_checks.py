@@ -122,7 +122,7 @@ def test_weights_that_were_cut_short_are_refused(place: PreparePlace, num_bytes:
 
 def test_policy_without_chat_template_is_refused(place: PreparePlace) -> None:
     (place.policy / "chat_template.jinja").unlink()
-    with pytest.raises(UsageError, match=r"no chat template: name a Jinja file in policy\.chat_t"):
+    with pytest.raises(UsageError, match=r"no chat template; name a Jinja file in policy\.chat_t"):
         place.prepare(place.json_lines(ROWS))
 
 
@@ -145,7 +145,7 @@ def test_prompt_tokens_that_do_not_fit_with_the_completion_are_refused(place: Pr
 def test_stop_tokens_must_be_tokens(place: PreparePlace, token_id: int) -> None:
     source = place.json_lines(ROWS)
     place.prepare(source, sample={"stop_token_ids": [0, 29]})
-    with pytest.raises(UsageError, match=f"{token_id} is no token of the policy .it has 30"):
+    with pytest.raises(UsageError, match=f"{token_id} is no token of the policy; it has 30"):
         place.prepare(source, sample={"stop_token_ids": [29, token_id]})
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from halos_backend.errors import UsageError
+from halos_backend.findings import InputsError, refuse_inputs
 from halos_backend.stages.prepare.prepare import prepare
 
 from tests.stages.prepare_fixtures import ROWS, PreparePlace
@@ -78,5 +78,5 @@ def test_frozen_prompts_that_are_too_long_now_are_refused(place: PreparePlace) -
     ]
     assert lengths[0] == 4 < lengths[1]
     place.write_settings("/nowhere.jsonl", sample={"max_new_tokens": 60})
-    with pytest.raises(UsageError, match=r"1 of 2 prompts have more than the 4 tokens"):
-        prepare(place.run_dir, has_prompts=True)
+    with pytest.raises(InputsError, match=r"1 of 2 prompts have more than the 4 tokens"):
+        refuse_inputs(prepare(place.run_dir, has_prompts=True))

@@ -9,7 +9,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pytest
-from halos_backend.errors import PromptsError
+from halos_backend.findings import InputsError
 from halos_backend.records import Message
 from place import make_tokenizer
 from pyarrow import parquet
@@ -245,17 +245,16 @@ def test_a_source_that_cannot_be_used_is_refused_with_its_reason(
 ) -> None:
     name, content, settings, message = REFUSED[case]
     source = place.source(name, content)
-    with pytest.raises(PromptsError, match=message) as raised:
+    with pytest.raises(InputsError, match=message) as raised:
         place.prepare(source, prompts=settings)
     assert name in str(raised.value)
     assert "Traceback" not in str(raised.value)
-    assert not place.run_dir.prepared.exists()
 
 
 @pytest.mark.parametrize("name", ["missing.jsonl", "folder.json"])
 def test_a_path_that_is_no_file_is_refused(place: PreparePlace, name: str) -> None:
     (place.path / "folder.json").mkdir()
-    with pytest.raises(PromptsError, match="there is no such file"):
+    with pytest.raises(InputsError, match="there is no such file"):
         place.prepare(place.path / name)
 
 
@@ -266,9 +265,7 @@ def test_a_conversation_that_the_chat_template_refuses_is_named(place: PreparePl
     path = place.source("template.jinja", template)
     own = [{"role": "system", "content": "be"}, {"role": "user", "content": "hi"}]
     source = place.json_lines([{"prompt": "a"}, {"prompt": own}])
-    with pytest.raises(
-        PromptsError, match=r"row 2: the policy's chat template refuses .*no system"
-    ):
+    with pytest.raises(InputsError, match=r"row 2: the policy's chat template refuses .*no system"):
         place.prepare(source, policy={"chat_template": str(path)})
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from halos_backend.config.schema import PolicySettings
 from halos_backend.errors import UsageError
 
 WEIGHTS = "model.safetensors"
@@ -25,16 +24,6 @@ class ModelSize(NamedTuple):
 
     num_parameters: int
     checkpoint_bytes: int
-
-
-def measure_policy(policy: PolicySettings) -> ModelSize | None:
-    """Of a policy that is a directory; None for one on the hub. Raises UsageError."""
-    folder = Path(policy.path)
-    if not folder.is_dir():
-        return None
-    shards = find_weights(lambda name: file_in(folder, name), f"policy.path = {policy.path!r}")
-    dtype = _saved_dtype(folder) if policy.dtype == "auto" else policy.dtype
-    return model_size(shards, dtype)
 
 
 def model_size(shards: Sequence[Path], dtype: str) -> ModelSize:
@@ -74,16 +63,6 @@ def _shard_names(index: Path) -> Sequence[str]:
         return sorted(set(json.loads(index.read_text())["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{index} is no index of weights, or cut short; copy it again") from error
-
-
-def _saved_dtype(folder: Path) -> str:
-    """As the configuration names it; float32 where it does not."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_bytes())
-        return str(config.get("dtype") or config.get("torch_dtype") or "float32")
-    except (OSError, ValueError, AttributeError) as error:
-        raise UsageError(f"{path} is no model's configuration; copy it again") from error
 
 
 def _num_parameters(shard: Path) -> int:

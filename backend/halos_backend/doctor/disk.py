@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from halos_backend.doctor.finding import GIB, Finding, in_gib
+from halos_backend.findings import GIB, Finding, in_gib
 
 MIN_FREE_BYTES = 2 * GIB
 FIX_ROOT = "set HALOS_RUNS_DIR (or --runs-dir) to a directory on a local disk"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from halos_backend.config.schema import RewardModelJudge, RunSettings
-from halos_backend.doctor.finding import GIB, Finding, in_gib
+from halos_backend.findings import GIB, Finding, in_gib
 
 DEFAULT_SHARE = 0.92
 """What vLLM takes of a GPU's memory where nothing else is said."""

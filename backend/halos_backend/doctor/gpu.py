@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import Any
 
 from halos_backend.config.schema import LaunchSettings
-from halos_backend.doctor.finding import Finding, in_gib
+from halos_backend.findings import Finding, in_gib
 from halos_backend.interpreters.device import shown_gpus, visible_gpus
 from halos_backend.telemetry.devices import select_gpus
 from halos_backend.telemetry.nvml import as_text, load_nvml

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from halos_backend.config.schema import RunSettings
-from halos_backend.doctor.finding import Finding
+from halos_backend.findings import Finding
 from halos_backend.interpreters.device import device_of
 from halos_backend.interpreters.liger import find_liger_obstacle
 

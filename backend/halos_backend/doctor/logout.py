@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from halos_backend.doctor.finding import Finding
+from halos_backend.findings import Finding
 
 CONFIG_DIRS = ("usr/lib/systemd", "run/systemd", "etc/systemd")
 """Later ones win, as in systemd itself."""

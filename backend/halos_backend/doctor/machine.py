@@ -19,9 +19,9 @@ from packaging.requirements import Requirement
 
 from halos_backend.config.load import usable_cores
 from halos_backend.doctor.disk import examine_runs_root
-from halos_backend.doctor.finding import GIB, MIB, Finding, in_gib
 from halos_backend.doctor.gpu import examine_gpus
 from halos_backend.doctor.logout import examine_logout
+from halos_backend.findings import GIB, MIB, Finding, in_gib
 
 DISTRIBUTION = "halos-tui"
 MIN_PYTHON = (3, 11)

@@ -20,11 +20,9 @@ from halos_backend.config.schema import RewardModelJudge, RunSettings
 from halos_backend.doctor.disk import existing_parent
 from halos_backend.doctor.engine_memory import examine_engine_memory
 from halos_backend.doctor.evaluation_sets import find_evaluation_set
-from halos_backend.doctor.finding import Finding, in_gib
 from halos_backend.doctor.gpu import examine_devices, gpu_memory_bytes
-from halos_backend.doctor.judge import judge_without_vllm
 from halos_backend.doctor.kernels import examine_kernels
-from halos_backend.interpreters.choice import EngineChoice
+from halos_backend.findings import Finding, in_gib
 from halos_backend.store.run_dir import default_runs_root
 
 TIGHT_SHARE = 0.8
@@ -38,7 +36,7 @@ def examine_settings(
     of the prepare stage.
 
     Disk and memory are judged only where `prepared` has `num_parameters` and `checkpoint_bytes`,
-    vLLM's memory where its `sampler` is vLLM, and what scores where it has `judge_engine`.
+    vLLM's memory where its `sampler` is vLLM.
     """
     sizes = _sizes(prepared)
     findings = [
@@ -68,9 +66,6 @@ def examine_settings(
     memory = trainer_memory_bytes(
         settings, num_parameters=num_parameters, checkpoint_bytes=checkpoint_bytes
     )
-    judge = (prepared or {}).get("judge_engine")
-    if judge is not None and judge["engine"] == "transformers":
-        findings.append(judge_without_vllm(EngineChoice(**judge)))
     gpu = gpu_memory_bytes(settings.launch) if settings.launch.device == "auto" else None
     if gpu is not None and (prepared or {}).get("sampler") == "vllm":
         findings.append(

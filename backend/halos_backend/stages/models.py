@@ -82,7 +82,7 @@ def _completed(
         tokenizer.chat_template = template
     if tokenizer.chat_template is None:
         raise UsageError(
-            f"the tokenizer of {path} has no chat template: name a Jinja file in"
+            f"the tokenizer of {path} has no chat template; name a Jinja file in"
             " policy.chat_template"
         )
     if tokenizer.pad_token_id is None:
@@ -196,7 +196,7 @@ def _loading(what: str, load: Callable[[], T]) -> T:
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()
         raise UsageError(
-            f"cannot load the {what}: {reason[0] if reason else type(error).__name__}\n"
-            "It must be a directory with config.json, *.safetensors weights and a tokenizer,"
-            " or a hub name that this machine can reach."
+            f"cannot load the {what}: {reason[0] if reason else type(error).__name__};"
+            " name a directory with config.json, *.safetensors weights and a tokenizer, or a hub"
+            " name that this machine can reach"
         ) from error

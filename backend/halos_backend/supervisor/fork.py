@@ -17,6 +17,7 @@ from halos_backend import atomic
 from halos_backend.config.schema import RunSettings, TrainSettings
 from halos_backend.errors import HalosError, UsageError
 from halos_backend.events import ForkOrigin
+from halos_backend.findings import refuse_inputs
 from halos_backend.store.manifest import (
     FileEntry,
     Manifest,
@@ -60,6 +61,7 @@ def create_fork(
             partial(report, "preparing prompts"),
             has_prompts=has_same_prompts(origin, settings),
         )
+        refuse_inputs(prepared)
         if has_same_prompts(origin, settings):
             _check_prompts(origin, prepared)
             prepared["num_too_long"] = origin.state.num_too_long

@@ -18,6 +18,7 @@ import msgspec
 from halos_backend import SCHEMA_VERSION, __version__, atomic, clock
 from halos_backend.errors import ExitCode, HalosError, RunInUseError, UsageError
 from halos_backend.events import ForkOrigin, RunCreated
+from halos_backend.findings import refuse_inputs
 from halos_backend.store.identity import lock_holder, send_signal
 from halos_backend.store.reader import tail_lines
 from halos_backend.store.run_dir import RunDir, check_run_name
@@ -44,10 +45,11 @@ def create_run(
     """Check the inputs, freeze the prompts, and make the run directory in one step.
 
     `settings` are resolved settings as plain JSON. Nothing is left behind on failure. Raises
-    UsageError for wrong input or a taken name.
+    InputsError for wrong inputs, UsageError for a taken name.
     """
     with new_run_dir(root, name) as unfinished:
         prepared = prepare_inputs(unfinished, config_text, settings, report)
+        refuse_inputs(prepared)
         write_first_event(unfinished, name, settings, prepared)
     return RunDir(root / name)
 
@@ -86,7 +88,8 @@ def prepare_inputs(
     *,
     has_prompts: bool = False,
 ) -> dict[str, Any]:
-    """Write the run's settings into `run_dir`, check them there, and return what was found.
+    """Write the run's settings into `run_dir`, check the inputs there, and return what was found,
+    problems among its `findings` (see `refuse_inputs`). Raises HalosError where nothing was.
 
     `has_prompts`: a forked run's prompts are there already.
     """
@@ -183,15 +186,11 @@ def _run_prepare(run_dir: RunDir, report: Report, options: Sequence[str]) -> Non
             child.kill()
             child.wait()
             raise
-    if child.returncode != 0:
-        raise _prepare_error(run_dir, child.returncode)
-
-
-def _prepare_error(run_dir: RunDir, code: int) -> HalosError:
-    if code == ExitCode.USAGE:
-        return UsageError(run_dir.prepare_log.read_text(errors="replace").strip())
-    reason = "\n".join(tail_lines(run_dir.prepare_log, 15))
-    return HalosError(f"checking the run's inputs failed (exit code {code}):\n{reason}")
+    if child.returncode not in (ExitCode.COMPLETED, ExitCode.USAGE):
+        reason = "\n".join(tail_lines(run_dir.prepare_log, 15))
+        raise HalosError(
+            f"checking the run's inputs failed (exit code {child.returncode}):\n{reason}"
+        )
 
 
 def write_first_event(

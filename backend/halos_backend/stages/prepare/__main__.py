@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 from halos_backend.errors import ExitCode, HalosError
+from halos_backend.findings import refuse_inputs
 from halos_backend.stages.runtime import set_threads
 from halos_backend.store.run_dir import RunDir
 
 
 def main() -> int:
-    """Errors go to standard error as one message; progress to standard output."""
+    """Progress goes to standard output; what is wrong with the inputs into `prepared.json`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--run-dir", type=Path, required=True)
     parser.add_argument("--has-prompts", action="store_true")
@@ -23,7 +24,7 @@ def main() -> int:
     from halos_backend.stages.prepare.prepare import prepare  # after the threads are set
 
     try:
-        prepare(run_dir, has_prompts=given.has_prompts)
+        refuse_inputs(prepare(run_dir, has_prompts=given.has_prompts))
     except HalosError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return error.exit_code

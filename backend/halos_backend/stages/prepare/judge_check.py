@@ -10,22 +10,24 @@ from halos_backend.stages.models import load_config
 from halos_backend.stages.prepare.policy_check import weight_files
 
 
-def check_judge(judge: Judge) -> None:
-    """Raises UsageError for a judge that could not score."""
+def check_judge(judge: Judge) -> str:
+    """What gives the rewards, in words. Raises UsageError for a judge that could not score."""
     match judge:
         case FunctionJudge(function=function):
             load_function(function)
+            return f"the function {function}"
         case RewardModelJudge():
-            _check_reward_model(judge)
+            return f"the reward model {judge.path}: {_check_reward_model(judge)}"
 
 
-def _check_reward_model(judge: RewardModelJudge) -> None:
+def _check_reward_model(judge: RewardModelJudge) -> str:
+    """Its architecture."""
     config = load_config(judge.path, trust_remote_code=judge.trust_remote_code)
     kinds = config.architectures or []
     if not any("SequenceClassification" in kind or "RewardModel" in kind for kind in kinds):
         raise UsageError(
             f"label.judge.path = {judge.path!r} is no sequence classifier"
-            f" ({', '.join(kinds) or 'no architecture named'}): name a reward model saved as"
+            f" ({', '.join(kinds) or 'no architecture named'}); name a reward model saved as"
             " AutoModelForSequenceClassification"
         )
     if config.num_labels > 2 and not judge.trust_remote_code:
@@ -35,3 +37,4 @@ def _check_reward_model(judge: RewardModelJudge) -> None:
         )
     load_judge_tokenizer(judge.path, trust_remote_code=judge.trust_remote_code)
     weight_files(judge.path, setting="label.judge.path")
+    return ", ".join(kinds)

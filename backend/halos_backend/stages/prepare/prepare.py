@@ -1,152 +1,185 @@
-"""The check of a run's inputs, top to bottom: judge, policy, then every prompt."""
+"""The check of a run's inputs: every check is made, and all that they find is written down.
+
+A check is a function that returns what it measured, or raises UsageError with what is wrong and, as
+the last clause of its text behind `; `, the fix. One more check is one more line of Inspection.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from halos_backend import atomic, clock
+from halos_backend import atomic
 from halos_backend.config.schema import RunSettings
-from halos_backend.errors import PromptsError, UsageError
+from halos_backend.errors import UsageError
+from halos_backend.findings import Finding, problem_of
+from halos_backend.interpreters.choice import EngineChoice
 from halos_backend.interpreters.judge import check_judge_engine
 from halos_backend.interpreters.sampler import check_sampler
-from halos_backend.records import Prompt, encode_row, read_rows
-from halos_backend.stages.chat import prompt_token_ids, sampling_prefix
 from halos_backend.stages.kernels_check import check_kernels
-from halos_backend.stages.models import load_tokenizer
+from halos_backend.stages.models import load_config, load_tokenizer
 from halos_backend.stages.prepare.input_notes import note_inputs, policy_digest
 from halos_backend.stages.prepare.judge_check import check_judge
-from halos_backend.stages.prepare.policy_check import CheckedPolicy, check_policy
-from halos_backend.stages.prepare.rows import SourcePrompt, source_prompts
-from halos_backend.stages.prepare.source import read_source
+from halos_backend.stages.prepare.policy_check import (
+    CheckedPolicy,
+    check_policy,
+    check_stop_tokens,
+    longest_prompt,
+)
+from halos_backend.stages.prepare.prompts import Counts, check_frozen, freeze, read_prompts
 from halos_backend.store.run_dir import RunDir
 
-CHUNK = 512
-PROGRESS_INTERVAL_S = 0.1
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def prepare(run_dir: RunDir, *, has_prompts: bool = False) -> None:
-    """Write `prompts.jsonl` and `prepared.json`. Raises UsageError and PromptsError.
+def prepare(run_dir: RunDir, *, has_prompts: bool = False) -> dict[str, Any]:
+    """Write `prepared.json`, and `prompts.jsonl` where the prompts are right; returns the former.
 
-    `has_prompts`: the prompts are there, frozen for the run that this one is forked from.
+    Its `findings` say what is wrong; what could not be measured then is not in it. `has_prompts`:
+    the prompts are there, frozen for the run that this one is forked from.
     """
     settings = RunSettings.model_validate_json(run_dir.resolved_config.read_bytes())
-    check_judge(settings.label.judge)
-    judge_engine = check_judge_engine(settings)
-    policy = check_policy(settings)
-    check_kernels(settings, settings.policy.path)
-    sampler = check_sampler(settings)
-    if has_prompts:
-        num_prompts, num_too_long = check_frozen_prompts(run_dir, settings, policy), 0
-    else:
-        num_prompts, num_too_long = _freeze_prompts(run_dir, settings, policy)
-    inputs = note_inputs(run_dir, settings, policy.weights)
-    found = {
-        "num_prompts": num_prompts,
-        "num_too_long": num_too_long,
-        "prompts_sha256": inputs[0].sha256,
-        "policy_sha256": policy_digest(inputs),
-        "checkpoint_bytes": policy.checkpoint_bytes,
-        "num_parameters": policy.num_parameters,
-        "context_length": policy.context_length,
-        "policy_dtype": policy.dtype,
-        "sampler": sampler.engine,
-        "judge_engine": judge_engine,
-        "inputs": inputs,
-    }
+    inspection = Inspection(run_dir, settings)
+    inspection.judge()
+    inspection.sampler()
+    inspection.policy()
+    inspection.prompts(has_prompts=has_prompts)
+    inspection.digests()
+    found: dict[str, Any] = msgspec.to_builtins(
+        {**inspection.measured, "findings": inspection.findings}
+    )
     atomic.write_bytes(run_dir.prepared, msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+    return found
 
 
-def _freeze_prompts(
-    run_dir: RunDir, settings: RunSettings, policy: CheckedPolicy
-) -> tuple[int, int]:
-    """Write the prompts that fit; returns how many, and how many were too long."""
-    tokenizer = load_tokenizer(settings.policy.path, settings.policy)
-    _check_stop_tokens(settings, len(tokenizer))
-    max_tokens = _max_tokens(tokenizer, settings, policy)
-    sources = list(source_prompts(read_source(settings.prompts), settings.prompts))
-    if not sources:
-        raise PromptsError(f"prompts.path = {settings.prompts.path!r}: there are no prompts in it")
-    num_prompts = num_too_long = 0
-    with run_dir.prompts.open("wb") as file:
-        for chunk in _chunks(sources):
-            encoded = _encoded(tokenizer, chunk)
-            for source, token_ids in zip(chunk, encoded, strict=True):
-                if len(token_ids) > max_tokens:
-                    num_too_long += 1
-                    continue
-                num_prompts += 1
-                file.write(encode_row(_prompt(source, token_ids)))
-    atomic.fsync_file(run_dir.prompts)
-    if num_prompts == 0:
-        raise PromptsError(
-            f"{settings.prompts.path}: all {num_too_long} prompts are longer than {max_tokens}"
-            " tokens; lower sample.max_new_tokens or raise prompts.max_tokens"
+@dataclass
+class Inspection:
+    """All checks of a run's inputs; a later one uses what an earlier one measured, if it did."""
+
+    run_dir: RunDir
+    settings: RunSettings
+    findings: list[Finding] = field(default_factory=list)
+    measured: dict[str, Any] = field(default_factory=dict)
+    _policy: CheckedPolicy | None = None
+    _tokenizer: PreTrainedTokenizerBase | None = None
+    _max_tokens: int | None = None
+
+    def judge(self) -> None:
+        """Whether it can score, and with what."""
+        judge = self.settings.label.judge
+        if (about := self._check("judge", check_judge, judge)) is not None:
+            self.findings.append(Finding("ok", "judge", about))
+        engine = self._check("judge", check_judge_engine, self.settings)
+        self.measured["judge_engine"] = engine
+        if engine is not None:
+            self.findings.append(_judge_engine_finding(engine, self.settings))
+
+    def sampler(self) -> None:
+        """What samples."""
+        if (engine := self._check("sampler", check_sampler, self.settings)) is not None:
+            self.findings.append(_sampler_finding(engine, self.settings))
+            self.measured["sampler"] = engine.engine
+
+    def policy(self) -> None:
+        """Its configuration first: without that nothing else of it can be said."""
+        settings, policy = self.settings, self.settings.policy
+        config = self._check(
+            "policy", load_config, policy.path, trust_remote_code=policy.trust_remote_code
         )
-    return num_prompts, num_too_long
-
-
-def check_frozen_prompts(run_dir: RunDir, settings: RunSettings, policy: CheckedPolicy) -> int:
-    """How many frozen prompts there are. Raises UsageError where one is too long for `settings`.
-
-    It cannot be left out: the order of the prompts depends on how many there are.
-    """
-    tokenizer = load_tokenizer(settings.policy.path, settings.policy)
-    _check_stop_tokens(settings, len(tokenizer))
-    max_tokens = _max_tokens(tokenizer, settings, policy)
-    lengths = [len(prompt.token_ids) for prompt in read_rows(run_dir.prompts, Prompt)]
-    too_long = sum(length > max_tokens for length in lengths)
-    if too_long:
-        raise UsageError(
-            f"{too_long} of {len(lengths)} prompts have more than the {max_tokens} tokens that"
-            f" sample.max_new_tokens = {settings.sample.max_new_tokens} leaves: lower it"
-        )
-    return len(lengths)
-
-
-def _max_tokens(
-    tokenizer: PreTrainedTokenizerBase, settings: RunSettings, policy: CheckedPolicy
-) -> int:
-    """Longest prompt that leaves room for a completion, and for a control text before it."""
-    prefix = sampling_prefix(tokenizer, settings.train.loss)
-    room = policy.context_length - settings.sample.max_new_tokens
-    return min(policy.max_prompt_tokens, room - len(prefix))
-
-
-def _encoded(tokenizer: PreTrainedTokenizerBase, chunk: Sequence[SourcePrompt]) -> list[list[int]]:
-    """Token ids of each prompt; a prompt that the chat template refuses is found and named."""
-    try:
-        return prompt_token_ids(tokenizer, [source.messages for source in chunk])
-    except TemplateError as error:
-        if len(chunk) == 1:
-            raise PromptsError(
-                f"{chunk[0].where}: the policy's chat template refuses the conversation: {error}"
-            ) from error
-        return [token_ids for source in chunk for token_ids in _encoded(tokenizer, [source])]
-
-
-def _prompt(source: SourcePrompt, token_ids: list[int]) -> Prompt:
-    return Prompt(source.prompt_id, source.messages, tuple(token_ids), source.columns)
-
-
-def _chunks(sources: list[SourcePrompt]) -> Iterator[list[SourcePrompt]]:
-    """Tokenized together; says on standard output how far it is."""
-    done, last = 0, float("-inf")
-    for start in range(0, len(sources), CHUNK):
-        chunk = sources[start : start + CHUNK]
-        yield chunk
-        done += len(chunk)
-        if done == len(sources) or clock.monotonic() - last > PROGRESS_INTERVAL_S:
-            last = clock.monotonic()
-            print(f"progress {done} {len(sources)}", flush=True)  # noqa: T201
-
-
-def _check_stop_tokens(settings: RunSettings, vocabulary: int) -> None:
-    for token_id in settings.sample.stop_token_ids:
-        if not 0 <= token_id < vocabulary:
-            raise UsageError(
-                f"sample.stop_token_ids: {token_id} is no token of the policy (it has {vocabulary})"
+        if config is None:
+            return
+        self._check("kernels", check_kernels, settings, config)
+        self._policy = self._check("policy", check_policy, settings, config)
+        if self._policy is not None:
+            self.findings.append(_policy_finding(self._policy))
+            self.measured |= self._policy.measures()
+        self._tokenizer = self._check("policy", load_tokenizer, policy.path, policy)
+        if self._tokenizer is not None:
+            self._check("policy", check_stop_tokens, settings, len(self._tokenizer))
+            self._max_tokens = self._check(
+                "lengths", longest_prompt, settings, config, self._tokenizer
             )
+
+    def prompts(self, *, has_prompts: bool) -> None:
+        """Read as they are; rendered, measured and frozen where the policy can say how."""
+        settings, tokenizer, max_tokens = self.settings, self._tokenizer, self._max_tokens
+        sources = None
+        if not has_prompts:
+            sources = self._check("prompts", read_prompts, settings.prompts)
+        if tokenizer is None or max_tokens is None:
+            return
+        counts = None
+        if has_prompts:
+            counts = self._check("prompts", check_frozen, self.run_dir, settings, max_tokens)
+        elif sources is not None:
+            counts = self._check(
+                "prompts", freeze, self.run_dir, settings, sources, tokenizer, max_tokens
+            )
+        if counts is not None:
+            self.findings.append(_prompts_finding(counts, max_tokens))
+            self.measured |= msgspec.to_builtins(counts)
+
+    def digests(self) -> None:
+        """Of all files that the run depends on, once they are right."""
+        if self._policy is None or any(finding.level == "problem" for finding in self.findings):
+            return
+        inputs = note_inputs(self.run_dir, self.settings, self._policy.weights)
+        self.measured |= {
+            "prompts_sha256": inputs[0].sha256,
+            "policy_sha256": policy_digest(inputs),
+            "inputs": inputs,
+        }
+
+    def _check(
+        self, subject: str, check: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T | None:
+        """What `check` returns; None where it raised UsageError, which is a problem then."""
+        try:
+            return check(*args, **kwargs)
+        except UsageError as error:
+            self.findings.append(problem_of(error, subject))
+            return None
+
+
+def _policy_finding(policy: CheckedPolicy) -> Finding:
+    return Finding(
+        "ok",
+        "policy",
+        f"{policy.architecture}: {policy.num_parameters:,} parameters, {policy.dtype},"
+        f" {policy.context_length:,} tokens of context",
+    )
+
+
+def _prompts_finding(counts: Counts, max_tokens: int) -> Finding:
+    left_out = (
+        f"; {counts.num_too_long:,} of more than {max_tokens:,} tokens are left out"
+        if counts.num_too_long
+        else ""
+    )
+    return Finding("ok", "prompts", f"{counts.num_prompts:,} can be sampled from{left_out}")
+
+
+def _sampler_finding(choice: EngineChoice, settings: RunSettings) -> Finding:
+    where = f" in {settings.sample.python}" if settings.sample.python else ""
+    name = f"{choice.engine} {choice.version}".strip()
+    return Finding("ok", "sampler", f"{name}{where}: {choice.reason}")
+
+
+def _judge_engine_finding(choice: EngineChoice, settings: RunSettings) -> Finding:
+    """A warning where transformers takes vLLM's place."""
+    if choice.engine == "transformers":
+        obstacle, _, fix = choice.reason.partition("; ")
+        return Finding(
+            "warning",
+            "judge",
+            f"the reward model will be scored with transformers: {obstacle}",
+            fix or "set label.judge.engine = 'transformers'",
+        )
+    where = f" in {settings.label.python}" if settings.label.python else ""
+    text = f"{choice.engine} {choice.version}{where}, if it gives the rewards of transformers"
+    return Finding("ok", "judge", text)

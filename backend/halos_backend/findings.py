@@ -1,0 +1,78 @@
+"""Owns what a check says of a machine or of a run's settings and inputs, and sizes as it writes
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from halos_backend.errors import UsageError
+
+Level = Literal["ok", "warning", "problem"]
+
+GIB = 1 << 30
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`text` says what is; `fix` says what to do now, and is empty where all is well."""
+
+    level: Level
+    subject: str
+    text: str
+    fix: str = ""
+
+
+class InputsError(UsageError):
+    """A run cannot be made. `problems` are all that were found; `prepared` is what the check of the
+    inputs found besides, where it was made.
+    """
+
+    def __init__(
+        self, problems: Iterable[Finding], prepared: Mapping[str, Any] | None = None
+    ) -> None:
+        self.problems = tuple(problems)
+        self.prepared = prepared or {}
+        lines = [complaint(problem) for problem in self.problems]
+        if len(lines) > 1:
+            lines = [f"{len(lines)} problems", *(f"  {line}" for line in lines)]
+        super().__init__("\n".join(lines))
+
+
+def complaint(finding: Finding) -> str:
+    """A warning or problem on one line."""
+    fix = f"; {finding.fix}" if finding.fix else ""
+    return f"{finding.subject}: {finding.text}{fix}"
+
+
+def problem_of(error: UsageError, subject: str) -> Finding:
+    """What an error says. Its text ends in `; ` and the fix, or has it in its words."""
+    text, semicolon, fix = " ".join(str(error).splitlines()).rpartition("; ")
+    return Finding("problem", subject, text, fix) if semicolon else Finding("problem", subject, fix)
+
+
+def problems_in(findings: Iterable[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.level == "problem"]
+
+
+def prepared_findings(prepared: Mapping[str, Any]) -> list[Finding]:
+    """What the check of a run's inputs found; nothing of a run that an earlier version made."""
+    return msgspec.convert(prepared.get("findings", []), list[Finding])
+
+
+def refuse_inputs(prepared: Mapping[str, Any]) -> None:
+    """Raises InputsError where the check of the inputs found a problem."""
+    if problems := problems_in(prepared_findings(prepared)):
+        raise InputsError(problems, prepared)
+
+
+def in_gib(num_bytes: float) -> str:
+    """`3.2 GiB`; small sizes in MiB."""
+    if num_bytes < GIB:
+        return f"{num_bytes / MIB:.0f} MiB"
+    return f"{num_bytes / GIB:.1f} GiB"
