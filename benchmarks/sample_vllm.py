@@ -34,12 +34,11 @@ class Sampler:
     """One of the two, loaded."""
 
     def __init__(self, kind: str, job: dict[str, Any]) -> None:
-        from halos_backend.interpreters.foreign import foreign_environment
-        from halos_backend.supervisor.launch import KEEPING_MEMORY
+        from halos_backend.interpreters.programs import KEEPING_MEMORY, program_environment
 
         reads, writes = os.pipe()
         environment = {
-            **foreign_environment(os.environ),
+            **program_environment(python=str(PYTHON)),
             **(KEEPING_MEMORY if kind == "ours" else {}),
             "OMP_NUM_THREADS": str(NUM_THREADS),
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",

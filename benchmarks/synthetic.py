@@ -142,9 +142,9 @@ def settings(model: Path, work: Path, **tables: Any) -> dict[str, Any]:
 
 def run_stage(stage: str, attempt_dir: Path, inputs: Any, resolved: dict[str, Any]) -> Measured:
     """Run one of our stages on a fresh attempt directory."""
+    from halos_backend.interpreters.programs import KEEPING_MEMORY
     from halos_backend.store.job import Job, write_job
     from halos_backend.store.run_dir import AttemptDir
-    from halos_backend.supervisor.launch import KEEPING_MEMORY
 
     attempt_dir.mkdir(parents=True)
     job = Job(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import tempfile
 from typing import Any
 
 import msgspec
 from halos_backend.errors import ExitCode, HalosError, UsageError
-from halos_backend.supervisor.environment import importable_environment
+from halos_backend.interpreters.programs import program, program_environment
 
 from halos_tui.new_runs.checking import Report
 
@@ -20,14 +18,13 @@ def demo_table(loss: str, rounds: int, report: Report) -> dict[str, Any]:
 
     Raises UsageError for a loss that the demo has not, HalosError where it cannot be set up.
     """
-    module = ["-m", "halos_backend.embedded.demo"]
-    command = [sys.executable, *module, "--loss", loss, "--rounds", str(rounds)]
     last = ""
     with (
         tempfile.TemporaryFile() as errors,  # a pipe that nobody drains would stop the child
         subprocess.Popen(
-            command,
-            env=importable_environment(os.environ),
+            program("halos_backend.embedded.demo", "--loss", loss, "--rounds", rounds),
+            cwd="/",
+            env=program_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -16,6 +16,8 @@ from halos_backend.config.schema import LaunchSettings, RunSettings
 from halos_backend.doctor.gpu import examine_devices
 from halos_backend.errors import HalosError, RunInUseError, UsageError
 from halos_backend.events import StageDelayed, StageFinished, StageStarted
+from halos_backend.interpreters.device import device_names
+from halos_backend.interpreters.programs import ATTEMPT_TAG, stage_environment
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.writer import EventWriter
 from halos_backend.supervisor.device_locks import RUNTIME_DIR, device_file, runtime_dir
@@ -27,7 +29,6 @@ from halos_backend.supervisor.devices import (
     refuse_busy,
     reserved_devices,
 )
-from halos_backend.supervisor.launch import ATTEMPT_TAG, device_names, stage_environment
 from halos_backend.telemetry.nvml import gpu_number
 
 from tests.backend.deadline import wait_until

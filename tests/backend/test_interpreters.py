@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tomllib
@@ -12,7 +11,6 @@ from pathlib import Path
 import pytest
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import UsageError
-from halos_backend.interpreters import foreign
 from halos_backend.interpreters.bootstrap import NEEDED
 from halos_backend.interpreters.builds import Vllm, installed_vllm
 from halos_backend.interpreters.choice import EngineChoice
@@ -22,12 +20,16 @@ from halos_backend.interpreters.foreign import (
     Interpreter,
     check_requirements,
     examine_interpreter,
-    foreign_environment,
+)
+from halos_backend.interpreters.programs import (
+    PACKAGE,
     importable_folder,
     in_interpreter,
+    program_environment,
+    stage_environment,
 )
 from halos_backend.interpreters.sampler import check_sampler, decide
-from halos_backend.supervisor.launch import stage_command, stage_environment
+from halos_backend.supervisor.launch import stage_command
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,13 +81,29 @@ def test_the_requirements_are_those_of_our_distribution() -> None:
 def test_the_folder_holds_our_backend_and_nothing_else() -> None:
     folder = importable_folder()
     assert [path.name for path in folder.iterdir()] == ["halos_backend"]
-    assert (folder / "halos_backend").resolve() == foreign.PACKAGE
+    assert (folder / "halos_backend").resolve() == PACKAGE
     assert importable_folder() == folder
 
 
 def test_another_interpreter_gets_our_backend_and_none_of_our_packages() -> None:
-    made = foreign_environment({"PYTHONPATH": "/ours", "PYTHONHOME": "/home", "HOME": "/me"})
-    assert made == {"PYTHONPATH": str(importable_folder()), "HOME": "/me"}
+    ours = {"PYTHONPATH": "/ours", "PYTHONHOME": "/home", "HOME": "/me"}
+    made = program_environment(ours, python="/other/python")
+    folder = str(importable_folder())
+    assert made == {"PYTHONPATH": folder, "HOME": "/me", "PYTHONSAFEPATH": "1"}
+
+
+def test_a_program_means_the_same_folders_wherever_it_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty entry of PYTHONPATH is the working directory, and is left out."""
+    monkeypatch.chdir(tmp_path)
+    made = program_environment(
+        {"PYTHONPATH": "lib::/abs", "HF_HOME": "hub", "HALOS_RUNS_DIR": "~/r"}
+    )
+    assert made["PYTHONPATH"] == f"{tmp_path}/lib:/abs"
+    assert made["HF_HOME"] == f"{tmp_path}/hub"
+    assert made["HALOS_RUNS_DIR"] == "~/r"
+    assert made["PYTHONSAFEPATH"] == "1"
 
 
 def test_a_stage_runs_in_the_interpreter_that_is_set(tmp_path: Path) -> None:
@@ -106,7 +124,7 @@ def test_the_bootstrap_runs_our_module_without_our_site_packages() -> None:
     command = in_interpreter([sys.executable, "-m", code, "torch"], sys.executable)
     done = subprocess.run(
         command,
-        env=foreign_environment(os.environ),
+        env=program_environment(python=sys.executable),
         capture_output=True,
         text=True,
         check=True,
@@ -119,7 +137,11 @@ def test_the_bootstrap_names_what_an_interpreter_lacks() -> None:
     command = in_interpreter([sys.executable, "-m", "halos_backend.stages.sample"], sys.executable)
     bare = [command[0], "-S", *command[1:]]  # no site-packages
     done = subprocess.run(
-        bare, env=foreign_environment(os.environ), capture_output=True, text=True, check=False
+        bare,
+        env=program_environment(python=sys.executable),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     assert "has no msgspec, psutil, pydantic, torch, transformers" in done.stderr

@@ -25,11 +25,11 @@ from halos_backend.events import (
     StageFinished,
     StageStarted,
 )
+from halos_backend.interpreters.programs import ATTEMPT_TAG
 from halos_backend.store.identity import is_alive, lock_holder
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import fold
 from halos_backend.supervisor import control
-from halos_backend.supervisor.launch import ATTEMPT_TAG
 from halos_backend.supervisor.plan import StartStage
 from halos_backend.supervisor.spawn import interrupt_supervisor, start_supervisor
 from halos_backend.supervisor.stage_runner import StageRunner

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 from halos_backend.config.schema import LaunchSettings
+from halos_backend.interpreters.programs import ATTEMPT_TAG
 from halos_backend.store.disk_use import DiskMeter, DiskUse
 from halos_backend.store.identity import lock_holder
 from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor import removal
 from halos_backend.supervisor.device_locks import RUNTIME_DIR
 from halos_backend.supervisor.devices import Reservation
-from halos_backend.supervisor.launch import ATTEMPT_TAG
 
 from tests.backend.deadline import wait_until
 from tests.backend.fake_run import MARK, FakeRun

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from halos_backend.interpreters.programs import KEEPING_MEMORY
 from halos_backend.stages import serving
 from halos_backend.store.handover import read_task, told_exit_code, write_task
 from halos_backend.store.run_dir import AttemptDir, RunDir
-from halos_backend.supervisor.launch import KEEPING_MEMORY
 
 from tests.backend.deadline import wait_until
 

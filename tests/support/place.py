@@ -85,19 +85,20 @@ class Place:
         path.write_text("\n".join(lines) + "\n")
         return path
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, cwd: Path | None = None) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "halos_tui", *arguments, "--runs-dir", str(self.runs)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            cwd=cwd,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
 
-    def halos(self, *arguments: str) -> Finished:
+    def halos(self, *arguments: str, cwd: Path | None = None) -> Finished:
         """Run a command to its end."""
-        process = self.start(*arguments)
+        process = self.start(*arguments, cwd=cwd)
         stdout, stderr = process.communicate(timeout=240)
         return Finished(process.returncode, stdout, stderr)
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from halos_backend.events import Stage
-from halos_backend.interpreters.foreign import foreign_environment, in_interpreter
+from halos_backend.interpreters.programs import (
+    ATTEMPT_TAG,
+    in_interpreter,
+    program_environment,
+)
 from halos_backend.store.run_dir import AttemptDir
-from halos_backend.supervisor.launch import ATTEMPT_TAG, stage_command
+from halos_backend.supervisor.launch import stage_command
 
 DRIVER = Path(__file__).with_name("drive_engine.py")
 
@@ -89,7 +92,7 @@ def greedy(
 
 
 def environment() -> dict[str, str]:
-    return {**foreign_environment(os.environ), "OMP_NUM_THREADS": "1"}
+    return {**program_environment(python="vLLM's"), "OMP_NUM_THREADS": "1"}
 
 
 def summary_of(directory: AttemptDir) -> dict[str, Any]:

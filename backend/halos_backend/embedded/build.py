@@ -12,7 +12,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from halos_backend import atomic
-from halos_backend.config.schema import RunSettings
+from halos_backend.config.schema import LaunchSettings, RunSettings
 from halos_backend.embedded.examples import Encoder, answer_pair, demonstration
 from halos_backend.embedded.recipe import EmbeddedFiles, Recipe
 from halos_backend.embedded.task import Problem, problems, unique_problems
 from halos_backend.errors import HalosError
 from halos_backend.events import Progressed
+from halos_backend.interpreters.programs import program, stage_environment
 from halos_backend.records import write_rows
 from halos_backend.store.job import Job, TrainInputs, write_job
 from halos_backend.store.reader import attempt_journal, tail_lines
@@ -157,11 +157,12 @@ def _train(training: Training, rows: list[Any], *, recipe: Recipe, report: Repor
     write_job(attempt.job, _job(training, attempt, recipe))
     with attempt.log.open("wb") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "halos_backend.stages.train", "--attempt-dir", attempt.path],
+            program("halos_backend.stages.train", "--attempt-dir", attempt.path),
+            cwd=attempt.path,
+            env=stage_environment(attempt.path, LaunchSettings(device="cpu")),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "ACCELERATE_USE_CPU": "true"},
             close_fds=False,  # the lock goes along
         )
     try:

@@ -4,7 +4,6 @@ its own interpreter.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from typing import Literal
@@ -13,7 +12,7 @@ import msgspec
 
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import HalosError, UsageError
-from halos_backend.interpreters.foreign import foreign_environment, in_interpreter
+from halos_backend.interpreters.programs import in_interpreter, program, program_environment
 
 CHECK_TIMEOUT_S = 300.0
 
@@ -41,11 +40,11 @@ def ask_stage(
     vLLM is imported there, which takes some seconds. `without` says how to do without it. Raises
     UsageError, with the fix; also where it ends the process, as it would end the stage's.
     """
-    environment = dict(os.environ) if python is None else foreign_environment(os.environ)
     try:
         done = subprocess.run(
-            in_interpreter([sys.executable, "-m", module], python),
-            env=environment,
+            in_interpreter(program(module), python),
+            cwd="/",
+            env=program_environment(python=python),
             input=settings.model_dump_json(),
             capture_output=True,
             text=True,

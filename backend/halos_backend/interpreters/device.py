@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from halos_backend.config.schema import LaunchSettings
+from halos_backend.errors import UsageError
 
 Device = Literal["cpu", "cuda", "rocm"]
 
@@ -37,6 +38,29 @@ def shown_gpus(environment: Mapping[str, str] = os.environ) -> tuple[str, ...] |
     if visible is None:
         return None
     return tuple(name.strip() for name in visible.split(",") if name.strip())
+
+
+def device_names(
+    launch: LaunchSettings, environment: Mapping[str, str] = os.environ
+) -> tuple[str, ...]:
+    """The run's GPUs as CUDA_VISIBLE_DEVICES names them: numbers, or GPU-uuids; () where it takes
+    what there is.
+
+    `launch.devices` counts the GPUs that the environment's own CUDA_VISIBLE_DEVICES shows, as CUDA
+    does; without one, all of the machine in nvidia-smi's order. Raises UsageError for a GPU that it
+    does not show.
+    """
+    if launch.devices is None:
+        return ()
+    shown = shown_gpus(environment)
+    hidden = [number for number in launch.devices if shown is not None and number >= len(shown)]
+    if shown is not None and hidden:
+        visible = environment["CUDA_VISIBLE_DEVICES"]
+        raise UsageError(
+            f"launch.devices: CUDA_VISIBLE_DEVICES = {visible!r} shows {len(shown)} GPUs, counted"
+            f" from 0, and so no GPU {hidden[0]}"
+        )
+    return visible_gpus(launch, environment) or ()
 
 
 def device_of(launch: LaunchSettings, environment: Mapping[str, str] = os.environ) -> Device:

@@ -1,25 +1,17 @@
-"""Our code in an interpreter that is not ours: its command line, its environment, what it has."""
+"""Looks at an interpreter that is not ours: what it has of what our code needs."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import msgspec
 from packaging.specifiers import SpecifierSet
 
-import halos_backend
 from halos_backend.errors import UsageError
 from halos_backend.interpreters.probe import look_for
-from halos_backend.store.run_dir import cache_root
+from halos_backend.interpreters.programs import PACKAGE, program_environment
 
-PACKAGE = Path(halos_backend.__file__).resolve().parent
-BOOTSTRAP = PACKAGE / "interpreters" / "bootstrap.py"
 PROBE = PACKAGE / "interpreters" / "probe.py"
 PROBE_TIMEOUT_S = 60.0
 MIN_PYTHON = (3, 11)
@@ -41,42 +33,6 @@ class Interpreter(msgspec.Struct, frozen=True):
     packages: dict[str, str]
 
 
-def in_interpreter(command: Sequence[str], python: str | None) -> list[str]:
-    """The command of a module of ours, `[sys.executable, "-m", MODULE, ...]`, under `python`.
-
-    None is our own interpreter.
-    """
-    if python is None or list(command[:2]) != [sys.executable, "-m"]:
-        return list(command)
-    return [python, str(BOOTSTRAP), *command[2:]]
-
-
-def foreign_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a process of ours under another interpreter.
-
-    It finds `halos_backend` and nothing else of ours: packages of two environments do not mix.
-    """
-    made = {name: value for name, value in environment.items() if name != "PYTHONHOME"}
-    made["PYTHONPATH"] = str(importable_folder())
-    return made
-
-
-def importable_folder() -> Path:
-    """A folder that holds `halos_backend`, as a link, and nothing else; made where it is not."""
-    digest = hashlib.sha256(str(PACKAGE).encode()).hexdigest()[:12]
-    folder = cache_root() / "importable" / digest
-    link = folder / PACKAGE.name
-    if link.is_symlink() and link.resolve() == PACKAGE:
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.parent / f".{digest}.{os.getpid()}"
-    with contextlib.suppress(FileNotFoundError):
-        unfinished.unlink()
-    unfinished.symlink_to(PACKAGE)
-    unfinished.replace(link)
-    return folder
-
-
 def examine_interpreter(program: str | None = None, *, setting: str = "") -> Interpreter:
     """What `program`, or our own interpreter, has. Raises UsageError where it does not run.
 
@@ -87,7 +43,7 @@ def examine_interpreter(program: str | None = None, *, setting: str = "") -> Int
     try:
         done = subprocess.run(
             [program, str(PROBE), *REQUIREMENTS],
-            env=foreign_environment(os.environ),
+            env=program_environment(python=program),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

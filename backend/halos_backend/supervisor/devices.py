@@ -16,6 +16,7 @@ from pathlib import Path
 from halos_backend import clock
 from halos_backend.config.schema import LaunchSettings
 from halos_backend.errors import RunInUseError
+from halos_backend.interpreters.device import device_names
 from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor.device_locks import (
     DeviceLock,
@@ -25,7 +26,6 @@ from halos_backend.supervisor.device_locks import (
     take_device,
 )
 from halos_backend.supervisor.device_queue import Queue, Ticket
-from halos_backend.supervisor.launch import device_names
 from halos_backend.telemetry.nvml import gpu_number
 
 LOOK_AGAIN_S = 0.25

@@ -14,8 +14,7 @@ from typing import Protocol
 from halos_backend import clock
 from halos_backend.config.schema import LaunchSettings
 from halos_backend.events import Stage
-from halos_backend.interpreters.device import has_nvidia_device
-from halos_backend.supervisor.launch import device_names
+from halos_backend.interpreters.device import device_names, has_nvidia_device
 from halos_backend.supervisor.parked import ParkedMemory
 from halos_backend.telemetry.devices import Holder, holders, select_gpus
 from halos_backend.telemetry.reading import GpuReading, Reading

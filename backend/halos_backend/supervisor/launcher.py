@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
 from halos_backend.config.schema import RunSettings
 from halos_backend.events import Stage
-from halos_backend.interpreters.foreign import in_interpreter
+from halos_backend.interpreters.programs import in_interpreter, stage_environment
 from halos_backend.store.job import Job
 from halos_backend.store.run_dir import AttemptDir, RunDir
-from halos_backend.supervisor.launch import stage_environment, stage_python
+from halos_backend.supervisor.launch import stage_python
 from halos_backend.supervisor.plan import StartStage
 from halos_backend.supervisor.process import StageProcess, kill_attempt
 from halos_backend.supervisor.workers import WorkerAttempt, Workers
@@ -60,7 +59,7 @@ class Launcher:
             return self.workers.begin(attempt, job, settings)
         self.workers.end(job.stage)
         command = in_interpreter(self._command(job.stage, attempt.path, job.num_processes), python)
-        environment = stage_environment(attempt.path, launch, os.environ, python=python)
+        environment = stage_environment(attempt.path, launch, python=python)
         return command, StageProcess.start(
             command, attempt_dir=attempt.path, log=attempt.log, environment=environment
         )

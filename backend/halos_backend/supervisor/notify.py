@@ -27,10 +27,10 @@ import msgspec
 from halos_backend import clock
 from halos_backend.config.notify import NotifySettings, Occasion, occasion_of
 from halos_backend.events import GuardTripped, RunCompleted, RunEvent, RunFailed, RunPaused
+from halos_backend.interpreters.programs import ATTEMPT_TAG, SAFE_PATH
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState
 from halos_backend.supervisor import messenger
-from halos_backend.supervisor.launch import ATTEMPT_TAG
 
 POLL_S = 0.02
 
@@ -124,5 +124,5 @@ def _news(event: RunEvent) -> str:
 def _environment(run_dir: RunDir, environment: Mapping[str, str]) -> dict[str, str]:
     """The owner's, with a tag by which what the command leaves is not taken for a stage's."""
     made = {**environment, ATTEMPT_TAG: str(run_dir.path / "notify")}
-    made.pop("PYTHONSAFEPATH", None)  # the supervisor's own; a script may import its neighbours
+    made.pop(SAFE_PATH, None)  # the supervisor's own; a script may import its neighbours
     return made

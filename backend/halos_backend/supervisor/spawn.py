@@ -19,11 +19,11 @@ from halos_backend import SCHEMA_VERSION, __version__, atomic, clock
 from halos_backend.errors import ExitCode, HalosError, RunInUseError, UsageError
 from halos_backend.events import ForkOrigin, RunCreated
 from halos_backend.findings import refuse_inputs
+from halos_backend.interpreters.programs import program, program_environment
 from halos_backend.store.identity import lock_holder, send_signal
 from halos_backend.store.reader import tail_lines
 from halos_backend.store.run_dir import RunDir, check_run_name
 from halos_backend.store.writer import EventWriter
-from halos_backend.supervisor.environment import importable_environment
 
 GUARDIAN = Path(__file__).with_name("guardian.py").resolve()
 
@@ -141,7 +141,7 @@ def _start_detached(run_dir: RunDir) -> subprocess.Popen[bytes]:
         child = subprocess.Popen(
             _guarded_supervisor(path),
             cwd=path,
-            env={**importable_environment(os.environ), "PYTHONSAFEPATH": "1"},
+            env=program_environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -154,7 +154,7 @@ def _start_detached(run_dir: RunDir) -> subprocess.Popen[bytes]:
 def _guarded_supervisor(path: Path) -> list[str]:
     """The guardian's command; it needs neither the environment nor installed packages."""
     guard = [sys.executable, "-I", "-S", str(GUARDIAN), "--run-dir", str(path), "--"]
-    return [*guard, sys.executable, "-m", "halos_backend.supervisor", "--run-dir", str(path)]
+    return [*guard, *program("halos_backend.supervisor", "--run-dir", path)]
 
 
 def interrupt_supervisor(run_dir: RunDir) -> None:
@@ -164,13 +164,13 @@ def interrupt_supervisor(run_dir: RunDir) -> None:
 
 
 def _run_prepare(run_dir: RunDir, report: Report, options: Sequence[str]) -> None:
-    command = [sys.executable, "-m", "halos_backend.stages.prepare", "--run-dir", str(run_dir.path)]
-    command += options
+    path = run_dir.path.resolve()
     with (
         run_dir.prepare_log.open("wb") as log,
         subprocess.Popen(
-            command,
-            env=importable_environment(os.environ),
+            program("halos_backend.stages.prepare", "--run-dir", path, *options),
+            cwd=path,
+            env=program_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -23,6 +23,7 @@ from halos_backend.events import (
     StageStarted,
     WorkerReplaced,
 )
+from halos_backend.interpreters.device import device_names
 from halos_backend.store.handover import tell_exit_code
 from halos_backend.store.job import write_job
 from halos_backend.store.manifest import find_damage, read_done
@@ -31,7 +32,7 @@ from halos_backend.store.round_state import StageState
 from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.state import RunState
 from halos_backend.supervisor.jobs import make_job
-from halos_backend.supervisor.launch import device_names, stage_command
+from halos_backend.supervisor.launch import stage_command
 from halos_backend.supervisor.launcher import Launcher, MakeCommand, Process
 from halos_backend.supervisor.meter import Key, Meter
 from halos_backend.supervisor.plan import StartStage

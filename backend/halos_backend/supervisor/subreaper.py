@@ -17,9 +17,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from halos_backend.events import ProcessIdentity
+from halos_backend.interpreters.programs import ATTEMPT_TAG
 from halos_backend.store.identity import ProcessStatus, process_status
 from halos_backend.store.run_dir import run_containing
-from halos_backend.supervisor.launch import ATTEMPT_TAG
 
 PR_GET_CHILD_SUBREAPER = 37
 

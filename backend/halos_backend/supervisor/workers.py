@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +19,14 @@ from halos_backend import atomic
 from halos_backend.config.schema import FunctionJudge, Judge, RunSettings
 from halos_backend.errors import HalosError
 from halos_backend.events import STAGES, ProcessIdentity, Stage
-from halos_backend.interpreters.foreign import in_interpreter
+from halos_backend.interpreters.programs import in_interpreter, stage_environment
 from halos_backend.records import BAD_JSON
 from halos_backend.store.handover import read_task, told_exit_code, write_task
 from halos_backend.store.identity import is_alive
 from halos_backend.store.job import Job
 from halos_backend.store.run_dir import AttemptDir, RunDir, WorkerDir
 from halos_backend.store.state import RunState
-from halos_backend.supervisor.launch import stage_environment, stage_python, worker_command
+from halos_backend.supervisor.launch import stage_python, worker_command
 from halos_backend.supervisor.process import (
     StageProcess,
     attempt_processes,
@@ -109,7 +108,7 @@ class Workers:
         stage, python = job.stage, stage_python(job.stage, settings)
         home = self._run_dir.worker(stage)
         command = in_interpreter(worker_command(stage, home.path), python)
-        environment = stage_environment(home.path, settings.launch, os.environ, python=python)
+        environment = stage_environment(home.path, settings.launch, python=python)
         digest = _digest(command, environment, *what_stays(job, settings))
         if reason := self._why_not(stage, home, digest):
             self.end(stage, reason)

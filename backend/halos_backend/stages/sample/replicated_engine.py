@@ -6,11 +6,9 @@ the next prompt.
 
 from __future__ import annotations
 
-import os
 import queue
 import socket
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import EngineDiedError
+from halos_backend.interpreters.programs import program, program_environment
 from halos_backend.stages.sample.engine import Generated, Request
 from halos_backend.stages.sample.replica_messages import (
     KINDS,
@@ -55,8 +54,8 @@ class _Replica:
         self.number = number
         self.num_running = 0
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "halos_backend.stages.sample.replica", str(theirs.fileno())],
-            env={**os.environ, **environment},
+            program("halos_backend.stages.sample.replica", theirs.fileno()),
+            env={**program_environment(), **environment},
             stdin=subprocess.DEVNULL,
             pass_fds=(theirs.fileno(),),
         )
