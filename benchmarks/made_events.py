@@ -154,6 +154,7 @@ def label_summary(numbers: random.Random, round: int) -> dict[str, Any]:
         "unscored_reasons": {},
         "reward_mean": mean,
         "reward_std": 1.0,
+        "reward_stderr": 0.125,
         "reward_min": mean - 3.0,
         "reward_max": mean + 3.0,
         **{f"reward_{name}": mean + value for name, value in quantiles.items()},

@@ -5,6 +5,7 @@ Model output is untrusted: what could steer a terminal is shown as an escape, ne
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ STEERING = re.compile(
     "\ud800-\udfff"  # lone surrogates, which no terminal can be sent
     "\ufff9-\ufffb\U000e0000-\U000e007f]"  # annotations and tags
 )
+MOST_PLACES = 6
+"""After the point; what is smaller has a power of ten."""
 SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 SI = ("", "k", "M", "G", "T")
 BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -52,6 +55,27 @@ def signed(value: float | None, digits: int = 3) -> str:
     if value is None or value == 0:
         return ABSENT if value is None else "0"
     return f"{'+' if value > 0 else '-'}{number(abs(value), digits)}"
+
+
+def measured(value: float, stderr: float | None, *, is_signed: bool = False) -> str:
+    """With its standard error, both as exact as that is: 0.512 ±0.021, +0.03 ±0.02 by `is_signed`.
+
+    Without one as `number` or `signed` has it.
+    """
+    plain = signed(value) if is_signed else number(value)
+    if stderr is None:
+        return plain
+    places = 1 - math.floor(math.log10(stderr)) if stderr > 0 else MOST_PLACES + 1
+    if places > MOST_PLACES:
+        return f"{plain} ±{number(stderr, 2)}"
+    sign = "+" if is_signed else ""
+    places = max(0, places)
+    return f"{value:{sign}.{places}f} ±{stderr:.{places}f}"
+
+
+def measured_in_ascii(figure: str) -> str:
+    """What `measured` returns, in as many cells: +0.03+-0.02."""
+    return figure.replace(" ±", "+-")
 
 
 def percent(share: float | None) -> str:

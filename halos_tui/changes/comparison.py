@@ -60,11 +60,22 @@ def changes_of_fork(origin: Origin, state: RunState) -> Changes:
     return _but_policy(diff(before, state.settings))
 
 
-def compare(state: RunState, rounds: Rounds, origin: Origin | None = None) -> Comparison:
-    """Rounds may be still to come: their settings are known as far as they can be."""
+def compare(
+    state: RunState,
+    rounds: Rounds,
+    origin: Origin | None = None,
+    *,
+    paired_stderr: float | None = None,
+) -> Comparison:
+    """Rounds may be still to come: their settings are known as far as they can be.
+
+    `paired_stderr` is that of the reward's change where both have prompts in common.
+    """
     older, newer = rounds
     settings = diff(_settings(state, older, origin), _settings(state, newer, origin))
-    results = compare_results(_round(state, older, origin), _round(state, newer, origin))
+    results = compare_results(
+        _round(state, older, origin), _round(state, newer, origin), paired_stderr=paired_stderr
+    )
     if _is_across_runs(rounds, origin):
         settings = _but_policy(settings)
         results = tuple(result for result in results if result.measure != KL)

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from halos_backend.store.reward_change import NUM_STDERRS
+
 from halos_tui.changes.comparison import START, Comparison
 from halos_tui.changes.entries import Entry
 from halos_tui.changes.history import fate_of
-from halos_tui.changes.results import NUM_STDERRS, REWARD, Result, Verdict
+from halos_tui.changes.results import REWARD, Result
 from halos_tui.changes.results_table import table
 from halos_tui.changes.wording import how, plus_minus, when
 from halos_tui.formatting import count, plural, setting, signed, visible
@@ -25,11 +27,6 @@ RESULTS_WIDTH, LEAST_SETTINGS = 76, 36
 INDENT = 2
 UNBROKEN = 1_000_000_000
 """A width for files, in which every value is on one line."""
-VERDICTS: dict[Verdict, str] = {
-    "more than noise": "more than noise",
-    "within noise": "within noise",
-    "perhaps noise": "more than noise only if completions of one prompt are independent",
-}
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ class ChangesPage:
     def _verdict(self, result: Result, width: int) -> list[Line]:
         if result.verdict is None:
             return []
-        said = f"{result.measure.name} {signed(result.difference)}: {VERDICTS[result.verdict]}"
+        said = f"{result.measure.name} {signed(result.difference)}: {result.verdict}"
         return self._laid_out([(said, _style(result))], width)
 
     def _formula(self, found: Comparison, width: int) -> list[Line]:
@@ -111,10 +108,9 @@ class ChangesPage:
             return []
         error = plus_minus(is_ascii=self.is_ascii)
         said = (
-            f"{error} is one standard error: of a reward reward_std / sqrt(n - 1) with n scored"
-            " completions, of a change sqrt(a^2 + b^2); noise is a change of at most"
-            f" {NUM_STDERRS:g} of them. Completions of one prompt are alike, so that n may be as"
-            " small as the number of prompts."
+            f"{error} is one standard error: of a reward the spread of its prompts' means over"
+            " sqrt(prompts); of a change sqrt(a^2 + b^2), or the same of the prompts' changes where"
+            f" both rounds have them. Noise is a change of at most {NUM_STDERRS:g} of them."
         )
         return self._laid_out([(said, "muted")], width)
 
@@ -154,5 +150,5 @@ def _style(result: Result) -> str:
     if result.measure != REWARD:
         return ""
     if result.verdict != "more than noise" or result.difference is None:
-        return "muted" if result.verdict == "within noise" else ""
+        return ""
     return "good" if result.difference > 0 else "bad"

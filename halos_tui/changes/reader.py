@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from halos_backend import clock
-from halos_backend.errors import HalosError
+from halos_backend.errors import CorruptFileError, HalosError
 from halos_backend.events import ForkOrigin, RequestRejected, RunCreated, RunEvent
 from halos_backend.store.reader import run_journal
 from halos_backend.store.registry import check_readable, load_state
-from halos_backend.store.run_dir import RunDir
+from halos_backend.store.reward_change import (
+    Pulls,
+    change_stderr,
+    may_share_prompts,
+    pulls_of,
+    reward_of,
+    rewards_in,
+)
+from halos_backend.store.round_state import RoundState
+from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.state import RunState, apply
 from halos_backend.supervisor import control
 
 from halos_tui.changes.comparison import (
+    START,
     Origin,
     changes_of_fork,
     compare,
@@ -96,7 +107,10 @@ class ChangesReader:
         entries = tuple(e for e in everything if term is None or term.is_in(e.path))
         entry = _at_cursor(entries, wish.number)
         rounds = wish.rounds or usual_rounds(state, entry)
-        found = None if rounds is None else compare(state, rounds, self._origin)
+        found = None
+        if rounds is not None:
+            paired_stderr = self._paired_stderr(*rounds)
+            found = compare(state, rounds, self._origin, paired_stderr=paired_stderr)
         about = entry if wish.rounds is None else None
         page = ChangesPage(wish.width, self._now, is_ascii=wish.is_ascii)
         return ChangesView(
@@ -113,6 +127,29 @@ class ChangesReader:
             about=about,
             now=self._now,
         )
+
+    def _paired_stderr(self, older: int, newer: int) -> float | None:
+        """Of the reward's change; None where no prompt is in both rounds, or the rows are gone."""
+        if older == START or newer > len(self._state.rounds):
+            return None
+        before, now = self._state.rounds[older - 1], self._state.rounds[newer - 1]
+        if reward_of(before) is None or reward_of(now) is None:
+            return None
+        if not may_share_prompts(before, now, num_prompts=self._state.num_prompts):
+            return None
+        try:
+            return change_stderr(self._pulls(before), self._pulls(now))
+        except (CorruptFileError, OSError):
+            return None
+
+    def _pulls(self, round: RoundState) -> Pulls:
+        return _pulls_in(self.run_dir.attempt(round.round, "label", round.stages["label"].attempt))
+
+
+@lru_cache(4)
+def _pulls_in(label: AttemptDir) -> Pulls:
+    """Of an attempt that is finished: its rows stay as they are."""
+    return pulls_of(rewards_in(label.scores))
 
 
 def _at_cursor(entries: tuple[Entry, ...], number: int) -> Entry | None:

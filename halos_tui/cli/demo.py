@@ -10,6 +10,7 @@ from halos_backend.config.load import parse_settings, resolve
 from halos_backend.config.toml_text import dump_toml
 from halos_backend.errors import ExitCode
 from halos_backend.store.registry import load_state
+from halos_backend.store.reward_change import change_between, reward_of
 from halos_backend.store.run_dir import RunDir
 
 from halos_tui.app_options import AppOptions
@@ -30,11 +31,11 @@ from halos_tui.cli.options import (
     ThemeName,
     runs_root,
 )
-from halos_tui.formatting import number, plural, signed
+from halos_tui.formatting import number, plural
 from halos_tui.headless.notices import command_for
 from halos_tui.headless.progress import ProgressBar
 from halos_tui.new_runs.demo_settings import demo_table
-from halos_tui.run.rounds import reward_mean
+from halos_tui.run.rounds import reward_change_in_words
 
 
 def command(
@@ -85,12 +86,13 @@ def command(
 def _summary(run_dir: RunDir) -> list[str]:
     """What came of it, and where to look next."""
     state = load_state(run_dir)
-    means = [mean for round in state.rounds if (mean := reward_mean(round)) is not None]
+    rewards = [reward for round in state.rounds if (reward := reward_of(round)) is not None]
     lines = [""]
-    if len(means) > 1:
+    if len(rewards) > 1:
+        first, last = rewards[0], rewards[-1]
         lines.append(
-            f"mean reward over {plural(len(means), 'round')}: {number(means[0])} to"
-            f" {number(means[-1])} ({signed(means[-1] - means[0])})"
+            f"mean reward over {plural(len(rewards), 'round')}: {number(first.mean)} to"
+            f" {number(last.mean)} ({reward_change_in_words(change_between(first, last))})"
         )
     return [
         *lines,

@@ -26,8 +26,8 @@ from halos_backend.events import (
 )
 from halos_backend.store.state import RunState
 
-from halos_tui.formatting import count, number, plural, setting_changes, signed, size
-from halos_tui.run.rounds import reward_changes
+from halos_tui.formatting import count, number, plural, setting_changes, size
+from halos_tui.run.rounds import reward_change_in_words, reward_changes
 
 RequestNews = (
     PauseRequested
@@ -115,7 +115,7 @@ def _about_round(event: RoundStarted | RoundFinished, state: RunState) -> str:
         case RoundFinished():
             change = reward_changes(state)[event.round - 1]
             mean = event.metrics.get("reward_mean")
-            shown = "" if change is None else f" ({signed(change)})"
+            shown = "" if change is None else f" ({reward_change_in_words(change)})"
             return f"finished, reward {number(mean)}{shown}, checkpoint {event.checkpoint}"
 
 

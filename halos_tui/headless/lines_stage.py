@@ -15,10 +15,11 @@ from halos_backend.events import (
     StageStarted,
     Warned,
 )
+from halos_backend.store.reward_change import number_of
 from halos_backend.store.round_state import StageState
 from halos_backend.store.state import RunState
 
-from halos_tui.formatting import count, duration, number, percent, plural, rate
+from halos_tui.formatting import ABSENT, count, duration, measured, number, percent, plural, rate
 from halos_tui.run.rounds import about_cut_off
 
 LOG_LINES = 10
@@ -135,7 +136,7 @@ def _summary(event: StageFinished) -> str:
             ]
         case "label":
             parts = [
-                f"reward {number(found.get('reward_mean'))} ± {number(found.get('reward_std'))}",
+                f"{_reward(found)}, spread {number(found.get('reward_std'))}",
                 f"{count(found.get('num_feedback'))} rows of feedback",
             ]
             if found.get("num_unscored"):
@@ -153,6 +154,13 @@ def _summary(event: StageFinished) -> str:
             if masked := found.get("num_masked"):
                 parts.append(f"{count(masked)} cut off and masked")
     return ", ".join(parts)
+
+
+def _reward(label: dict[str, Any]) -> str:
+    mean = number_of(label.get("reward_mean"))
+    if mean is None:
+        return f"reward {ABSENT}"
+    return f"reward {measured(mean, number_of(label.get('reward_stderr')))}"
 
 
 def _reasons(summary: dict[str, Any]) -> str:

@@ -19,9 +19,9 @@ from halos_tui.formatting import (
     clipped,
     count,
     duration,
+    measured_in_ascii,
     number,
     rate,
-    signed,
     visible,
 )
 from halos_tui.run import rounds
@@ -71,7 +71,8 @@ def draw(picture: Picture, *, width: int, height: int, is_ascii: bool = False) -
         line.truncate(width, overflow="crop" if is_ascii else "ellipsis")
         line.no_wrap = True
     room = max(1, height - len(below) - 4)
-    return Group(_header(picture, width), _rounds(picture.state, room), *below)
+    table = _rounds(picture.state, room, is_ascii=is_ascii)
+    return Group(_header(picture, width), table, *below)
 
 
 def _header(picture: Picture, width: int) -> Text:
@@ -104,7 +105,7 @@ def _standing(state: RunState) -> list[Text]:
     return lines
 
 
-def _rounds(state: RunState, room: int) -> Table:
+def _rounds(state: RunState, room: int, *, is_ascii: bool) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="muted")
     for name in rounds.HEADER:
         table.add_column(name, justify="right", no_wrap=True)
@@ -116,8 +117,11 @@ def _rounds(state: RunState, room: int) -> Table:
     for round in state.rounds[hidden:]:
         change = changes[round.round - 1]
         shown: list[str | Text] = [*rounds.cells(round, change)]
-        if change:
-            shown[CHANGE] = Text(signed(change), style="good" if change > 0 else "bad")
+        if is_ascii:
+            shown[CHANGE] = measured_in_ascii(str(shown[CHANGE]))
+        if change is not None and change.direction:
+            style = "good" if change.direction > 0 else "bad"
+            shown[CHANGE] = Text(str(shown[CHANGE]), style=style)
         table.add_row(*shown)
     return table
 

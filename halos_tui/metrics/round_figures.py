@@ -7,13 +7,17 @@ from array import array
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from halos_backend.store.reward_change import reward_of
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.state import RunState
 
 from halos_tui.metrics.view import Line
 from halos_tui.run.state_tail import NUM_WHOLE
 
-SPREADS = {"label.reward_mean": "label.reward_std", "train.kl_initial": "train.kl_initial_stderr"}
+STDERRS = {
+    "label.reward_mean": "label.reward_stderr",
+    "train.kl_initial": "train.kl_initial_stderr",
+}
 """What is drawn around a line: so much below and above."""
 MOST_FIGURES = 256
 
@@ -31,8 +35,8 @@ class RoundFigures:
 
     @property
     def names(self) -> list[str]:
-        """In the order in which the stages come and say them; spreads are in no chart alone."""
-        return [name for name in self._columns if name not in SPREADS.values()]
+        """In the order in which the stages come and say them; errors are in no chart alone."""
+        return [name for name in self._columns if name not in STDERRS.values()]
 
     def update(self, state: RunState) -> bool:
         """Whether anything is new."""
@@ -53,11 +57,11 @@ class RoundFigures:
         if ys is None or not any(map(math.isfinite, ys)):
             return None
         xs = array("d", range(1, len(ys) + 1))
-        spread = self._columns.get(SPREADS.get(name, ""))
-        if spread is None:
+        stderrs = self._columns.get(STDERRS.get(name, ""))
+        if stderrs is None:
             return Line(run, None, xs, ys[:])
-        lows = array("d", (y - s for y, s in zip(ys, spread, strict=True)))
-        highs = array("d", (y + s for y, s in zip(ys, spread, strict=True)))
+        lows = array("d", (y - s for y, s in zip(ys, stderrs, strict=True)))
+        highs = array("d", (y + s for y, s in zip(ys, stderrs, strict=True)))
         return Line(run, None, xs, ys[:], lows, highs)
 
     def _first_changed(self, now: tuple[RoundState, ...]) -> int | None:
@@ -91,6 +95,8 @@ def _figures_of(round: RoundState) -> Iterator[tuple[str, float]]:
             if stage.elapsed_s is not None:
                 yield f"{name}.elapsed_s", stage.elapsed_s
             yield from _numbers(name, stage.summary)
+    if (reward := reward_of(round)) is not None and reward.stderr is not None:
+        yield "label.reward_stderr", reward.stderr  # that of an older run is not in its summary
 
 
 def _numbers(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

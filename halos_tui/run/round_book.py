@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from halos_backend.events import STAGES
+from halos_backend.store.reward_change import Reward, change_between, reward_of
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.state import RunState
 
@@ -37,7 +38,7 @@ class RoundBook:
 
     def __init__(self) -> None:
         self._rows: list[RoundRow] = []
-        self._means: list[float | None] = []
+        self._rewards: list[Reward | None] = []
         self._newest: tuple[RoundState, ...] = ()
         self.view = RoundsView(widths=tuple(map(len, rounds.HEADER)))
         self.rewards = RewardView()
@@ -47,7 +48,7 @@ class RoundBook:
         first = self._first_changed(state.rounds)
         if first is None:
             return False
-        del self._rows[first:], self._means[first:]
+        del self._rows[first:], self._rewards[first:]
         for round in state.rounds[first:]:
             self._write(round)
         self._newest = state.rounds[-NUM_WHOLE:]
@@ -92,17 +93,16 @@ class RoundBook:
         return len(self._rows) if len(now) > len(self._rows) else None
 
     def _write(self, round: RoundState) -> None:
-        mean = rounds.reward_mean(round)
-        before = next((known for known in reversed(self._means) if known is not None), None)
-        change = None if mean is None or before is None else mean - before
+        now, before = reward_of(round), next(filter(None, reversed(self._rewards)), None)
+        change = None if now is None or before is None else change_between(before, now)
         train = round.stages.get("train")
-        self._means.append(mean)
+        self._rewards.append(now)
         self._rows.append(
             RoundRow(
                 round=round.round,
                 cells=tuple(map(sys.intern, rounds.cells(round, change))),
-                change=0 if not change else int(math.copysign(1, change)),
-                rewards=_statistics(rounds.summary_of(round, "label")),
+                change=0 if change is None else change.direction,
+                rewards=_statistics(rounds.summary_of(round, "label"), now),
                 kl_initial=rounds.summary_of(round, "train").get("kl_initial"),
                 train_attempt=None if train is None else train.attempt,
                 is_running=round.active is not None,
@@ -119,14 +119,14 @@ class RoundBook:
         )
 
 
-def _statistics(label: Mapping[str, Any]) -> RewardStatistics | None:
+def _statistics(label: Mapping[str, Any], reward: Reward | None) -> RewardStatistics | None:
     """None where nothing is labelled yet, or nothing could be scored."""
-    if label.get("reward_mean") is None:
+    if reward is None:
         return None
     histogram = label.get("reward_histogram") or {}
     return RewardStatistics(
-        mean=float(label["reward_mean"]),
-        std=_float(label.get("reward_std")),
+        mean=reward.mean,
+        stderr=_float(reward.stderr),
         quantiles=array("f", [_float(label.get(f"reward_{name}")) for name in QUANTILES]),
         edges=array("f", histogram.get("edges", ())),
         counts=array("f", histogram.get("counts", ())),
@@ -143,16 +143,16 @@ def _distribution(row: RoundRow) -> Distribution | None:
 
 def _reward_view(rows: Sequence[RoundRow]) -> RewardView:
     """A round without rewards is a gap."""
-    found = [(row.rewards.mean, row.rewards.std) if row.rewards else None for row in rows]
+    found = [(row.rewards.mean, row.rewards.stderr) if row.rewards else None for row in rows]
     while found and found[-1] is None:
         found.pop()
     means = array("d", [math.nan if one is None else one[0] for one in found])
-    stds = array("d", [math.nan if one is None else one[1] for one in found])
+    stderrs = array("d", [math.nan if one is None else one[1] for one in found])
     return RewardView(
         array("d", range(1, len(found) + 1)),
         means,
-        array("d", [mean - std for mean, std in zip(means, stds, strict=True)]),
-        array("d", [mean + std for mean, std in zip(means, stds, strict=True)]),
+        array("d", [mean - stderr for mean, stderr in zip(means, stderrs, strict=True)]),
+        array("d", [mean + stderr for mean, stderr in zip(means, stderrs, strict=True)]),
     )
 
 

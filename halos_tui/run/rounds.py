@@ -6,36 +6,36 @@ from collections.abc import Mapping
 from typing import Any
 
 from halos_backend.events import STAGES, Stage
+from halos_backend.store.reward_change import Reward, RewardChange, change_between, reward_of
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.setting_changes import Change
 from halos_backend.store.state import RunState
 
-from halos_tui.formatting import ABSENT, count, duration, number, setting_changes, signed
+from halos_tui.formatting import ABSENT, count, duration, measured, number, setting_changes
 
 HEADER = ("round", "prompts", "reward", "change", "feedback", "loss", "KL", *STAGES)
 
 
-def reward_changes(state: RunState) -> list[float | None]:
+def reward_changes(state: RunState) -> list[RewardChange | None]:
     """Of each round: its mean reward less that of the last round before it that has one."""
-    changes: list[float | None] = []
-    last: float | None = None
+    changes: list[RewardChange | None] = []
+    last: Reward | None = None
     for round in state.rounds:
-        mean = reward_mean(round)
-        changes.append(None if mean is None or last is None else mean - last)
-        last = last if mean is None else mean
+        now = reward_of(round)
+        changes.append(None if now is None or last is None else change_between(last, now))
+        last = last if now is None else now
     return changes
-
-
-def reward_mean(round: RoundState) -> float | None:
-    """Once the round is labelled, unless nothing could be scored."""
-    mean = summary_of(round, "label").get("reward_mean")
-    return None if mean is None else float(mean)
 
 
 def last_reward(state: RunState) -> float | None:
     """The mean reward of the newest round that has one."""
-    known = [mean for round in state.rounds if (mean := reward_mean(round)) is not None]
-    return known[-1] if known else None
+    newest = next(filter(None, map(reward_of, reversed(state.rounds))), None)
+    return None if newest is None else newest.mean
+
+
+def describe_reward_change(change: RewardChange | None) -> str:
+    """As a cell: +0.03 ±0.02."""
+    return ABSENT if change is None else measured(change.value, change.stderr, is_signed=True)
 
 
 def num_rounds(state: RunState) -> int | None:
@@ -80,14 +80,20 @@ def describe_change(change: Change) -> str:
     return f"from round {change.from_round}: {setting_changes(change.changes)}"
 
 
-def cells(round: RoundState, change: float | None) -> list[str]:
+def reward_change_in_words(change: RewardChange) -> str:
+    """+0.03 ±0.02, within noise."""
+    noise = ", within noise" if change.verdict == "within noise" else ""
+    return describe_reward_change(change) + noise
+
+
+def cells(round: RoundState, change: RewardChange | None) -> list[str]:
     """One row, in the order of HEADER."""
-    train = summary_of(round, "train")
+    train, reward = summary_of(round, "train"), reward_of(round)
     return [
         str(round.round),
         count(round.num_prompts),
-        number(reward_mean(round)),
-        signed(change),
+        number(None if reward is None else reward.mean),
+        describe_reward_change(change),
         count(summary_of(round, "label").get("num_feedback")),
         "untrained" if round.untrained else number(train.get("loss_last")),
         number(train.get("kl_initial"), 3),

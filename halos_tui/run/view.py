@@ -73,7 +73,7 @@ class RewardStatistics:
     """Of one round's rewards; every number may be NaN. `quantiles` are q05, q25, q50, q75, q95."""
 
     mean: float
-    std: float
+    stderr: float
     quantiles: array[float]
     edges: array[float]
     counts: array[float]
@@ -81,9 +81,10 @@ class RewardStatistics:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RoundRow:
-    """One line of the table. `change` is the sign of the reward's change; 0 where there is none.
+    """One line of the table.
 
-    `notices` are what its summaries say a person should know.
+    `change` is the sign of the reward's change, 0 where that may be noise; `notices` are what its
+    summaries say a person should know.
     """
 
     round: int
@@ -106,7 +107,7 @@ class RoundsView:
 
 @dataclass(frozen=True, eq=False)
 class RewardView:
-    """Mean reward by round, one standard deviation below and above; NaN where there is none."""
+    """Mean reward by round, one standard error below and above; NaN where there is none."""
 
     rounds: Sequence[float] = ()
     means: Sequence[float] = ()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
 
-from halos_tui.formatting import ABSENT, date_time, number, signed, visible
+from halos_tui.formatting import ABSENT, date_time, measured_in_ascii, number, visible
+from halos_tui.run.rounds import describe_reward_change
 from halos_tui.runs.reader import RunRow
 from halos_tui.widgets.sparkline import sparkline
 
@@ -67,7 +68,7 @@ COLUMNS = (
     Column("stage", 7),
     Column("loss", 6, "loss"),
     Column("reward", 8, "reward", is_right=True),
-    Column("change", 8, "change", is_right=True),
+    Column("change", 14, "change", is_right=True),
     Column("rewards", SPARKLINE_WIDTH),
     Column("started", 16, "started"),
 )
@@ -140,7 +141,8 @@ def _text(row: RunRow, title: str, *, is_ascii: bool) -> str:
         case "reward":
             return number(row.reward)
         case "change":
-            return signed(row.change)
+            change = describe_reward_change(row.reward_change)
+            return measured_in_ascii(change) if is_ascii else change
         case "rewards":
             return sparkline(row.rewards, SPARKLINE_WIDTH, ascii=is_ascii)
         case _:

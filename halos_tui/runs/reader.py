@@ -10,6 +10,7 @@ from typing import Literal
 
 from halos_backend.errors import HalosError
 from halos_backend.store.glance import Glance, glance
+from halos_backend.store.reward_change import RewardChange
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import AT_WORK
 
@@ -33,6 +34,7 @@ class RunRow:
     stage: str = ""
     loss: str = ""
     rewards: tuple[float, ...] = ()
+    reward_change: RewardChange | None = None
     created_t: float = 0.0
     glance: Glance | None = field(default=None, compare=False, repr=False)
 
@@ -47,7 +49,7 @@ class RunRow:
     @property
     def change(self) -> float | None:
         """Of the reward, from the first round that has one to the last."""
-        return self.rewards[-1] - self.rewards[0] if len(self.rewards) > 1 else None
+        return None if self.reward_change is None else self.reward_change.value
 
     def value_of(self, field: str) -> object:
         """What a filter looks at: one of FIELDS, or a setting by its path; None for what is not."""
@@ -135,6 +137,7 @@ def _read(run_dir: RunDir, *, journal_bytes: int) -> RunRow:
         stage=found.stage,
         loss=found.loss,
         rewards=found.rewards,
+        reward_change=found.reward_change,
         created_t=found.created_t,
         glance=found,
     )

@@ -1,4 +1,4 @@
-"""The rewards: their mean over rounds with its spread, and how they are spread in one round."""
+"""The rewards: their mean over rounds with its noise, and how they are spread in one round."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIN_HEIGHT_FOR_FIGURES = 8
 
 
 class RewardChart(LineChart):
-    """Mean reward by round, with one standard deviation around it."""
+    """Mean reward by round, with one standard error around it."""
 
     def __init__(self, *, is_ascii: bool = False, id: str | None = None) -> None:
         super().__init__("reward by round", is_ascii=is_ascii, id=id)

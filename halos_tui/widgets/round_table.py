@@ -9,6 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
+from halos_tui.formatting import measured_in_ascii
 from halos_tui.run import rounds
 from halos_tui.run.view import RoundRow, RoundsView
 from halos_tui.widgets.panel import Line, Panel
@@ -56,7 +57,10 @@ class RoundTable(Panel[RoundsView]):
         self._scroll_to_cursor(height - 1)
         cursor = self._cursor()
         for row in shown.rows[self._top : self._top + height - 1]:
-            yield _line(row, columns, shown.widths, is_cursor=row.round == cursor)
+            line = _line(row, columns, shown.widths, is_cursor=row.round == cursor)
+            if self.is_ascii:
+                line = [(measured_in_ascii(text), name) for text, name in line]
+            yield line
 
     def select(self, round: int | None) -> None:
         """Put the cursor there; on the newest round it follows."""

@@ -166,8 +166,8 @@ def _style(row: RunRow, column: Column) -> str:
     match column.title:
         case "status":
             return "bad" if row.status == "unreadable" else STYLE_OF_STATUS.get(row.status, "")
-        case "change" if row.change:
-            return "good" if row.change > 0 else "bad"
+        case "change" if row.reward_change is not None and row.reward_change.direction:
+            return "good" if row.reward_change.direction > 0 else "bad"
         case "name":
             return "bad" if row.status == "unreadable" else ""
         case "started" | "loss":

@@ -44,6 +44,10 @@ def grow(run: MadeRun, kind: str) -> None:
             run.fail_stage(1, "sample", "no memory left")
         case "unscored":
             run.whole_round(1, reward_mean=None)
+        case "compared":
+            run.whole_round(1, reward_stderr=0.25)
+            errors = [(1, 0.125)]
+            run.whole_round(2, reward_mean=0.75, reward_stderr=0.25, reward_change_stderrs=errors)
         case "changed":
             run.whole_round(1)
             changes = {"train.lr": (5e-6, 1e-6)}
@@ -76,6 +80,7 @@ def grow(run: MadeRun, kind: str) -> None:
         "begun",
         "failed",
         "unscored",
+        "compared",
         "changed",
         "extended",
         "waiting",

@@ -261,3 +261,18 @@ def test_a_job_that_cannot_be_read_names_its_file(tmp_path: Path, content: bytes
 
     with pytest.raises(CorruptFileError, match=r"job\.json"):
         read_job(tmp_path / "job.json")
+
+
+def test_a_label_stage_gets_the_rewards_of_rounds_whose_prompts_come_again() -> None:
+    made = settings()
+    before = [event for number in (1, 2, 3) for event in whole_round(number, made)]
+
+    first_epoch = job("label", made, *before[: len(before) // 3], round=2).inputs
+    second_epoch = job("label", made, *before, round=4).inputs
+
+    assert isinstance(first_epoch, LabelInputs) and isinstance(second_epoch, LabelInputs)
+    assert first_epoch.earlier_scores == {}
+    assert second_epoch.earlier_scores == {
+        "1": path(1, "label", "scores.jsonl"),
+        "3": path(3, "label", "scores.jsonl"),
+    }

@@ -65,6 +65,25 @@ def test_changes_have_a_sign(value: float | None, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "stderr", "shown"),
+    [
+        (0.0312, 0.0214, "+0.031 ±0.021"),
+        (-0.5, 0.0996, "-0.500 ±0.100"),
+        (1.23456, 0.5, "+1.23 ±0.50"),
+        (123.4, 56.7, "+123 ±57"),
+        (1234.5, 567.8, "+1234 ±568"),
+        (2e-7, 1e-7, "+2e-7 ±1e-7"),
+        (0.25, 0.0, "+0.25 ±0"),
+        (0.25, None, "+0.25"),
+    ],
+)
+def test_a_figure_is_as_exact_as_its_standard_error(
+    value: float, stderr: float | None, shown: str
+) -> None:
+    assert formatting.measured(value, stderr, is_signed=True) == shown
+
+
+@pytest.mark.parametrize(
     ("seconds", "shown"),
     [
         (None, "-"),

@@ -95,7 +95,7 @@ def test_status_text_shows_rounds_with_the_change_of_the_reward(halos: Halos, ru
     assert lines[0] == "a-run  completed: all rounds are done"
     first, second = (line.split() for line in lines[-2:])
     assert first[:7] == ["1", "2", "0.5", "-", "2", "0.5", "0.0125"]
-    assert second[:4] == ["2", "2", "0.625", "+0.125"]
+    assert second[:5] == ["2", "2", "0.625", "+0.12", "±0.14"]
 
 
 def test_status_takes_the_directory_of_a_run_too(halos: Halos, runs: Path) -> None:

@@ -196,11 +196,15 @@ def test_a_stage_as_a_program_leaves_scores_feedback_and_done(tmp_path: Path) ->
     # Lengths per group: 1 6 11 16, 8 13 18 23, 15 20 25 30; best minus worst is 15 in each.
     summary = done_summary(path)
     assert summary["reward_mean"] == sum(expected) / 12
+    # the groups' means are 8.5, 15.5 and 22.5: 7 / sqrt(3)
+    assert summary["reward_stderr"] == pytest.approx(7 / 3**0.5)
+    assert summary["reward_change_stderrs"] == []
     assert summary["margin_mean"] == 15.0
     assert (summary["num_feedback"], summary["num_pairs_kept"], len(pairs)) == (3, 3, 3)
     assert summary["reward_length_corr"] == pytest.approx(1.0)
     assert set(summary) == {
         "num_completions", "num_unscored", "unscored_reasons", "reward_mean", "reward_std",
+        "reward_stderr", "reward_change_stderrs",
         "reward_min", "reward_max", "reward_q05", "reward_q25", "reward_q50", "reward_q75",
         "reward_q95", "reward_histogram", "reward_length_corr", "num_feedback", "num_pairs_kept",
         "num_pairs_dropped", "margin_mean", "num_desirable", "num_cut_off", "elapsed_s",

@@ -17,7 +17,7 @@ def trained_run(root: Path, name: str = "a-run", rewards: Sequence[float] = REWA
     """Round n has the losses n, n/2 and n/4, at the steps 1, 2 and 3."""
     run = MadeRun(root, name)
     for round, reward in enumerate(rewards, start=1):
-        run.whole_round(round, reward_mean=reward, reward_std=0.125)
+        run.whole_round(round, reward_mean=reward, reward_std=0.5, reward_stderr=0.125)
         for step in (1, 2, 3):
             log_step(run, round, step, {"loss": round / 2 ** (step - 1), "lr": 0.5})
     return run

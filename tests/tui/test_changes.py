@@ -20,6 +20,7 @@ from halos_backend.events import (
     SettingsChanged,
     VersionsChanged,
 )
+from halos_backend.records import write_rows
 from halos_backend.settings_json import apply_changes
 from halos_backend.store.registry import load_state
 from halos_backend.store.round_state import RoundState, StageState
@@ -44,7 +45,7 @@ from halos_tui.changes.view import ChangesView, Wish
 from halos_tui.changes.wording import age, difference, relative
 from halos_tui.changes.written import page_text, whole_text
 from halos_tui.search_term import SearchTerm
-from tests.headless.made_run import STARTED_T, MadeRun
+from tests.headless.made_run import GROUPS, STARTED_T, MadeRun, write_round_files
 from tests.tui.changes_fixtures import change, steered_run
 
 
@@ -375,13 +376,11 @@ def test_results_have_differences(run: MadeRun) -> None:
 
     found = results(run)
 
-    # 4 scored completions with a spread of 0.1: 0.1 / sqrt(3); of 2 prompts: 0.1 / sqrt(1)
+    # a spread of 0.1 of 2 prompts: 0.1 / sqrt(1)
     reward = found["reward"]
-    assert reward.newer is not None and reward.newer.stderr is not None
-    assert reward.newer.stderr == pytest.approx(0.0577350)
-    assert reward.newer.stderr_most == pytest.approx(0.1)
+    assert reward.newer is not None and reward.newer.stderr == pytest.approx(0.1)
     assert (reward.difference, reward.relative) == (0.25, 0.5)
-    assert reward.stderr == pytest.approx(0.0816497)  # times sqrt(2)
+    assert reward.stderr == pytest.approx(0.1414214)  # times sqrt(2)
     assert found["pairs kept"].difference == -1
     assert found["pairs kept"].relative == -0.5
     assert found["pairs kept"].verdict is None
@@ -393,12 +392,10 @@ def test_results_have_differences(run: MadeRun) -> None:
     ("mean", "verdict"),
     [
         (0.5, "within noise"),
-        (0.66, "within noise"),  # 2 * 0.0816 = 0.163
-        (0.67, "perhaps noise"),
-        (0.78, "perhaps noise"),  # 2 * sqrt(2) * 0.1 = 0.283
+        (0.78, "within noise"),  # 2 * sqrt(2) * 0.1 = 0.283
         (0.79, "more than noise"),
+        (0.22, "within noise"),
         (0.21, "more than noise"),
-        (0.33, "perhaps noise"),
     ],
 )
 def test_a_difference_is_noise_up_to_two_standard_errors(
@@ -419,16 +416,43 @@ def test_rewards_that_are_all_equal_have_no_noise(run: MadeRun) -> None:
     assert results(run, 2, 3)["reward"].verdict == "within noise"
 
 
-def test_unscored_completions_do_not_count_and_one_alone_has_no_error(run: MadeRun) -> None:
-    run.whole_round(1, num_unscored=2)
-    run.whole_round(2, num_unscored=3)
+def test_a_round_whose_error_is_not_known_has_no_verdict(run: MadeRun) -> None:
+    run.whole_round(1)
+    run.whole_round(2, reward_stderr=None)
 
     found = results(run)["reward"]
 
-    assert found.older is not None and found.newer is not None
-    assert found.older.stderr == pytest.approx(0.1)  # 0.1 / sqrt(2 - 1)
-    assert found.newer.stderr is None
+    assert found.newer is not None and found.newer.stderr is None
     assert (found.stderr, found.verdict) == (None, None)
+
+
+def test_rounds_of_two_epochs_are_compared_prompt_by_prompt(run: MadeRun) -> None:
+    """The rows of both, in another order, with 0.25, 0.75, 1.0 and then 0.1 more of each."""
+    for round in (1, 2, 3):  # of 4 prompts, 2 a round: the third begins the second epoch
+        run.whole_round(round, reward_mean=0.5 + round / 10, reward_stderr=0.25)
+        write_round_files(run, round)
+    more = [
+        msgspec.structs.replace(
+            group,
+            completions=tuple(
+                msgspec.structs.replace(row, reward=row.reward and row.reward + 0.1)
+                for row in group.completions
+            ),
+        )
+        for group in reversed(GROUPS)
+    ]
+    write_rows(run.dir.attempt(3, "label", 1).scores, more)
+
+    view = viewed(run, rounds=(1, 3))
+    assert view.found is not None
+    paired = {result.measure.name: result for result in view.found.results}["reward"]
+    assert paired.stderr == pytest.approx(0.0, abs=1e-12)
+    assert paired.verdict == "more than noise"
+    view = viewed(run, rounds=(1, 2))
+    assert view.found is not None
+    apart = {result.measure.name: result for result in view.found.results}["reward"]
+    assert apart.stderr == pytest.approx(0.3535534)  # .25 * sqrt(2)
+    assert apart.verdict == "within noise"
 
 
 def a_round(**stages: dict[str, Any]) -> RoundState:
@@ -526,14 +550,12 @@ def test_the_table_leaves_out_what_there_is_no_room_for(run: MadeRun) -> None:
 
     assert first_lines(80) == [
         "results round 1 round 2 change %",
-        "reward 0.5 ± 0.058 0.75 ± 0.058 +0.25 ± 0.082 +50%",
+        "reward 0.5 ± 0.1 0.75 ± 0.1 +0.25 ± 0.14 +50%",
     ]
-    assert (
-        first_lines(80, is_ascii=True)[1] == "reward 0.5 +- 0.058 0.75 +- 0.058 +0.25 +- 0.082 +50%"
-    )
-    assert first_lines(64) == [
+    assert first_lines(80, is_ascii=True)[1] == "reward 0.5 +- 0.1 0.75 +- 0.1 +0.25 +- 0.14 +50%"
+    assert first_lines(58) == [
         "results round 1 round 2 change",
-        "reward 0.5 ± 0.058 0.75 ± 0.058 +0.25 ± 0.082",
+        "reward 0.5 ± 0.1 0.75 ± 0.1 +0.25 ± 0.14",
     ]
     assert first_lines(40)[1] == "reward 0.5 0.75 +0.25"
 
@@ -553,7 +575,7 @@ def test_settings_stand_beside_results_where_there_is_room(run: MadeRun) -> None
     (line,) = (line for line in wide.splitlines() if line.startswith("1 setting differs"))
     assert "│ reward +0.4: more than noise" in line
     assert "\n1 setting differs\n  train.lr  5e-06 -> 1e-06\n\nreward +0.4: more" in narrow
-    assert "of a reward reward_std / sqrt(n - 1)" in narrow.replace("\n", " ")
+    assert "the spread of its prompts' means over sqrt(prompts)" in narrow.replace("\n", " ")
     assert all(len(line) <= 60 for line in narrow.splitlines())
     assert page_of(found, 120, is_ascii=True).isascii()
 

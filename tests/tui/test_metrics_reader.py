@@ -52,7 +52,7 @@ def test_every_number_of_a_summary_is_a_chart_by_round(run: MadeRun) -> None:
     names = [one.name for one in view.charts]
     assert names[:2] == ["label.reward_mean", "train.kl_initial"]
     assert {"sample.elapsed_s", "sample.tokens_per_s", "label.num_pairs_kept"} <= {*names}
-    assert "label.reward_std" not in names, "it is the spread of another chart"
+    assert "label.reward_stderr" not in names, "it is drawn around another chart's line"
     (line,) = chart(view, "label.reward_mean").lines
     assert (line.run, line.round) == ("a-run", None)
     assert list(line.xs) == [1, 2, 3]

@@ -78,7 +78,7 @@ def test_all_of_a_run_is_there_after_the_first_read(run: MadeRun, has_snapshot: 
     view = view_of(RunReader(run.dir))
 
     assert [row.round for row in view.rounds.rows] == list(range(1, 30))
-    assert view.rounds.rows[4].cells[:4] == ("5", "2", "0.5", "+0.1")
+    assert view.rounds.rows[4].cells[:4] == ("5", "2", "0.5", "+0.10 ±0.14")
     assert list(view.rewards.means) == pytest.approx([round / 10 for round in range(1, 30)])
     assert view.rewards.lows[0] == pytest.approx(0.1 - 0.1)
     assert view.rewards.highs[0] == pytest.approx(0.1 + 0.1)
@@ -125,7 +125,7 @@ def test_rounds_go_on_after_a_snapshot_and_many_may_come_at_once(run: MadeRun) -
     view = view_of(reader)
 
     assert [row.round for row in view.rounds.rows] == list(range(1, 60))
-    assert view.rounds.rows[15].cells[2:4] == ("1", "+0.5")
+    assert view.rounds.rows[15].cells[2:4] == ("1", "+0.50 ±0.14")
     assert all(row.cells[-1] == "1.5s" for row in view.rounds.rows)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from halos_backend.store.reward_change import RewardChange
 from halos_backend.store.run_dir import RunDir
 from rich.cells import cell_len
 
@@ -48,11 +49,13 @@ def test_what_stands_in_a_row() -> None:
         stage="train",
         loss="kto",
         rewards=(0.25, 0.5, 1.0),
+        reward_change=RewardChange(0.75, 0.5),
         created_t=1_800_000_000.0,
     )
     words = line(full).split()
-    assert words[:9] == ["a-run", "▸", "running", "3/9", "train", "kto", "1", "+0.75", "▁▃█"]
-    assert words[9:] and words[9].startswith("2027-01-1")
+    assert words[:9] == ["a-run", "▸", "running", "3/9", "train", "kto", "1", "+0.75", "±0.50"]
+    assert words[9] == "▁▃█"
+    assert words[10:] and words[10].startswith("2027-01-1")
     assert "> running" in line(full, is_ascii=True)
     assert line(full, is_ascii=True).isascii()
 

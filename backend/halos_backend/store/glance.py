@@ -6,6 +6,7 @@ whose settings have changed since, is left to `registry.load_state`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +15,14 @@ import msgspec
 from halos_backend import SCHEMA_VERSION
 from halos_backend.records import BAD_JSON
 from halos_backend.store.registry import check_readable, load_state
-from halos_backend.store.round_state import RoundState, StageStatus
+from halos_backend.store.reward_change import (
+    Reward,
+    RewardChange,
+    change_between,
+    reward_in,
+    reward_of,
+)
+from halos_backend.store.round_state import StageStatus
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.setting_changes import Change
 from halos_backend.store.state import RunState, RunStatus
@@ -22,8 +30,8 @@ from halos_backend.store.state import RunState, RunStatus
 
 class Glance(msgspec.Struct, frozen=True, dict=True, kw_only=True):
     """`round` is the newest, 0 before the first, of `num_rounds` planned as far as one knows;
-    `rewards` are the means of the rounds that have one, oldest first; `loss` and `settings_json`
-    are the newest round's.
+    `rewards` are the means of the rounds that have one, oldest first, `reward_change` that from the
+    first to the last; `loss` and `settings_json` are the newest round's.
     """
 
     status: RunStatus
@@ -32,6 +40,7 @@ class Glance(msgspec.Struct, frozen=True, dict=True, kw_only=True):
     loss: str
     stage: str
     rewards: tuple[float, ...]
+    reward_change: RewardChange | None
     created_t: float
     reason: str | None
     obstacle: str | None
@@ -62,6 +71,9 @@ class _Settings(msgspec.Struct):
 
 class _Summary(msgspec.Struct):
     reward_mean: float | None = None
+    reward_std: float | None = None
+    reward_stderr: float | msgspec.UnsetType | None = msgspec.UNSET
+    reward_change_stderrs: list[tuple[int, float | None]] = []
 
 
 class _Stage(msgspec.Struct):
@@ -70,7 +82,16 @@ class _Stage(msgspec.Struct):
 
 
 class _Round(msgspec.Struct):
+    round: int
+    num_prompts: int
     stages: dict[str, _Stage] = {}
+
+    @property
+    def reward(self) -> Reward | None:
+        label = self.stages.get("label")
+        if label is None or label.status != "finished":
+            return None
+        return reward_in(msgspec.to_builtins(label.summary), self.round, self.num_prompts)
 
 
 class _State(msgspec.Struct):
@@ -102,11 +123,7 @@ def glance(run_dir: RunDir, *, journal_bytes: int) -> Glance:
     state = _whole_snapshot(run_dir, journal_bytes)
     if state is None:
         return glance_of(check_readable(load_state(run_dir), run_dir))
-    means = [
-        label.summary.reward_mean
-        for round in state.rounds
-        if (label := round.stages.get("label")) is not None
-    ]
+    rewards = [reward for round in state.rounds if (reward := round.reward) is not None]
     newest = state.rounds[-1].stages if state.rounds else {}
     settings = _settings_decoder.decode(state.settings)
     return Glance(
@@ -115,7 +132,8 @@ def glance(run_dir: RunDir, *, journal_bytes: int) -> Glance:
         num_rounds=settings.loop.num_rounds,
         loss=settings.train.loss.kind,
         stage=next((name for name, stage in newest.items() if stage.status == "running"), ""),
-        rewards=tuple(mean for mean in means if mean is not None),
+        rewards=tuple(reward.mean for reward in rewards),
+        reward_change=_first_to_last(rewards),
         created_t=state.created_t,
         reason=state.reason,
         obstacle=state.obstacle,
@@ -126,7 +144,7 @@ def glance(run_dir: RunDir, *, journal_bytes: int) -> Glance:
 def glance_of(state: RunState) -> Glance:
     """The same of a state that is known."""
     active = state.rounds[-1].active if state.rounds else None
-    means = [_reward_mean(round) for round in state.rounds]
+    rewards = [found for round in state.rounds if (found := reward_of(round)) is not None]
     num_begun = len(state.rounds)
     settings = state.settings_of(max(1, num_begun))
     return Glance(
@@ -135,7 +153,8 @@ def glance_of(state: RunState) -> Glance:
         num_rounds=state.settings_of(num_begun + 1).get("loop", {}).get("num_rounds"),
         loss=str(settings.get("train", {}).get("loss", {}).get("kind", "")),
         stage=active.stage if active is not None else "",
-        rewards=tuple(mean for mean in means if mean is not None),
+        rewards=tuple(reward.mean for reward in rewards),
+        reward_change=_first_to_last(rewards),
         created_t=state.created_t,
         reason=state.reason,
         obstacle=state.obstacle,
@@ -157,7 +176,5 @@ def _whole_snapshot(run_dir: RunDir, journal_bytes: int) -> _State | None:
     return state if is_plain else None
 
 
-def _reward_mean(round: RoundState) -> float | None:
-    label = round.stages.get("label")
-    mean = None if label is None else label.summary.get("reward_mean")
-    return float(mean) if isinstance(mean, int | float) else None
+def _first_to_last(rewards: Sequence[Reward]) -> RewardChange | None:
+    return change_between(rewards[0], rewards[-1]) if len(rewards) > 1 else None

@@ -33,11 +33,13 @@ class LabelInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="label"):
     """The sample attempt's `completions.jsonl`.
 
     `num_growing` is how many groups it will hold once the attempt, which still runs, is done; None
-    where it is done.
+    where it is done. `earlier_scores` are the `scores.jsonl` of rounds that the reward is compared
+    with and that may share prompts with this one, by their numbers.
     """
 
     completions: str
     num_growing: int | None = None
+    earlier_scores: dict[str, str] = {}
 
 
 class TrainInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="train"):

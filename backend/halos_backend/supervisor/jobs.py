@@ -8,6 +8,7 @@ from halos_backend.config.schema import RunSettings, TrainSettings
 from halos_backend.events import Stage
 from halos_backend.store.job import Job, LabelInputs, SampleInputs, TrainInputs
 from halos_backend.store.prompt_order import expected_total
+from halos_backend.store.reward_change import compared_rounds, may_share_prompts
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.state import RunState
@@ -59,9 +60,18 @@ def _inputs(
             return LabelInputs(
                 completions=str(_newest_attempt(round, "sample", run_dir).completions),
                 num_growing=round.num_prompts if is_sampling else None,
+                earlier_scores=_earlier_scores(round, state, run_dir),
             )
         case "train":
             return _train_inputs(round, state, settings, run_dir)
+
+
+def _earlier_scores(round: RoundState, state: RunState, run_dir: RunDir) -> dict[str, str]:
+    return {
+        str(earlier.round): str(_newest_attempt(earlier, "label", run_dir).scores)
+        for earlier in compared_rounds(state.rounds[: round.round - 1])
+        if may_share_prompts(earlier, round, num_prompts=state.num_prompts)
+    }
 
 
 def _train_inputs(

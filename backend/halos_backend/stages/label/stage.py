@@ -11,7 +11,7 @@ import msgspec
 
 from halos_backend import clock
 from halos_backend.config import schema
-from halos_backend.errors import StageError
+from halos_backend.errors import CorruptFileError, StageError
 from halos_backend.records import Group, write_rows
 from halos_backend.stages.label.completions import Completions
 from halos_backend.stages.label.cut_off import as_training_sees, cut_off_summary, with_penalties
@@ -21,8 +21,9 @@ from halos_backend.stages.label.judge import Judge, LabelRow, Unscored, Verdict,
 from halos_backend.stages.label.kept import KeptJudge
 from halos_backend.stages.label.ledger import KnownRewards, LedgerWriter, block_digest
 from halos_backend.stages.label.ranks import check_world_size
-from halos_backend.stages.label.statistics import reward_statistics
+from halos_backend.stages.label.statistics import reward_errors, reward_statistics
 from halos_backend.stages.runtime import Attempt, StageResult
+from halos_backend.store.job import LabelInputs
 from halos_backend.store.prompt_order import derived_seed
 
 JudgeOf = Callable[[Sequence[LabelRow]], Judge]
@@ -57,7 +58,11 @@ def execute(attempt: Attempt, *, kept: KeptJudge | None = None) -> StageResult:
     _warn_of_poor_feedback(attempt, feedback)
     write_rows(attempt.directory.scores, scored)
     write_rows(attempt.directory.feedback, feedback.rows)
-    summary = {**summarize(scored, feedback), **cut_off_summary(scored, settings)}
+    summary = {
+        **summarize(scored, feedback),
+        **_reward_errors(attempt, scored),
+        **cut_off_summary(scored, settings),
+    }
     if engine:
         summary["engine"] = engine
     outputs = (attempt.directory.scores, attempt.directory.feedback)
@@ -183,6 +188,21 @@ def _warn_of_poor_feedback(attempt: Attempt, feedback: MadeFeedback) -> None:
     elif feedback.num_desirable in (0, len(feedback.rows)):
         word = "desirable" if feedback.num_desirable else "undesirable"
         attempt.warn(f"all {len(feedback.rows)} completions are {word} by label.feedback.threshold")
+
+
+def _reward_errors(attempt: Attempt, groups: Sequence[Group]) -> dict[str, Any]:
+    """Without the rows of an earlier round a change from it is taken for that of other prompts."""
+    assert isinstance(attempt.job.inputs, LabelInputs)
+    rewards = [(group.prompt_id, _rewards(group)) for group in groups]
+    try:
+        return reward_errors(rewards, attempt.job.inputs.earlier_scores)
+    except (CorruptFileError, OSError) as error:
+        attempt.warn(f"the rewards are not compared prompt by prompt: {error}")
+        return reward_errors(rewards, {})
+
+
+def _rewards(group: Group) -> list[float]:
+    return [row.reward for row in group.completions if row.reward is not None]
 
 
 def reason_counts(reasons: Sequence[str]) -> dict[str, int]:

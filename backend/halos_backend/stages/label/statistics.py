@@ -1,13 +1,15 @@
-"""Owns the statistics of a round's rewards. Pure; null (None) where a figure has no meaning."""
+"""Owns the statistics of a round's rewards; null (None) where a figure has no meaning."""
 
 from __future__ import annotations
 
 import statistics
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from halos_backend.stages.quantiles import quantiles
+from halos_backend.store.reward_change import change_stderr, pulls_of, rewards_in, stderr_of
 
 NUM_BINS = 20
 
@@ -30,6 +32,22 @@ def reward_statistics(rewards: Sequence[float], lengths: Sequence[int]) -> dict[
         "reward_histogram": histogram(rewards) if rewards else None,
         "reward_length_corr": correlation(rewards, lengths),
     }
+
+
+def reward_errors(
+    rewards: Sequence[tuple[str, Sequence[float]]], earlier: Mapping[str, str]
+) -> dict[str, Any]:
+    """Standard errors of the mean reward, over prompts, and of its change from each earlier round.
+
+    `rewards` are those of each prompt, `earlier` the `scores.jsonl` of rounds by their numbers.
+    Raises CorruptFileError, OSError.
+    """
+    pulls = pulls_of(rewards)
+    changes = [
+        (int(round), change_stderr(pulls_of(rewards_in(Path(path))), pulls))
+        for round, path in earlier.items()
+    ]
+    return {"reward_stderr": stderr_of(pulls), "reward_change_stderrs": changes}
 
 
 def histogram(values: Sequence[float]) -> dict[str, list[float] | list[int]]:
