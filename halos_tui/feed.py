@@ -20,7 +20,12 @@ class Feed(Generic[View]):
     """Calls `read` again and again and hands on what it returns, unless that is None.
 
     `deliver` and `fail` are called in the feed's thread. A problem is told once, until reading
-    works again or fails otherwise.
+    works again or fails otherwise. After a view nothing is read until whoever took it has set
+    `is_drawn`: where the terminal takes no more for an hour, an hour of views must not wait in the
+    queue.
+
+    What is asked of `read` before `hurry` is called is answered by a read that begins after that,
+    at once when the one in flight is done and its view is drawn: no question is forgotten.
     """
 
     def __init__(
@@ -35,6 +40,7 @@ class Feed(Generic[View]):
         self._deliver = deliver
         self._fail = fail
         self._interval_s = interval_s
+        self.is_drawn = threading.Event()
         self._wake = threading.Event()
         self._may_read = threading.Event()
         self._is_stopped = False
@@ -42,12 +48,14 @@ class Feed(Generic[View]):
         self._thread = threading.Thread(target=self._loop, name="feed", daemon=True)
 
     def start(self) -> None:
+        self.is_drawn.set()
         self._may_read.set()
         self._thread.start()
 
     def stop(self) -> None:
         """Nothing is delivered any more. Returns at once, also in the middle of a long read."""
         self._is_stopped = True
+        self.is_drawn.set()
         self._may_read.set()
         self._wake.set()
 
@@ -65,6 +73,7 @@ class Feed(Generic[View]):
 
     def _loop(self) -> None:
         while True:
+            self.is_drawn.wait()
             self._may_read.wait()
             if self._is_stopped:
                 return
@@ -80,6 +89,7 @@ class Feed(Generic[View]):
             return
         self._problem = None
         if view is not None and not self._is_stopped:
+            self.is_drawn.clear()
             self._deliver(view)
 
     def _tell(self, problem: str) -> None:

@@ -50,10 +50,6 @@ class CompletionLooks:
     def ask(self, look: Look) -> None:
         self._asked = look
 
-    @property
-    def is_behind(self) -> bool:
-        return self._asked != self._answered
-
     def close(self) -> None:
         self._is_closed.set()
 

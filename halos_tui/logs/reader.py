@@ -37,11 +37,15 @@ class LogWish:
 
 @dataclass(frozen=True)
 class LogView:
-    """`source` is None while what was asked for has not begun."""
+    """`source` and its `file` are None while what was asked for has not begun.
+
+    `left` is the first column shown, another than the wish's where a hit was to be in sight.
+    """
 
     wish: LogWish
     sources: tuple[LogSource, ...] = ()
     source: LogSource | None = None
+    file: LogFile | None = None
     status: LogStatus = field(default_factory=LogStatus)
     window: LogWindow = field(default_factory=LogWindow)
     left: int = 0
@@ -49,11 +53,11 @@ class LogView:
 
 
 class LogReader:
-    """`ask` may be called from any thread; `file` is the log that is shown."""
+    """`ask` may be called from any thread."""
 
     def __init__(self, run_dir: RunDir, wish: LogWish) -> None:
         self.run_dir = run_dir
-        self.file: LogFile | None = None
+        self._file: LogFile | None = None
         self._tail = StateTail(run_dir)
         self._wish = wish
         self._view = LogView(wish)
@@ -63,10 +67,6 @@ class LogReader:
     def ask(self, wish: LogWish) -> None:
         self._wish = wish
 
-    @property
-    def is_behind(self) -> bool:
-        return self._wish is not self._view.wish
-
     def read(self) -> LogView | None:
         """None where nothing is new. Raises what `StateTail.read` does."""
         wish = self._wish
@@ -75,9 +75,9 @@ class LogReader:
         source = self._source(wish)
         file = self._opened(source)
         before = self._view
-        view = replace(before, wish=wish, sources=self._sources, source=source)
+        view = replace(before, wish=wish, sources=self._sources, source=source, file=file)
         if file is None:
-            view = replace(view, status=LogStatus(), window=LogWindow())
+            view = replace(view, status=LogStatus(), window=LogWindow(), left=wish.style.left)
         else:
             view = self._looked(view, file, file.refresh())
         if view == before:
@@ -93,12 +93,12 @@ class LogReader:
 
     def _opened(self, source: LogSource | None) -> LogFile | None:
         path = None if source is None else source.path
-        if self.file is None or self.file.path != path:
-            if self.file is not None:
-                self.file.close()
-            self.file = None if path is None else LogFile(path)
+        if self._file is None or self._file.path != path:
+            if self._file is not None:
+                self._file.close()
+            self._file = None if path is None else LogFile(path)
             self._view = replace(self._view, window=LogWindow(), status=LogStatus())
-        return self.file
+        return self._file
 
     def _looked(self, view: LogView, file: LogFile, status: LogStatus) -> LogView:
         """Rows are read again where another place is wanted, or where there is more to show."""

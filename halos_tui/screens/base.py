@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
@@ -43,21 +42,10 @@ class HalosScreen(Screen[None]):
         return cast("HalosApp", self.app)
 
     def follow(self, read: Callable[[], View | None], *, interval_s: float = 0.25) -> Feed[View]:
-        """Read in a thread while this screen is on top; what is new arrives as `Updated`.
-
-        Nothing is read before the last view is drawn: where the terminal takes no more for an hour,
-        an hour of views must not wait in the queue.
-        """
-        is_drawn = threading.Event()
-        is_drawn.set()
-
-        def deliver(view: View) -> None:
-            is_drawn.clear()
-            self.post_message(Updated(view, is_drawn))
-
+        """Read in a thread while this screen is on top; what is new arrives as `Updated`."""
         feed: Feed[View] = Feed(
-            lambda: read() if is_drawn.is_set() else None,
-            deliver=deliver,
+            read,
+            deliver=lambda view: self.post_message(Updated(view, feed.is_drawn)),
             fail=lambda problem: self.post_message(FeedFailed(problem)),
             interval_s=interval_s,
         )

@@ -83,15 +83,13 @@ class ChangesScreen(Filtering):
         before, self.view, self._problem = self.view, message.view, ""
         view = message.view
         self._fit_list()
+        number = self._list.number
         self._list.take(Listing(view.entries, view.num_entries, view.now))
         is_same = before is not None and _subject(before) == _subject(view)
         self._page.show_from(Page(view.lines), None if is_same else 0)
-        if self._list.number != self._wish.number:  # the filter took the change away, say
+        if self._list.number != number:  # the filter took the change away, say
             self.ask_for(number=self._list.number)
         self.say()
-        message.is_drawn.set()
-        if view.wish != self._wish and self._feed is not None:
-            self._feed.hurry()
 
     @on(VirtualList.Moved)
     def _follow_cursor(self) -> None:

@@ -107,9 +107,6 @@ class CompletionsScreen(Filtering, TakingOut):
                 self._take_list(message.view)
             case Seen():
                 self._take_seen(message.view)
-        message.is_drawn.set()
-        if self._looks is not None and self._looks.is_behind and self._sights is not None:
-            self._sights.hurry()
 
     @on(VirtualList.Moved)
     def _look(self) -> None:
@@ -205,7 +202,8 @@ class CompletionsScreen(Filtering, TakingOut):
         return seen if is_current and seen is not None and seen.look.kind == self.kind else None
 
     def _turn(self, by: int) -> None:
-        rounds, now = self.view.rounds, self.view.round
+        rounds = self.view.rounds
+        now = self.view.round if self._wish.round == NEWEST else self._wish.round
         place = rounds.index(now) + by if now in rounds else len(rounds) - 1
         if rounds:
             self.ask_for(round=rounds[max(0, min(place, len(rounds) - 1))])

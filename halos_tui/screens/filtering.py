@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from halos_backend.errors import UsageError
 from textual import on
 
-from halos_tui.feed import Feed
 from halos_tui.messages import FeedFailed
+from halos_tui.screens.asking import Asking
 from halos_tui.screens.writing_out import WritingOut
 from halos_tui.search_term import SearchTerm, read_term
 from halos_tui.widgets.ask_line import AskLine
 
 
-class Filtering(WritingOut):
-    """`_wish` is a frozen dataclass with a `term`; `_reader` is asked for it, and its views come by
-    `_feed`. `_problem` is what is wrong, for as long as it is.
-    """
+class Filtering(WritingOut, Asking):
+    """`_wish` has a `term`. `_problem` is what is wrong, for as long as it is."""
 
     QUESTION: ClassVar[str] = "filter"
     HINT: ClassVar[str] = "words, or /pattern"
-    _wish: Any
-    _reader: Any
 
     def __init__(self) -> None:
         super().__init__()
-        self._feed: Feed[Any] | None = None
         self._problem = ""
 
     @abstractmethod
@@ -83,10 +77,7 @@ class Filtering(WritingOut):
 
     def ask_for(self, **changes: Any) -> None:
         """Show something else."""
-        self._wish = replace(self._wish, **changes)
-        self._reader.ask(self._wish)
-        if self._feed is not None:
-            self._feed.hurry()
+        self.wish_for(**changes)
         self.say()
 
     def _filter(self, text: str) -> bool:

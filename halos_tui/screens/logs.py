@@ -15,12 +15,12 @@ from textual.binding import BindingType
 from textual.containers import Container
 
 from halos_tui.actions import ScreenName
-from halos_tui.feed import Feed
 from halos_tui.logs.file import LogFile
 from halos_tui.logs.reader import LogReader, LogView, LogWish
 from halos_tui.logs.title import title_of
 from halos_tui.logs.window import END, LogRow
 from halos_tui.messages import FeedFailed, Updated
+from halos_tui.screens.asking import Asking
 from halos_tui.screens.log_work import Copied, copy_lines
 from halos_tui.screens.searching_logs import SearchingLogs
 from halos_tui.search_term import SearchTerm
@@ -35,11 +35,12 @@ INTERVAL_S = 0.35
 """A whole screen of new lines that often is what a slow line takes."""
 
 
-class LogsScreen(SearchingLogs):
+class LogsScreen(SearchingLogs, Asking):
     """Of one run; begins with the log that is written now, or was last, of that round or stage."""
 
     NAME: ClassVar[ScreenName] = "logs"
     BINDINGS: ClassVar[list[BindingType]]
+    _wish: LogWish
     DEFAULT_CSS = """
     LogsScreen {
         #panes { height: 1fr; }
@@ -54,7 +55,6 @@ class LogsScreen(SearchingLogs):
         self.view: LogView | None = None
         self._wish = LogWish(round=round, stage=stage)
         self._reader = LogReader(run_dir, self._wish)
-        self._feed: Feed[LogView] | None = None
         self._problem = ""
 
     def compose(self) -> ComposeResult:
@@ -68,7 +68,7 @@ class LogsScreen(SearchingLogs):
 
     def on_mount(self) -> None:
         self.set_focus(self._rows)
-        self._style(is_ascii=self.halos.options.is_ascii)
+        self._restyle(is_ascii=self.halos.options.is_ascii)
         self.say()
         self._feed = self.follow(self._reader.read, interval_s=INTERVAL_S)
 
@@ -80,7 +80,7 @@ class LogsScreen(SearchingLogs):
         return self._wish.style.term
 
     def here(self) -> tuple[LogFile, LogRow] | None:
-        file, row = self._reader.file, self._rows.row
+        file, row = None if self.view is None else self.view.file, self._rows.row
         return None if file is None or row is None else (file, row)
 
     def mark(self, term: SearchTerm | None) -> None:
@@ -92,17 +92,15 @@ class LogsScreen(SearchingLogs):
     def on_updated(self, message: Updated[LogView]) -> None:
         before, self.view, self._problem = self.view, message.view, ""
         view = message.view
-        if before is None or _is_elsewhere(before, view) or self._wish.follows:
+        # the cursor is not at the end where it was moved up and the screen is yet to hear of it
+        if _is_elsewhere(before, view) or (self._wish.follows and self._rows.is_at_end):
             self._rows.jump(view.window)
-        elif view.window is not before.window:
+        elif before is not None and view.window is not before.window:
             self._rows.refill(view.window)
-        if _is_elsewhere(before, view) or view.left != self._wish.style.left:
-            self._wish = replace(self._wish, style=replace(self._wish.style, left=view.left))
-            self._reader.ask(self._wish)
+        moved_by = view.left - view.wish.style.left
+        if moved_by and (view.wish.jump, view.wish.path) == (self._wish.jump, self._wish.path):
+            self._restyle(left=max(0, self._wish.style.left + moved_by))
         self.say()
-        message.is_drawn.set()
-        if self._reader.is_behind and self._feed is not None:
-            self._feed.hurry()
 
     def on_feed_failed(self, message: FeedFailed) -> None:
         """Besides the notice that every screen gives: say it for as long as it is so."""
@@ -116,7 +114,7 @@ class LogsScreen(SearchingLogs):
             self._wish = replace(self._wish, follows=False)
             message.needs_rows = True
         if message.needs_rows and row is not None:
-            self._ask(place=row.place)
+            self.wish_for(place=row.place)
         self.say()
 
     @on(LogRows.Sideways)
@@ -147,14 +145,14 @@ class LogsScreen(SearchingLogs):
             self.set_focus(self._sources)
 
     def action_follow(self) -> None:
-        self._ask(follows=not self._wish.follows, place=self._place(), jump=self._wish.jump + 1)
+        self.wish_for(follows=not self._wish.follows, place=self._place(), jump=self._wish.jump + 1)
         self.say()
 
     def action_top(self) -> None:
         self.go_to(0)
 
     def action_bottom(self) -> None:
-        self._ask(place=END, jump=self._wish.jump + 1, to_hit=False)
+        self.wish_for(place=END, jump=self._wish.jump + 1, to_hit=False)
 
     def action_wrap(self) -> None:
         self._restyle(wraps=not self._wish.style.wraps, left=0)
@@ -165,7 +163,7 @@ class LogsScreen(SearchingLogs):
 
     def action_copy(self) -> None:
         """The line at the cursor or those chosen, as they are shown, by OSC 52."""
-        lines, file = self._rows.chosen(), self._reader.file
+        lines, file = self._rows.chosen(), None if self.view is None else self.view.file
         if lines is not None and file is not None:
             self.run_worker(partial(copy_lines, self, file, lines), thread=True)
 
@@ -198,7 +196,10 @@ class LogsScreen(SearchingLogs):
         view = self.view
         if view is None or not view.sources:
             return
-        now = view.sources.index(view.source) if view.source in view.sources else 0
+        paths = [source.path for source in view.sources]
+        shown = None if view.source is None else view.source.path
+        path = self._wish.path if self._wish.path in paths else shown
+        now = paths.index(path) if path in paths else 0
         self._open(view.sources[max(0, min(now + by, len(view.sources) - 1))].path)
 
     def _open(self, path: Path) -> None:
@@ -206,34 +207,23 @@ class LogsScreen(SearchingLogs):
         self.stop_searching()
         self._rows.chosen_from = None
         style = replace(self._wish.style, left=0)
-        self._ask(path=path, place=END, follows=True, style=style, to_hit=False)
+        self.wish_for(path=path, place=END, follows=True, style=style, to_hit=False)
 
     def go_to(self, line: int, *, to_hit: bool = False) -> None:
-        self._ask(place=(line, 0), jump=self._wish.jump + 1, follows=False, to_hit=to_hit)
+        self.wish_for(place=(line, 0), jump=self._wish.jump + 1, follows=False, to_hit=to_hit)
 
     def _place(self) -> tuple[int, int]:
         row = self._rows.row
         return END if row is None else row.place
 
     def _restyle(self, **changes: Any) -> None:
-        self._style(**changes)
-        self._ask(place=self._place())
-
-    def _style(self, **changes: Any) -> None:
-        self._wish = replace(self._wish, style=replace(self._wish.style, **changes))
-        self._reader.ask(self._wish)
-
-    def _ask(self, **changes: Any) -> None:
-        self._wish = replace(self._wish, **changes)
-        self._reader.ask(self._wish)
-        if self._feed is not None:
-            self._feed.hurry()
+        self.wish_for(place=self._place(), style=replace(self._wish.style, **changes))
 
     def _fit(self) -> None:
         width, height = self._rows.size
         if width and height:
-            self._wish = replace(self._wish, height=height)
-            self._restyle(width=width)
+            style = replace(self._wish.style, width=width)
+            self.wish_for(place=self._place(), height=height, style=style)
 
     def close_bar(self) -> None:
         self.bar.close()

@@ -76,9 +76,6 @@ class MetricsScreen(Filtering):
             self._charts.configure(cursor=None, window=(None, None))
         self._charts.show(message.view.charts)
         self.say()
-        message.is_drawn.set()
-        if message.view.wish != self._wish and self._feed is not None:
-            self._feed.hurry()
 
     @on(ChartGrid.Turned)
     def _turned(self) -> None:
@@ -87,7 +84,8 @@ class MetricsScreen(Filtering):
     def action_by(self) -> None:
         """By round, or by step."""
         if self.view is not None:
-            self.ask_for(kind="step" if self.view.kind == "round" else "round")
+            kind = self._wish.kind or self.view.kind
+            self.ask_for(kind="step" if kind == "round" else "round")
 
     def action_previous(self) -> None:
         self._turn(-1)
@@ -195,7 +193,7 @@ class MetricsScreen(Filtering):
         """To an older or a newer round; by step."""
         view = self.view
         if view is not None and view.rounds:
-            newest = max(1, view.rounds[-1] + by)
+            newest = max(1, (self._wish.newest or view.rounds[-1]) + by)
             self.ask_for(kind="step", newest=None if newest >= view.last else newest)
 
     def _overlay(self, by: int) -> None:

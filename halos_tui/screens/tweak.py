@@ -61,10 +61,7 @@ class TweakScreen(FormActions):
 
     def on_updated(self, message: Updated[RunState]) -> None:
         """The run goes on while one types: a round that begins moves the change to the next."""
-        chosen = self._tweak.chosen if self._tweak else None
-        if chosen is not None and chosen < message.view.round_at_hand:
-            chosen = None
-        self._show(Tweak(self.run_dir, message.view, chosen))
+        self._turn_to(message.view, self._tweak.chosen if self._tweak else None)
 
     def action_apply(self) -> None:
         self._confirm(and_resume=False)
@@ -93,6 +90,11 @@ class TweakScreen(FormActions):
         self._tail.read()
         self._tail.forget_old_rounds()
         return None if _what_matters(self._tail.state) == before else self._tail.state
+
+    def _turn_to(self, state: RunState, chosen: int | None) -> None:
+        """A round that is past by now cannot be chosen."""
+        is_past = chosen is not None and chosen < state.round_at_hand
+        self._show(Tweak(self.run_dir, state, None if is_past else chosen))
 
     def _show(self, tweak: Tweak) -> None:
         self._tweak = tweak
@@ -155,8 +157,7 @@ class TweakScreen(FormActions):
             self.leave()
 
     async def _ask_round(self, tweak: Tweak) -> None:
-        state = tweak.state
-        least = state.round_at_hand
+        least = tweak.state.round_at_hand
 
         def check(text: str) -> str:
             if not text.strip().isdecimal():
@@ -170,8 +171,9 @@ class TweakScreen(FormActions):
             value=str(tweak.from_round),
             check=check,
         )
-        if text := await self.app.push_screen_wait(dialog):
-            self._show(Tweak(self.run_dir, state, int(text)))
+        text = await self.app.push_screen_wait(dialog)
+        if text and self._tweak is not None:  # the run went on while the dialog was open
+            self._turn_to(self._tweak.state, int(text))
 
     def _say(self, text: str) -> None:
         self.query_one("#title", Static).update(visible_lines(text))
