@@ -40,7 +40,7 @@ def _text(seen: Observation, run_dir: RunDir) -> list[str]:
         f"{state.run}  {seen.status}{where.rstrip()}{reason}",
         f"started {date_time(state.created_t)}, last event {date_time(state.updated_t)},"
         f" round {len(state.rounds)}{f' of {planned}' if planned else ''},"
-        f" {count(state.cursor)} of {count(state.num_prompts)} prompts",
+        f" {rounds.prompts_taken(state.cursor, state.num_prompts)}",
         str(run_dir.path),
     ]
     if state.rounds:

@@ -27,6 +27,7 @@ from halos_backend.events import (
 from halos_backend.store.state import RunState
 
 from halos_tui.formatting import count, number, plural, setting_changes, size
+from halos_tui.run.notices import describe_restart
 from halos_tui.run.rounds import reward_change_in_words, reward_changes
 
 RequestNews = (
@@ -125,7 +126,8 @@ def _about_upkeep(event: UpkeepNews) -> str:
             skipped = f", {count(num_too_long)} too long and skipped" if num_too_long else ""
             return f"run {run} created: {plural(num_prompts, 'prompt')}{skipped}"
         case SupervisorStarted(process=process):
-            return f"supervisor started, process {process.pid}"
+            restart = describe_restart(event)
+            return f"{restart or 'supervisor started'}, process {process.pid}"
         case VersionsChanged(changes=changes):
             return f"it goes on with other code than before: {setting_changes(changes)}"
         case CheckpointPruned(path=path, freed_bytes=freed_bytes):

@@ -69,6 +69,10 @@ def log_lines(event: StageEvent, state: RunState) -> list[str]:
 
 
 def _failure(event: StageFailed, state: RunState) -> str:
+    if event.cause == "stopped":
+        if state.status in ("aborting", "aborted"):
+            return "aborted"
+        return f"stopped: {event.reason}"
     cause = "" if event.cause not in WORDS_FOR_CAUSE else f" ({WORDS_FOR_CAUSE[event.cause]})"
     return f"failed{cause}: {event.reason}{_what_next(event, state)}"
 
@@ -77,7 +81,7 @@ def _what_next(event: StageFailed, state: RunState) -> str:
     from halos_backend.supervisor.plan import retry_delay_s  # pydantic: 0.1 s, paid by failures
 
     stage = _newest(event, state)
-    if event.cause == "stopped" or stage is None or state.status in ("aborting", "aborted"):
+    if stage is None or state.status in ("aborting", "aborted"):
         return ""
     if _waits_for_owner(event, state):
         return "; it waits for its owner"

@@ -39,7 +39,6 @@ STYLE_OF_STATUS = {
     "paused": "warning",
     "stalled": "bad",
 }
-STOPPED = ("completed", "failed", "aborted", "paused")
 MAX_PENDING = 3
 
 
@@ -78,15 +77,12 @@ def draw(picture: Picture, *, width: int, height: int, is_ascii: bool = False) -
 def _header(picture: Picture, width: int) -> Text:
     state = picture.state
     planned = rounds.num_rounds(state)
-    ended = state.updated_t if state.status in STOPPED else picture.now
     header = Text(no_wrap=True)
     header.append(visible(state.run) or "run", style="accent")
     header.append("  ")
     header.append(picture.status, style=STYLE_OF_STATUS.get(picture.status, "good"))
     header.append(f"  round {len(state.rounds)}{f' of {planned}' if planned else ''}")
-    header.append(
-        f"  {visible(rounds.loss_kind(state))}  {duration(max(0.0, ended - state.created_t))}"
-    )
+    header.append(f"  {visible(rounds.loss_kind(state))}  {duration(state.elapsed_s(picture.now))}")
     header.truncate(width)
     return header
 

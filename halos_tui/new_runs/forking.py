@@ -13,9 +13,9 @@ from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor import fork
 from halos_backend.supervisor.fork_origin import Origin, find_origin
 
-from halos_tui.formatting import count, plural
 from halos_tui.new_runs.checking import Report
 from halos_tui.new_runs.making import free_name
+from halos_tui.run.rounds import prompts_taken
 
 LONGEST_STEM = 90
 """A run's name has at most 100 characters, and `-r12-2` comes behind."""
@@ -56,7 +56,7 @@ def describe_fork(made: RunDir, plan: ForkPlan) -> str:
     carried = "with" if state.forked_from and state.forked_from.train else "without"
     return (
         f"{made.name} begins after round {origin.round.round} of {origin.state.run}, behind"
-        f" {plural(state.first_cursor, 'prompt')} of {count(state.num_prompts)}, {carried} its"
+        f" {prompts_taken(state.first_cursor, state.num_prompts)}, {carried} its"
         " trainer state"
     )
 

@@ -12,11 +12,13 @@ from halos_backend.events import (
     GuardTripped,
     RequestRejected,
     RunEvent,
+    SupervisorStarted,
     VersionsChanged,
     WorkerReplaced,
 )
 from halos_backend.store.state import AT_WORK, RunState
 
+from halos_tui.formatting import clock_time
 from halos_tui.run.observed import SeenStatus
 from halos_tui.run.view import Notice, RoundRow
 
@@ -81,12 +83,23 @@ def hint_for(status: SeenStatus, keys: Mapping[str, str]) -> str:
     return HINTS.get(status, "").format_map(keys) if keys else ""
 
 
+def describe_restart(event: SupervisorStarted) -> str:
+    """What happened while nobody supervised; empty where nothing went wrong."""
+    if not event.after_crash:
+        return ""
+    stages = [f"the {stage} stage went on" for stage in event.went_on]
+    stages += [f"the {stage} stage ended meanwhile" for stage in event.gone]
+    return "; ".join(["supervisor restarted after a crash", *(stages or ["no stage ran"])])
+
+
 def _told(event: RunEvent) -> Notice | None:
     match event:
         case GuardTripped(action="warn"):
             return Notice("warning", f"guard {event.guard}: {event.reason}")
         case GuardTripped():
             return Notice("bad", f"guard {event.guard}: {event.reason}; it {event.action}s the run")
+        case SupervisorStarted(after_crash=True):
+            return Notice("warning", f"{clock_time(event.t)} {describe_restart(event)}")
         case VersionsChanged(changes=changes):
             listed = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in changes.items())
             return Notice("warning", f"the run goes on with other versions: {listed}")

@@ -36,8 +36,6 @@ Key = tuple[int, Stage]
 
 STAGE_EVERY_S = 0.5
 REST_EVERY_S = 1.0
-STILL = frozenset({"completed", "failed", "aborted", "paused"})
-"""Nothing goes on in such a run: its clock stands still."""
 
 
 class RunReader:
@@ -169,14 +167,13 @@ class RunReader:
 
     def _header(self, state: RunState) -> HeaderView:
         status = self._supervision.status_of(state)
-        ended = state.updated_t if state.status in STILL else clock.now()
         return HeaderView(
             name=state.run,
             status=status,
             loss=rounds.loss_kind(state),
             round=len(state.rounds),
             num_rounds=rounds.num_rounds(state),
-            elapsed_s=int(max(0.0, ended - state.created_t)),
+            elapsed_s=int(state.elapsed_s(clock.now())),
             reason="; ".join(filter(None, (state.reason, rounds.boundary(state)))),
             hint=hint_for(status, self.keys),
             round_eta=self._forecast.round if status in AT_WORK else None,

@@ -176,9 +176,13 @@ def _notices(round: RoundState) -> Iterator[Notice]:
         yield Notice("warning", f"{about} was not trained: {round.untrained}")
     for stage in STAGES:
         found = round.stages.get(stage)
-        if found is not None and found.status == "failed" and found.reason:
-            text = f"{about}: attempt {found.attempt} of {stage} failed: {found.reason}"
-            yield Notice("bad", text)
+        if found is None or found.status != "failed":
+            continue
+        attempt = f"{about}: attempt {found.attempt} of {stage}"
+        if found.outcome != "failed":
+            yield Notice("muted", f"{attempt} was {found.outcome}")
+        elif found.reason:
+            yield Notice("bad", f"{attempt} failed: {found.reason}")
 
 
 def _float(value: float | None) -> float:

@@ -86,6 +86,13 @@ def reward_change_in_words(change: RewardChange) -> str:
     return describe_reward_change(change) + noise
 
 
+def prompts_taken(cursor: int, num_prompts: int) -> str:
+    """512 of 2,000 prompts, and of which epoch after the first."""
+    epoch = max(0, cursor - 1) // num_prompts if num_prompts else 0
+    of = f"{count(cursor - epoch * num_prompts)} of {count(num_prompts)} prompts"
+    return f"{of}, epoch {epoch + 1}" if epoch else of
+
+
 def cells(round: RoundState, change: RewardChange | None) -> list[str]:
     """One row, in the order of HEADER."""
     train, reward = summary_of(round, "train"), reward_of(round)
@@ -119,10 +126,10 @@ def _stage_cell(round: RoundState, stage: Stage) -> str:
     found = round.stages.get(stage)
     if found is None:
         return ABSENT
-    match found.status:
+    match found.outcome:
         case "finished":
             return duration(found.elapsed_s)
         case "running":
             return "..."
-        case "failed":
-            return "failed"
+        case outcome:
+            return outcome

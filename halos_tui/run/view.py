@@ -31,7 +31,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class HeaderView:
-    """`elapsed_s` counts from the run's creation to its end, or to now. `hint` says what one can do
+    """`elapsed_s` is the time in which the run was at work. `hint` says what one can do
     about the status; `pending` are changes that wait for a round. `problem` is why what is shown
     may be old, or is nothing.
     """

@@ -120,7 +120,7 @@ def _style(row: RoundRow, index: int) -> str:
     match row.cells[index]:
         case "...":
             return "accent"
-        case "failed" | "untrained":
+        case "failed" | "untrained" | "aborted" | "stopped":
             return "warning"
         case _:
             return ""

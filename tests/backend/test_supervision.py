@@ -24,6 +24,7 @@ from halos_backend.events import (
     StageFailed,
     StageFinished,
     StageStarted,
+    SupervisorStarted,
 )
 from halos_backend.interpreters.programs import ATTEMPT_TAG
 from halos_backend.store.identity import is_alive, lock_holder
@@ -180,6 +181,11 @@ def test_a_stage_outlives_its_supervisor_and_the_next_one_adopts_it(make_run: Ma
     assert run.attempts == [(1, "sample", 1), (1, "label", 1), (1, "train", 1)]
     assert run.state.status == "completed"
     assert of_type(run, RunResumed) == []
+    starts = of_type(run, SupervisorStarted)
+    assert [(start.after_crash, start.went_on) for start in starts] == [
+        (False, ()),
+        (True, ("label",)),
+    ]
 
 
 def test_an_adopted_stage_can_be_stopped_with_its_tree(make_run: MakeRun) -> None:

@@ -21,6 +21,7 @@ from halos_backend.events import (
     StageDelayed,
     StageFailed,
     StageStalled,
+    SupervisorStarted,
     VersionsChanged,
     WorkerReplaced,
 )
@@ -31,12 +32,32 @@ from halos_tui.headless.picture import Picture, draw
 from halos_tui.run.observed import SeenStatus
 from halos_tui.tailing import RunTail
 from halos_tui.theme import load_theme
-from tests.headless.made_run import MadeRun
+from tests.headless.made_run import GONE, MadeRun
 
 SAMPLE: dict[str, Any] = {"t": 1.0, "round": 1, "stage": "sample", "attempt": 1}
+
+
+def started_again(**about: Any) -> SupervisorStarted:
+    return SupervisorStarted(t=1.0, generation=2, process=GONE, version="0.1.0", **about)
+
+
 CHANGES: dict[str, tuple[Any, Any]] = {"train.lr": (5e-6, 1e-6)}
 
 WORDS: list[tuple[Event, str]] = [
+    (started_again(), "supervisor started, process 4000000"),
+    (
+        started_again(after_crash=True, went_on=("train",)),
+        "supervisor restarted after a crash; the train stage went on, process 4000000",
+    ),
+    (
+        started_again(after_crash=True, gone=("sample", "label")),
+        "supervisor restarted after a crash; the sample stage ended meanwhile;"
+        " the label stage ended meanwhile, process 4000000",
+    ),
+    (
+        started_again(after_crash=True),
+        "supervisor restarted after a crash; no stage ran, process 4000000",
+    ),
     (PauseRequested(t=1.0, request_id="r"), "pausing at the end of the round"),
     (PauseRequested(t=1.0, request_id="r", at="stage"), "pausing when the running stage is done"),
     (AbortRequested(t=1.0, request_id="r"), "aborting now"),
@@ -126,7 +147,7 @@ def _lines_of_failures(runs: Path, *events: Event) -> list[str]:
         ("crashed", "failed: broken; it is tried again at once"),
         ("lost", "failed (lost): broken; it is tried again at once"),
         ("stalled", "failed (stalled): broken; it is tried again at once"),
-        ("stopped", "failed: broken"),
+        ("stopped", "stopped: broken"),
     ],
 )
 def test_a_failure_that_is_tried_again_says_so(runs: Path, cause: Cause, said: str) -> None:
@@ -151,6 +172,12 @@ def test_a_failure_that_waits_for_its_owner_comes_with_its_last_words(
         "round 1 sample: | first",
         "round 1 sample: | last",
     ]
+
+
+def test_a_stage_of_an_aborted_run_was_aborted(runs: Path) -> None:
+    lines = _lines_of_failures(runs, _failed("stopped"), AbortRequested(t=1.0, request_id="r"))
+
+    assert lines == ["round 1 sample: aborted"]
 
 
 def test_the_wait_before_another_attempt_is_named(runs: Path) -> None:

@@ -7,19 +7,22 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from halos_backend.events import (
+    AbortRequested,
     PhaseChanged,
     Progressed,
     RunAborted,
     RunFailed,
     RunPaused,
+    StageFailed,
     Warned,
 )
 from halos_backend.store.writer import EventWriter
 
 from tests.headless.conftest import Halos
-from tests.headless.made_run import MadeRun
+from tests.headless.made_run import STARTED_T, MadeRun
 from tests.headless.terminal import Terminal
 
 
@@ -96,6 +99,32 @@ def test_status_text_shows_rounds_with_the_change_of_the_reward(halos: Halos, ru
     first, second = (line.split() for line in lines[-2:])
     assert first[:7] == ["1", "2", "0.5", "-", "2", "0.5", "0.0125"]
     assert second[:5] == ["2", "2", "0.625", "+0.12", "±0.14"]
+
+
+def test_status_counts_the_prompts_of_an_epoch(halos: Halos, runs: Path) -> None:
+    run = MadeRun(runs)  # of 4 prompts, 2 a round
+    for round in (1, 2):
+        run.whole_round(round)
+    assert " 4 of 4 prompts\n" in halos("status", "a-run").stdout
+    run.start_round(3)
+    assert " 2 of 4 prompts, epoch 2\n" in halos("status", "a-run").stdout
+
+
+def test_status_says_that_a_stage_was_aborted(halos: Halos, runs: Path) -> None:
+    run = MadeRun(runs)
+    run.start_round(1)
+    run.start_stage(1, "sample")
+    about: dict[str, Any] = {"round": 1, "stage": "sample", "attempt": 1}
+    run.say(
+        AbortRequested(t=STARTED_T, request_id="r"),
+        StageFailed(
+            t=STARTED_T, reason="aborted", exit_code=-15, last_lines=[], cause="stopped", **about
+        ),
+        RunAborted(t=STARTED_T, request_id="r"),
+    )
+    table = halos("status", "a-run").stdout.splitlines()[-1].split()
+    assert "aborted" in table
+    assert "failed" not in table
 
 
 def test_status_takes_the_directory_of_a_run_too(halos: Halos, runs: Path) -> None:

@@ -48,7 +48,7 @@ def test_a_fork_shares_nothing_with_the_run_it_comes_from(place: Place) -> None:
     )
 
     assert forked.code == 0, forked.stderr
-    assert "old-r1 begins after round 1 of old, behind 6 prompts of 20" in forked.stderr
+    assert "old-r1 begins after round 1 of old, behind 6 of 20 prompts" in forked.stderr
     new = RunDir(place.runs / "old-r1")
     assert not inodes & {path.stat().st_ino for path in new.path.rglob("*") if path.is_file()}
     shutil.rmtree(old.path)

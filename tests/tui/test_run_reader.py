@@ -10,11 +10,15 @@ import msgspec
 import pytest
 from halos_backend.errors import CorruptFileError, UsageError
 from halos_backend.events import (
+    AbortRequested,
     GuardTripped,
     MetricsLogged,
     PhaseChanged,
     Progressed,
     RequestRejected,
+    RunAborted,
+    StageFailed,
+    SupervisorStarted,
     Warned,
 )
 from halos_backend.store.registry import load_state, write_snapshot
@@ -22,12 +26,13 @@ from halos_backend.store.run_dir import AttemptDir
 from halos_backend.telemetry.log import TelemetryLog
 from halos_backend.telemetry.reading import HostReading, Reading
 
+from halos_tui.formatting import clock_time
 from halos_tui.run import attempt_tail
 from halos_tui.run.attempt_tail import AttemptTail
 from halos_tui.run.reader import RunReader
 from halos_tui.run.series import BoundedSeries, Marks
 from halos_tui.run.view import RunView
-from tests.headless.made_run import STARTED_T, MadeRun
+from tests.headless.made_run import GONE, STARTED_T, MadeRun
 
 ABOUT = {"round": 1, "stage": "train", "attempt": 1}
 HISTOGRAM = {"edges": [0.0, 1.0, 2.0], "counts": [1, 3]}
@@ -111,6 +116,44 @@ def test_only_what_changed_is_another_object(run: MadeRun) -> None:
     assert len(after.rounds.rows) == 21
     pairs = zip(before.rounds.rows, after.rounds.rows, strict=False)
     assert all(old is new for old, new in pairs)
+
+
+def test_a_supervisor_that_was_gone_and_a_stage_that_was_aborted_are_notices(run: MadeRun) -> None:
+    run.start_round(1)
+    run.start_stage(1, "sample")
+    run.say(
+        SupervisorStarted(
+            t=STARTED_T,
+            generation=2,
+            process=GONE,
+            version="0.1.0",
+            after_crash=True,
+            went_on=("sample",),
+        ),
+        AbortRequested(t=STARTED_T + 10, request_id="r"),
+        StageFailed(
+            t=STARTED_T + 10,
+            round=1,
+            stage="sample",
+            attempt=1,
+            reason="aborted",
+            exit_code=-15,
+            last_lines=[],
+            cause="stopped",
+        ),
+        RunAborted(t=STARTED_T + 12, request_id="r"),
+    )
+
+    view = view_of(RunReader(run.dir))
+
+    told = {notice.text: notice.severity for notice in view.notices}
+    restarted = f"{clock_time(STARTED_T)} supervisor restarted after a crash; the sample stage"
+    assert told == {
+        "round 1: attempt 1 of sample was aborted": "muted",
+        f"{restarted} went on": "warning",
+    }
+    assert view.rounds.rows[0].cells[7:] == ("aborted", "-", "-")
+    assert view.header.elapsed_s == 12
 
 
 def test_rounds_go_on_after_a_snapshot_and_many_may_come_at_once(run: MadeRun) -> None:

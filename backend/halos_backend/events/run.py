@@ -44,12 +44,17 @@ class SupervisorStarted(Event, frozen=True, kw_only=True):
     """A supervisor took the run's lock. `generation` counts them.
 
     `versions` are those of Python, of this project and of the libraries that compute.
+    `after_crash`: the one before ended while the run was at work, without a word; `went_on` are the
+    stages whose processes live all the same, `gone` those whose do not.
     """
 
     generation: int
     process: ProcessIdentity
     version: str
     versions: dict[str, str] = {}
+    after_crash: bool = False
+    went_on: tuple[Stage, ...] = ()
+    gone: tuple[Stage, ...] = ()
 
 
 class VersionsChanged(Event, frozen=True, kw_only=True):

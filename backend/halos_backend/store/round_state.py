@@ -20,6 +20,7 @@ from halos_backend.events import (
 )
 
 StageStatus = Literal["running", "finished", "failed"]
+StageOutcome = StageStatus | Literal["aborted", "stopped"]
 
 StageNews = StageStarted | StageAdopted | StageFinished | StageFailed
 
@@ -30,8 +31,9 @@ class StageState(msgspec.Struct, frozen=True, kw_only=True):
     `num_barren` counts the failed attempts in a row that left no more than the ones before them;
     `durable` is the most that any attempt left. `failed_t` is None where nothing stands against the
     next attempt. `is_warm` and `has_company` say what the attempt shared its memory with: its
-    process stays between rounds, as others do, or another stage ran beside it. The summary is kept
-    as JSON: as objects those of a thousand rounds would take 7 MB.
+    process stays between rounds, as others do, or another stage ran beside it. `is_aborted`: it was
+    stopped because the run was aborted. The summary is kept as JSON: as objects those of a thousand
+    rounds would take 7 MB.
     """
 
     stage: Stage
@@ -48,6 +50,16 @@ class StageState(msgspec.Struct, frozen=True, kw_only=True):
     durable: int = 0
     is_warm: bool = False
     has_company: bool = False
+    is_aborted: bool = False
+
+    @property
+    def outcome(self) -> StageOutcome:
+        """What to call the attempt: nothing failed where the run stopped or aborted it."""
+        if self.status != "failed":
+            return self.status
+        if self.is_aborted:
+            return "aborted"
+        return "stopped" if self.cause == "stopped" else "failed"
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -76,11 +88,16 @@ class RoundState(msgspec.Struct, frozen=True, kw_only=True):
         return next((stage for stage in self.stages.values() if stage.status == "running"), None)
 
 
-def apply_to_round(round: RoundState, event: StageNews) -> RoundState:
-    """The round after news of one of its stages; news of a stage that never started is none."""
+def apply_to_round(round: RoundState, event: StageNews, *, is_aborting: bool = False) -> RoundState:
+    """The round after news of one of its stages; news of a stage that never started is none.
+
+    `is_aborting`: the run is about to end, and what is stopped now is stopped for that.
+    """
     after = _stage_after(round.stages.get(event.stage), event)
     if after is None:
         return round
+    if is_aborting and after.outcome == "stopped":
+        after = replace(after, is_aborted=True)
     stages = {
         stage: after if stage == event.stage else round.stages[stage]
         for stage in STAGES

@@ -57,6 +57,8 @@ RunStatus = Literal[
     "created", "running", "pausing", "paused", "aborting", "aborted", "failed", "completed"
 ]
 ENDED: frozenset[RunStatus] = frozenset({"aborted", "completed"})
+AT_REST: frozenset[RunStatus] = frozenset({"paused", "failed", *ENDED})
+"""Nothing goes on in such a run until its owner says so, if ever."""
 AT_WORK: frozenset[RunStatus] = frozenset({"running", "pausing", "aborting"})
 """A supervisor of such a run has something to do."""
 EXIT_CODES: dict[RunStatus, ExitCode] = {
@@ -72,7 +74,8 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     `settings` are those the run was created with; `settings_of` applies `changes`. `failure` is the
     newest failed attempt's reason, `obstacle` why a stage cannot start yet, or that it is silent.
     `num_rounds_seen` were there when the owner last told the run to go on. `is_crowded`: with these
-    settings its programs did not fit into memory beside each other.
+    settings its programs did not fit into memory beside each other. `idle_since` the run is paused,
+    failed or ended, as it was for `idle_s` before.
     """
 
     run: str = ""
@@ -102,6 +105,8 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     abort_request_id: str | None = None
     num_rounds_seen: int = 0
     is_crowded: bool = False
+    idle_s: float = 0.0
+    idle_since: float | None = None
 
     @property
     def active(self) -> tuple[tuple[int, Stage], ...]:
@@ -125,6 +130,18 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         if round <= len(self.rounds):
             return self.rounds[round - 1].settings
         return settings_after(self.settings, self.changes, round)
+
+    def elapsed_s(self, now: float) -> float:
+        """For how long the run has been at work: since its creation, less the time in which it was
+        paused or failed, and none after its end.
+
+        Time without a supervisor counts, for a stage goes on without one. An attempt of a stage is
+        never paused: its elapsed time is that from its start on.
+        """
+        # a state that an older version wrote down does not say since when it rests
+        since = self.updated_t if self.idle_since is None else self.idle_since
+        end = since if self.status in AT_REST else now
+        return max(0.0, end - self.created_t - self.idle_s)
 
     @property
     def cursor(self) -> int:
@@ -159,7 +176,14 @@ def fold(events: Iterable[RunEvent], state: RunState | None = None) -> RunState:
 
 def apply(state: RunState, event: RunEvent) -> RunState:
     """The state after one event. Total: an event about an unknown round changes nothing."""
-    return replace(_apply(state, event), updated_t=event.t)
+    after = replace(_apply(state, event), updated_t=event.t)
+    was_at_rest, is_at_rest = state.status in AT_REST, after.status in AT_REST
+    if is_at_rest and not was_at_rest:
+        return replace(after, idle_since=event.t)
+    if was_at_rest and not is_at_rest:
+        since = state.updated_t if state.idle_since is None else state.idle_since
+        return replace(after, idle_s=state.idle_s + max(0.0, event.t - since), idle_since=None)
+    return after
 
 
 def _apply(state: RunState, event: RunEvent) -> RunState:
@@ -282,7 +306,8 @@ def _apply_to_stage(state: RunState, event: StageNews) -> RunState:
         failure = failure or event.reason if event.cause == "stopped" else event.reason
     elif isinstance(event, StageStarted | StageFinished):
         failure = None
-    round = apply_to_round(state.rounds[event.round - 1], event)
+    is_aborting = state.status == "aborting"
+    round = apply_to_round(state.rounds[event.round - 1], event, is_aborting=is_aborting)
     return replace(
         state,
         rounds=with_round(state.rounds, round),

@@ -19,13 +19,14 @@ from halos_backend.events import (
     RunEvent,
     RunFailed,
     SettingsChanged,
+    Stage,
     StageDelayed,
     StageFailed,
     StageFinished,
     SupervisorStarted,
     VersionsChanged,
 )
-from halos_backend.store.identity import own_identity
+from halos_backend.store.identity import is_alive, own_identity
 from halos_backend.store.reader import run_journal
 from halos_backend.store.registry import check_readable
 from halos_backend.store.run_dir import RunDir
@@ -130,6 +131,7 @@ class Supervisor:
 
     def _start(self) -> None:
         known, versions = self.state.versions, code_versions()
+        went_on, gone = _stages_left(self.state)
         self._record(
             SupervisorStarted(
                 t=clock.now(),
@@ -137,6 +139,9 @@ class Supervisor:
                 process=own_identity(),
                 version=__version__,
                 versions=versions,
+                after_crash=self.state.status in AT_WORK,
+                went_on=went_on,
+                gone=gone,
             )
         )
         look = partial(changed_inputs, self.run_dir, self.state, self._cache.at_hand(self.state))
@@ -295,3 +300,14 @@ class Supervisor:
 
     def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
         self._terminated = True
+
+
+def _stages_left(state: RunState) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
+    """Those that an earlier supervisor left running: which run still, and which do not."""
+    left = {
+        stage: (process := state.rounds[round - 1].stages[stage].process) is not None
+        and is_alive(process)
+        for round, stage in state.active
+    }
+    went_on = tuple(stage for stage, is_running in left.items() if is_running)
+    return went_on, tuple(stage for stage in left if stage not in went_on)
