@@ -14,7 +14,7 @@ SMOLLM2 := .cache/smollm2
 .PHONY: demo test check lint format test-chaos test-model test-gpu test-vllm bench screenshots wheel clean
 
 demo: $(READY)
-	$(BIN)/halos-tui demo --no-ui --runs-dir runs
+	$(BIN)/halos-tui demo
 
 test: $(READY)
 	$(PYTEST) -n $(JOBS) --dist loadfile -m "not model and not chaos and not gpu and not vllm"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -16,9 +19,12 @@ pytest.register_assert_rewrite("tests.chaos.invariants")
 
 
 def pytest_configure() -> None:
-    """A shell's background jobs ignore Ctrl-C, those of `nohup` a hangup, and so do all that they
+    """`halos-tui` is on the PATH, as for who has installed it.
+
+    A shell's background jobs ignore Ctrl-C, those of `nohup` a hangup, and so do all that they
     start. A handler of our own is not inherited: the processes under test heed signals again.
     """
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)

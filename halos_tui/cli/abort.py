@@ -12,10 +12,14 @@ from halos_backend.store.registry import load_state
 from halos_backend.store.run_dir import RunDir
 
 from halos_tui.cli import asking
-from halos_tui.cli.options import RunName, RunsDir, runs_root
+from halos_tui.cli.options import RunName, RunsDir, Yes, runs_root
+from halos_tui.commands import command_for
 from halos_tui.headless import notices
+from halos_tui.headless.interrupts import agrees
 from halos_tui.run import rounds
+from halos_tui.run.observed import Observation
 from halos_tui.steering import run_control
+from halos_tui.steering.stopping import stays, stops
 
 TIMEOUT_S = 60.0
 """Longer than the grace that a stage gets, and the time to kill it after that."""
@@ -26,15 +30,19 @@ def command(
     when: Annotated[
         run_control.When, typer.Option(help="At once, or when the running stage or round is done.")
     ] = "now",
+    yes: Yes = False,
     runs_dir: RunsDir = None,
 ) -> int:
     """Stop a run for good (exit code 3).
 
-    The checkpoint of its last finished round stays the result. What is to stop later is only asked
-    for (exit code 0).
+    The checkpoint of its last finished round stays the result. Asks on a terminal. What is to stop
+    later is only requested (exit code 0).
     """
     run_dir, seen = asking.look_at(runs_root(runs_dir), run)
     request = run_control.abort_request(run_dir, seen, when)
+    if not yes and not _is_meant(run_dir, seen):
+        notices.say(f"{run_dir.name} was left as it is")
+        return ExitCode.COMPLETED
     if request is not None:
         event = asking.ask_seen(run_dir, seen, request)
         if isinstance(event, AbortRequested):
@@ -47,10 +55,19 @@ def command(
     return _say_when(run_dir)
 
 
+def _is_meant(run_dir: RunDir, seen: Observation) -> bool:
+    """Raises UsageError where nobody can be asked."""
+    return agrees(
+        f"{stops(seen)}\n{stays(run_dir, seen)}\nabort {run_dir.name} for good?",
+        without=f"aborting a run for good needs --yes; to go on later instead:"
+        f" {command_for(run_dir, 'pause')}",
+    )
+
+
 def _say_when(run_dir: RunDir) -> ExitCode:
     state = load_state(run_dir)
     if where := rounds.boundary(state):
-        notices.say(f"aborting {where}; sooner: {notices.command_for(run_dir, 'abort')}")
+        notices.say(f"aborting {where}; sooner: {command_for(run_dir, 'abort')}")
     else:
         notices.say_end(run_dir, state)
     return ExitCode.COMPLETED

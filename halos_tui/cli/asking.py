@@ -12,6 +12,7 @@ from halos_backend.store.run_dir import RunDir, find_run
 from halos_backend.store.state import AT_WORK
 from halos_backend.supervisor import asking, control
 
+from halos_tui.commands import command_for
 from halos_tui.headless import notices
 from halos_tui.run.observed import Observation, observe
 from halos_tui.steering import run_control
@@ -63,5 +64,5 @@ def wait_until_stopped(run_dir: RunDir, *, timeout_s: float = float("inf")) -> E
         time.sleep(POLL_S)
     raise HalosError(
         f"the run {run_dir.name} is still stopping after {timeout_s:.0f} s;"
-        f" {notices.command_for(run_dir, 'watch')}"
+        f" {command_for(run_dir, 'watch')}"
     )

@@ -13,7 +13,7 @@ from halos_backend.records import Message
 from halos_backend.store.registry import check_readable, load_state
 from halos_backend.store.run_dir import find_run
 
-from halos_tui.cli.options import Json, RunName, RunsDir, runs_root
+from halos_tui.cli.options import Json, Round, RunName, RunsDir, runs_root
 from halos_tui.completions.round_rows import RoundRows, num_tokens, pick_round, sampled_rounds
 from halos_tui.formatting import number, plural, visible, visible_lines
 
@@ -25,7 +25,7 @@ Order = Literal["reward", "length"]
 
 def command(
     run: RunName,
-    round: Annotated[int | None, typer.Option(help="Round; by default the newest.")] = None,
+    round: Round = None,
     sort: Annotated[
         Order | None, typer.Option(help="Best or longest first; by default as sampled.")
     ] = None,

@@ -8,20 +8,18 @@ from typing import Annotated
 
 import msgspec
 import typer
-from halos_backend.config.load import load_settings, resolve
-from halos_backend.doctor import examine_machine
 from halos_backend.errors import ExitCode
-from halos_backend.findings import Finding, problems_in
+from halos_backend.findings import problems_in
 
+from halos_tui.cli import completing
 from halos_tui.cli.options import Json, RunsDir, runs_root
-from halos_tui.headless.findings import finding_lines
-from halos_tui.headless.interrupts import ends_tidily
-from halos_tui.headless.progress import ProgressBar
-from halos_tui.new_runs.checking import examine
 
 
 def command(
-    config: Annotated[Path | None, typer.Argument(help="A run file to examine too.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Argument(help="A run file to examine too.", autocompletion=completing.files),
+    ] = None,
     json: Json = False,
     runs_dir: RunsDir = None,
 ) -> int:
@@ -29,6 +27,14 @@ def command(
 
     Says every problem at once, with what to do about it. Exits 1 when there is one.
     """
+    from halos_backend.config.load import load_settings, resolve  # pydantic: 0.1 s
+    from halos_backend.doctor import examine_machine
+
+    from halos_tui.headless.findings import finding_lines
+    from halos_tui.headless.interrupts import ends_tidily
+    from halos_tui.headless.progress import ProgressBar
+    from halos_tui.new_runs.checking import examine
+
     root = runs_root(runs_dir)
     settings = None if config is None else resolve(load_settings(config))
     findings = examine_machine(root)
@@ -36,10 +42,7 @@ def command(
         with ends_tidily(), ProgressBar() as bar:
             text = config.read_text(encoding="utf-8-sig")
             findings += examine(settings, text, root=root, report=bar.update).findings
-    lines = _json_lines(findings) if json else finding_lines(findings)
+    as_json = (msgspec.json.encode(finding).decode() for finding in findings)
+    lines = as_json if json else finding_lines(findings)
     sys.stdout.write("\n".join(lines) + "\n")
     return ExitCode.FAILED if problems_in(findings) else ExitCode.COMPLETED
-
-
-def _json_lines(findings: list[Finding]) -> list[str]:
-    return [msgspec.json.encode(finding).decode() for finding in findings]

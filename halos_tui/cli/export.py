@@ -12,6 +12,7 @@ from halos_backend.store.registry import check_readable, load_state
 from halos_backend.store.run_dir import RunDir, find_run
 from halos_backend.store.state import RunState
 
+from halos_tui.cli import completing
 from halos_tui.cli.options import RunName, RunsDir, runs_root
 from halos_tui.completions.round_rows import RoundRows, sampled_rounds
 from halos_tui.headless.export.halos import write_halos
@@ -31,9 +32,16 @@ def command(
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option(help="A new or empty directory; by default ./RUN-FORMAT.")
+        Path | None,
+        typer.Option(
+            help="A new or empty directory; by default ./RUN-FORMAT.",
+            autocompletion=completing.folders,
+        ),
     ] = None,
-    round: Annotated[int | None, typer.Option(help="One round; by default all.")] = None,
+    round: Annotated[
+        int | None,
+        typer.Option(help="One round; by default all.", autocompletion=completing.rounds),
+    ] = None,
     runs_dir: RunsDir = None,
 ) -> None:
     """Write samples and feedback for other programs.

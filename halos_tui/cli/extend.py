@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from halos_tui.cli import asking, following
+from halos_tui.cli import asking
 from halos_tui.cli.options import (
     Detach,
     FollowJson,
@@ -35,6 +35,8 @@ def command(
 
     The rounds that are done stay as they are; the new ones begin with the last one's result.
     """
+    from halos_tui.cli import following  # pydantic: 0.1 s
+
     run_dir, seen = asking.look_at(runs_root(runs_dir), run)
     request = run_control.extend_request(run_dir, seen, rounds, overrides or ())
     return following.follow_from(

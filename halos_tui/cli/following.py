@@ -11,12 +11,13 @@ from halos_backend.errors import ExitCode, UsageError
 from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor import spawn
 
+from halos_tui.commands import command_for
 from halos_tui.headless import notices
 from halos_tui.headless.follow import Follower, Output
 from halos_tui.headless.interrupts import Signals, somebody_can_answer
 from halos_tui.tailing import RunTail
 
-OWNER_FOOTER = "Ctrl-C: abort, stop or detach. The run outlives this terminal."
+OWNER_FOOTER = "Ctrl-C: detach, stop or abort. The run outlives this terminal."
 WATCHER_FOOTER = "Ctrl-C leaves; the run goes on."
 
 
@@ -58,8 +59,8 @@ def _begin_and_follow(
         begin()
         if detach:
             notices.say(f"run {run_dir.name} goes on by itself")
-            notices.say(notices.command_for(run_dir, "watch"))
-            return ExitCode.UNFINISHED
+            notices.say(command_for(run_dir, "watch"))
+            return ExitCode.COMPLETED
         asks = somebody_can_answer() and not json
         output = make_output(json=json, footer=OWNER_FOOTER)
         return Follower(

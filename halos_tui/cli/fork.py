@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from halos_backend.store.run_dir import RunDir, find_run
 
-from halos_tui.cli import starting
+from halos_tui.cli import completing
 from halos_tui.cli.options import (
     Detach,
     FollowJson,
@@ -19,15 +18,18 @@ from halos_tui.cli.options import (
     RunsDir,
     runs_root,
 )
-from halos_tui.headless import notices
-from halos_tui.headless.progress import ProgressBar
-from halos_tui.new_runs import forking
 
 
 def command(
     run: RunName,
     round: Annotated[
-        int, typer.Option("--round", metavar="N", help="The round whose checkpoint it begins with.")
+        int,
+        typer.Option(
+            "--round",
+            metavar="N",
+            help="The round whose checkpoint it begins with.",
+            autocompletion=completing.forkable_rounds,
+        ),
     ],
     overrides: Overrides = None,
     name: Name = None,
@@ -46,6 +48,13 @@ def command(
     counted from 1 again, and loop.num_rounds are its own. Nothing is shared: the old run may be
     deleted.
     """
+    from halos_backend.store.run_dir import RunDir, find_run
+
+    from halos_tui.cli import starting  # pydantic: 0.15 s
+    from halos_tui.headless import notices
+    from halos_tui.headless.progress import ProgressBar
+    from halos_tui.new_runs import forking
+
     root = runs_root(runs_dir)
     plan = forking.plan_fork(find_run(root, run), round, overrides or ())
 

@@ -13,6 +13,7 @@ from halos_backend.store.state import AT_WORK
 
 from halos_tui.cli.options import Json, RunsDir, runs_root
 from halos_tui.formatting import ABSENT, columns, date_time, number, visible
+from halos_tui.headless import notices
 from halos_tui.run.observed import supervision_of
 from halos_tui.run.rounds import last_reward, num_rounds
 
@@ -30,7 +31,7 @@ def command(json: Json = False, runs_dir: RunsDir = None) -> None:
         table = columns(HEADER, [_cells(row) for row in rows], right="round reward")
         sys.stdout.write("\n".join(table) + "\n")
     else:
-        print(f"no runs in {root}; start one: halos-tui demo", file=sys.stderr)  # noqa: T201
+        notices.say(f"no runs in {root}; start one: halos-tui demo")
 
 
 def _row(run_dir: RunDir) -> dict[str, Any]:

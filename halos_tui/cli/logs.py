@@ -14,8 +14,10 @@ from halos_backend.store.registry import check_readable, load_state
 from halos_backend.store.run_dir import RunDir, find_run
 from halos_backend.store.state import RunState
 
-from halos_tui.cli.options import RunName, RunsDir, runs_root
+from halos_tui.cli import completing
+from halos_tui.cli.options import Round, RunName, RunsDir, runs_root
 from halos_tui.formatting import visible_lines
+from halos_tui.headless import notices
 
 POLL_S = 0.1
 CHUNK_BYTES = 1 << 16
@@ -24,12 +26,15 @@ CHUNK_BYTES = 1 << 16
 def command(
     run: RunName,
     stage: Annotated[
-        str | None, typer.Argument(help="sample, label or train; by default the newest.")
+        str | None,
+        typer.Argument(
+            help="sample, label or train; by default the newest.", autocompletion=completing.stages
+        ),
     ] = None,
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Go on until the attempt ends.")
     ] = False,
-    round: Annotated[int | None, typer.Option(help="Round; by default the newest.")] = None,
+    round: Round = None,
     attempt: Annotated[int | None, typer.Option(help="Attempt; by default the newest.")] = None,
     runs_dir: RunsDir = None,
 ) -> None:
@@ -45,6 +50,12 @@ def command(
     if not path.is_file():
         raise UsageError(
             f"{path}: there is no such log; round {number} {name} has attempts 1 to {newest}"
+        )
+    if path.stat().st_size == 0 and not follow:
+        running = _is_running(run_dir, number, name, attempt or newest)
+        notices.say(
+            f"{name} of round {number}, attempt {attempt or newest}, "
+            + ("has written nothing yet" if running else "wrote nothing")
         )
     try:
         with path.open("rb") as log:

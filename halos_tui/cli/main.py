@@ -10,6 +10,7 @@ import errno
 import importlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from typing import Annotated, Any
 
 import typer
@@ -17,33 +18,16 @@ import typer.main
 from halos_backend.errors import ExitCode, HalosError, UsageError
 from typer.core import TyperGroup
 
+from halos_tui.cli import shells
 from halos_tui.cli.options import Ascii, NoMouse, ReadOnly, RunsDir, ThemeName, runs_root
+from halos_tui.commands import NAME, VERBS, as_called
 from halos_tui.formatting import visible_lines
 from halos_tui.streams import silence_stdout
 
-VERBS = {
-    "run": "run",
-    "demo": "demo",
-    "init": "init",
-    "doctor": "doctor",
-    "list": "list_runs",
-    "status": "status",
-    "watch": "watch",
-    "attach": "attach",
-    "pause": "pause",
-    "resume": "resume",
-    "retry": "retry",
-    "set": "set_settings",
-    "extend": "extend",
-    "abort": "abort",
-    "fork": "fork",
-    "rm": "rm",
-    "du": "du",
-    "logs": "logs",
-    "completions": "completions",
-    "export": "export",
-}
-"""Verb -> module of this package; its function `command` is the verb."""
+GLOBAL = ("runs_dir", "read_only", "ascii", "no_mouse", "theme")
+"""Options of the program, which stand before or behind any verb."""
+STEERING = ("pause", "resume", "retry", "set", "extend", "abort", "fork", "rm")
+"""Verbs that change runs, so that none goes with --read-only."""
 
 
 class Verbs(Mapping[str, Any]):
@@ -69,6 +53,21 @@ class VerbGroup(TyperGroup):
         super().__init__(**attributes)
         self.commands = Verbs()  # type: ignore[assignment] # nobody adds to it
 
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The verb, which takes the options of the program too, whether they concern it or not."""
+        command = super().get_command(ctx, cmd_name)
+        if command is None:
+            return None
+        own = {parameter.name for parameter in command.params}
+        for parameter in self.params:
+            if parameter.name in GLOBAL and parameter.name not in own:
+                taken = copy(parameter)
+                taken.hidden, taken.expose_value = True, False  # type: ignore[attr-defined]
+                if parameter.name == "read_only" and cmd_name in STEERING:
+                    taken.callback = _refuse
+                command.params.append(taken)
+        return command
+
     def invoke(self, ctx: Any) -> Any:
         try:
             code = super().invoke(ctx)
@@ -90,11 +89,13 @@ class VerbGroup(TyperGroup):
 
 app = typer.Typer(
     cls=VerbGroup,
-    add_completion=False,
     rich_markup_mode=None,  # plain help: importing rich for it costs 0.1 s
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+shells.offer_completion()
 
 
 @app.callback(invoke_without_command=True)
@@ -112,7 +113,7 @@ def root(
     Without a command: the app, with the list of runs. Leaving it never touches a run.
 
     Exit codes: 0 completed, 1 failed, 2 usage or configuration, 3 aborted, 4 no such run,
-    5 run in use, 6 unfinished (paused or detached).
+    5 run in use, 6 left unfinished by who followed it (paused or detached).
     """
     if version:
         from halos_backend import __version__
@@ -124,20 +125,26 @@ def root(
 
         options = AppOptions(runs_root(runs_dir), read_only, ascii, not no_mouse, theme)
         return open_app(options)
-    elif any((read_only, ascii, no_mouse, theme, runs_dir)):
-        verb = ctx.invoked_subcommand
-        raise UsageError(f"the options of {verb} stand behind it: halos-tui {verb} ... --OPTION")
+    else:
+        before = {name: value for name in GLOBAL if (value := ctx.params[name])}
+        ctx.default_map = {ctx.invoked_subcommand: before}
     return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit code."""
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="halos-tui")
+        app(args=None if arguments is None else list(arguments), prog_name=NAME)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.FAILED
     return ExitCode.COMPLETED
 
 
+def _refuse(ctx: Any, _parameter: Any, value: Any) -> Any:
+    if value and not ctx.resilient_parsing:
+        raise UsageError(f"{ctx.info_name} changes a run, and --read-only forbids that")
+    return value
+
+
 def _complain(text: str) -> None:
-    print(f"halos-tui: {visible_lines(text)}", file=sys.stderr)  # noqa: T201
+    print(f"{NAME}: {visible_lines(as_called(text))}", file=sys.stderr)  # noqa: T201

@@ -13,7 +13,6 @@ from halos_tui.app_options import AppOptions
 from halos_tui.garbage import collected_rarely
 from halos_tui.headless import notices
 from halos_tui.headless.interrupts import Signals
-from halos_tui.run import rounds
 from halos_tui.run.observed import observe
 
 SWITCH_S = 0.001
@@ -62,18 +61,10 @@ def start_in_app(run_dir: RunDir, options: AppOptions) -> ExitCode:
     with Signals():  # a Ctrl-C must not end us between the run and its supervisor
         spawn.start_supervisor(run_dir)
     code = open_app(options, run_dir=run_dir)
-    return say_how_it_stands(run_dir) if code == ExitCode.COMPLETED else code
-
-
-def say_how_it_stands(run_dir: RunDir) -> ExitCode:
-    """One line, with the commands to come back."""
+    if code != ExitCode.COMPLETED:
+        return code
     seen = observe(run_dir)
-    planned = rounds.num_rounds(seen.state)
-    notices.say(
-        f"run {run_dir.name} is {seen.status},"
-        f" round {len(seen.state.rounds)}{f' of {planned}' if planned else ''}; come back with:"
-        f" {notices.command_for(run_dir, 'attach')} (or {notices.command_for(run_dir, 'watch')})"
-    )
+    notices.say_how_it_stands(run_dir, seen.state, status=seen.status)
     return seen.state.exit_code
 
 

@@ -7,16 +7,29 @@ from typing import Annotated
 
 import typer
 
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name or directory of a run.")]
+from halos_tui.cli import completing
+
+RunName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="Name or directory of a run.", autocompletion=completing.runs
+    ),
+]
 RunsDir = Annotated[
     Path | None,
     typer.Option(
-        help="Where runs live; by default $HALOS_RUNS_DIR, else your user data directory."
+        help="Where runs live; by default $HALOS_RUNS_DIR, else your user data directory.",
+        autocompletion=completing.folders,
     ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="K=V", help="Change a setting: --set train.lr=1e-6."),
+    typer.Option(
+        "--set",
+        metavar="K=V",
+        help="Change a setting: --set train.lr=1e-6.",
+        autocompletion=completing.settings,
+    ),
 ]
 Name = Annotated[str | None, typer.Option(help="Name of the run; by default loss and time.")]
 NoUi = Annotated[
@@ -39,7 +52,13 @@ NoMouse = Annotated[
     bool, typer.Option("--no-mouse", help="The app leaves the mouse to the terminal.")
 ]
 ThemeName = Annotated[
-    str | None, typer.Option("--theme", metavar="NAME", help="Colours of the app, such as light.")
+    str | None,
+    typer.Option(
+        "--theme",
+        metavar="NAME",
+        help="Colours of the app, such as light.",
+        autocompletion=completing.themes,
+    ),
 ]
 FollowJson = Annotated[
     bool,
@@ -49,9 +68,13 @@ FollowJson = Annotated[
         " MetricsLogged and Warned.",
     ),
 ]
+Round = Annotated[
+    int | None,
+    typer.Option(help="Round; by default the newest.", autocompletion=completing.rounds),
+]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, one object per line.")]
 Detach = Annotated[
-    bool, typer.Option("--detach", help="Start the run and leave it to itself (exit code 6).")
+    bool, typer.Option("--detach", help="Return once the run is started (exit code 0).")
 ]
 PauseOnTerm = Annotated[
     bool,
@@ -61,6 +84,7 @@ PauseOnTerm = Annotated[
         " 6); without it the run goes on by itself.",
     ),
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 DryRun = Annotated[
     bool,
     typer.Option(

@@ -11,6 +11,7 @@ from halos_backend.store.run_dir import RunDir
 
 from halos_tui.cli import asking
 from halos_tui.cli.options import RunName, RunsDir, runs_root
+from halos_tui.commands import command_for
 from halos_tui.headless import notices
 from halos_tui.run import rounds
 from halos_tui.steering import run_control
@@ -39,7 +40,7 @@ def command(
 
 def _say_where(run_dir: RunDir) -> None:
     state = load_state(run_dir)
-    resume = notices.command_for(run_dir, "resume")
+    resume = command_for(run_dir, "resume")
     if where := rounds.boundary(state):
         notices.say(f"pausing {where}; go on after that, or at once, with: {resume}")
     elif state.status == "paused":

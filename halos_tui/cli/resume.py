@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from halos_backend.errors import UsageError
 
-from halos_tui.cli import asking, following
+from halos_tui.cli import asking, completing
 from halos_tui.cli.options import (
     Detach,
     FollowJson,
@@ -18,13 +18,15 @@ from halos_tui.cli.options import (
     RunsDir,
     runs_root,
 )
-from halos_tui.cli.resume_all import resume_all
 from halos_tui.steering import run_control
 
 
 def command(
     run: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="Name or directory of a run.")
+        str | None,
+        typer.Argument(
+            metavar="RUN", help="Name or directory of a run.", autocompletion=completing.runs
+        ),
     ] = None,
     every: Annotated[
         bool,
@@ -44,6 +46,9 @@ def command(
 
     It goes on at the stage where it stopped, and is followed as by `run`.
     """
+    from halos_tui.cli import following  # pydantic: 0.1 s
+    from halos_tui.cli.resume_all import resume_all
+
     if every:
         if run is not None:
             raise UsageError("name a run, or write --all: not both")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from halos_tui.cli import asking, following
+from halos_tui.cli import asking
 from halos_tui.cli.options import (
     Detach,
     FollowJson,
@@ -29,6 +29,8 @@ def command(
 
     It takes over what the attempts before it completed. Also when a stage waits to be tried again.
     """
+    from halos_tui.cli import following  # pydantic: 0.1 s
+
     run_dir, seen = asking.look_at(runs_root(runs_dir), run)
     request = run_control.retry_request(run_dir, seen)
     return following.follow_from(

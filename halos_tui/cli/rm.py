@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
-from halos_backend.errors import ExitCode, HalosError, UsageError
+from halos_backend.errors import ExitCode, HalosError
 from halos_backend.store.disk_use import DiskMeter
 from halos_backend.store.registry import load_state
 from halos_backend.store.run_dir import RunDir, find_run
-from halos_backend.supervisor.removal import check_unused, remove_run
 
-from halos_tui.cli.options import RunsDir, runs_root
+from halos_tui.cli import completing
+from halos_tui.cli.options import RunsDir, Yes, runs_root
 from halos_tui.formatting import plural, size, visible
 from halos_tui.headless import notices
-from halos_tui.headless.interrupts import somebody_can_answer
+from halos_tui.headless.interrupts import agrees
 
 
 def command(
     runs: Annotated[
-        list[str], typer.Argument(metavar="RUN...", help="Names or directories of runs.")
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="Names or directories of runs.", autocompletion=completing.runs
+        ),
     ],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     runs_dir: RunsDir = None,
 ) -> int:
     """Delete runs with all they have: checkpoints, samples, journal.
@@ -30,6 +32,8 @@ def command(
     One that is supervised or whose stage still runs is refused (exit code 5), and then nothing is
     deleted. Asks on a terminal.
     """
+    from halos_backend.supervisor.removal import check_unused, remove_run  # pydantic: 0.1 s
+
     root = runs_root(runs_dir)
     found = list(dict.fromkeys(find_run(root, run) for run in runs))
     for run_dir in found:
@@ -45,15 +49,16 @@ def command(
 
 def _is_meant(found: list[RunDir]) -> bool:
     """Raises UsageError where nobody can be asked."""
-    if not somebody_can_answer():
-        raise UsageError(f"deleting {plural(len(found), 'run')} for good needs --yes")
-    meter = DiskMeter()
-    for run_dir in found:
-        use = size(meter.measure(run_dir.path).total)
-        notices.say(f"  {visible(run_dir.name)}: {_describe(run_dir)}, {use}")
-    sys.stderr.write(f"delete {plural(len(found), 'run')} for good? [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    meter, runs = DiskMeter(), plural(len(found), "run")
+    lines = [
+        f"  {visible(run_dir.name)}: {_describe(run_dir)},"
+        f" {size(meter.measure(run_dir.path).total)}"
+        for run_dir in found
+    ]
+    return agrees(
+        "\n".join([*lines, f"delete {runs} for good?"]),
+        without=f"deleting {runs} for good needs --yes",
+    )
 
 
 def _describe(run_dir: RunDir) -> str:

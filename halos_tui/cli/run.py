@@ -6,11 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from halos_backend.config.load import load_settings, resolve
 
-from halos_tui.app_options import AppOptions
-from halos_tui.cli import starting
-from halos_tui.cli.opening import can_show_app
+from halos_tui.cli import completing
 from halos_tui.cli.options import (
     Ascii,
     Detach,
@@ -29,7 +26,12 @@ from halos_tui.cli.options import (
 
 
 def command(
-    config: Annotated[Path, typer.Argument(help="A run file; halos-tui init writes one.")],
+    config: Annotated[
+        Path,
+        typer.Argument(
+            help="A run file; halos-tui init writes one.", autocompletion=completing.files
+        ),
+    ],
     overrides: Overrides = None,
     name: Name = None,
     runs_dir: RunsDir = None,
@@ -48,6 +50,12 @@ def command(
     The exit code is that of how the run stands. Leaving the app never touches the run. Without the
     app Ctrl-C asks what you mean; a closed terminal or SIGTERM detaches, and the run goes on.
     """
+    from halos_backend.config.load import load_settings, resolve
+
+    from halos_tui.app_options import AppOptions
+    from halos_tui.cli import starting  # pydantic: 0.15 s
+    from halos_tui.cli.opening import can_show_app
+
     settings = resolve(load_settings(config, overrides or ()))
     config_text, root = config.read_text(encoding="utf-8-sig"), runs_root(runs_dir)
     if dry_run:

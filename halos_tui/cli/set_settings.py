@@ -10,8 +10,9 @@ from halos_backend.events import SettingsChanged
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState
 
-from halos_tui.cli import asking
+from halos_tui.cli import asking, completing
 from halos_tui.cli.options import RunName, RunsDir, runs_root
+from halos_tui.commands import command_for
 from halos_tui.formatting import setting_changes, visible
 from halos_tui.headless import notices
 from halos_tui.steering import run_control
@@ -20,12 +21,20 @@ from halos_tui.steering import run_control
 def command(
     run: RunName,
     assignments: Annotated[
-        list[str], typer.Argument(metavar="KEY=VALUE...", help="As for --set: train.lr=1e-6.")
+        list[str],
+        typer.Argument(
+            metavar="KEY=VALUE...",
+            help="As for --set: train.lr=1e-6.",
+            autocompletion=completing.settings_of_run,
+        ),
     ],
     from_round: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="First round it holds for; by default the first it can."
+            min=1,
+            metavar="N",
+            help="First round it holds for; by default the first it can.",
+            autocompletion=completing.coming_rounds,
         ),
     ] = None,
     runs_dir: RunsDir = None,
@@ -49,4 +58,4 @@ def _say_what_changed(run_dir: RunDir, state: RunState, event: SettingsChanged) 
     for sentence in event.consequences:
         notices.say(visible(f"  {sentence}"))
     if state.status in ("paused", "failed"):
-        notices.say(f"the run is {state.status}; go on: {notices.command_for(run_dir, 'resume')}")
+        notices.say(f"the run is {state.status}; go on: {command_for(run_dir, 'resume')}")

@@ -11,27 +11,32 @@ from halos_backend.store.run_dir import RunDir, find_run
 from halos_backend.store.state import AT_WORK
 
 from halos_tui.cli.options import Json, RunName, RunsDir, runs_root
-from halos_tui.formatting import columns, count, date_time, duration, rate, visible
-from halos_tui.headless.notices import command_for
+from halos_tui.commands import command_for
+from halos_tui.formatting import columns, count, date_time, rate, visible
 from halos_tui.run import rounds
+from halos_tui.run.attempt_tail import foresee
+from halos_tui.run.etas import Forecast, describe
 from halos_tui.run.observed import Observation, as_json, observe
 
 
 def command(run: RunName, json: Json = False, runs_dir: RunsDir = None) -> None:
     """Show how a run stands.
 
-    Status, rounds, and how far the running stage is; `lost` when nobody supervises it any more.
+    Status, rounds, how far the running stage is, and how long it all still takes; `lost` when
+    nobody supervises it any more.
     """
     run_dir = find_run(runs_root(runs_dir), run)
     seen = observe(run_dir)
     check_readable(seen.state, run_dir)
+    ahead = foresee(run_dir, seen.state) if seen.status != "lost" else Forecast({})
     if json:
-        sys.stdout.write(msgspec.json.encode(as_json(seen, run_dir)).decode() + "\n")
+        sys.stdout.write(msgspec.json.encode(as_json(seen, run_dir, ahead)).decode() + "\n")
     else:
-        sys.stdout.write("\n".join(visible(line) for line in _text(seen, run_dir)) + "\n")
+        lines = _text(seen, run_dir, ahead)
+        sys.stdout.write("\n".join(visible(line) for line in lines) + "\n")
 
 
-def _text(seen: Observation, run_dir: RunDir) -> list[str]:
+def _text(seen: Observation, run_dir: RunDir, ahead: Forecast) -> list[str]:
     state = seen.state
     planned = rounds.num_rounds(state)
     where = f" {rounds.boundary(state)}" if seen.status in ("pausing", "aborting") else ""
@@ -43,6 +48,9 @@ def _text(seen: Observation, run_dir: RunDir) -> list[str]:
         f" {rounds.prompts_taken(state.cursor, state.num_prompts)}",
         str(run_dir.path),
     ]
+    etas = {"round": ahead.round, "run": ahead.run}
+    if told := [f"{name} {describe(eta)}" for name, eta in etas.items() if eta is not None]:
+        lines.insert(2, f"ETA {', '.join(told)}")
     if state.rounds:
         changes = rounds.reward_changes(state)
         rows = [rounds.cells(entry, changes[entry.round - 1]) for entry in state.rounds]
@@ -52,7 +60,7 @@ def _text(seen: Observation, run_dir: RunDir) -> list[str]:
         if live.total:
             lines[-1] += (
                 f", {count(live.done)}/{count(live.total)} {live.unit},"
-                f" {rate(live.rate, live.unit)}, ETA {duration(live.eta_s)}"
+                f" {rate(live.rate, live.unit)}, ETA {describe(ahead.stages.get((round, stage)))}"
             )
         lines += [f"warning: {text}" for text in live.warnings]
     if waiting := rounds.pending_changes(state):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from halos_backend.store.run_dir import find_run
-
-from halos_tui.cli import following
 from halos_tui.cli.options import FollowJson, RunName, RunsDir, runs_root
 
 
@@ -13,4 +10,8 @@ def command(run: RunName, json: FollowJson = False, runs_dir: RunsDir = None) ->
 
     Ctrl-C leaves; the exit code is that of the run's status.
     """
+    from halos_backend.store.run_dir import find_run
+
+    from halos_tui.cli import following  # pydantic: 0.1 s
+
     return following.watch(find_run(runs_root(runs_dir), run), json=json)

@@ -16,7 +16,7 @@ from halos_backend.supervisor.asking import asker
 
 from halos_tui.headless import notices
 from halos_tui.headless.bell import Bell
-from halos_tui.headless.interrupts import Signals, ask
+from halos_tui.headless.interrupts import Signals, ask, types
 from halos_tui.headless.reviving import MOST_REVIVALS, Reviver
 from halos_tui.run.observed import SeenStatus, Supervision, supervision_of
 from halos_tui.streams import silence_stdout
@@ -182,7 +182,7 @@ class Follower:
         answer = ask(self._signals, notices.question(self._run_dir))
         self._seen_interrupts = self._signals.interrupts
         match answer:
-            case "abort":
+            case "abort" if types(self._signals, "abort", notices.last_question(self._run_dir)):
                 request_id = control.new_request_id()
                 control.send(self._run_dir, control.Abort(request_id=request_id, by=asker()))
                 self._stop("aborting; Ctrl-C leaves without waiting for it")
@@ -191,7 +191,8 @@ class Follower:
                 self._stop("stopping; Ctrl-C leaves without waiting for it")
             case "detach":
                 return self._detach()
-            case "go on" if not self._signals.terminations:
+            case _ if not (self._signals.terminations or self._signals.hung_up):
+                self._seen_interrupts = self._signals.interrupts
                 notices.say("the run goes on")
         return None
 

@@ -16,8 +16,12 @@ from types import FrameType, TracebackType
 from typing import Any, Literal, NoReturn
 
 from halos_backend import clock
+from halos_backend.errors import UsageError
+
+from halos_tui.formatting import visible_lines
 
 ANSWER_TIMEOUT_S = 5.0
+TYPING_TIMEOUT_S = 30.0
 
 Answer = Literal["abort", "pause", "detach", "go on"]
 
@@ -75,15 +79,29 @@ def somebody_can_answer() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
+def agrees(question: str, *, without: str) -> bool:
+    """Whether the person on the terminal says yes. Raises UsageError, which says what to do
+    `without` one.
+    """
+    if not somebody_can_answer():
+        raise UsageError(without)
+    sys.stderr.write(f"{visible_lines(question)} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def ask(signals: Signals, question: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Answer:
-    """Ask, and wait for a second Ctrl-C or a key. Nothing, or any other key, means to go on."""
+    """Ask, and wait for a key; a second Ctrl-C pauses. Nothing, or any other key, means to go on.
+
+    No answer that two quick presses give ends a run: "abort" is still to be confirmed by `types`.
+    """
     with _single_keys(sys.stdin.fileno()) as fd:
         asked = signals.interrupts
         deadline = clock.monotonic() + timeout_s
         print(question, file=sys.stderr, flush=True)  # noqa: T201
         while clock.monotonic() < deadline and not (signals.hung_up or signals.terminations):
             if signals.interrupts > asked:
-                return "abort"
+                return "pause"
             if select.select([fd], [], [], 0.05)[0]:
                 return _answer(os.read(fd, 1))
     return "detach" if signals.hung_up else "go on"
@@ -95,8 +113,24 @@ def _answer(key: bytes) -> Answer:
             return "detach"
         case b"p" | b"P":
             return "pause"
+        case b"a" | b"A":
+            return "abort"
         case _:
             return "go on"
+
+
+def types(signals: Signals, word: str, question: str) -> bool:
+    """Whether the person types `word` and Enter; a signal, or none in time, means no."""
+    fd, asked = sys.stdin.fileno(), signals.interrupts
+    deadline = clock.monotonic() + TYPING_TIMEOUT_S
+    termios.tcflush(fd, termios.TCIFLUSH)
+    print(question, end=" ", file=sys.stderr, flush=True)  # noqa: T201
+    while clock.monotonic() < deadline and not (signals.hung_up or signals.terminations):
+        if signals.interrupts > asked:
+            return False
+        if select.select([fd], [], [], 0.05)[0]:
+            return os.read(fd, 64).strip() == word.encode()
+    return False
 
 
 @contextmanager

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
+from pathlib import Path
 
 from halos_backend.store.liveness import describe_stall
 from halos_backend.store.reader import tail_lines
-from halos_backend.store.run_dir import RunDir, default_runs_root
-from halos_backend.store.state import RunState
+from halos_backend.store.reward_change import change_between, reward_of
+from halos_backend.store.run_dir import RunDir, cache_root
+from halos_backend.store.state import ENDED, RunState
 
-from halos_tui.formatting import visible, visible_lines
+from halos_tui.commands import as_called, command_for
+from halos_tui.formatting import number, plural, visible, visible_lines
+from halos_tui.run import rounds
 from halos_tui.run.observed import Supervision
 
 LOG_LINES = 10
@@ -18,23 +21,21 @@ LOG_LINES = 10
 
 def say(text: str) -> None:
     """A line (or several) on standard error."""
-    print(visible_lines(text), file=sys.stderr, flush=True)  # noqa: T201
-
-
-def command_for(run_dir: RunDir, verb: str, *arguments: str) -> str:
-    """`halos-tui VERB RUN`, with --runs-dir where the run is not in the default place."""
-    root = run_dir.path.parent
-    is_default = root.resolve() == default_runs_root().resolve()
-    elsewhere = [] if is_default else ["--runs-dir", str(root)]
-    return shlex.join(["halos-tui", verb, run_dir.name, *arguments, *elsewhere])
+    print(visible_lines(as_called(text)), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def question(run_dir: RunDir) -> str:
     """What the first Ctrl-C asks."""
     return (
-        "Ctrl-C again aborts the run for good; p stops it now so that it can be resumed"
-        f" ({command_for(run_dir, 'resume')}); d detaches; anything else goes on"
+        "d detaches, and the run goes on by itself; p, or Ctrl-C again, stops it now so that it can"
+        f" be resumed ({command_for(run_dir, 'resume')}); a aborts it for good; anything else goes"
+        " on here"
     )
+
+
+def last_question(run_dir: RunDir) -> str:
+    """What is asked of who chose to abort."""
+    return f"{run_dir.name} could never go on again; type abort and Enter to end it for good:"
 
 
 def say_detached(run_dir: RunDir) -> None:
@@ -76,9 +77,9 @@ def say_end(run_dir: RunDir, state: RunState) -> None:
     name, resume = run_dir.name, command_for(run_dir, "resume")
     match state.status:
         case "completed":
-            say(f"completed: {state.reason}{_result(run_dir, state)}")
+            say(f"completed: {state.reason}{_result(run_dir, state)}\n{next_steps(run_dir, state)}")
         case "aborted":
-            say(f"aborted{_result(run_dir, state)}")
+            say(f"aborted{_result(run_dir, state)}\n{next_steps(run_dir, state)}")
         case "paused":
             say(f"run {name} is paused ({state.reason}); go on with: {resume}")
         case "failed":
@@ -91,10 +92,57 @@ def say_end(run_dir: RunDir, state: RunState) -> None:
             say_detached(run_dir)
 
 
+def say_how_it_stands(run_dir: RunDir, state: RunState, *, status: str) -> None:
+    """What the app leaves behind."""
+    if state.status in (*ENDED, "failed"):
+        say_end(run_dir, state)
+        return
+    planned = rounds.num_rounds(state)
+    of = f" of {planned}" if planned else ""
+    head = f"run {run_dir.name} is {status}, round {len(state.rounds)}{of}"
+    say(f"{head}\n{next_steps(run_dir, state)}")
+
+
+def next_steps(run_dir: RunDir, state: RunState) -> str:
+    """Three commands to try next, as they are typed."""
+    attach = (command_for(run_dir, "attach"), "charts, logs and settings, in the app")
+    says = (command_for(run_dir, "completions"), "what the policy says")
+    match state.status:
+        case "completed" if _is_demo(state):
+            steps = [says, attach, (as_called("halos-tui init --help"), "a run of your own")]
+        case "completed":
+            more = command_for(run_dir, "extend", "--rounds", "1")
+            steps = [says, attach, (more, "one more round")]
+        case "aborted":
+            steps = [says, attach, (command_for(run_dir, "rm"), "delete it")]
+        case "paused":
+            resume = (command_for(run_dir, "resume"), "go on at the exact stage")
+            steps = [resume, attach, (command_for(run_dir, "abort"), "end it for good")]
+        case _:
+            watch = (command_for(run_dir, "watch"), "follow it without the app")
+            steps = [attach, watch, (command_for(run_dir, "pause"), "stop at the end of a round")]
+    width = max(len(command) for command, _ in steps)
+    return "\n".join(["next:", *(f"  {command:{width}}   {what}" for command, what in steps)])
+
+
+def _is_demo(state: RunState) -> bool:
+    policy = str(state.settings.get("policy", {}).get("path", ""))
+    return Path(policy).is_relative_to(cache_root())
+
+
 def _result(run_dir: RunDir, state: RunState) -> str:
+    """What was reached, and where it is."""
     if not any(round.checkpoint for round in state.rounds):
         return "; no round was trained, so there is no result"
-    return f"\nresult: {run_dir.final}"
+    rewards = [reward for round in state.rounds if (reward := reward_of(round)) is not None]
+    if len(rewards) < 2:
+        return f"\nresult: {run_dir.final}"
+    first, last = rewards[0], rewards[-1]
+    change = rounds.reward_change_in_words(change_between(first, last))
+    return (
+        f"\nmean reward over {plural(len(rewards), 'round')}: {number(first.mean)} to"
+        f" {number(last.mean)} ({change})\nresult: {run_dir.final}"
+    )
 
 
 def _logs(run_dir: RunDir, state: RunState) -> str:

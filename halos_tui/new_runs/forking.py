@@ -9,12 +9,11 @@ from pathlib import Path
 from halos_backend.config.forks import fork_settings
 from halos_backend.config.schema import RunSettings
 from halos_backend.store.registry import check_readable, load_state
-from halos_backend.store.run_dir import RunDir
+from halos_backend.store.run_dir import RunDir, free_name
 from halos_backend.supervisor import fork
 from halos_backend.supervisor.fork_origin import Origin, find_origin
 
 from halos_tui.new_runs.checking import Report
-from halos_tui.new_runs.making import free_name
 from halos_tui.run.rounds import prompts_taken
 
 LONGEST_STEM = 90

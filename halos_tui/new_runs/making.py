@@ -14,7 +14,7 @@ import msgspec
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import HalosError
 from halos_backend.findings import InputsError
-from halos_backend.store.run_dir import RunDir
+from halos_backend.store.run_dir import RunDir, free_name
 from halos_backend.supervisor import spawn
 from halos_backend.supervisor.devices import refuse_busy
 
@@ -57,12 +57,6 @@ def start_made(run_dir: RunDir) -> None:
 def default_name(settings: RunSettings, root: Path) -> str:
     """Loss and time; numbered where two runs start in one second."""
     return free_name(f"{settings.train.loss.kind}-{time.strftime('%m%d-%H%M%S')}", root)
-
-
-def free_name(stem: str, root: Path) -> str:
-    """`stem`, numbered where there is a run of that name."""
-    taken = [stem, *(f"{stem}-{number}" for number in range(2, 100))]
-    return next((free for free in taken if not (root / free).exists()), stem)
 
 
 def _read_prepared(run_dir: RunDir) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 from halos_backend import clock
@@ -12,16 +12,20 @@ from halos_backend.events import (
     MetricsLogged,
     PhaseChanged,
     Progressed,
+    Stage,
     attempt_event_decoder,
 )
 from halos_backend.records import BAD_JSON
 from halos_backend.store.live import LiveStage, fold_attempt
 from halos_backend.store.reader import attempt_journal
-from halos_backend.store.run_dir import AttemptDir
+from halos_backend.store.run_dir import AttemptDir, RunDir
+from halos_backend.store.state import RunState
 from msgspec.structs import replace
 
-from halos_tui.run.etas import Mark
+from halos_tui.run.etas import Forecast, Mark, Work, forecast
 from halos_tui.run.series import BoundedSeries, Marks
+
+Key = tuple[int, Stage]
 
 BLOCK_BYTES = 1 << 20
 MOST_AT_ONCE_S = 0.3
@@ -150,6 +154,33 @@ class AttemptTail:
         with self._path.open("rb") as file:
             places = sorted(_places(file, max(0, size - SEARCHED_BYTES), end))
             return [_event_at(file, place) for place in places]
+
+
+def work_at_hand(state: RunState, attempts: Mapping[Key, AttemptTail]) -> dict[Key, Work]:
+    """How far the running stages are, by what was read of their attempts."""
+    now = clock.now()
+    return {
+        (round, stage): Work(
+            elapsed_s=max(0.0, now - state.rounds[round - 1].stages[stage].started_t),
+            marks=tail.marks,
+            total=tail.live.total,
+        )
+        for (round, stage), tail in attempts.items()
+    }
+
+
+def foresee(run_dir: RunDir, state: RunState) -> Forecast:
+    """How long it still takes, by one look at all that the running attempts have written."""
+    attempts = {
+        (round, stage): AttemptTail(
+            run_dir.attempt(round, stage, state.rounds[round - 1].stages[stage].attempt)
+        )
+        for round, stage in state.active
+    }
+    for tail in attempts.values():
+        while tail.read():
+            pass
+    return forecast(state, work_at_hand(state, attempts))
 
 
 def _places(file: BinaryIO, start: int, end: int) -> Iterator[int]:

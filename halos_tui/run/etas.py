@@ -90,6 +90,18 @@ def describe(estimate: Estimate | None) -> str:
     return f"about {likely}" if low == high else f"about {likely} ({low}-{high})"
 
 
+def as_json(estimate: Estimate | None) -> dict[str, float | bool] | None:
+    """In four cases of five it takes between `low_s` and `high_s`."""
+    if estimate is None:
+        return None
+    return {
+        "likely_s": round(estimate.mean_s, 3),
+        "low_s": round(estimate.low_s, 3),
+        "high_s": round(estimate.high_s, 3),
+        "is_open": estimate.is_open,
+    }
+
+
 def forecast(state: RunState, work: Mapping[tuple[int, Stage], Work]) -> Forecast:
     """All three, for a run at work. `work` has its running stages."""
     if state.status not in AT_WORK:

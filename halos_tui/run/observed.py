@@ -15,6 +15,9 @@ from halos_backend.store.registry import load_state
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import AT_WORK, RunState, RunStatus
 
+from halos_tui.run import etas
+from halos_tui.run.etas import Forecast
+
 SeenStatus = RunStatus | Literal["lost", "stalled"]
 
 
@@ -74,14 +77,18 @@ def supervision_of(run_dir: RunDir) -> Supervision:
     return Supervision(supervisor, stalled_for_s(run_dir, supervisor))
 
 
-def as_json(seen: Observation, run_dir: RunDir) -> dict[str, Any]:
-    """What `status --json` prints: the state, with the status as seen and what runs now."""
+def as_json(seen: Observation, run_dir: RunDir, ahead: Forecast) -> dict[str, Any]:
+    """What `status --json` prints: the state, with the status as seen, what runs now, and how long
+    that, its round and the run still take.
+    """
     state: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(seen.state))
     return {
         **state,
         "status": seen.status,
         "path": str(run_dir.path),
         "supervisor": msgspec.to_builtins(seen.supervisor),
+        "round_eta": etas.as_json(ahead.round),
+        "run_eta": etas.as_json(ahead.run),
         "live": [
             {
                 "round": round,
@@ -90,6 +97,7 @@ def as_json(seen: Observation, run_dir: RunDir) -> dict[str, Any]:
                 **msgspec.to_builtins(live),
                 "rate": live.rate,
                 "eta_s": live.eta_s,
+                "eta": etas.as_json(ahead.stages.get((round, stage))),
             }
             for (round, stage), live in seen.live.items()
         ],

@@ -9,15 +9,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from halos_backend import clock
-from halos_backend.events import Stage
 from halos_backend.store.liveness import describe_stall
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import AT_WORK, ENDED, RunState
 
 from halos_tui.run import rounds
-from halos_tui.run.attempt_tail import AttemptTail
+from halos_tui.run.attempt_tail import AttemptTail, Key, work_at_hand
 from halos_tui.run.curves import RunCurves
-from halos_tui.run.etas import Forecast, Work, forecast
+from halos_tui.run.etas import Forecast, forecast
 from halos_tui.run.log_tail import RunLog
 from halos_tui.run.machine import MachineHistory
 from halos_tui.run.notices import JournalNotices, all_notices, hint_for
@@ -31,8 +30,6 @@ from halos_tui.run.view import (
     RunView,
     StageView,
 )
-
-Key = tuple[int, Stage]
 
 STAGE_EVERY_S = 0.5
 REST_EVERY_S = 1.0
@@ -112,7 +109,7 @@ class RunReader:
         now = clock.monotonic()
         if at_once or now >= self._stage_due:
             self._stage_due = now + STAGE_EVERY_S
-            self._forecast = forecast(state, self._work(state))
+            self._forecast = forecast(state, work_at_hand(state, self._attempts))
             self._stages = tuple(self._stage_view(state, key) for key in self._attempts)
         if at_once or now >= self._rest_due:
             self._rest_due = now + REST_EVERY_S
@@ -121,17 +118,6 @@ class RunReader:
             self._log.read(state)
             self._curves.refresh()
         self._curves.select(selected, self._attempts)
-
-    def _work(self, state: RunState) -> dict[Key, Work]:
-        now = clock.now()
-        return {
-            (round, stage): Work(
-                elapsed_s=max(0.0, now - state.rounds[round - 1].stages[stage].started_t),
-                marks=tail.marks,
-                total=tail.live.total,
-            )
-            for (round, stage), tail in self._attempts.items()
-        }
 
     def _stage_view(self, state: RunState, key: Key) -> StageView:
         round, stage = key

@@ -78,7 +78,8 @@ class FormActions(HalosScreen):
         dialog = ChoiceDialog(
             f"Leave, and forget {plural(num_edits, 'change')}?",
             "",
-            [Choice("y", "yes", answer=True), Choice("n", "no, go on changing", answer=False)],
+            [Choice("y", "yes, forget them", answer=True)],
+            stay="go on changing",
         )
         if await self.app.push_screen_wait(dialog):
             self.leave()

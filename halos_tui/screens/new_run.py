@@ -20,6 +20,7 @@ from textual.widgets import Input, Static
 
 from halos_tui.actions import ScreenName
 from halos_tui.background import in_background, stop_if
+from halos_tui.commands import as_called
 from halos_tui.formatting import count, plural, visible_lines
 from halos_tui.new_runs import starts
 from halos_tui.new_runs.drafts import Draft, Lines, check_name, findings_of, make_and_start, plan_of
@@ -293,7 +294,7 @@ class NewRunScreen(FormActions):
             self._show_title()
 
     async def _ask_file(self) -> None:
-        dialog = EntryDialog("Which run file?", "halos-tui init dpo > run.toml writes one.")
+        dialog = EntryDialog("Which run file?", as_called("halos-tui init > run.toml writes one."))
         text = await self.app.push_screen_wait(dialog)
         if text and text.strip():
             self._begin(lambda: starts.start_from_file(Path(text.strip())))

@@ -145,9 +145,9 @@ class RunActions(HalosScreen):
                 f"Abort {_num_runs(steps)} for good?",
                 _names(steps),
                 [
-                    Choice("n", "now: what their running stages did is lost", "now"),
-                    Choice("s", "each when its running stage is done", "stage"),
                     Choice("r", "each at the end of its round", "round"),
+                    Choice("s", "each when its running stage is done", "stage"),
+                    Choice("o", "at once: what their running stages did is lost", "now"),
                 ],
             )
             answer = await self.app.push_screen_wait(dialog)

@@ -11,6 +11,7 @@ from textual.app import ComposeResult
 from textual.widgets import Input
 
 from halos_tui.actions import ScreenName
+from halos_tui.commands import as_called
 from halos_tui.formatting import plural
 from halos_tui.messages import FeedFailed, Updated
 from halos_tui.runs.columns import SORTS, in_order
@@ -209,5 +210,5 @@ class RunsScreen(RunActions):
             why = f"No run has a setting {unknown[0]}." if unknown else "No run fits the filter."
             return why, "Escape takes the filter away."
         new = "" if self.halos.options.read_only else "n sets up a new one; "
-        demo = "halos-tui demo starts a small one that needs no GPU."
+        demo = as_called("halos-tui demo starts a small one that needs no GPU.")
         return f"No runs in {self.halos.options.runs_root}.", f"{new}{demo}"

@@ -16,7 +16,7 @@ from halos_backend.settings_json import is_at_or_below
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState
 
-from halos_tui.headless.notices import command_for
+from halos_tui.commands import command_for
 from halos_tui.settings.form import Check, Checked, SettingsForm, checked
 from halos_tui.settings.round_cost import describe_cost
 from halos_tui.steering import run_control, several

@@ -18,7 +18,7 @@ from halos_backend.store.state import AT_WORK, ENDED, RunState
 from halos_backend.supervisor import asking, control, spawn
 from halos_backend.supervisor.asking import asker
 
-from halos_tui.headless.notices import command_for
+from halos_tui.commands import command_for
 from halos_tui.run.observed import Observation, observe
 
 At = Literal["round", "stage"]

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 from halos_backend.config.load import load_settings, parse_settings
 from halos_backend.config.losses import FEEDBACK_OF_LOSS
-from halos_backend.config.presets import init_file, preset_names, preset_settings
+from halos_backend.config.own_inputs import examine_inputs
+from halos_backend.config.preset_files import preset_notes
+from halos_backend.config.presets import init_file, minimal_file, preset_names, preset_settings
 from halos_backend.config.schema import RunSettings
 from halos_backend.config.shape import tables_of
 from halos_backend.config.table import Table
 from halos_backend.errors import SettingsError, UsageError
+from pyarrow import parquet
 
 LOSSES = sorted(FEEDBACK_OF_LOSS)
 GAPS = {
@@ -82,6 +88,146 @@ def test_a_file_says_every_default_as_it_is(tmp_path: Path, loss: str) -> None:
         },
     }
     assert parse_settings(written, source="written") == parse_settings(bare, source="bare")
+
+
+@pytest.mark.parametrize("is_cpu", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_short_file_of_each_loss_is_short_and_loads(
+    tmp_path: Path, loss: str, *, is_cpu: bool
+) -> None:
+    text = minimal_file(loss, is_cpu=is_cpu)
+    settings = loaded(tmp_path, text)
+    assert settings.train.loss.kind == loss
+    assert settings.label.feedback.kind == FEEDBACK_OF_LOSS[loss][0]
+    assert settings.loop.prompts_per_round == (16 if is_cpu else 512)
+    assert 11 <= sum(" = " in line for line in text.splitlines()) <= 15
+    assert f"# halos-tui init {loss} --full" in text
+
+
+def test_on_a_gpu_the_short_file_and_the_full_one_are_the_same_run(tmp_path: Path) -> None:
+    for loss in LOSSES:
+        assert loaded(tmp_path, minimal_file(loss)) == loaded(tmp_path, init_file(loss))
+    name = "llama-instruct-kto"
+    short, full = minimal_file("kto", 0.05, 1e-7, name), init_file("kto", 0.05, 1e-7, name)
+    assert loaded(tmp_path, short) == loaded(tmp_path, full)
+    assert preset_notes(name) in short
+
+
+def test_what_is_still_to_name_is_refused_by_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(minimal_file("dpo"))
+    lines = path.read_text().splitlines()
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path)
+    for (_, reason), gap in zip(caught.value.problems, GAPS, strict=True):
+        number = next(i for i, line in enumerate(lines, 1) if gap in line)
+        assert reason == f"line {number}: still as halos-tui init wrote it: name your own there"
+
+
+# --- what a person brings -------------------------------------------------------------------
+
+ROWS = {
+    "prompts.jsonl": '\n{"answer": "4", "question": "2 + 2?"}\n',
+    "prompts.json": '[{"answer": "4", "question": "2 + 2?"}]',
+    "prompts.csv": "answer,question\n4,2 + 2?\n",
+}
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    policy = tmp_path / "policy"
+    policy.mkdir()
+    (policy / "config.json").write_text('{"text_config": {"max_position_embeddings": 64}}')
+    (tmp_path / "judge.py").write_text("from os import path\ndef reward(p, c, r): return 1.0\n")
+    for name, text in ROWS.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("make", [init_file, minimal_file])
+def test_own_inputs_make_a_file_that_loads_as_it_is(
+    own: Path, name: str, make: Callable[..., str]
+) -> None:
+    inputs = examine_inputs(
+        policy=f"{own}/policy", prompts=f"{own}/{name}", reward=f"{own}/judge.py:reward"
+    )
+    (own / "elsewhere").mkdir()
+    path = own / "elsewhere" / "run.toml"
+    path.write_text(make("dpo", inputs=inputs))
+    settings = load_settings(path)
+    assert settings.policy.path == f"{own}/policy"
+    assert (settings.prompts.path, settings.prompts.prompt) == (f"{own}/{name}", "question")
+    judge = settings.label.judge.model_dump()
+    assert (judge["kind"], judge["function"]) == ("function", f"{own}/judge.py:reward")
+
+
+def test_the_short_file_fits_the_context_of_the_policy(own: Path) -> None:
+    text = minimal_file("dpo", inputs=examine_inputs(policy=f"{own}/policy"))
+    assert re.search(r"(?m)^max_new_tokens = 32 +# the policy's context is 64 tokens$", text)
+
+
+def test_hub_names_are_taken_as_they_are(tmp_path: Path) -> None:
+    inputs = examine_inputs(policy="org/policy", prompts="org/data", reward_model="org/judge")
+    settings = loaded(tmp_path, minimal_file("grpo", inputs=inputs))
+    assert (settings.policy.path, settings.prompts.path) == ("org/policy", "org/data")
+    assert settings.label.judge.model_dump()["path"] == "org/judge"
+
+
+@pytest.mark.parametrize(
+    ("columns", "prompt"),
+    [
+        ({"text": "a"}, "text"),
+        ({"prompt": "a", "question": "b"}, "prompt"),
+        ({"id": 1, "instruction": "b"}, "instruction"),
+        ({"turns": ["a", "b"], "id": 1}, "turns[0]"),
+    ],
+)
+def test_the_column_of_the_prompts_is_guessed(
+    tmp_path: Path, columns: dict[str, Any], prompt: str
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(columns))
+    table = examine_inputs(prompts=str(path)).tables["prompts"]
+    assert table.get("prompt", "prompt") == prompt
+
+
+def test_columns_of_parquet_are_guessed_too(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pyarrow.table({"answer": ["4"], "problem": ["2 + 2?"]}), path)
+    assert examine_inputs(prompts=str(path)).tables["prompts"]["prompt"] == "problem"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"policy": "{own}"}, "is no model's directory, for it has no config.json"),
+        ({"policy": "{own}/judge.py"}, "that is a file; name the model's directory"),
+        ({"policy": "./nowhere"}, "no such directory, and that is no name on the hub either"),
+        ({"prompts": "{own}/nowhere.jsonl"}, "there is no such file"),
+        ({"prompts": "{own}/judge.py"}, "make it .json, .jsonl, .csv or .parquet"),
+        ({"prompts": "{own}/torn.jsonl"}, "its first row cannot be read"),
+        ({"prompts": "{own}/empty.jsonl"}, "no row with columns"),
+        ({"prompts": "{own}/torn.parquet"}, "its first row cannot be read"),
+        ({"prompts": "{own}/unclear.jsonl"}, r"which of its columns \(a, b\) is the prompt"),
+        ({"prompts": "{own}/prompts.csv", "prompt_column": "x"}, "the columns answer, question"),
+        ({"prompt_column": "x"}, "name that file too"),
+        ({"reward": "{own}/judge.py"}, "has no function; it defines path, reward"),
+        ({"reward": "{own}/judge.py:rewrad"}, "has no rewrad; it defines path, reward"),
+        ({"reward": "{own}/none.py:f"}, r"no such file; it defines\n  def f\(prompt"),
+        ({"reward": "{own}/torn.jsonl"}, "write FILE.py:FUNCTION"),
+        ({"reward": "{own}/torn.py:f"}, "that is no Python"),
+        ({"reward": "a.py:f", "reward_model": "org/b"}, "name one of them"),
+    ],
+)
+def test_inputs_that_are_not_there_are_refused(own: Path, given: dict[str, str], said: str) -> None:
+    (own / "torn.jsonl").write_text('{"a": ')
+    (own / "torn.parquet").write_text("PAR1")
+    (own / "torn.py").write_text("def f(:\n")
+    (own / "empty.jsonl").write_text("\n")
+    (own / "unclear.jsonl").write_text('{"a": "x", "b": "y"}')
+    with pytest.raises(UsageError, match=said):
+        examine_inputs(**{name: value.replace("{own}", str(own)) for name, value in given.items()})
 
 
 def switched_on(text: str, table: str) -> str:

@@ -124,6 +124,8 @@ def test_a_run_is_found_by_name_or_path(tmp_path: Path) -> None:
     assert find_run(tmp_path / "elsewhere", str(run_dir.path)).path == run_dir.path
     with pytest.raises(RunNotFoundError, match="no run 'other'"):
         find_run(tmp_path, "other")
+    with pytest.raises(RunNotFoundError, match=r"no run 'rum' in .*; did you mean 'run'\?"):
+        find_run(tmp_path, "rum")
 
 
 @pytest.mark.parametrize(
@@ -137,5 +139,7 @@ def test_a_name_that_would_leave_the_runs_directory_is_refused(tmp_path: Path, n
 def test_a_taken_name_is_refused_with_the_way_on(tmp_path: Path) -> None:
     make_run(tmp_path / "run", EVENTS[:1])
 
-    with pytest.raises(UsageError, match="halos-tui resume run"):
+    (tmp_path / "run-2").mkdir()
+    attach = f"halos-tui attach run --runs-dir {tmp_path}"
+    with pytest.raises(UsageError, match=f"--name run-3; or look at that one: {attach}; or delete"):
         check_run_name(tmp_path, "run")

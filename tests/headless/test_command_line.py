@@ -80,17 +80,68 @@ def test_usage_errors_are_exit_code_2(halos: Halos, arguments: tuple[str, ...], 
 
 
 def test_init_writes_a_run_file(halos: Halos) -> None:
-    written = halos("init", "dpo", "0.25", "3e-6")
-    assert written.returncode == 0
-    table = tomllib.loads(written.stdout)
-    assert table["train"]["loss"] == {"kind": "dpo", "beta": 0.25}
-    assert table["train"]["lr"] == 3e-6
-    preset = tomllib.loads(halos("init", "kto", "--preset", "llama-instruct-kto").stdout)
+    for size in ((), ("--full",)):
+        written = halos("init", "dpo", "0.25", "3e-6", *size)
+        assert written.returncode == 0
+        table = tomllib.loads(written.stdout)
+        assert table["train"]["loss"] == {"kind": "dpo", "beta": 0.25}
+        assert table["train"]["lr"] == 3e-6
+    preset = tomllib.loads(halos("init", "--preset", "llama-instruct-kto").stdout)
     assert preset["train"]["loss"]["kind"] == "kto"
     for arguments, word in ((("dpoo",), "dpo"), (("dpo", "--preset", "x"), "llama-dpo")):
         refused = halos("init", *arguments)
         assert (refused.returncode, refused.stdout) == (2, "")
         assert word in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--runs-dir", "RUNS", "list"),
+        ("list", "--runs-dir", "RUNS"),
+        ("--theme", "light", "--ascii", "--read-only", "list", "--runs-dir", "RUNS"),
+        ("list", "--runs-dir", "RUNS", "--theme", "light", "--no-mouse"),
+    ],
+)
+def test_options_of_the_program_stand_before_or_behind_the_verb(
+    halos: Halos, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    MadeRun(tmp_path / "elsewhere", "there")
+    given = (str(tmp_path / "elsewhere") if word == "RUNS" else word for word in arguments)
+    assert "there" in halos(*given).stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--read-only", "abort", "x"), ("abort", "x", "--read-only")]
+)
+def test_read_only_goes_with_no_verb_that_changes_a_run(
+    halos: Halos, arguments: tuple[str, ...]
+) -> None:
+    refused = halos(*arguments)
+    assert refused.returncode == 2
+    assert "abort changes a run, and --read-only forbids that" in refused.stderr
+
+
+def test_commands_are_printed_as_they_can_be_called(
+    environment: dict[str, str], runs: Path
+) -> None:
+    MadeRun(runs, "mine")
+    bin = Path(sys.executable).parent
+    for path, cwd, program in (
+        (os.environ["PATH"], "/", "halos-tui"),
+        ("/usr/bin:/bin", "/", f"{bin}/halos-tui"),
+        ("/usr/bin:/bin", str(bin.parent), "bin/halos-tui"),
+    ):
+        refused = subprocess.run(
+            [sys.executable, "-m", "halos_tui", "abort", "mine"],
+            env={**environment, "PATH": path, "PYTHONPATH": os.pathsep.join(sys.path)},
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert f"instead: {program} pause mine\n" in refused.stderr
 
 
 def test_doctor_examines_the_machine_and_leaves_nothing(halos: Halos, runs: Path) -> None:

@@ -371,7 +371,7 @@ def test_the_round_that_failed_is_changed_and_tried_again(make_run: MakeRun, ver
 def test_an_abort_can_wait_for_the_end_of_the_round(make_run: MakeRun, verb: Verb) -> None:
     run = _held(make_run, num_rounds=2)
 
-    asked = verb("abort", "a-run", "--when", "round")
+    asked = verb("abort", "a-run", "--yes", "--when", "round")
 
     assert asked.returncode == 0
     assert "aborting at the end of round 1" in asked.stderr
@@ -384,9 +384,9 @@ def test_an_abort_can_wait_for_the_end_of_the_round(make_run: MakeRun, verb: Ver
 
 def test_an_abort_that_was_to_come_later_can_come_now(make_run: MakeRun, verb: Verb) -> None:
     run = _held(make_run, num_rounds=2)
-    verb("abort", "a-run", "--when", "round")
+    verb("abort", "a-run", "--yes", "--when", "round")
 
-    aborted = verb("abort", "a-run")
+    aborted = verb("abort", "a-run", "--yes")
 
     assert aborted.returncode == 3, aborted.stderr
     assert run.state.status == "aborted"
@@ -580,7 +580,7 @@ def test_pause_on_term_of_a_run_that_nobody_follows_is_refused(
     [
         ("pause", "a-run"),
         ("set", "a-run", "train.lr=1e-6"),
-        ("abort", "a-run"),
+        ("abort", "a-run", "--yes"),
         ("resume", "a-run"),
     ],
 )

@@ -76,7 +76,7 @@ def test_the_view_shows_rounds_progress_metrics_and_how_to_leave(
         "train training",
         "4/8 steps  1 steps/s  ETA 4.0s",
         "step 4: loss 0.625",
-        "Ctrl-C: abort, stop or detach.",
+        "Ctrl-C: detach, stop or abort.",
     ):
         terminal.wait_for(text)
     run.finish_stage(2, "train")
@@ -110,7 +110,7 @@ def test_the_view_fits_a_small_terminal_whatever_the_number_of_rounds(
     for round in range(1, 51):
         run.whole_round(round)
     terminal = follow(run.dir.path, rows=24, columns=80)
-    terminal.wait_for("Ctrl-C: abort")
+    terminal.wait_for("Ctrl-C: detach")
     lines = terminal.text.replace("\r", "").rstrip("\n").split("\n")
     first = next(i for i, line in enumerate(lines) if line.startswith("a-run  running"))
     picture = lines[first:]
@@ -123,11 +123,11 @@ def test_the_view_fits_a_small_terminal_whatever_the_number_of_rounds(
 def test_no_color_sends_no_colour(follow: Follow, runs: Path, environment: dict[str, str]) -> None:
     run = _training(runs)
     coloured = follow(run.dir.path)
-    coloured.wait_for("Ctrl-C: abort")
+    coloured.wait_for("Ctrl-C: detach")
     assert b"\x1b[36m" in coloured.output
     environment["NO_COLOR"] = "1"
     plain = follow(run.dir.path)
-    plain.wait_for("Ctrl-C: abort")
+    plain.wait_for("Ctrl-C: detach")
     assert b"\x1b[3" not in plain.output
     assert b"\x1b[9" not in plain.output
 
@@ -145,25 +145,45 @@ def fake_run(runs: Path) -> Iterator[FakeRun]:
 
 def _asked(terminal: Terminal) -> int:
     """Press Ctrl-C and read the question; returns where the answer's text begins."""
-    terminal.wait_for("Ctrl-C: abort")
+    terminal.wait_for("Ctrl-C: detach")
     terminal.press("\x03")
-    terminal.wait_for("Ctrl-C again aborts the run for good")
-    terminal.wait_for("anything else goes on")
+    terminal.wait_for("d detaches, and the run goes on by itself; p, or Ctrl-C again, stops it now")
+    terminal.wait_for("anything else goes on here")
     return len(terminal.text)
 
 
-def test_a_second_ctrl_c_aborts_for_good(follow: Follow, fake_run: FakeRun) -> None:
+def test_a_and_the_word_abort_for_good(follow: Follow, fake_run: FakeRun) -> None:
     terminal = follow(fake_run.dir.path)
     _asked(terminal)
-    terminal.press("\x03")
+    terminal.press("a")
+    terminal.wait_for("type abort and Enter to end it for good:")
+    terminal.press("abort\r")
     assert terminal.exit_code() == 3
     assert fake_run.state.status == "aborted"
 
 
-def test_p_stops_now_so_that_the_run_can_be_resumed(follow: Follow, fake_run: FakeRun) -> None:
+@pytest.mark.parametrize("typed", ["\r", "y\r", "\x03"])
+def test_a_and_anything_but_the_word_leaves_the_run_alone(
+    follow: Follow, fake_run: FakeRun, typed: str
+) -> None:
+    terminal = follow(fake_run.dir.path)
+    answered = _asked(terminal)
+    terminal.press("a")
+    terminal.wait_for("type abort and Enter")
+    terminal.press(typed)
+    terminal.wait_for("the run goes on\r\n", after=answered)
+    fake_run.release(fake_run.dir.attempt(1, "sample", 1))
+    assert terminal.exit_code() == 0
+    assert fake_run.state.status == "completed"
+
+
+@pytest.mark.parametrize("keys", ["p", "\x03"])
+def test_p_or_a_second_ctrl_c_stops_now_so_that_the_run_can_be_resumed(
+    follow: Follow, fake_run: FakeRun, keys: str
+) -> None:
     terminal = follow(fake_run.dir.path)
     _asked(terminal)
-    terminal.press("p")
+    terminal.press(keys)
     assert terminal.exit_code() == 6
     assert fake_run.state.status == "paused"
     assert lock_holder(fake_run.dir) is None
@@ -185,7 +205,7 @@ def test_any_other_key_goes_on_and_the_view_comes_back(follow: Follow, fake_run:
     answered = _asked(terminal)
     terminal.press("x")
     terminal.wait_for("the run goes on", after=answered)
-    terminal.wait_for("Ctrl-C: abort", after=answered)
+    terminal.wait_for("Ctrl-C: detach", after=answered)
     fake_run.release(fake_run.dir.attempt(1, "sample", 1))
     assert terminal.exit_code() == 0
     assert fake_run.state.status == "completed"
@@ -193,7 +213,7 @@ def test_any_other_key_goes_on_and_the_view_comes_back(follow: Follow, fake_run:
 
 def test_a_closed_terminal_detaches(follow: Follow, fake_run: FakeRun) -> None:
     terminal = follow(fake_run.dir.path)
-    terminal.wait_for("Ctrl-C: abort")
+    terminal.wait_for("Ctrl-C: detach")
     terminal.hang_up()
     assert terminal.process.wait(timeout=30) == 6
     fake_run.release(fake_run.dir.attempt(1, "sample", 1))

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from halos_backend.events import (
     AbortRequested,
     PhaseChanged,
@@ -87,6 +88,12 @@ def test_status_json_has_the_state_and_what_runs_now(halos: Halos, runs: Path) -
     assert (live["phase"], live["done"], live["total"]) == ("generating", 20, 40)
     assert live["rate"] == 2.0
     assert live["eta_s"] == 10.0
+    # 20 more at 2 a second; 1.2816 standard deviations of a quarter hold four cases of five
+    assert live["eta"] == {"likely_s": 10.0, "low_s": 6.796, "high_s": 13.204, "is_open": False}
+    assert status["round_eta"] == {**live["eta"], "is_open": True}, "nobody knows of label, train"
+    text = halos("status", "a-run").stdout.splitlines()
+    assert text[2] == "ETA round at least 10s, run at least 10s"
+    assert "20/40 completions, 2 completions/s, ETA about 10s (7s-15s)" in text[-1]
 
 
 def test_status_text_shows_rounds_with_the_change_of_the_reward(halos: Halos, runs: Path) -> None:
@@ -217,6 +224,22 @@ def test_logs_of_what_is_not_there_say_what_is(halos: Halos, runs: Path) -> None
         refused = halos("logs", "a-run", *arguments)
         assert refused.returncode == 2, arguments
         assert word in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("is_running", "said"), [(True, "has written nothing yet"), (False, "wrote nothing")]
+)
+def test_logs_of_a_stage_without_output_say_so(
+    halos: Halos, runs: Path, is_running: bool, said: str
+) -> None:
+    run = MadeRun(runs)
+    run.start_round(1)
+    run.start_stage(1, "sample").log.write_bytes(b"")
+    if is_running:
+        run.supervised()
+    shown = halos("logs", "a-run")
+    assert (shown.returncode, shown.stdout) == (0, "")
+    assert shown.stderr == f"sample of round 1, attempt 1, {said}\n"
 
 
 def test_logs_on_a_terminal_show_escape_sequences_as_text(

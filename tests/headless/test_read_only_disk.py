@@ -50,7 +50,7 @@ def halos(disk: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (("resume", "a-run"), "its disk is mounted read-only"),
         (("set", "a-run", "train.lr=1e-6"), "its disk is mounted read-only"),
-        (("abort", "a-run"), "its disk is mounted read-only"),
+        (("abort", "a-run", "--yes"), "its disk is mounted read-only"),
         (("rm", "a-run", "--yes"), "Read-only file system; nothing was changed"),
         (("demo", "--no-ui"), "Read-only file system"),
     ],

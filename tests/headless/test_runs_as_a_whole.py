@@ -111,6 +111,24 @@ def test_rm_asks_on_a_terminal(
     assert (runs / "mine").is_dir() == is_left
 
 
+def test_abort_asks_on_a_terminal_and_without_one_needs_yes(
+    environment: dict[str, str], halos: Halos, runs: Path
+) -> None:
+    run = MadeRun(runs, "mine")
+    run.whole_round(1)
+    refused = halos("abort", "mine")
+    assert refused.returncode == 2
+    assert "needs --yes; to go on later instead: halos-tui pause mine" in refused.stderr
+    command = [sys.executable, "-m", "halos_tui", "abort", "mine"]
+    with Terminal(command, env=environment) as terminal:
+        terminal.wait_for("abort mine for good? [y/N]")
+        assert "Stays: the checkpoint of round 1" in terminal.text
+        terminal.press("\r")
+        assert terminal.exit_code() == 0
+        assert "mine was left as it is" in terminal.text
+    assert list(run.dir.path.glob("control/*.json")) == []
+
+
 def test_rm_refuses_a_supervised_run_and_then_deletes_none(
     make_run: MakeRun, halos: Halos, runs: Path
 ) -> None:

@@ -131,16 +131,18 @@ def test_a_name_that_is_taken_is_refused(place: Place) -> None:
     (place.runs / "mine").mkdir(parents=True)
     refused = place.halos("run", str(place.config()), "--name", "mine")
     assert refused.code == 2
-    assert "halos-tui resume mine" in refused.stderr
+    assert "take another name: --name mine-2;" in refused.stderr
+    for verb in ("attach", "rm"):
+        assert f"halos-tui {verb} mine --runs-dir {place.runs}" in refused.stderr
 
 
 def test_a_detached_run_goes_on_and_can_be_aborted(place: Place) -> None:
     config = place.config(loop__num_rounds=None, loop__num_epochs=50)
     started = place.halos("run", str(config), "--name", "long", "--detach")
-    assert (started.code, started.stdout) == (6, "")
+    assert (started.code, started.stdout) == (0, "")
     assert "halos-tui watch long" in started.stderr
     wait_for(lambda: any(event["type"] == "StageStarted" for event in place.events("long")))
-    aborted = place.halos("abort", "long")
+    aborted = place.halos("abort", "long", "--yes")
     assert aborted.code == 3, aborted.stderr
     assert place.events("long")[-1]["type"] == "RunAborted"
     assert place.halos("watch", "long").code == 3
@@ -155,7 +157,7 @@ def test_a_paused_run_can_be_aborted_without_starting_a_stage(halos: Halos, runs
     supervisor.wait(timeout=30)
     assert run.state.status == "paused"
     before = run.attempts
-    aborted = halos("abort", "paused")
+    aborted = halos("abort", "paused", "--yes")
     assert aborted.returncode == 3, aborted.stderr
     assert run.state.status == "aborted"
     assert run.attempts == before

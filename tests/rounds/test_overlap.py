@@ -64,7 +64,7 @@ def test_an_abort_ends_both_at_once(place: Place) -> None:
     client = place.start("run", str(slow), "--no-ui", "--name", "aborted")
     journal = place.runs / "aborted" / "events.jsonl"
     wait_for(lambda: journal.is_file() and (1, "label") in times(place, "aborted", "StageStarted"))
-    assert place.halos("abort", "aborted").code == 3
+    assert place.halos("abort", "aborted", "--yes").code == 3
     client.communicate(timeout=120)
     failed: list[dict[str, Any]] = [
         event for event in place.events("aborted") if event["type"] == "StageFailed"

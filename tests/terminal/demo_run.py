@@ -128,7 +128,7 @@ class DemoRun:
             with contextlib.suppress(AssertionError):
                 terminal.__exit__(None, None, None)
         if self.path.exists():
-            self.halos("abort", self.name)
+            self.halos("abort", self.name, "--yes")
         for process in find(self._mark):
             process.signal(9)
 

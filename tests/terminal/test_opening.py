@@ -90,10 +90,11 @@ def test_demo_opens_its_run_and_says_afterwards_how_to_come_back(demo: DemoRun) 
         terminal.press("q")
         assert terminal.wait() == ExitCode.UNFINISHED
         said = said_after(terminal).decode()
-        assert said.count("\n") == 1
         assert f"run {demo.name} is running, round " in said
+        assert said.count("\n") == 5, "that, 'next:' and three commands"
         assert f"halos-tui attach {demo.name}" in said
         assert f"halos-tui watch {demo.name}" in said
+        assert f"halos-tui pause {demo.name}" in said
     assert demo.apps == []
     demo.goes_on()
     with demo.attach() as terminal:

@@ -69,7 +69,7 @@ def go_on(terminal: Terminal, demo: DemoRun) -> None:
 def abort(terminal: Terminal, demo: DemoRun) -> None:
     terminal.press("a")
     terminal.wait_for(f"Abort {demo.name} for good?", "Stops:", "Stays:")
-    terminal.press("n")
+    terminal.press("o")
     demo.wait_for_event("AbortRequested", when="now")
     demo.wait_for_event("RunAborted")
     terminal.wait_for("aborted")

@@ -20,7 +20,8 @@ from halos_tui.run.observed import observe
 from halos_tui.screens.dialogs.choice import Choice, ChoiceDialog
 from halos_tui.screens.dialogs.entry import EntryDialog, check_rounds
 from halos_tui.screens.dialogs.fork import ForkDialog
-from halos_tui.screens.dialogs.stopping import abort_dialog, abort_times, stays, stops
+from halos_tui.screens.dialogs.stopping import abort_dialog
+from halos_tui.steering.stopping import abort_times, stays, stops
 from tests.headless.made_run import STARTED_T, MadeRun
 from tests.rounds.conftest import make_place
 from tests.tui.answering import wait_for_guardians
@@ -56,13 +57,15 @@ def answer_to(
     [
         (["a"], 1),
         (["b"], 2),
-        (["enter"], 1),
-        (["down", "enter"], 2),
+        (["enter"], None),
+        (["down", "enter"], 1),
+        (["down", "down", "enter"], 2),
         (["escape"], None),
+        (["n"], None),
         (["x", "y", "q", "pagedown"], ...),
     ],
 )
-def test_a_choice_is_made_by_letter_or_enter(
+def test_a_choice_is_made_by_letter_or_enter_which_at_first_changes_nothing(
     keys: list[str], answer: object, size: tuple[int, int]
 ) -> None:
     assert answer_to(ChoiceDialog("Which?", "", LETTERS), *keys, size=size) == answer
@@ -147,7 +150,10 @@ def test_abort_offers_only_what_there_is(tmp_path: Path) -> None:
 
     assert abort_times(seen) == ["now"]
     assert "Nothing runs: the run is paused" in stops(seen)
-    assert answer_to(abort_dialog(run.dir, seen), "n") == "now"
+    assert answer_to(abort_dialog(run.dir, seen), "o") == "now"
+    for key in ("enter", "n", "escape"):
+        assert answer_to(abort_dialog(run.dir, seen), key) is None
+    assert answer_to(abort_dialog(run.dir, seen), "a") is ...
 
 
 # --- fork -----------------------------------------------------------------------------------

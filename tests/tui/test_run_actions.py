@@ -220,10 +220,11 @@ def test_a_run_that_was_deleted_is_a_notice(run: MadeRun) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
-    ("key", "when"), [("n", "now"), ("s", "stage"), ("r", "round"), ("enter", "now")]
+    ("keys", "when"),
+    [("o", "now"), ("s", "stage"), ("r", "round"), (("down", "enter"), "round")],
 )
 def test_a_asks_when_and_says_what_stays(
-    run: MadeRun, key: str, when: str, size: tuple[int, int]
+    run: MadeRun, keys: tuple[str, ...], when: str, size: tuple[int, int]
 ) -> None:
     train_round_two(run)
 
@@ -232,7 +233,7 @@ def test_a_asks_when_and_says_what_stays(
         shown = await until_shown(pilot, "Abort a-run for good?")
         assert "Stops: train of round 2" in shown
         assert "Stays: the checkpoint of round 1 as the result" in shown
-        await pilot.press(key)
+        await pilot.press(*keys)
         await until_told(app, pilot, "abort")
 
     with Answering(run) as supervisor:
@@ -444,7 +445,7 @@ def test_pause_resume_and_abort_of_a_real_run(real: FakeRun) -> None:
             await until(pilot, lambda: (2, "sample") in real.state.active)
             await pilot.press("a")
             await until_shown(pilot, "Abort a-run for good?")
-            await pilot.press("n")
+            await pilot.press("o")
             await until(pilot, lambda: real.state.status == "aborted")
 
     drive(act())

@@ -46,7 +46,11 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
     that is wrong in it.
     """
     return parse_settings(
-        read_toml(path), source=str(path), overrides=overrides, directory=path.parent
+        read_toml(path),
+        source=str(path),
+        overrides=overrides,
+        directory=path.parent,
+        text=path.read_text(encoding="utf-8-sig"),
     )
 
 
@@ -56,8 +60,10 @@ def parse_settings(
     source: str,
     overrides: Sequence[str] = (),
     directory: Path | None = None,
+    text: str = "",
 ) -> RunSettings:
-    """Settings from tables; see `load_settings`. Without `directory` paths stay as they are.
+    """Settings from tables; see `load_settings`. Without `directory` paths stay as they are. By the
+    file's `text` problems name their lines.
 
     An override that switches a kind keeps the keys that both kinds have and drops the old one's.
     Guards go over the default ones of their names.
@@ -72,7 +78,7 @@ def parse_settings(
     if directory is not None:
         _resolve_paths(merged, directory, overridden_keys(overrides))
     settings = RunSettings.model_validate(merged)
-    if conflicts := _placeholders(merged) + find_conflicts(settings):
+    if conflicts := _placeholders(merged, text) + find_conflicts(settings):
         raise SettingsError(source, conflicts)
     return settings
 
@@ -147,12 +153,16 @@ def resolve_program(value: str, places: Sequence[Path]) -> str:
     return os.path.abspath(found)  # noqa: PTH100  resolve() would follow the links
 
 
-def _placeholders(merged: Mapping[str, Any]) -> list[Problem]:
+def _placeholders(merged: Mapping[str, Any], text: str) -> list[Problem]:
+    lines = text.splitlines()
     found = []
     for key in PATH_KEYS:
         value: Any = merged
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
         if isinstance(value, str) and PLACEHOLDER in value:
-            found.append((key, "still as halos-tui init wrote it: name your own here"))
+            written = value[value.index(PLACEHOLDER) :]
+            at = (f"line {i}: " for i, line in enumerate(lines, 1) if written in line)
+            reason = f"{next(at, '')}still as halos-tui init wrote it: name your own there"
+            found.append((key, reason))
     return found

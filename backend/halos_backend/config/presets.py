@@ -1,7 +1,7 @@
-"""Writes the commented run files of `halos-tui init`: every table and key of the schema.
+"""Writes the run files of `halos-tui init`: a short one, and one with every setting there is.
 
-The comments are the schema's own docstrings. What is not set is there as a comment. The presets
-themselves are `preset_files`'.
+The comments of the long one are the schema's own docstrings; what is not set is there as a comment.
+The presets themselves are `preset_files`', what a person brings is `own_inputs`'.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 from halos_backend.config.guards import with_default_guards
 from halos_backend.config.load import PLACEHOLDER
 from halos_backend.config.losses import FEEDBACK_OF_LOSS, LOSSES_WITH_REFERENCE
+from halos_backend.config.own_inputs import OwnInputs, first_sizes
 from halos_backend.config.preset_files import preset_names, preset_notes, preset_settings
 from halos_backend.config.schema import FunctionJudge, RunSettings, TrainSettings
 from halos_backend.config.shape import (
@@ -32,9 +33,10 @@ from halos_backend.config.toml_text import format_value
 from halos_backend.config.wording import unknown_choice
 from halos_backend.errors import UsageError
 
-__all__ = ["init_file", "preset_names", "preset_settings"]
+__all__ = ["init_file", "minimal_file", "preset_names", "preset_settings"]
 
 WIDTH = 96
+NO_INPUTS = OwnInputs()
 INTRODUCTION = (
     "# A run file of halos-tui. Check it with `halos-tui run FILE --dry-run`, start it with",
     "# `halos-tui run FILE`. Lines of `#` and a space explain; a `#` right before a name marks a",
@@ -57,23 +59,100 @@ FITTING: dict[str, dict[str, Any]] = {
 
 
 def init_file(
-    loss: str, beta: float | None = None, lr: float | None = None, preset: str | None = None
+    loss: str,
+    beta: float | None = None,
+    lr: float | None = None,
+    preset: str | None = None,
+    inputs: OwnInputs = NO_INPUTS,
 ) -> str:
-    """A commented run file for `loss`, with the values of a preset where one is named.
+    """A run file for `loss` with every setting, and the values of a preset where one is named.
 
     `beta` sets the loss's beta (ipo's tau, slic's delta), `lr` the peak learning rate. Raises
     UsageError for an unknown loss or preset, a preset of another loss, and a beta without a place.
     """
-    values = _start_values(loss) if preset is None else _preset_values(preset, loss)
+    values = _values(loss, beta, lr, preset, inputs)
     values["guards"] = with_default_guards(values.get("guards"))
-    if beta is not None:
-        values["train"]["loss"][_beta_field(loss)] = beta
-    if lr is not None:
-        values["train"]["lr"] = lr
     notes = [] if preset is None else ["", preset_notes(preset)]
     lines = [*INTRODUCTION, *notes]
     lines.extend(_table(RunSettings, values, path=(), loss=loss))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
+
+
+def minimal_file(
+    loss: str,
+    beta: float | None = None,
+    lr: float | None = None,
+    preset: str | None = None,
+    inputs: OwnInputs = NO_INPUTS,
+    *,
+    is_cpu: bool = False,
+) -> str:
+    """Like `init_file`, with what a person changes and no more; the rest has its defaults.
+
+    Without a preset the sizes are those of a first run, on a CPU a small one.
+    """
+    values = _values(loss, beta, lr, preset, inputs)
+    notes = dict(inputs.notes)
+    if preset is None:
+        sizes = first_sizes(inputs, is_cpu=is_cpu)
+        notes |= sizes.notes
+        values = _of_first_run(loss, values, sizes.tables)
+    about = [] if preset is None else ["", preset_notes(preset)]
+    with_preset = "" if preset is None else f" --preset {preset}"
+    lines = [
+        "# A run file. Check it: halos-tui run FILE --dry-run. Start it: halos-tui run FILE.",
+        "# What is not here has its default; all settings, each with its help:",
+        f"# halos-tui init {loss}{with_preset} --full",
+        *about,
+    ]
+    for table in RunSettings.model_fields:
+        if values.get(table):
+            lines += ["", f"[{table}]", *_short_lines(table, values[table], notes)]
+    return "\n".join(lines) + "\n"
+
+
+def _of_first_run(loss: str, values: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with sizes, and with what a person changes of [train] where it has defaults."""
+    defaults = {name: TrainSettings.model_fields[name].default for name in ("lr", "batch_size")}
+    train = {
+        "loss": {"kind": loss, **_default_beta(loss), **values["train"]["loss"]},
+        **{name: values["train"].get(name, default) for name, default in defaults.items()},
+    }
+    return {**values, **sizes, "train": {**train, **sizes.get("train", {})}}
+
+
+def _short_lines(table: str, values: Mapping[str, Any], notes: Mapping[str, str]) -> Iterator[str]:
+    """A table's settings, those inside it under dotted names; a remark where there is one."""
+    for key, value in _flat(values):
+        line = f"{key} = {format_value(value)}"
+        note = notes.get(f"{table}.{key}", "")
+        if isinstance(value, str) and PLACEHOLDER in value:
+            note = "name your own here"
+        yield f"{line:<36} # {note}" if note else line
+
+
+def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{inner}", held) for inner, held in _flat(value))
+        else:
+            yield name, value
+
+
+def _values(
+    loss: str, beta: float | None, lr: float | None, preset: str | None, inputs: OwnInputs
+) -> dict[str, Any]:
+    """What is not as the schema has it."""
+    values = _start_values(loss) if preset is None else _preset_values(preset, loss)
+    for name in ("policy", "prompts"):
+        values[name] = {**values[name], **inputs.tables.get(name, {})}
+    if judge := inputs.tables.get("label", {}).get("judge"):
+        values["label"] = {**values["label"], "judge": judge}
+    if beta is not None:
+        values["train"]["loss"][_beta_field(loss)] = beta
+    if lr is not None:
+        values["train"]["lr"] = lr
+    return values
 
 
 def _start_values(loss: str) -> dict[str, Any]:
@@ -107,9 +186,14 @@ def _check_loss(loss: str) -> None:
         raise UsageError(f"LOSS {unknown_choice(loss, losses)}")
 
 
-def _beta_field(loss: str) -> str:
+def _default_beta(loss: str) -> dict[str, float]:
+    """The loss's beta by its name; empty where it has none."""
     fields = kinds_of(TrainSettings.model_fields["loss"])[loss].model_fields
-    field = next((name for name in BETA_FIELDS if name in fields), None)
+    return {name: fields[name].default for name in BETA_FIELDS if name in fields}
+
+
+def _beta_field(loss: str) -> str:
+    field = next(iter(_default_beta(loss)), None)
     if field is None:
         raise UsageError(
             f"{loss} has no beta: leave BETA out, and set the learning rate by train.lr in the file"

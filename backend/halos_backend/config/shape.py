@@ -5,6 +5,7 @@ What the errors say (`wording`), the overrides (`overrides`) and the files of `i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -148,7 +149,7 @@ def any_of(names: Sequence[str]) -> str:
 def first_sentence(text: str | None) -> str:
     """A docstring's first sentence on one line, without its full stop."""
     line = " ".join((text or "").split())
-    return line.split(". ")[0].removesuffix(".")
+    return re.split(r"(?<!et al)\. ", line)[0].removesuffix(".")
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from halos_backend.errors import RunNotFoundError, UsageError
@@ -253,10 +255,18 @@ def check_run_name(root: Path, name: str) -> None:
             " beginning with a letter or digit"
         )
     if (root / name).exists():
+        taken = RunDir(root / name)
         raise UsageError(
-            f"a run named {name!r} exists in {root}; choose another with --name,"
-            f" or go on with it: halos-tui resume {name}"
+            f"a run named {name!r} exists in {root}; take another name: --name"
+            f" {free_name(name, root)}; or look at that one: {command_for(taken, 'attach')}; or"
+            f" delete it: {command_for(taken, 'rm')}"
         )
+
+
+def free_name(stem: str, root: Path) -> str:
+    """`stem`, numbered where there is a run of that name."""
+    taken = [stem, *(f"{stem}-{number}" for number in range(2, 100))]
+    return next((free for free in taken if not (root / free).exists()), stem)
 
 
 def find_run(root: Path, name: str) -> RunDir:
@@ -264,4 +274,28 @@ def find_run(root: Path, name: str) -> RunDir:
     for candidate in (root / name, Path(name)):
         if RunDir(candidate).events.is_file():
             return RunDir(candidate.resolve())
-    raise RunNotFoundError(f"no run {name!r} in {root}; halos-tui list shows what is there")
+    elsewhere = "" if _is_default(root) else f" --runs-dir {shlex.quote(str(root))}"
+    near = get_close_matches(name, run_names(root), n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise RunNotFoundError(
+        f"no run {name!r} in {root}; {hint}halos-tui list{elsewhere} shows what is there"
+    )
+
+
+def command_for(run_dir: RunDir, verb: str, *arguments: str) -> str:
+    """`halos-tui VERB RUN`, with --runs-dir where the run is not in the default place."""
+    root = run_dir.path.parent
+    elsewhere = [] if _is_default(root) else ["--runs-dir", str(root)]
+    return shlex.join(["halos-tui", verb, run_dir.name, *arguments, *elsewhere])
+
+
+def _is_default(root: Path) -> bool:
+    return root.resolve() == default_runs_root().resolve()
+
+
+def run_names(root: Path) -> list[str]:
+    """The names of all runs under `root`; none where it cannot be read."""
+    try:
+        return sorted(path.name for path in root.iterdir() if RunDir(path).events.is_file())
+    except OSError:
+        return []

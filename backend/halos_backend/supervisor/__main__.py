@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from halos_backend.errors import ExitCode, HalosError, RunNotFoundError
-from halos_backend.store.run_dir import RunDir
+from halos_backend.store.run_dir import RunDir, command_for
 from halos_backend.supervisor.launch import stage_command
 from halos_backend.supervisor.launcher import MakeCommand
 from halos_backend.supervisor.lock import take_lock
@@ -26,7 +26,7 @@ def main(*, command: MakeCommand = stage_command) -> int:
         print(error, file=sys.stderr)  # noqa: T201  standard error is supervisor.log
         return error.exit_code
     except OSError as error:
-        text = f"{error}; once that is mended: halos-tui resume {run_dir.name}"
+        text = f"{error}; once that is mended: {command_for(run_dir, 'resume')}"
         print(text, file=sys.stderr)  # noqa: T201
         return ExitCode.FAILED
     return ExitCode.COMPLETED

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from halos_backend import clock
 from halos_backend.errors import CorruptFileError
 from halos_backend.events import RequestRejected, RunEvent
-from halos_backend.store.run_dir import RunDir
+from halos_backend.store.run_dir import RunDir, command_for
 from halos_backend.store.state import RunState
 from halos_backend.supervisor import control
 from halos_backend.supervisor.answers import answer
@@ -27,7 +27,7 @@ def check_answers(run_dir: RunDir, journal: Iterable[RunEvent]) -> None:
         raise CorruptFileError(
             f"{run_dir.events} has lost records: the answer to {path} is not there. Put the whole"
             f" file back; or move that request to {run_dir.control} to have it answered again,"
-            f" or delete it, and then: halos-tui resume {run_dir.name}"
+            f" or delete it, and then: {command_for(run_dir, 'resume')}"
         )
 
 

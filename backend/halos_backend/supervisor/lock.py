@@ -12,7 +12,7 @@ import msgspec
 from halos_backend import clock
 from halos_backend.errors import HalosError, RunInUseError
 from halos_backend.store.identity import own_identity, recorded_holder
-from halos_backend.store.run_dir import RunDir
+from halos_backend.store.run_dir import RunDir, command_for
 
 
 def take_lock(run_dir: RunDir, *, timeout_s: float = 1.0) -> int:
@@ -47,4 +47,4 @@ def take_lock(run_dir: RunDir, *, timeout_s: float = 1.0) -> int:
 def _who_holds(run_dir: RunDir) -> str:
     holder = recorded_holder(run_dir)  # it may be on another host, where it cannot be checked
     who = f" by process {holder.pid} on {holder.host}" if holder else ""
-    return f"the run {run_dir.name} is supervised already{who}; halos-tui watch {run_dir.name}"
+    return f"the run {run_dir.name} is supervised already{who}; {command_for(run_dir, 'watch')}"

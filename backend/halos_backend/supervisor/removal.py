@@ -10,7 +10,7 @@ from halos_backend import atomic
 from halos_backend.errors import HalosError, RunInUseError, UsageError
 from halos_backend.store.disk_use import DiskMeter
 from halos_backend.store.liveness import living_supervisor
-from halos_backend.store.run_dir import RunDir
+from halos_backend.store.run_dir import RunDir, command_for
 from halos_backend.supervisor.device_locks import has_living_stages
 from halos_backend.supervisor.lock import take_lock
 
@@ -23,12 +23,12 @@ def check_unused(run_dir: RunDir) -> None:
     if (holder := living_supervisor(run_dir)) is not None:
         raise RunInUseError(
             f"the run {run_dir.name} is supervised by process {holder.pid} on {holder.host}: stop"
-            f" it first with halos-tui abort {run_dir.name}"
+            f" it first with {command_for(run_dir, 'abort')}"
         )
     if has_living_stages(run_dir.path):
         raise RunInUseError(
-            f"a stage of the run {run_dir.name} still runs: halos-tui resume {run_dir.name} takes"
-            f" it up again, halos-tui abort {run_dir.name} ends it"
+            f"a stage of the run {run_dir.name} still runs: {command_for(run_dir, 'resume')}"
+            f" takes it up again, {command_for(run_dir, 'abort')} ends it"
         )
 
 

@@ -22,7 +22,7 @@ from halos_backend.findings import refuse_inputs
 from halos_backend.interpreters.programs import program, program_environment
 from halos_backend.store.identity import lock_holder, send_signal
 from halos_backend.store.reader import tail_lines
-from halos_backend.store.run_dir import RunDir, check_run_name
+from halos_backend.store.run_dir import RunDir, check_run_name, command_for
 from halos_backend.store.writer import EventWriter
 
 GUARDIAN = Path(__file__).with_name("guardian.py").resolve()
@@ -115,7 +115,7 @@ def start_supervisor(run_dir: RunDir) -> None:
     if (holder := lock_holder(run_dir)) is not None:
         raise RunInUseError(
             f"the run {run_dir.name} is supervised already by process {holder.pid} on"
-            f" {holder.host}; halos-tui watch {run_dir.name}"
+            f" {holder.host}; {command_for(run_dir, 'watch')}"
         )
     size = run_dir.events.stat().st_size
     logged = run_dir.supervisor_log.stat().st_size if run_dir.supervisor_log.exists() else 0

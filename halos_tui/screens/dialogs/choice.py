@@ -30,31 +30,42 @@ class Choice(Generic[Answer]):
 
 
 class ChoiceDialog(Dialog[Answer]):
-    """The result is the answer of the chosen line. Enter takes the one at the cursor."""
+    """The result is the answer of the chosen line. Enter takes the one at the cursor: at first the
+    line that changes nothing, whose words are `stay`.
+    """
 
     def __init__(
-        self, heading: str, text: str, choices: Sequence[Choice[Answer]], *, cursor: int = 0
+        self,
+        heading: str,
+        text: str,
+        choices: Sequence[Choice[Answer]],
+        *,
+        stay: str = "leave all as it is",
     ) -> None:
         super().__init__()
         self._heading = heading
         self._text = text
         self._choices = list(choices)
-        self._cursor = cursor
+        self._stay = stay
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="box", can_focus=False):
             yield Static(visible_lines(self._heading), classes="heading", markup=False)
             if self._text:
                 yield Static(visible_lines(self._text), classes="text", markup=False)
-            yield OptionList(*[Option(_line(choice)) for choice in self._choices], id="choices")
-            yield Static("enter takes it, escape leaves all as it is", classes="hint", markup=False)
+            lines = [("esc", self._stay), *((choice.key, choice.text) for choice in self._choices)]
+            yield OptionList(*[Option(_line(*line)) for line in lines], id="choices")
+            yield Static("enter takes the line at the cursor", classes="hint", markup=False)
 
     def on_mount(self) -> None:
         options = self.query_one(OptionList)
-        options.highlighted = self._cursor
+        options.highlighted = 0
         options.focus()
 
     def on_key(self, event: Key) -> None:
+        if event.character == "n" and all(choice.key != "n" for choice in self._choices):
+            event.stop()
+            self.dismiss(None)
         for choice in self._choices:
             if event.character == choice.key:
                 event.stop()
@@ -62,9 +73,10 @@ class ChoiceDialog(Dialog[Answer]):
 
     @on(OptionList.OptionSelected)
     def _chosen(self, message: OptionList.OptionSelected) -> None:
-        self.dismiss(self._choices[message.option_index].answer)
+        answers = [None, *(choice.answer for choice in self._choices)]
+        self.dismiss(answers[message.option_index])
 
 
-def _line(choice: Choice[Answer]) -> Text:
-    line = Text(f" {choice.key}  ", style="bold")
-    return line.append(visible_lines(choice.text), style="not bold")
+def _line(key: str, text: str) -> Text:
+    line = Text(f" {key:3}  ", style="bold")
+    return line.append(visible_lines(text), style="not bold")

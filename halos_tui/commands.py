@@ -1,0 +1,63 @@
+"""Owns the names of the verbs, and how the person at this terminal can call the program."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import sys
+from functools import cache
+from pathlib import Path
+
+from halos_backend.store import run_dir as run_dirs
+from halos_backend.store.run_dir import RunDir
+
+NAME = "halos-tui"
+VERBS = {
+    "run": "run",
+    "demo": "demo",
+    "init": "init",
+    "doctor": "doctor",
+    "list": "list_runs",
+    "status": "status",
+    "watch": "watch",
+    "attach": "attach",
+    "pause": "pause",
+    "resume": "resume",
+    "retry": "retry",
+    "set": "set_settings",
+    "extend": "extend",
+    "abort": "abort",
+    "fork": "fork",
+    "rm": "rm",
+    "du": "du",
+    "logs": "logs",
+    "completions": "completions",
+    "export": "export",
+}
+"""Verb -> module of `halos_tui.cli`; its function `command` is the verb."""
+COMMAND = re.compile(rf"(?<![\w/.-]){NAME}(?= (?:{'|'.join(VERBS)}|--help)\b)")
+
+
+@cache
+def program() -> str:
+    """What to type for this very program: its name where PATH leads to it, else its path."""
+    script = Path(sys.executable).with_name(NAME)
+    if not script.is_file():
+        return f"{shlex.quote(sys.executable)} -m halos_tui"
+    found = shutil.which(NAME)
+    if found is not None and Path(found).samefile(script):
+        return NAME
+    relative = os.path.relpath(script)
+    return shlex.quote(str(script) if relative.startswith("..") else relative)
+
+
+def as_called(text: str) -> str:
+    """The commands of a text as they work when they are typed here."""
+    return COMMAND.sub(lambda _match: program(), text)
+
+
+def command_for(run_dir: RunDir, verb: str, *arguments: str) -> str:
+    """`halos-tui VERB RUN`, with --runs-dir where the run is not in the default place."""
+    return as_called(run_dirs.command_for(run_dir, verb, *arguments))

@@ -1,0 +1,99 @@
+"""The settings' paths, help and values as a list that is read without pydantic; for completion.
+
+It is made of the schema, and kept in the cache for as long as the schema's files are the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import halos_backend.config
+import msgspec
+from halos_backend import atomic
+from halos_backend.store.run_dir import cache_root
+
+NAME = "NAME"
+"""Stands in a path for the name of a table that the person gives."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """`values` are all that the setting takes, where these are few; `names` those of the tables
+    that there are at first.
+    """
+
+    path: str
+    help: str
+    values: tuple[str, ...] = ()
+    value_help: dict[str, str] = {}
+    names: tuple[str, ...] = ()
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """The list, and of which schema it is."""
+
+    digest: str
+    entries: list[Entry]
+
+
+def read_index() -> list[Entry]:
+    """Every setting, of all kinds of its unions."""
+    path, digest = cache_root() / "settings.json", _schema_digest()
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        kept = msgspec.json.decode(path.read_bytes(), type=Kept)
+        if kept.digest == digest:
+            return kept.entries
+    entries = make_index()
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(path, msgspec.json.encode(Kept(digest, entries)), durable=False)
+    return entries
+
+
+def make_index() -> list[Entry]:
+    """Of the schema itself; imports pydantic."""
+    from halos_backend.config.schema import RunSettings
+
+    entries = {entry.path: entry for entry in _entries(RunSettings, ())}
+    return list(entries.values())
+
+
+def _entries(table: Any, path: tuple[str, ...], names: tuple[str, ...] = ()) -> Iterator[Entry]:
+    """Depth first; of keys that several kinds have, the last one's."""
+    from halos_backend.config.shape import (
+        choices_of,
+        entry_table,
+        first_sentence,
+        kinds_of,
+        tables_of,
+        value_types,
+    )
+
+    for name, field in table.model_fields.items():
+        here = (*path, name)
+        about = first_sentence(field.description)
+        if kinds := kinds_of(field):
+            helps = {kind: first_sentence(member.__doc__) for kind, member in kinds.items()}
+            yield Entry(".".join((*here, "kind")), about, tuple(kinds), helps, names)
+        if (entry := entry_table(field)) is not None:
+            yield from _entries(entry, (*here, NAME), tuple(field.get_default() or ()))
+        elif tables := tables_of(field):
+            for member in tables:
+                yield from _entries(member, here, names)
+        elif name != "kind":
+            types = value_types(field)
+            values = ("false", "true") if types == {bool} else choices_of(field)
+            yield Entry(".".join(here), about, values if types <= {bool, str} else (), {}, names)
+
+
+def _schema_digest() -> str:
+    """Of the names, sizes and times of the files that the schema is made of."""
+    stats = [
+        (path.name, stat.st_size, stat.st_mtime_ns)
+        for path in sorted(Path(halos_backend.config.__file__).parent.glob("*.py"))
+        for stat in [path.stat()]
+    ]
+    return hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
