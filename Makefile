@@ -80,4 +80,4 @@ $(VLLM_READY): constraints-vllm.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) .cache runs dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) .cache dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
