@@ -14,15 +14,17 @@ def command(
     loss: Annotated[
         str | None,
         typer.Argument(
+            metavar="[LOSS]",
             help="dpo (the default), kto, grpo, ...; an unknown one lists all.",
             show_default=False,
             autocompletion=completing.losses,
         ),
     ] = None,
-    beta: Annotated[float | None, typer.Argument(help="Strength of the pull to the reference.")] = (
-        None
-    ),
-    lr: Annotated[float | None, typer.Argument(help="Peak learning rate.")] = None,
+    beta: Annotated[
+        float | None,
+        typer.Argument(metavar="[BETA]", help="Strength of the pull to the reference."),
+    ] = (None),
+    lr: Annotated[float | None, typer.Argument(metavar="[LR]", help="Peak learning rate.")] = None,
     policy: Annotated[
         str | None,
         typer.Option(

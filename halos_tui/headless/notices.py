@@ -26,11 +26,13 @@ def say(text: str) -> None:
 
 def question(run_dir: RunDir) -> str:
     """What the first Ctrl-C asks."""
-    return (
-        "d detaches, and the run goes on by itself; p, or Ctrl-C again, stops it now so that it can"
-        f" be resumed ({command_for(run_dir, 'resume')}); a aborts it for good; anything else goes"
-        " on here"
+    lines = (
+        "d  detach: the run goes on by itself",
+        f"p  or Ctrl-C again: stop it now; go on later with: {command_for(run_dir, 'resume')}",
+        "a  abort it for good",
+        "anything else goes on here",
     )
+    return "\n".join(lines)
 
 
 def last_question(run_dir: RunDir) -> str:
@@ -105,7 +107,7 @@ def say_how_it_stands(run_dir: RunDir, state: RunState, *, status: str) -> None:
 
 def next_steps(run_dir: RunDir, state: RunState) -> str:
     """Three commands to try next, as they are typed."""
-    attach = (command_for(run_dir, "attach"), "charts, logs and settings, in the app")
+    attach = (command_for(run_dir, "attach"), "charts and logs")
     says = (command_for(run_dir, "completions"), "what the policy says")
     match state.status:
         case "completed" if _is_demo(state):

@@ -99,7 +99,7 @@ def test_the_short_file_of_each_loss_is_short_and_loads(
     settings = loaded(tmp_path, text)
     assert settings.train.loss.kind == loss
     assert settings.label.feedback.kind == FEEDBACK_OF_LOSS[loss][0]
-    assert settings.loop.prompts_per_round == (16 if is_cpu else 512)
+    assert settings.loop.prompts_per_round == (8 if is_cpu else 512)
     assert 11 <= sum(" = " in line for line in text.splitlines()) <= 15
     assert f"# halos-tui init {loss} --full" in text
 

@@ -147,7 +147,7 @@ def _asked(terminal: Terminal) -> int:
     """Press Ctrl-C and read the question; returns where the answer's text begins."""
     terminal.wait_for("Ctrl-C: detach")
     terminal.press("\x03")
-    terminal.wait_for("d detaches, and the run goes on by itself; p, or Ctrl-C again, stops it now")
+    terminal.wait_for("p  or Ctrl-C again: stop it now; go on later with: halos-tui resume")
     terminal.wait_for("anything else goes on here")
     return len(terminal.text)
 

@@ -21,7 +21,7 @@ HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 PROMPT_COLUMNS = ("prompt", "messages", "question", "instruction", "problem", "query", "input")
 """What columns of prompts are called, the likeliest first."""
 SMALL: dict[str, dict[str, Any]] = {
-    "loop": {"num_rounds": 3, "prompts_per_round": 16},
+    "loop": {"num_rounds": 3, "prompts_per_round": 8},
     "sample": {"group_size": 4, "max_new_tokens": 64},
     "train": {"batch_size": 8},
 }
