@@ -129,7 +129,7 @@ def test_commands_are_printed_as_they_can_be_called(
     bin = Path(sys.executable).parent
     for path, cwd, program in (
         (os.environ["PATH"], "/", "halos-tui"),
-        ("/usr/bin:/bin", "/", f"{bin}/halos-tui"),
+        ("/usr/bin:/bin", "/usr", f"{bin}/halos-tui"),
         ("/usr/bin:/bin", str(bin.parent), "bin/halos-tui"),
     ):
         refused = subprocess.run(
