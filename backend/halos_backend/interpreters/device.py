@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from halos_backend.config.schema import LaunchSettings
 from halos_backend.errors import UsageError
+
+if TYPE_CHECKING:
+    from halos_backend.config.schema import LaunchSettings
 
 Device = Literal["cpu", "cuda", "rocm"]
 

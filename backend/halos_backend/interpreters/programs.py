@@ -20,7 +20,9 @@ from halos_backend.interpreters.device import device_names, has_nvidia_device
 from halos_backend.store.run_dir import cache_root
 
 if TYPE_CHECKING:
-    from halos_backend.config.schema import LaunchSettings  # pydantic: 0.1 s of verbs and completion
+    from halos_backend.config.schema import (
+        LaunchSettings,  # pydantic: 0.1 s of verbs and completion
+    )
 
 PACKAGE = Path(halos_backend.__file__).resolve().parent
 BOOTSTRAP = PACKAGE / "interpreters" / "bootstrap.py"
