@@ -101,6 +101,8 @@ def _assignments(incomplete: str, now: Mapping[str, Any]) -> Iterator[tuple[str,
     key, equals, _ = incomplete.partition("=")
     for entry in read_index():
         for path in _named(entry.path, NAME, now, entry.names):
+            if _is_of_other_kind(now, path):
+                continue
             if equals and path == key:
                 held = _value_at(now, path)
                 values = entry.values or ([held] if held else [])
@@ -124,6 +126,18 @@ def _named(path: str, mark: str, now: Mapping[str, Any], known: tuple[str, ...])
         held = held.get(part) if isinstance(held, Mapping) else None
     for name in held if isinstance(held, Mapping) else known:
         yield f"{before}.{name}.{after}"
+
+
+def _is_of_other_kind(settings: Mapping[str, Any], path: str) -> bool:
+    """Whether a table on the way has a kind that lacks this setting."""
+    value: Any = settings
+    for part in path.split("."):
+        if not isinstance(value, Mapping):
+            return False
+        if "kind" in value and part not in value:
+            return True
+        value = value.get(part)
+    return False
 
 
 def _value_at(settings: Mapping[str, Any], path: str) -> str:

@@ -20,6 +20,8 @@ from halos_backend.errors import UsageError
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 PROMPT_COLUMNS = ("prompt", "messages", "question", "instruction", "problem", "query", "input")
 """What columns of prompts are called, the likeliest first."""
+ANYTHING = "*"
+"""What `import *` and branches may define."""
 SMALL: dict[str, dict[str, Any]] = {
     "loop": {"num_rounds": 3, "prompts_per_round": 8},
     "sample": {"group_size": 4, "max_new_tokens": 64},
@@ -186,27 +188,29 @@ def _function(text: str) -> str:
             "      return 1.0 if row['answer'] in completion else 0.0"
         )
     names = _defined_names(path)
-    if name not in names and "*" not in names:
+    if name not in names and ANYTHING not in names:
         there = ", ".join(sorted(names)) or "nothing"
         raise UsageError(f"--reward {text}: {file} has no {name or 'function'}; it defines {there}")
     return f"{path.absolute()}:{name}"
 
 
 def _defined_names(path: Path) -> set[str]:
-    """What a module's top level defines or imports, without running it."""
+    """What a module's top level defines and imports, without running it."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError) as error:
         raise UsageError(f"--reward {path}: that is no Python: {error}") from error
     names: set[str] = set()
-    for node in ast.walk(tree):
+    for node in tree.body:
         match node:
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() if node in tree.body:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 names.add(node.name)
             case ast.Assign():
                 names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
             case ast.ImportFrom() | ast.Import():
                 names |= {alias.asname or alias.name for alias in node.names}
+            case ast.If() | ast.Try() | ast.With():
+                names.add(ANYTHING)
             case _:
                 pass
     return names
