@@ -86,6 +86,10 @@ def test_settings_are_completed_with_their_values_and_those_of_the_run(
         "train.schedule=constant",
         "train.schedule=cosine",
     ]
+    loss = ask("halos-tui set mine train.loss.")
+    assert "train.loss.desirable_weight=" in loss
+    assert "train.loss.humanline.sync_every=" in loss
+    assert "train.loss.tau=" not in loss, "ipo's"
     assert ask("halos-tui set mine loop.keep_best=") == [
         "loop.keep_best=false",
         "loop.keep_best=true",
