@@ -28,13 +28,6 @@ def test_attach_names_a_run_that_is_not_there(halos: Halos) -> None:
     assert "nope" in refused.stderr
 
 
-@pytest.mark.parametrize("option", [("--ascii",), ("--theme", "light"), ("--runs-dir", ".")])
-def test_options_before_a_verb_are_refused(halos: Halos, option: tuple[str, ...]) -> None:
-    refused = halos(*option, "list")
-    assert refused.returncode == 2
-    assert "the options of list stand behind it" in refused.stderr
-
-
 @pytest.mark.parametrize("verb", [(), ("attach",), ("run",), ("demo",)])
 def test_help_names_the_options_of_the_app(halos: Halos, verb: tuple[str, ...]) -> None:
     helped = halos(*verb, "--help").stdout
