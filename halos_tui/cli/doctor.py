@@ -28,6 +28,7 @@ def command(
     Says every problem at once, with what to do about it. Exits 1 when there is one.
     """
     from halos_backend.config.load import load_settings, resolve  # pydantic: 0.1 s
+    from halos_backend.config.toml_text import read_run_file
     from halos_backend.doctor import examine_machine
 
     from halos_tui.headless.findings import finding_lines
@@ -36,12 +37,13 @@ def command(
     from halos_tui.new_runs.checking import examine
 
     root = runs_root(runs_dir)
-    settings = None if config is None else resolve(load_settings(config))
-    findings = examine_machine(root)
-    if config is not None and settings is not None:
+    findings = []
+    if config is not None:
+        text = read_run_file(config)
+        settings = resolve(load_settings(config, text=text))
         with ends_tidily(), ProgressBar() as bar:
-            text = config.read_text(encoding="utf-8-sig")
-            findings += examine(settings, text, root=root, report=bar.update).findings
+            findings = examine(settings, text, root=root, report=bar.update).findings
+    findings = [*examine_machine(root), *findings]
     as_json = (msgspec.json.encode(finding).decode() for finding in findings)
     lines = as_json if json else finding_lines(findings)
     sys.stdout.write("\n".join(lines) + "\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
@@ -17,17 +18,20 @@ import typer
 import typer.main
 from halos_backend.errors import ExitCode, HalosError, UsageError
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from halos_tui.cli import shells
 from halos_tui.cli.options import Ascii, NoMouse, ReadOnly, RunsDir, ThemeName, runs_root
 from halos_tui.commands import NAME, VERBS, as_called
 from halos_tui.formatting import visible_lines
-from halos_tui.streams import silence_stdout
+from halos_tui.streams import prepare_streams, silence_stdout
 
 GLOBAL = ("runs_dir", "read_only", "ascii", "no_mouse", "theme")
 """Options of the program, which stand before or behind any verb."""
 STEERING = ("pause", "resume", "retry", "set", "extend", "abort", "fork", "rm")
 """Verbs that change runs, so that none goes with --read-only."""
+STREAM_FAILURES = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""What writing to standard output may fail of; its errors name no file."""
 
 
 class Verbs(Mapping[str, Any]):
@@ -76,14 +80,12 @@ class VerbGroup(TyperGroup):
             _complain(str(error))
             code = error.exit_code
         except OSError as error:
-            if error.errno == errno.EPIPE:
-                silence_stdout()
-                code = ExitCode.FAILED
-            elif error.filename is None:
-                raise
-            else:
-                _complain(f"{error.filename}: {error.strerror}")
-                code = ExitCode.FAILED
+            code = _failed_call(error)
+        except (TyperException, typer.Exit, typer.Abort):
+            raise
+        except Exception as error:  # noqa: BLE001  the edge of the process
+            _complain_of_defect(error)
+            code = ExitCode.FAILED
         raise typer.Exit(int(code or 0))
 
 
@@ -133,6 +135,7 @@ def root(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit code."""
+    prepare_streams()
     try:
         app(args=None if arguments is None else list(arguments), prog_name=NAME)
     except SystemExit as end:
@@ -144,6 +147,25 @@ def _refuse(ctx: Any, _parameter: Any, value: Any) -> Any:
     if value and not ctx.resilient_parsing:
         raise UsageError(f"{ctx.info_name} changes a run, and --read-only forbids that")
     return value
+
+
+def _failed_call(error: OSError) -> ExitCode:
+    """A file that cannot be used, or a standard output that nobody reads or has room for."""
+    if error.filename is not None:
+        _complain(f"{os.fsdecode(error.filename)}: {error.strerror}")
+    elif error.errno in STREAM_FAILURES:
+        silence_stdout()
+        if error.errno != errno.EPIPE:
+            _complain(f"standard output: {error.strerror}")
+    else:
+        _complain_of_defect(error)
+    return ExitCode.FAILED
+
+
+def _complain_of_defect(error: Exception) -> None:
+    from halos_backend.defects import tell_defect  # traceback and platformdirs: 0.02 s
+
+    _complain(tell_defect(error))
 
 
 def _complain(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -98,4 +99,5 @@ def runs_root(given: Path | None) -> Path:
     """The runs directory: the one that was asked for, or the default."""
     from halos_backend.store.run_dir import default_runs_root
 
-    return (default_runs_root() if given is None else given).resolve()
+    # Path's own resolve raises where links go round in a circle
+    return Path(os.path.realpath(default_runs_root() if given is None else given))

@@ -51,13 +51,14 @@ def command(
     app Ctrl-C asks what you mean; a closed terminal or SIGTERM detaches, and the run goes on.
     """
     from halos_backend.config.load import load_settings, resolve
+    from halos_backend.config.toml_text import read_run_file
 
     from halos_tui.app_options import AppOptions
     from halos_tui.cli import starting  # pydantic: 0.15 s
     from halos_tui.cli.opening import can_show_app
 
-    settings = resolve(load_settings(config, overrides or ()))
-    config_text, root = config.read_text(encoding="utf-8-sig"), runs_root(runs_dir)
+    config_text, root = read_run_file(config), runs_root(runs_dir)
+    settings = resolve(load_settings(config, overrides or (), text=config_text))
     if dry_run:
         from halos_tui.cli.dry_run import show_plan
 

@@ -5,6 +5,7 @@ Reads files and, for the demo, builds models; so the app calls it in threads onl
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from halos_backend.config.preset_files import preset_names, preset_notes, preset
 from halos_backend.config.presets import init_file
 from halos_backend.config.schema import RunSettings, TrainSettings
 from halos_backend.config.shape import kinds_of
-from halos_backend.config.toml_text import dump_toml, parse_toml, read_toml
+from halos_backend.config.toml_text import dump_toml, parse_toml, read_run_file
 from halos_backend.settings_json import apply_changes
 from halos_backend.store.registry import check_readable, list_runs, load_state
 from halos_backend.store.run_dir import RunDir
@@ -79,8 +80,9 @@ def offers(root: Path) -> list[Offer]:
 
 def start_from_file(path: Path) -> Start:
     """Raises UsageError for a file that cannot be read or is no TOML."""
-    path = path.expanduser()
-    return Start(str(path), read_toml(path), path.absolute().parent)
+    path = Path(os.path.expanduser(path))  # noqa: PTH111  Path's own raises for an unknown user
+    table = parse_toml(read_run_file(path), source=str(path))
+    return Start(str(path), table, path.absolute().parent)
 
 
 def start_from_run(run_dir: RunDir) -> Start:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 from halos_backend.errors import UsageError
+from halos_backend.findings import InputsError
+from halos_backend.stages.prepare import prepare as prepare_module
+from halos_backend.stages.prepare.__main__ import main as prepare_main
 from place import make_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
@@ -124,6 +128,59 @@ def test_policy_without_chat_template_is_refused(place: PreparePlace) -> None:
     (place.policy / "chat_template.jinja").unlink()
     with pytest.raises(UsageError, match=r"no chat template; name a Jinja file in policy\.chat_t"):
         place.prepare(place.json_lines(ROWS))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("config.json", "{", "cannot load the model .*; copy its files again"),
+        ("config.json", '{"model_type": "llama", "hidden_size": "x"}', "'hidden_size'.*copy its"),
+        (
+            "tokenizer.json",
+            '{"version": "1.0"',
+            "cannot load the tokenizer .*; copy its files again",
+        ),
+        ("tokenizer.json", "[]", "cannot load the tokenizer"),
+        ("tokenizer_config.json", "[" * 9_999, "cannot load the tokenizer .*RecursionError"),
+        (WEIGHTS, "\x08" + "\0" * 7 + '{"a": 1}', "is no safetensors file, or it was cut short"),
+    ],
+)
+def test_a_damaged_file_of_the_policy_is_told_in_words(
+    place: PreparePlace, name: str, content: str, said: str
+) -> None:
+    (place.policy / name).write_text(content)
+    with pytest.raises(InputsError, match=said):
+        place.prepare(place.json_lines(ROWS))
+
+
+def test_a_file_that_may_not_be_read_is_a_problem(
+    place: PreparePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deny(path: str, *_others: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(prepare_module, "load_tokenizer", deny)
+    with pytest.raises(InputsError, match="policy cannot be read: Permission denied; see who may"):
+        place.prepare(place.json_lines(ROWS))
+
+
+def test_a_defect_is_told_with_the_file_of_its_traceback(
+    place: PreparePlace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_others: object) -> None:
+        raise KeyError("of ours")
+
+    monkeypatch.setattr(prepare_module, "note_inputs", fail)
+    monkeypatch.setenv("XDG_STATE_HOME", str(place.path / "state"))
+    place.write_settings(place.json_lines(ROWS))
+    assert prepare_main(["--run-dir", str(place.run_dir.path)]) == 1
+    said = capsys.readouterr().err
+    (log,) = (place.path / "state" / "halos-tui" / "log").iterdir()
+    assert said == (
+        "this is a defect of halos-tui (KeyError: 'of ours'), and nothing that you did wrong;"
+        f" please report it with {log}\n"
+    )
+    assert "Traceback" in log.read_text()
 
 
 @pytest.mark.parametrize("max_new_tokens", [64, 100])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
 import pytest
-from halos_backend.findings import InputsError
+from halos_backend.findings import InputsError, prepared_findings
 from halos_backend.records import Message
 from place import make_tokenizer
 from pyarrow import parquet
@@ -206,6 +207,9 @@ REFUSED: dict[str, tuple[str, str | bytes, dict[str, Any], str]] = {
     "not UTF-8": ("p.csv", b"prompt\ncaf\xe9\n", {}, "not UTF-8"),
     "no Parquet file": ("p.parquet", "prompt\n", {}, "is no Parquet file"),
     "fields without columns": ("p.csv", "prompt\nhi, you\n", {}, "line 2: more fields"),
+    "wrong delimiter": ("p.csv", "prompt;answer\nx;y\n", {}, "are its columns divided by ';'"),
+    "NaN for an id": ("p.json", '[{"prompt": "x", "k": NaN}]', {"prompt_id": "k"}, "'k' is nan"),
+    "long number": ("p.jsonl", '{"prompt": "x", "k": ' + "9" * 5000 + "}", {}, "4300 digits"),
     "near column": ("p.csv", "promt,answer\nx,y\n", {}, "did you mean 'promt'.*'promt', 'answer'"),
     "index into text": ("p.jsonl", '{"t": "xy"}\n', {"prompt": "t[0]"}, r"no column 't\[0\]'"),
     "index too high": ("p.jsonl", '{"t": ["x"]}\n', {"prompt": "t[1]"}, r"no column 't\[1\]'"),
@@ -251,10 +255,23 @@ def test_a_source_that_cannot_be_used_is_refused_with_its_reason(
     assert "Traceback" not in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["missing.jsonl", "folder.json"])
-def test_a_path_that_is_no_file_is_refused(place: PreparePlace, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("missing.jsonl", "there is no such file; name a"),
+        ("folder.json", "is a directory; name one"),
+        ("folder", "is a directory; name one"),
+        ("pipe.jsonl", "is a pipe or a device; write its content to a file"),
+        ("/dev/zero", "is a pipe or a device; write its content to a file"),
+        ("loop.jsonl", "there is no such file; name a"),
+    ],
+)
+def test_a_path_that_is_no_file_is_refused(place: PreparePlace, name: str, said: str) -> None:
     (place.path / "folder.json").mkdir()
-    with pytest.raises(InputsError, match="there is no such file"):
+    (place.path / "folder").mkdir()
+    os.mkfifo(place.path / "pipe.jsonl")
+    (place.path / "loop.jsonl").symlink_to("loop.jsonl")
+    with pytest.raises(InputsError, match=said):
         place.prepare(place.path / name)
 
 
@@ -265,8 +282,59 @@ def test_a_conversation_that_the_chat_template_refuses_is_named(place: PreparePl
     path = place.source("template.jinja", template)
     own = [{"role": "system", "content": "be"}, {"role": "user", "content": "hi"}]
     source = place.json_lines([{"prompt": "a"}, {"prompt": own}])
-    with pytest.raises(InputsError, match=r"row 2: the policy's chat template refuses .*no system"):
+    with pytest.raises(InputsError, match=r"row 2: policy\.chat_template = .*refuses .*no system"):
         place.prepare(source, policy={"chat_template": str(path)})
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (
+            b"{{ tools | length }}",
+            r"row 1: policy\.chat_template = .*TypeError: .*NoneType.*no tools",
+        ),
+        (b"{{ messages[0].name.x }}", "row 1: .*fails on the conversation: UndefinedError"),
+        (b"{% for m in messages %}x", "is no Jinja template: line 1: .*endfor.*; mend it"),
+        (b"caf\xe9", "line 1 is not UTF-8 text; save it as UTF-8"),
+        (b"{# nothing #}", "row 1: .*makes no tokens of the conversation"),
+    ],
+    ids=["tools", "undefined", "syntax", "not UTF-8", "empty"],
+)
+def test_a_template_that_cannot_be_used_is_named(
+    place: PreparePlace, template: bytes, said: str
+) -> None:
+    path = place.source("template.jinja", template)
+    with pytest.raises(InputsError, match=said) as raised:
+        place.prepare(place.json_lines(ROWS), policy={"chat_template": str(path)})
+    assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize("what", ["missing", "directory", "pipe"])
+def test_a_template_that_is_no_file_is_named(place: PreparePlace, what: str) -> None:
+    path = place.path / "template.jinja"
+    if what == "directory":
+        path.mkdir()
+    elif what == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(InputsError, match=r"policy\.chat_template = .*there is no such file; name"):
+        place.prepare(place.json_lines(ROWS), policy={"chat_template": str(path)})
+
+
+def test_a_column_with_numbers_that_json_has_not_is_named(place: PreparePlace) -> None:
+    rows = [
+        {"prompt": "a", "score": float("nan"), "deep": [{"x": float("inf")}]},
+        {"prompt": "b", "score": 1.0, "deep": []},
+        {"prompt": "c", "score": float("-inf"), "deep": []},
+    ]
+    prompts = place.prepare(place.json_lines(rows))
+    assert [prompt.columns["score"] for prompt in prompts] == [None, 1.0, None]
+    warnings = [f for f in prepared_findings(place.prepared) if f.level == "warning"]
+    assert [warning.text.partition(" (the")[0] for warning in warnings] == [
+        "column 'score' is NaN or infinite in 2 of 3 prompts",
+        "column 'deep' is NaN or infinite in 1 of 3 prompts",
+    ]
+    assert "row 1" in warnings[0].text
+    assert warnings[0].fix == "reward functions get None there, so write null or a number"
 
 
 @needs_shared

@@ -17,7 +17,7 @@ from halos_backend.config.check import find_conflicts
 from halos_backend.config.guards import with_default_guards
 from halos_backend.config.overrides import apply_overrides, overridden_keys
 from halos_backend.config.schema import RunSettings
-from halos_backend.config.toml_text import read_toml
+from halos_backend.config.toml_text import parse_toml, read_run_file
 from halos_backend.config.wording import Problem, find_problems
 from halos_backend.errors import SettingsError
 
@@ -38,19 +38,24 @@ FILE_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".jinja", ".py")
 """Endings of what is always a file, never a hub name."""
 
 
-def load_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
-    """The settings of the run file at `path`, with `--set` overrides in place.
+def load_settings(
+    path: Path, overrides: Sequence[str] = (), *, text: str | None = None
+) -> RunSettings:
+    """The settings of the run file at `path`, with `--set` overrides in place. `text` is the file's
+    where it was read already, which a pipe is only once.
 
     Relative paths in the file are looked for in its own directory, those of overrides first in the
     working directory. Raises UsageError for a file that is no TOML, SettingsError with everything
     that is wrong in it.
     """
+    if text is None:
+        text = read_run_file(path)
     return parse_settings(
-        read_toml(path),
+        parse_toml(text, source=str(path)),
         source=str(path),
         overrides=overrides,
         directory=path.parent,
-        text=path.read_text(encoding="utf-8-sig"),
+        text=text,
     )
 
 
@@ -136,20 +141,21 @@ def resolve_path(value: str, places: Sequence[Path]) -> str:
     What is left as it is may be a hub name, or a word such as `initial`.
     """
     file, colon, function = value.rpartition(":") if ".py:" in value else (value, "", "")
-    path = Path(file).expanduser()
+    path = Path(os.path.expanduser(file))  # noqa: PTH111  Path's own raises for an unknown user
     for place in places:
-        if (place / path).exists():
-            return f"{(place / path).resolve()}{colon}{function}"
+        if os.path.exists(place / path):  # noqa: PTH110  Path's own raises where it may not look
+            return f"{os.path.realpath(place / path)}{colon}{function}"
     is_file = value.startswith(("./", "../", "~")) or path.suffix in FILE_SUFFIXES
-    return f"{(places[0] / path).resolve()}{colon}{function}" if is_file else value
+    return f"{os.path.realpath(places[0] / path)}{colon}{function}" if is_file else value
 
 
 def resolve_program(value: str, places: Sequence[Path]) -> str:
     """A program's path made absolute, its links kept; a bare name is looked for in PATH later."""
     if "/" not in value:
         return value
-    path = Path(value).expanduser()
-    found = next((place / path for place in places if (place / path).exists()), places[0] / path)
+    path = Path(os.path.expanduser(value))  # noqa: PTH111  as above
+    tried = [place / path for place in places]
+    found = next((path for path in tried if os.path.exists(path)), tried[0])  # noqa: PTH110
     return os.path.abspath(found)  # noqa: PTH100  resolve() would follow the links
 
 

@@ -5,18 +5,30 @@ Which file is where, in a directory or from the hub, is the caller's to say.
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+import msgspec
 
 from halos_backend.errors import UsageError
+from halos_backend.records import BAD_JSON
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 BYTES_OF_PARAMETER = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+class _Index(msgspec.Struct):
+    weight_map: dict[str, str]
+
+
+class _Tensor(msgspec.Struct):
+    """As a safetensors header describes it."""
+
+    shape: tuple[Annotated[int, msgspec.Meta(ge=0)], ...]
+    data_offsets: tuple[int, int]
 
 
 class ModelSize(NamedTuple):
@@ -60,8 +72,8 @@ def file_in(folder: Path, name: str) -> Path | None:
 
 def _shard_names(index: Path) -> Sequence[str]:
     try:
-        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return sorted(set(msgspec.json.decode(index.read_bytes(), type=_Index).weight_map.values()))
+    except BAD_JSON as error:
         raise UsageError(f"{index} is no index of weights, or cut short; copy it again") from error
 
 
@@ -69,15 +81,16 @@ def _num_parameters(shard: Path) -> int:
     """Counted from the header: 8 bytes of its length, then JSON; the tensors' bytes follow."""
     size = shard.stat().st_size
     with shard.open("rb") as file:
-        prefix = file.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-        try:
-            header = json.loads(file.read(length)) if 0 < length < size else None
-        except ValueError:
-            header = None
-    if isinstance(header, dict):
-        tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
-        end = 8 + length + max((tensor["data_offsets"][1] for tensor in tensors), default=0)
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(length) if 8 + length <= size else b""
+    try:
+        entries = msgspec.json.decode(header, type=dict[str, msgspec.Raw])
+        entries.pop("__metadata__", None)
+        tensors = [msgspec.json.decode(entry, type=_Tensor) for entry in entries.values()]
+    except BAD_JSON:
+        tensors = None
+    if tensors is not None:
+        end = 8 + length + max((tensor.data_offsets[1] for tensor in tensors), default=0)
         if end <= size:
-            return sum(math.prod(tensor["shape"]) for tensor in tensors)
+            return sum(math.prod(tensor.shape) for tensor in tensors)
     raise UsageError(f"{shard} is no safetensors file, or it was cut short; copy it again")

@@ -14,15 +14,17 @@ from pydantic import BaseModel
 from halos_backend.errors import UsageError
 
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+LONGEST_BYTES = 1 << 20
+"""A run file has some kilobytes; what is named by mistake may have gigabytes, or no end."""
 EXPONENT_ZEROS = re.compile(r"e([+-])0+(?=\d)")
 """Python writes 5e-06 where a person writes 5e-6."""
 POSITION = re.compile(r"^(?P<reason>.*) \(at (?P<place>.*)\)$")
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises UsageError for a file that cannot be read or parsed."""
+def read_run_file(path: Path) -> str:
+    """The text of a run file, which may be a pipe. Raises UsageError."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return _read_limited(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise UsageError(
             f"no run file {path}; halos-tui init dpo > {path.name} writes one to start from"
@@ -32,14 +34,22 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: line {line}: not UTF-8 text; save the file as UTF-8") from None
     except OSError as error:
         raise UsageError(f"cannot read the run file {path}: {error.strerror}") from error
-    return parse_toml(text, source=str(path))
+
+
+def _read_limited(path: Path) -> bytes:
+    """Of a pipe as of a file; what never ends is no run file."""
+    with path.open("rb") as file:
+        content = file.read(LONGEST_BYTES + 1)
+    if len(content) > LONGEST_BYTES:
+        raise UsageError(f"{path} is too large for a run file ({LONGEST_BYTES} bytes at most)")
+    return content
 
 
 def parse_toml(text: str, *, source: str) -> dict[str, Any]:
     """The tables of TOML text. Raises UsageError with the place of a syntax error."""
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOML's own, and Python's for numbers of 5,000 digits
         raise UsageError(_syntax_error(str(error), text, source)) from None
     except RecursionError:
         raise UsageError(f"{source}: lists or tables nested too deeply") from None
@@ -49,7 +59,7 @@ def parse_value(text: str) -> Any:
     """One TOML value; the text itself where it is none."""
     try:
         table = tomllib.loads(f"value = {text}")
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return text
     return table["value"] if len(table) == 1 else text
 

@@ -29,6 +29,9 @@ from halos_backend.config.schema import LaunchSettings, PolicySettings
 from halos_backend.errors import UsageError
 
 T = TypeVar("T")
+WEIGHTS_FAILURES = (OSError, ValueError, KeyError, ImportError, SafetensorError)
+"""Of weights that are wrong; others, as of too little memory, are for the stage to tell."""
+LONGEST_REASON = 300
 TOKENIZER_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken")
 """Of all files that tokenizers are made of, and of no weights."""
 
@@ -92,9 +95,19 @@ def _completed(
 
 def _read_template(path: str) -> str:
     try:
+        if not Path(path).is_file():
+            raise UsageError(
+                f"policy.chat_template = {path!r}: there is no such file; name a Jinja file, or"
+                " leave it out for the policy's own template"
+            )
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"policy.chat_template = {path!r}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UsageError(
+            f"policy.chat_template = {path!r}: line {line} is not UTF-8 text; save it as UTF-8"
+        ) from error
 
 
 def _digest_of_tokenizer(directory: Path) -> str:
@@ -108,7 +121,8 @@ def _digest_of_tokenizer(directory: Path) -> str:
 def read_tokenizer(path: str, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     """A tokenizer as its directory has it. Raises UsageError."""
     return _loading(
-        f"tokenizer {path}",
+        "tokenizer",
+        path,
         lambda: AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code),
     )
 
@@ -116,7 +130,8 @@ def read_tokenizer(path: str, *, trust_remote_code: bool) -> PreTrainedTokenizer
 def load_config(path: str, *, trust_remote_code: bool) -> PretrainedConfig:
     """The model's configuration. Raises UsageError."""
     return _loading(
-        f"model {path}",
+        "model",
+        path,
         lambda: AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code),
     )
 
@@ -147,6 +162,18 @@ def load_classifier(
             " Name a model that was trained and saved as a sequence classifier"
         )
     return model.eval()
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of what a library says; its exception's name where it says nothing by itself,
+    as `KeyError: 'x'`.
+    """
+    first, *others = str(error).strip().splitlines() or [""]
+    if first.endswith(":") and others:
+        first = f"{first} {others[0].strip()}"
+    speaks = isinstance(error, (OSError, ValueError, ImportError)) and " " in first
+    text = first if speaks else f"{type(error).__name__}: {first}"
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
 
 
 def context_length(config: PretrainedConfig) -> int:
@@ -181,22 +208,38 @@ def _load_weights(
     auto_class: Any, path: str, dtype: torch.dtype, trust_remote_code: bool, **config: Any
 ) -> Any:
     return _loading(
-        f"model {path}",
+        "model",
+        path,
         lambda: auto_class.from_pretrained(
             path, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code, **config
         ),
+        failures=WEIGHTS_FAILURES,
     )
 
 
-def _loading(what: str, load: Callable[[], T]) -> T:
-    """transformers says "wrong file", "no network" and "no such model" by many exceptions."""
+def _loading(
+    what: str,
+    path: str,
+    load: Callable[[], T],
+    *,
+    failures: tuple[type[Exception], ...] = (Exception,),
+) -> T:
+    """Whatever transformers raises here is about the files it was to read: "no network", "no such
+    model", "wrong file" are many exceptions, and nonsense in a configuration may fail anywhere.
+    """
     transformers_logging.disable_progress_bar()  # a stage's log is a file; progress is an event
     try:
         return load()
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()
+    except failures as error:
         raise UsageError(
-            f"cannot load the {what}: {reason[0] if reason else type(error).__name__};"
-            " name a directory with config.json, *.safetensors weights and a tokenizer, or a hub"
-            " name that this machine can reach"
+            f"cannot load the {what} {path}: {one_line(error)}; {_what_to_load(path)}"
         ) from error
+
+
+def _what_to_load(path: str) -> str:
+    if Path(path).is_dir():
+        return "copy its files again, or mend the one that is wrong"
+    return (
+        "name a directory with config.json, *.safetensors weights and a tokenizer, or a hub name"
+        " that this machine can reach"
+    )

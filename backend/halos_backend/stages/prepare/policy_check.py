@@ -43,7 +43,7 @@ def check_policy(settings: RunSettings, config: PretrainedConfig) -> CheckedPoli
     dtype = str(resolve_dtype(settings.policy.dtype, config)).removeprefix("torch.")
     size = model_size(shards, dtype)
     return CheckedPolicy(
-        architecture=", ".join(config.architectures or [config.model_type]),
+        architecture=", ".join(map(str, config.architectures or [config.model_type])),
         context_length=context_length(config),
         num_parameters=size.num_parameters,
         checkpoint_bytes=size.checkpoint_bytes,

@@ -6,8 +6,10 @@ the last clause of its text behind `; `, the fix. One more check is one more lin
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import msgspec
@@ -16,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from halos_backend import atomic
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import UsageError
-from halos_backend.findings import Finding, problem_of
+from halos_backend.findings import Finding, as_finding
 from halos_backend.interpreters.choice import EngineChoice
 from halos_backend.interpreters.judge import check_judge_engine
 from halos_backend.interpreters.sampler import check_sampler
@@ -30,7 +32,13 @@ from halos_backend.stages.prepare.policy_check import (
     check_stop_tokens,
     longest_prompt,
 )
-from halos_backend.stages.prepare.prompts import Counts, check_frozen, freeze, read_prompts
+from halos_backend.stages.prepare.prompts import (
+    Counts,
+    check_frozen,
+    find_non_finite,
+    freeze,
+    read_prompts,
+)
 from halos_backend.store.run_dir import RunDir
 
 P = ParamSpec("P")
@@ -111,6 +119,8 @@ class Inspection:
         sources = None
         if not has_prompts:
             sources = self._check("prompts", read_prompts, settings.prompts)
+            for text in find_non_finite(sources or ()):
+                self.findings.append(as_finding("warning", "prompts", text))
         if tokenizer is None or max_tokens is None:
             return
         counts = None
@@ -138,12 +148,21 @@ class Inspection:
     def _check(
         self, subject: str, check: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T | None:
-        """What `check` returns; None where it raised UsageError, which is a problem then."""
+        """What `check` returns; None where it raised, which is a problem then."""
         try:
             return check(*args, **kwargs)
         except UsageError as error:
-            self.findings.append(problem_of(error, subject))
-            return None
+            self.findings.append(as_finding("problem", subject, str(error)))
+        except OSError as error:
+            if error.filename is None or self._is_ours(error):
+                raise
+            text = f"{error.filename} cannot be read: {error.strerror}; see who may read it"
+            self.findings.append(as_finding("problem", subject, text))
+        return None
+
+    def _is_ours(self, error: OSError) -> bool:
+        """Whether it is about what the check writes, and not about what it reads."""
+        return Path(os.fsdecode(error.filename)).is_relative_to(self.run_dir.path)
 
 
 def _policy_finding(policy: CheckedPolicy) -> Finding:

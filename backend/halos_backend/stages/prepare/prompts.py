@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, TemplateSyntaxError, UndefinedError
 from transformers import PreTrainedTokenizerBase
 
 from halos_backend import atomic, clock
@@ -13,7 +13,8 @@ from halos_backend.config.schema import PromptsSettings, RunSettings
 from halos_backend.errors import PromptsError, UsageError
 from halos_backend.records import Prompt, encode_row, read_rows
 from halos_backend.stages.chat import prompt_token_ids
-from halos_backend.stages.prepare.rows import SourcePrompt, source_prompts
+from halos_backend.stages.models import one_line
+from halos_backend.stages.prepare.rows import SourcePrompt, non_finite_columns, source_prompts
 from halos_backend.stages.prepare.source import read_source
 from halos_backend.store.run_dir import RunDir
 
@@ -37,6 +38,19 @@ def read_prompts(prompts: PromptsSettings) -> list[SourcePrompt]:
     return sources
 
 
+def find_non_finite(sources: Sequence[SourcePrompt]) -> list[str]:
+    """A sentence for each column with a number that JSON does not have."""
+    rows: dict[str, list[str]] = {}
+    for source in sources:
+        for name in non_finite_columns(source):
+            rows.setdefault(name, []).append(source.where)
+    return [
+        f"column {name!r} is NaN or infinite in {len(where)} of {len(sources)} prompts (the first"
+        f" is {where[0]}); reward functions get None there, so write null or a number"
+        for name, where in rows.items()
+    ]
+
+
 def freeze(
     run_dir: RunDir,
     settings: RunSettings,
@@ -48,7 +62,7 @@ def freeze(
     num_prompts = num_too_long = 0
     with run_dir.prompts.open("wb") as file:
         for chunk in _chunks(sources):
-            encoded = _encoded(tokenizer, chunk)
+            encoded = _encoded(tokenizer, chunk, settings)
             for source, token_ids in zip(chunk, encoded, strict=True):
                 if len(token_ids) > max_tokens:
                     num_too_long += 1
@@ -79,16 +93,44 @@ def check_frozen(run_dir: RunDir, settings: RunSettings, max_tokens: int) -> Cou
     return Counts(len(lengths), 0)
 
 
-def _encoded(tokenizer: PreTrainedTokenizerBase, chunk: Sequence[SourcePrompt]) -> list[list[int]]:
-    """Token ids of each prompt; a prompt that the chat template refuses is found and named."""
+def _encoded(
+    tokenizer: PreTrainedTokenizerBase, chunk: Sequence[SourcePrompt], settings: RunSettings
+) -> list[list[int]]:
+    """Token ids of each prompt; one that the chat template cannot render is found and named."""
     try:
-        return prompt_token_ids(tokenizer, [source.messages for source in chunk])
-    except TemplateError as error:
+        encoded = prompt_token_ids(tokenizer, [source.messages for source in chunk])
+    except TemplateSyntaxError as error:
+        raise PromptsError(
+            f"{_template_name(settings)} is no Jinja template: line {error.lineno}:"
+            f" {error.message}; mend it"
+        ) from error
+    except Exception as error:  # the template is a program of somebody else's
         if len(chunk) == 1:
+            raise PromptsError(_why_not_rendered(chunk[0], error, settings)) from error
+        return [ids for source in chunk for ids in _encoded(tokenizer, [source], settings)]
+    for source, token_ids in zip(chunk, encoded, strict=True):
+        if not token_ids:
             raise PromptsError(
-                f"{chunk[0].where}: the policy's chat template refuses the conversation: {error}"
-            ) from error
-        return [token_ids for source in chunk for token_ids in _encoded(tokenizer, [source])]
+                f"{source.where}: {_template_name(settings)} makes no tokens of the conversation;"
+                " mend the template"
+            )
+    return encoded
+
+
+def _why_not_rendered(source: SourcePrompt, error: Exception, settings: RunSettings) -> str:
+    """A template may refuse a conversation, use what it has not, or render no text at all."""
+    name = _template_name(settings)
+    if isinstance(error, TemplateError) and not isinstance(error, UndefinedError):
+        return f"{source.where}: {name} refuses the conversation: {error.message}"
+    return (
+        f"{source.where}: {name} fails on the conversation: {one_line(error)}; it is given"
+        " messages and add_generation_prompt, and no tools or documents"
+    )
+
+
+def _template_name(settings: RunSettings) -> str:
+    path = settings.policy.chat_template
+    return "the policy's chat template" if path is None else f"policy.chat_template = {path!r}"
 
 
 def _prompt(source: SourcePrompt, token_ids: list[int]) -> Prompt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -59,6 +60,22 @@ def _columns(row: Row, prompts: PromptsSettings) -> dict[str, Any]:
     return {name: plain(value) for name, value in row.items() if name not in used}
 
 
+def non_finite_columns(source: SourcePrompt) -> list[str]:
+    """The columns with a number that JSON does not have: NaN or infinity, itself or within."""
+    return [name for name, value in source.columns.items() if _holds_non_finite(value)]
+
+
+def _holds_non_finite(value: Any) -> bool:
+    match value:
+        case float():
+            return not math.isfinite(value)
+        case list():
+            return any(map(_holds_non_finite, value))
+        case dict():
+            return any(map(_holds_non_finite, value.values()))
+    return False
+
+
 def _check_text(source: SourcePrompt) -> None:
     try:
         msgspec.json.encode((source.prompt_id, source.messages, source.columns))
@@ -97,6 +114,8 @@ def plain(value: Any) -> Any:
 def _missing(where: str, row: Row, path: str) -> str:
     near = difflib.get_close_matches(path, row, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
+    if len(row) == 1 and (mark := next((m for m in ";\t|" if m in next(iter(row))), None)):
+        hint = f"are its columns divided by {mark!r}? Write commas; "
     columns = ", ".join(repr(name) for name in list(row)[:20])
     return f"{where}: there is no column {path!r}; {hint}its columns are {columns}"
 
@@ -108,7 +127,8 @@ def _prompt_id(
         return str(number)
     column = prompts.prompt_id or "prompt_id"
     prompt_id = look_up(where, row, column)
-    if prompt_id is None or prompt_id == "" or isinstance(prompt_id, list | dict):
+    is_number = isinstance(prompt_id, int | float) and math.isfinite(prompt_id)
+    if not is_number and (not isinstance(prompt_id, str) or prompt_id == ""):
         raise PromptsError(
             f"{where}: the id in {column!r} is {prompt_id!r}; every prompt must have text or a"
             " number there, or leave prompts.prompt_id out to number the rows"

@@ -30,10 +30,7 @@ def read_source(prompts: PromptsSettings) -> Iterator[tuple[str, Row]]:
         yield from _hub_rows(prompts)
         return
     if not path.is_file():
-        raise PromptsError(
-            f"prompts.path = {prompts.path!r}: there is no such file; name a .json, .jsonl, .csv"
-            " or .parquet file, or a Hugging Face dataset"
-        )
+        raise PromptsError(f"prompts.path = {prompts.path!r}: {_why_no_file(path)}")
     if read is None:
         raise PromptsError(
             f"prompts.path = {prompts.path!r}: {path.suffix or 'a file without ending'} is not"
@@ -46,14 +43,29 @@ def read_source(prompts: PromptsSettings) -> Iterator[tuple[str, Row]]:
         yield where, row
 
 
+def _why_no_file(path: Path) -> str:
+    if path.is_dir():
+        return "is a directory; name one .json, .jsonl, .csv or .parquet file in it"
+    if path.exists():
+        return "is a pipe or a device; write its content to a file and name that"
+    return (
+        "there is no such file; name a .json, .jsonl, .csv or .parquet file, or a Hugging Face"
+        " dataset"
+    )
+
+
 def _guarded(read: Callable[[Path], Iterable[Any]], path: Path) -> Iterator[Any]:
     try:
         yield from read(path)
     except UnicodeDecodeError as error:
-        raise PromptsError(f"{path} is not UTF-8 text: {error.reason}; convert it") from error
+        raise PromptsError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from error
     except OSError as error:
         raise PromptsError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:  # numbers of 5,000 digits, lists 1,000 deep
+    except RecursionError as error:
+        raise PromptsError(f"{path} has lists or objects nested too deeply ({error})") from error
+    except ValueError as error:  # of numbers with 5,000 digits
         raise PromptsError(f"{path} cannot be read: {error}") from error
 
 
@@ -97,14 +109,17 @@ def _csv_rows(path: Path) -> Iterator[Any]:
 
 
 def _parquet_rows(path: Path) -> Iterator[Any]:
-    from pyarrow import ArrowInvalid, parquet  # 0.2 s that other formats need not wait
+    from pyarrow import ArrowException, parquet  # 0.2 s that other formats need not wait
 
     try:
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches():
                 yield from batch.to_pylist()
-    except ArrowInvalid as error:
-        raise PromptsError(f"{path} is no Parquet file: {error}") from error
+    except (ArrowException, OSError, ValueError, OverflowError) as error:  # all of damaged bytes
+        reason = " ".join(str(error).split())
+        raise PromptsError(
+            f"{path} is no Parquet file, or damaged ({reason}); write it again"
+        ) from error
 
 
 def _hub_rows(prompts: PromptsSettings) -> Iterator[tuple[str, Row]]:
