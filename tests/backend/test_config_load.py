@@ -365,7 +365,7 @@ def test_an_overrides_path_is_looked_for_in_the_working_directory(
 
 def test_what_init_leaves_open_is_refused_until_it_is_named(tmp_path: Path) -> None:
     found = problems(tmp_path, MINIMAL.replace("some-org/policy", "PATH/TO/POLICY"))
-    assert found == {"policy.path": "still as halos-tui init wrote it: name your own here"}
+    assert found == {"policy.path": "line 3: still as halos-tui init wrote it: name your own there"}
 
 
 # Threads
