@@ -101,7 +101,7 @@ class Inspection:
         )
         if config is None:
             return
-        self._check("kernels", check_kernels, settings, config)
+        self._check("kernels", check_kernels, settings, policy.path)
         self._policy = self._check("policy", check_policy, settings, config)
         if self._policy is not None:
             self.findings.append(_policy_finding(self._policy))
