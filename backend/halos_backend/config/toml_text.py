@@ -27,7 +27,7 @@ def read_run_file(path: Path) -> str:
         return _read_limited(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise UsageError(
-            f"no run file {path}; halos-tui init dpo > {path.name} writes one to start from"
+            f"no run file {path}; halos-tui init > {path.name} writes one to start from"
         ) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
