@@ -169,6 +169,55 @@ def test_mismatched_pairs_are_each_prompt_with_the_next_completion_of_the_step()
     )
 
 
+def with_prompts(prompts: str) -> list[UnpairedExample]:
+    """An example for each letter, which names its prompt; completions are numbered."""
+    return [
+        UnpairedExample(TokenSequence((ord(letter),), (number,)), is_desirable=True)
+        for number, letter in enumerate(prompts)
+    ]
+
+
+@pytest.mark.parametrize("batch_size", [4, 8, 32])
+def test_a_mismatched_completion_is_of_another_prompt(batch_size: int) -> None:
+    examples = with_prompts("aaaaaaaabbbbbbbbccccccccdddddddd")
+    prompt_of = {e.sequence.completion: e.sequence.prompt for e in examples}
+    steps = plan_steps(examples, batch_size=batch_size, num_epochs=2, seed=0, with_mismatched=True)
+    for step in steps:
+        assert [m.prompt for m in step.mismatched] == [s.prompt for s in step.sequences]
+        assert all(prompt_of[m.completion] != m.prompt for m in step.mismatched)
+        if len({sequence.prompt for sequence in step.sequences}) > 1:
+            here = {sequence.completion for sequence in step.sequences}
+            assert here >= {m.completion for m in step.mismatched}
+
+
+def test_it_is_the_next_ones_of_another_prompt_and_of_a_step_with_one_prompt_the_next_steps() -> (
+    None
+):
+    steps = plan_steps(with_prompts("ab"), batch_size=1, num_epochs=1, seed=0, with_mismatched=True)
+    (first,), (second,) = (step.mismatched for step in steps)
+    assert {first.completion, second.completion} == {(0,), (1,)}
+    assert first.prompt != second.prompt
+    assert all(m.prompt == (ord("ba"[m.completion[0]]),) for m in (first, second))
+
+    (step,) = plan_steps(
+        with_prompts("aaab"), batch_size=4, num_epochs=1, seed=3, with_mismatched=True
+    )
+    order = [sequence.completion[0] for sequence in step.sequences]
+    following = order[order.index(3) + 1 :] + order[: order.index(3)]
+    expected = [(following[0] if number == 3 else 3) for number in order]
+    assert [m.completion[0] for m in step.mismatched] == expected
+
+
+def test_a_round_of_one_prompt_takes_the_next_completion() -> None:
+    (step,) = plan_steps(with_prompts("aaa"), batch_size=4, num_epochs=1, seed=0,
+                         with_mismatched=True)  # fmt: skip
+    order = [sequence.completion for sequence in step.sequences]
+    assert [m.completion for m in step.mismatched] == [*order[1:], order[0]]
+    (alone,) = plan_steps(with_prompts("a"), batch_size=4, num_epochs=1, seed=0,
+                          with_mismatched=True)  # fmt: skip
+    assert [m.completion for m in alone.mismatched] == [(0,)]
+
+
 def test_ranks_share_a_step_without_loss_or_repetition() -> None:
     examples = examples_of(pairs(7), "dpo")
     shares = [

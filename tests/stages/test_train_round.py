@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from halos_backend.errors import NonFiniteError, OtherPolicyError, StageError
-from halos_backend.events import PhaseChanged, Progressed, Warned
+from halos_backend.events import Warned
 from halos_backend.records import (
     CanaryRow,
     Completion,
@@ -33,6 +33,7 @@ from tests.stages.train_fixtures import (
     TEMPLATE,
     events,
     groups,
+    kl_alone,
     load_plain,
     make_attempt,
     make_gemma3,
@@ -211,7 +212,7 @@ def test_first_grpo_step_equals_a_plain_computation(
         mean = sum(rewards) / len(rewards)
         std = math.sqrt(sum((r - mean) ** 2 for r in rewards) / len(rewards))
         for completion in group.completions:
-            advantage = ((completion.reward or 0.0) - mean) / (std + 1e-6)
+            advantage = ((completion.reward or 0.0) - mean) / (std + 1e-4)
             absolute.append(abs(advantage))
             ids = (group.prompt_token_ids, completion.token_ids)
             ratio = token_logps_alone(theirs, *ids) - token_logps_alone(ours, *ids)
@@ -241,7 +242,7 @@ def test_grpo_measures_its_ratio_from_the_start_of_the_round(policy: Path, tmp_p
     losses = []
     for group in rows:
         rewards = torch.tensor([c.reward for c in group.completions], dtype=torch.float64)
-        scaled = (rewards - rewards.mean()) / (rewards.std(correction=0) + 1e-6)
+        scaled = (rewards - rewards.mean()) / (rewards.std(correction=0) + 1e-4)
         for advantage, completion in zip(scaled, group.completions, strict=True):
             ids = (group.prompt_token_ids, completion.token_ids)
             ratio = (token_logps_alone(moved, *ids) - token_logps_alone(start, *ids)).exp()
@@ -355,7 +356,10 @@ def test_humanline_reference_follows_every_so_many_steps(policy: Path, tmp_path:
     )  # fmt: skip
     train(attempt)
     margins = [metrics(attempt)[step]["implicit_reward_margin"] for step in range(1, 7)]
-    assert [abs(margin) < 1e-6 for margin in margins] == [True, False] * 3
+    assert margins[0] == pytest.approx(0.0, abs=1e-6)
+    # one and two steps behind in turn, and never with it
+    behind_one, behind_two = (margins[1], margins[3], margins[5]), (margins[2], margins[4])
+    assert min(*behind_one, *behind_two) > 0.01
 
 
 def test_humanline_starts_from_the_jobs_reference_and_clamps_each_token(
@@ -396,7 +400,7 @@ def test_kl_to_the_initial_policy_is_zero_without_opening_the_completions_in_rou
     )  # fmt: skip
     summary = train(attempt)
     assert (summary["kl_initial"], summary["kl_initial_stderr"]) == (0.0, 0.0)
-    assert metrics(attempt)[0] == {"kl_initial": 0.0}
+    assert metrics(attempt)[0] == {"kl_initial": 0.0, "kl_initial_stderr": 0.0}
 
 
 @pytest.mark.parametrize("reference_is_initial", [False, True])
@@ -418,36 +422,13 @@ def test_kl_to_the_initial_policy_is_estimated_on_the_rounds_completions(
     for group in rows:
         for completion in group.completions:
             ids = (group.prompt_token_ids, completion.token_ids)
-            ratio = token_logps_alone(initial, *ids) - token_logps_alone(ours, *ids)
-            values.append((ratio.exp() - ratio - 1).sum().item())
+            values.append(kl_alone(ours, initial, *ids).sum().item())
     expected = torch.tensor(values, dtype=torch.float64)
     assert summary["kl_initial"] == pytest.approx(expected.mean().item(), rel=1e-4)
     stderr = expected.std().item() / math.sqrt(20)
     assert summary["kl_initial_stderr"] == pytest.approx(stderr, rel=1e-4)
-    assert metrics(attempt)[0] == {"kl_initial": summary["kl_initial"]}
-
-
-def test_what_the_reference_has_said_of_a_completion_is_not_asked_again(
-    policy: Path, other: Path, tmp_path: Path
-) -> None:
-    """Of 20 completions 8 are trained on, and all are the KL's."""
-    rows = groups(5)
-    completions = tmp_path / "completions.jsonl"
-    write_rows(completions, rows)
-    attempt = make_attempt(
-        tmp_path / "attempt", rows[:2], model=policy, initial=other, reference=other,
-        loss={"kind": "grpo"}, completions=completions, num_kl_completions=20,
-    )  # fmt: skip
-    train(attempt)
-    phase, asked = "", dict[str, int]()
-    for event in events(attempt):
-        if isinstance(event, PhaseChanged):
-            phase = event.phase
-        elif isinstance(event, Progressed) and event.unit == "completions":
-            asked[phase] = event.total
-    assert asked == {
-        "log-probabilities at the start of the round": 20,
-        "reference log-probabilities": 20,
+    assert metrics(attempt)[0] == {
+        name: summary[name] for name in ("kl_initial", "kl_initial_stderr")
     }
 
 
@@ -463,8 +444,8 @@ def test_kl_sees_csfts_completions_behind_the_text_they_were_sampled_with(
     )  # fmt: skip
     summary = train(attempt)
     ids = ((*group.prompt_token_ids, GOOD), group.completions[0].token_ids)
-    ratio = token_logps_alone(load_plain(other), *ids) - token_logps_alone(load_plain(policy), *ids)
-    assert summary["kl_initial"] == pytest.approx((ratio.exp() - ratio - 1).sum().item(), rel=1e-4)
+    exact = kl_alone(load_plain(policy), load_plain(other), *ids).sum().item()
+    assert summary["kl_initial"] == pytest.approx(exact, rel=1e-4)
     assert summary["kl_initial_stderr"] is None
 
 

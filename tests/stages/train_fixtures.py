@@ -329,6 +329,16 @@ def token_logps_alone(model: Any, prompt: Sequence[int], completion: Sequence[in
     return torch.stack([logps[first + i - 1, token] for i, token in enumerate(completion)])
 
 
+def kl_alone(
+    model: Any, other: Any, prompt: Sequence[int], completion: Sequence[int]
+) -> torch.Tensor:
+    """KL(model || other) of the next token before each of the completion's, in fp64."""
+    ids = torch.tensor([[*prompt, *completion]])
+    ours, theirs = (m(input_ids=ids).logits[0].double().softmax(-1) for m in (model, other))
+    kls: torch.Tensor = (ours * (ours.log() - theirs.log())).sum(-1)
+    return kls[len(prompt) - 1 : -1]
+
+
 def write_completions(path: Path, rows: Sequence[Group]) -> Path:
     """A round's `completions.jsonl`."""
     write_rows(path, rows)

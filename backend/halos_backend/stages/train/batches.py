@@ -7,7 +7,7 @@ and knows every denominator of a step without asking.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TypeVar
@@ -24,7 +24,7 @@ Sequences = Callable[[Item], Sequence[TokenSequence]]
 class Step:
     """The examples of one optimizer step over all ranks, in the order of the permutation.
 
-    `mismatched` pairs each example's prompt with another example's completion, for KTO's KL.
+    `mismatched` pairs each example's prompt with another prompt's completion, for KTO's KL.
     """
 
     examples: tuple[Example, ...]
@@ -62,10 +62,9 @@ def plan_steps(
         batches.extend(_filled(units, batch_size))
     if not with_mismatched:
         return [Step(tuple(batch)) for batch in batches]
-    following = [*batches[1:], batches[0]]
     return [
-        Step(tuple(batch), _mismatched(batch, after[0]))
-        for batch, after in zip(batches, following, strict=True)
+        Step(tuple(batch), _mismatched(batch, [*batches[place + 1 :], *batches[:place]]))
+        for place, batch in enumerate(batches)
     ]
 
 
@@ -158,11 +157,25 @@ def _filled(units: Sequence[list[Example]], batch_size: int) -> list[list[Exampl
     return batches
 
 
-def _mismatched(batch: Sequence[Example], following: Example) -> tuple[TokenSequence, ...]:
-    """Each prompt with the next example's completion (KTO, section 4); a lone one borrows."""
-    sequences = [example.sequences[0] for example in batch]
-    shifted = [*sequences[1:], sequences[0]] if len(sequences) > 1 else [following.sequences[0]]
-    return tuple(
-        TokenSequence(own.prompt, other.completion)
-        for own, other in zip(sequences, shifted, strict=True)
-    )
+def _mismatched(
+    batch: Sequence[Example], elsewhere: Sequence[Sequence[Example]]
+) -> tuple[TokenSequence, ...]:
+    """Each prompt with the completion of the next example that is of another (KTO, section 4).
+
+    The next in the step, from the last on to the first; of a step with one prompt, in the steps
+    after it. HALOs takes the next of the microbatch, which often is of the same prompt. A round of
+    one prompt has no other: there it is the next example's.
+    """
+    here = [example.sequences[0] for example in batch]
+
+    def following(place: int) -> Iterator[TokenSequence]:
+        yield from here[place + 1 :]
+        yield from here[:place]
+        yield from (example.sequences[0] for step in elsewhere for example in step)
+
+    def mismatch(place: int, own: TokenSequence) -> TokenSequence:
+        others = (other for other in following(place) if other.prompt != own.prompt)
+        other = next(others, None) or next(following(place), own)
+        return TokenSequence(own.prompt, other.completion)
+
+    return tuple(mismatch(place, own) for place, own in enumerate(here))

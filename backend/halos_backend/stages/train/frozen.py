@@ -31,7 +31,12 @@ from halos_backend.stages.train.kl_initial import (
 )
 from halos_backend.stages.train.logps import has_plain_head
 from halos_backend.stages.train.ranks import Ranks
-from halos_backend.stages.train.reference import FollowingReference, LogpsTable, precompute
+from halos_backend.stages.train.reference import (
+    FollowingReference,
+    FrozenModel,
+    LogpsTable,
+    precompute,
+)
 from halos_backend.stages.train.sharding import shard
 from halos_backend.stages.train.trainee import Trainee
 from halos_backend.store.job import TrainInputs
@@ -40,10 +45,12 @@ from halos_backend.store.prompt_order import derived_seed
 
 @dataclass(frozen=True)
 class Frozen:
-    """`old` is of the policy at the start of the round, for GRPO; `kl` is None without a policy."""
+    """`old` is what GRPO's ratios are to: the policy at the start of the round, or humanline's
+    reference. `kl` is None without a policy.
+    """
 
     reference: LogpsTable | FollowingReference | None = None
-    old: LogpsTable | None = None
+    old: LogpsTable | FollowingReference | None = None
     kl: KlInitial | None = None
 
 
@@ -68,14 +75,14 @@ class FrozenModels:
         if isinstance(loss, BradleyTerry):
             return Frozen()
         sequences = [s for step in steps for s in (*step.sequences, *step.mismatched)]
-        sample = self._kl_sample()
-        old = None
-        if isinstance(loss, GRPO):
+        old: LogpsTable | FollowingReference | None = None
+        if isinstance(loss, GRPO) and loss.humanline is None:
             self.attempt.phase("log-probabilities at the start of the round")
-            old = self._table(None, [*sequences, *sample])
-        also = sample if self._reference_is_initial else []
-        reference = self._reference([*sequences, *also], old)
-        frozen = Frozen(reference, old, self._kl_initial(sample, old, reference))
+            old = self._table(None, sequences)
+        reference = self._reference(sequences, old)
+        if isinstance(loss, GRPO) and loss.humanline is not None:
+            old = reference
+        frozen = Frozen(reference, old, self._kl_initial())
         self._path, self._model = None, None
         if self.kept is not None:
             follower = reference.model if isinstance(reference, FollowingReference) else None
@@ -83,7 +90,7 @@ class FrozenModels:
         return frozen
 
     def _reference(
-        self, sequences: Sequence[TokenSequence], old: LogpsTable | None
+        self, sequences: Sequence[TokenSequence], old: LogpsTable | FollowingReference | None
     ) -> LogpsTable | FollowingReference | None:
         loss, path = self.attempt.settings.train.loss, self.inputs.reference
         if loss.kind not in LOSSES_WITH_REFERENCE:
@@ -104,37 +111,27 @@ class FrozenModels:
         """Whether the policy at the start of the round is the run's first one."""
         return self.inputs.model == self.inputs.initial
 
-    @property
-    def _reference_is_initial(self) -> bool:
-        return self.inputs.reference == self.inputs.initial
-
-    def _kl_sample(self) -> list[TokenSequence]:
-        """What the KL is estimated on; nothing where the policy is the initial one."""
-        if self._is_initial:
-            return []
-        job = self.attempt.job
-        return sample_completions(
-            Path(self.inputs.completions),
-            count=self.attempt.settings.train.num_kl_completions,
-            seed=derived_seed(job.seed, job.round, "kl_initial"),
-            sampling_prefix=self.sampling_prefix,
-        )
-
-    def _kl_initial(
-        self,
-        sample: Sequence[TokenSequence],
-        old: LogpsTable | None,
-        reference: LogpsTable | FollowingReference | None,
-    ) -> KlInitial | None:
-        """Of the policy at the start of the round. Tables that hold the sample are looked up."""
+    def _kl_initial(self) -> KlInitial | None:
+        """Of the policy at the start of the round."""
         if self._is_initial:
             return SAME_POLICY
         self.attempt.phase("KL to the initial policy")
-        if self._reference_is_initial and isinstance(reference, LogpsTable):
-            initial = reference
-        else:
-            initial = self._table(self.inputs.initial, sample)
-        return estimate_kl(sample, policy=old or self._table(None, sample), initial=initial)
+        job, train = self.attempt.job, self.attempt.settings.train
+        sample = sample_completions(
+            Path(self.inputs.completions),
+            count=train.num_kl_completions,
+            seed=derived_seed(job.seed, job.round, "kl_initial"),
+            sampling_prefix=self.sampling_prefix,
+        )
+        return estimate_kl(
+            FrozenModel(self.policy.model, self.policy.is_plain),
+            FrozenModel(self._load(self.inputs.initial), self._is_plain),
+            sample,
+            self.ranks,
+            pad_token_id=self.pad_token_id,
+            max_tokens=train.microbatch_tokens,
+            on_progress=partial(self.attempt.progress, unit="completions"),
+        )
 
     def _table(self, path: str | None, sequences: Sequence[TokenSequence]) -> LogpsTable:
         """Log-probabilities under the model at `path`, None for the policy's own."""

@@ -1,5 +1,11 @@
 """How far the policy is from the one the run began with: KL on a sample of the round's completions.
 
+At each token of a completion the two distributions of the next token are compared, over the whole
+vocabulary and at temperature 1, and the KLs are added up: the chain rule with its inner expectation
+taken exactly. What is left to chance is which completions there are. They are sampled as the run
+samples (temperature, top-p), so it is KL(policy || initial) itself only at temperature 1 and top-p
+1; otherwise it is that of the two policies along what the run sees of them.
+
 The sample is of all completions of the round, not of those that became feedback: selection by
 reward would bias it.
 """
@@ -7,16 +13,19 @@ reward would bias it.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from halos_backend.records import Group, read_rows
+from halos_backend.stages.train.collate import TokenBatch
 from halos_backend.stages.train.examples import TokenSequence
-from halos_backend.stages.train.losses.kl import kl_k3
-from halos_backend.stages.train.reference import LogpsTable
+from halos_backend.stages.train.logps import token_kls
+from halos_backend.stages.train.ranks import Ranks
+from halos_backend.stages.train.reference import FrozenModel, per_token
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,11 @@ class KlInitial:
 
     mean: float
     stderr: float | None
+
+    def figures(self) -> dict[str, float]:
+        """By the names they have everywhere; of one completion there is no error."""
+        error = {} if self.stderr is None else {"kl_initial_stderr": self.stderr}
+        return {"kl_initial": self.mean, **error}
 
 
 SAME_POLICY = KlInitial(0.0, 0.0)
@@ -46,22 +60,42 @@ def sample_completions(
 
 
 def estimate_kl(
-    sequences: Sequence[TokenSequence], *, policy: LogpsTable, initial: LogpsTable
+    policy: FrozenModel,
+    initial: FrozenModel,
+    sample: Sequence[TokenSequence],
+    ranks: Ranks,
+    *,
+    pad_token_id: int,
+    max_tokens: int,
+    on_progress: Callable[[int, int], None],
 ) -> KlInitial | None:
-    """Mean of k3 summed over each completion, and its standard error; None without completions."""
-    if not sequences:
+    """Mean of the tokens' KL summed over each completion, and its standard error.
+
+    None without completions. Every rank must call it.
+    """
+    if not sample:
         return None
-    values = torch.stack([_kl_of(sequence, policy, initial) for sequence in sequences])
+
+    def score(batch: TokenBatch) -> Tensor:
+        with ranks.autocast():
+            return token_kls(
+                policy.model,
+                initial.model,
+                batch,
+                policy_is_plain=policy.is_plain,
+                initial_is_plain=initial.is_plain,
+            )
+
+    table = per_token(
+        score,
+        [policy, initial],
+        sample,
+        ranks,
+        pad_token_id=pad_token_id,
+        max_tokens=max_tokens,
+        on_progress=on_progress,
+    )
+    values = torch.stack([table.of(sequence).double().sum() for sequence in sample])
     if len(values) == 1:
         return KlInitial(values.item(), None)
     return KlInitial(values.mean().item(), (values.std() / len(values) ** 0.5).item())
-
-
-def _kl_of(sequence: TokenSequence, policy: LogpsTable, initial: LogpsTable) -> torch.Tensor:
-    """In double precision: k3 of nearly equal policies is a difference of small numbers."""
-    ours, theirs = policy.of(sequence).double(), initial.of(sequence).double()
-    return kl_k3(
-        policy_token_logps=ours.unsqueeze(0),
-        reference_token_logps=theirs.unsqueeze(0),
-        completion_mask=torch.ones(1, len(ours), dtype=torch.bool),
-    ).squeeze(0)

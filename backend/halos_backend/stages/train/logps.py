@@ -11,6 +11,7 @@ fp32, some three times.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,10 +21,16 @@ from transformers import PreTrainedModel
 from halos_backend.stages.packing import is_packed, packed_hidden_states
 from halos_backend.stages.train.collate import TokenBatch, collate
 from halos_backend.stages.train.examples import TokenSequence
+from halos_backend.stages.train.losses.kl import categorical_kl
 from halos_backend.stages.train.sharding import is_sharded, run_whole
 
 CHUNK_ELEMENTS = 1 << 25
 """Logits held at a time: 128 MiB in fp32. A chunk of 1,024 rows of a 32,768-token vocabulary."""
+KL_CHUNK_ELEMENTS = CHUNK_ELEMENTS // 8
+"""Of each of two models, whose KL takes some eight tensors of that size."""
+
+LogitsOf = Callable[[slice], Tensor]
+"""fp32 logits (rows, vocabulary) of a part of a batch's predicted tokens."""
 
 
 def has_plain_head(policy: PreTrainedModel) -> bool:
@@ -61,18 +68,84 @@ def token_logps(policy: PreTrainedModel, batch: TokenBatch, *, is_plain: bool) -
     return run_whole(policy, _token_logps, batch, is_plain)
 
 
+def token_kls(
+    policy: PreTrainedModel,
+    initial: PreTrainedModel,
+    batch: TokenBatch,
+    *,
+    policy_is_plain: bool,
+    initial_is_plain: bool,
+) -> Tensor:
+    """KL(policy || initial) of what may come next before each of the completions' tokens.
+
+    (rows, completion tokens), 0 outside the mask; exact: over the vocabulary, at temperature 1.
+    Without gradient. Both models have the same vocabulary.
+    """
+    if batch.targets.numel() == 0:
+        if is_sharded(policy):
+            idle = idle_batch(pad_token_id=batch.pad_token_id, device=batch.device)
+            run_whole(policy, _token_kls, policy_is_plain, initial, initial_is_plain, idle)
+        return batch.completion_mask.float()
+    return run_whole(policy, _token_kls, policy_is_plain, initial, initial_is_plain, batch)
+
+
+def idle_batch(*, pad_token_id: int, device: torch.device) -> TokenBatch:
+    """For a rank that must run a model and has nothing to run it on."""
+    nothing = TokenSequence((pad_token_id,), (pad_token_id,))
+    return collate([nothing], pad_token_id=pad_token_id, device=device)
+
+
 def run_idle(
     policy: PreTrainedModel, *, pad_token_id: int, device: torch.device, is_plain: bool
 ) -> Tensor:
     """0 with gradients that are 0, of a pass for a rank that has nothing to do in it."""
-    nothing = TokenSequence((pad_token_id,), (pad_token_id,))
-    batch = collate([nothing], pad_token_id=pad_token_id, device=device)
+    batch = idle_batch(pad_token_id=pad_token_id, device=device)
     return 0.0 * token_logps(policy, batch, is_plain=is_plain).sum()
 
 
 def _token_logps(policy: PreTrainedModel, batch: TokenBatch, is_plain: bool) -> Tensor:
     if not is_plain:
         return batch.unflatten(_log_softmax_of(_logits_of_forward(policy, batch), batch.targets))
+    head: Any = policy.get_output_embeddings()
+    rows = _predicting_states(policy, batch)
+    return batch.unflatten(linear_logps(rows, head.weight, head.bias, batch.targets))
+
+
+def _token_kls(
+    policy: PreTrainedModel,
+    policy_is_plain: bool,
+    initial: PreTrainedModel,
+    initial_is_plain: bool,
+    batch: TokenBatch,
+) -> Tensor:
+    """The other model runs within this one's run, so that both heads are whole in the end."""
+    logits_of = _predicted_logits(policy, batch, policy_is_plain)
+    return run_whole(initial, _kls_of, initial_is_plain, logits_of, batch)
+
+
+def _kls_of(
+    initial: PreTrainedModel, is_plain: bool, policy_logits_of: LogitsOf, batch: TokenBatch
+) -> Tensor:
+    initial_logits_of = _predicted_logits(initial, batch, is_plain)
+    vocabulary = policy_logits_of(slice(0, 1)).shape[-1]
+    size = max(1, KL_CHUNK_ELEMENTS // vocabulary)
+    parts = [slice(start, start + size) for start in range(0, len(batch.targets), size)]
+    kls = [categorical_kl(policy_logits_of(part), initial_logits_of(part)) for part in parts]
+    return batch.unflatten(torch.cat(kls))
+
+
+def _predicted_logits(policy: PreTrainedModel, batch: TokenBatch, is_plain: bool) -> LogitsOf:
+    """Run the model; the fp32 logits of any of the n predicted tokens can then be asked for."""
+    if not is_plain:
+        logits = _logits_of_forward(policy, batch)
+        return lambda part: logits[part].float()
+    rows = _predicting_states(policy, batch)
+    head: Any = policy.get_output_embeddings()
+    return lambda part: nn.functional.linear(rows[part], head.weight, head.bias).float()
+
+
+def _predicting_states(policy: PreTrainedModel, batch: TokenBatch) -> Tensor:
+    """The hidden states that predict the completions' tokens, (n, width)."""
     if is_packed(policy):
         row, positions = batch.packed
         hidden = packed_hidden_states(policy, row)
@@ -80,9 +153,7 @@ def _token_logps(policy: PreTrainedModel, batch: TokenBatch, is_plain: bool) -> 
         padded = batch.padded
         hidden = _hidden_states(policy, padded.input_ids, padded.attention_mask)
         positions = padded.positions
-    rows = hidden.flatten(0, 1).index_select(0, positions)
-    head: Any = policy.get_output_embeddings()
-    return batch.unflatten(linear_logps(rows, head.weight, head.bias, batch.targets))
+    return hidden.flatten(0, 1).index_select(0, positions)
 
 
 def linear_logps(

@@ -7,7 +7,7 @@ ranks then hold the whole table. `FollowingReference` is humanline's: the policy
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -24,7 +24,7 @@ from halos_backend.stages.train.examples import TokenSequence
 from halos_backend.stages.train.logps import (
     CHUNK_ELEMENTS,
     has_plain_head,
-    run_idle,
+    idle_batch,
     token_logps,
 )
 from halos_backend.stages.train.ranks import Ranks
@@ -44,20 +44,32 @@ class TokenLogps(Protocol):
 
 
 @dataclass(frozen=True)
-class LogpsTable:
-    """Precomputed log-probabilities: a sequence's are at its offset in `flat`."""
+class TokenTable:
+    """A number for each token of completions: a sequence's are at its offset in `flat`."""
 
     flat: Tensor
     offsets: Mapping[TokenSequence, int]
-
-    def token_logps(self, batch: TokenBatch) -> Tensor:
-        parts = [self.of(sequence) for sequence in batch.sequences]
-        return batch.unflatten(torch.cat(parts).to(batch.targets.device))
 
     def of(self, sequence: TokenSequence) -> Tensor:
         """The (completion tokens,) of one sequence, on the CPU."""
         start = self.offsets[sequence]
         return self.flat[start : start + len(sequence.completion)]
+
+
+class LogpsTable(TokenTable):
+    """Precomputed log-probabilities."""
+
+    def token_logps(self, batch: TokenBatch) -> Tensor:
+        parts = [self.of(sequence) for sequence in batch.sequences]
+        return batch.unflatten(torch.cat(parts).to(batch.targets.device))
+
+
+@dataclass(frozen=True)
+class FrozenModel:
+    """A model in evaluation; `is_plain` is `has_plain_head(model)`."""
+
+    model: PreTrainedModel
+    is_plain: bool
 
 
 def precompute(
@@ -71,9 +83,40 @@ def precompute(
     on_progress: Callable[[int, int], None],
     autocasts: bool = True,
 ) -> LogpsTable:
-    """Score each distinct sequence once; every rank must call it and gets the whole table.
+    """Log-probabilities of each distinct sequence; see `per_token`.
 
     `autocasts` computes in the precision of training, otherwise in that of the context.
+    """
+
+    def score(batch: TokenBatch) -> Tensor:
+        with ranks.autocast() if autocasts else nullcontext():
+            return token_logps(model, batch, is_plain=is_plain)
+
+    table = per_token(
+        score,
+        [FrozenModel(model, is_plain)],
+        sequences,
+        ranks,
+        pad_token_id=pad_token_id,
+        max_tokens=max_tokens,
+        on_progress=on_progress,
+    )
+    return LogpsTable(table.flat, table.offsets)
+
+
+def per_token(
+    score: Callable[[TokenBatch], Tensor],
+    models: Sequence[FrozenModel],
+    sequences: Iterable[TokenSequence],
+    ranks: Ranks,
+    *,
+    pad_token_id: int,
+    max_tokens: int,
+    on_progress: Callable[[int, int], None],
+) -> TokenTable:
+    """Score each distinct sequence once; every rank must call it and gets the whole table.
+
+    `score` runs `models`, without gradient, and gives (rows, completion tokens).
     """
     unique = list(dict.fromkeys(sequences))
     offsets, num_tokens = {}, 0
@@ -84,37 +127,36 @@ def precompute(
     unique.sort(key=len, reverse=True)
     batches = microbatches(
         unique,
-        max_tokens=_forward_only_tokens(model, max_tokens, is_plain=is_plain),
+        max_tokens=min(_forward_only_tokens(model, max_tokens) for model in models),
         sequences=alone,
-        packs=is_packed(model),
+        packs=all(is_packed(model.model) for model in models),
     )
     done = 0
-    if is_sharded(model):  # which every rank must run equally often
+    if any(is_sharded(model.model) for model in models):  # every rank must run it equally often
         batches += [[] for _ in range(-len(batches) % ranks.count)]
     for number, members in enumerate(batches):
         done += len(members)
         if number % ranks.count != ranks.rank:
             continue
-        if not members:
-            with torch.no_grad():
-                run_idle(model, pad_token_id=pad_token_id, device=ranks.device, is_plain=is_plain)
-            continue
-        batch = collate(members, pad_token_id=pad_token_id, device=ranks.device)
-        with torch.no_grad(), ranks.autocast() if autocasts else nullcontext():
-            values = token_logps(model, batch, is_plain=is_plain)
+        with torch.no_grad():
+            if not members:
+                score(idle_batch(pad_token_id=pad_token_id, device=ranks.device))
+                continue
+            values = score(collate(members, pad_token_id=pad_token_id, device=ranks.device))
         for sequence, row in zip(members, values, strict=True):
             start, length = offsets[sequence], len(sequence.completion)
             flat[start : start + length] = row[:length]
         on_progress(done, len(unique))
-    return LogpsTable(ranks.sum(flat).cpu(), offsets)
+    return TokenTable(ranks.sum(flat).cpu(), offsets)
 
 
-def _forward_only_tokens(model: PreTrainedModel, max_tokens: int, *, is_plain: bool) -> int:
+def _forward_only_tokens(frozen: FrozenModel, max_tokens: int) -> int:
     """Tokens of a batch. A head that is not plain makes the logits of all its rows at once."""
     budget = FORWARD_ONLY_FACTOR * max_tokens
-    if is_plain:
+    if frozen.is_plain:
         return budget
-    return min(budget, max(1, CHUNK_ELEMENTS // model.config.get_text_config().vocab_size))
+    vocabulary = frozen.model.config.get_text_config().vocab_size
+    return min(budget, max(1, CHUNK_ELEMENTS // vocabulary))
 
 
 def frozen_token_logps(
@@ -126,7 +168,12 @@ def frozen_token_logps(
 
 @dataclass
 class FollowingReference:
-    """Humanline's reference: it takes the policy's weights every so many steps."""
+    """Humanline's reference: every so many steps it takes the weights that the step begins with.
+
+    So it is one to `sync_every` steps behind the policy, never with it: with the weights that a
+    step ends with, each log-ratio right after would be 0. As HALOs (commit 4831988), whose trainer
+    copies between the backward pass and the optimizer's step.
+    """
 
     model: PreTrainedModel
     ranks: Ranks
@@ -142,8 +189,8 @@ class FollowingReference:
     def token_logps(self, batch: TokenBatch) -> Tensor:
         return frozen_token_logps(self.model, batch, self.ranks, is_plain=self.is_plain)
 
-    def after_step(self, number: int, policy: Trainee) -> None:
-        """Follow the policy when optimizer step `number` (from 1) is one to follow at."""
+    def before_update(self, number: int, policy: Trainee) -> None:
+        """Follow the policy before optimizer step `number` (from 1) changes it, if it is time."""
         if number % self.sync_every == 0:
             self.sync(policy)
 

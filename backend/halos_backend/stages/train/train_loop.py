@@ -47,8 +47,6 @@ def train_steps(
             torch.manual_seed(derived_seed(job.seed, job.round, "step", number, attempt.rank))
             lr = step_lr(attempt, inputs, number=number, num_steps=len(steps))
             metrics = trainer.step(number, step, lr=lr)
-            if isinstance(trainer.reference, FollowingReference):
-                trainer.reference.after_step(number, trainer.trainee)
             metrics |= {
                 "lr": lr,
                 "num_tokens": step.num_tokens,

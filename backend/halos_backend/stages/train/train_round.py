@@ -81,7 +81,7 @@ def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult
         steps
     )
     if frozen.kl is not None:
-        attempt.metrics(0, {"kl_initial": frozen.kl.mean})
+        attempt.metrics(0, frozen.kl.figures())
 
     optimizer = make_optimizer(trainee.weights, settings.train)
     outcome = _carry_moments(attempt, inputs, optimizer, trainee, state, moments=moments)

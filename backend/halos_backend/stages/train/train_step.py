@@ -38,14 +38,17 @@ from halos_backend.stages.train.objective import (
 )
 from halos_backend.stages.train.optimizer import clip_gradients, gradient_norm, set_lr
 from halos_backend.stages.train.ranks import Ranks
-from halos_backend.stages.train.reference import TokenLogps, frozen_token_logps
+from halos_backend.stages.train.reference import FollowingReference, TokenLogps, frozen_token_logps
 from halos_backend.stages.train.sharding import is_sharded
 from halos_backend.stages.train.trainee import Trainee
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """What every step of a round needs. `reference` and `old` are None where the loss has none."""
+    """What every step of a round needs. `reference` and `old` are None where the loss has none.
+
+    `old` is what GRPO's ratios are to; with humanline it is the reference, as in HALOs.
+    """
 
     trainee: Trainee
     optimizer: torch.optim.AdamW
@@ -72,6 +75,8 @@ class Trainer:
         metrics = self._metrics(sums, gradient_norm(weights), totals)
         _check_finite(number, metrics)
         clip_gradients(weights, max_norm=self.settings.max_grad_norm, norm=metrics["grad_norm"])
+        if isinstance(self.reference, FollowingReference):
+            self.reference.before_update(number, self.trainee)
         set_lr(self.optimizer, lr)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)  # not held while results are written
@@ -132,11 +137,15 @@ class Trainer:
         batch = self._collate([sequence for column in columns for sequence in column])
         if isinstance(self.settings.loss, BradleyTerry):
             return reward_share(self._rewards(batch), totals)
+        reference = self.reference.token_logps(batch) if self.reference else None
+        old = reference
+        if self.old is not self.reference:
+            old = self.old.token_logps(batch) if self.old else None
         rows = Rows(
             token_logps=token_logps(self.trainee.model, batch, is_plain=self.trainee.is_plain),
             completion_mask=batch.completion_mask,
-            reference_token_logps=self.reference.token_logps(batch) if self.reference else None,
-            old_token_logps=self.old.token_logps(batch) if self.old else None,
+            reference_token_logps=reference,
+            old_token_logps=old,
             is_desirable=torch.tensor(
                 [isinstance(e, UnpairedExample) and e.is_desirable for e in members],
                 device=self.ranks.device,

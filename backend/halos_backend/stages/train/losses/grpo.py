@@ -8,8 +8,9 @@ from torch import Tensor
 MAX_LOG = 20.0
 """Exponents stop here (e^20 is 5e8): past it float32 overflows soon, and 0 * inf is NaN."""
 
-STD_EPSILON = 1e-6
-"""Added to a group's standard deviation. HALOs adds 1e-2, TRL 1e-4."""
+STD_EPSILON = 1e-4
+"""Added to a group's standard deviation, as TRL does (HALOs adds 1e-2): with less, rewards that
+differ by a judge's rounding get advantages like those that differ by something."""
 
 
 def grpo_token_loss(
@@ -50,7 +51,7 @@ def grpo_token_loss(
 
 
 def group_advantages(*, rewards: Tensor, group_index: Tensor, scale: bool) -> Tensor:
-    """Reward minus its group's mean; `scale` divides by the group's standard deviation plus 1e-6.
+    """Reward minus its group's mean; `scale` divides by the group's standard deviation plus 1e-4.
 
     `rewards` (n,) is float, `group_index` (n,) is long, any ids in any order; the result is (n,).
     The deviation is that of the population (divided by the group's size), as HALOs' `numpy.std`;
