@@ -153,7 +153,7 @@ def _summary(event: StageFinished) -> str:
             parts = [
                 plural(found.get("num_steps", 0), "step"),
                 f"loss {number(found.get('loss_first'))} to {number(found.get('loss_last'))}",
-                f"KL {number(found.get('kl_initial'))}",
+                f"KL {kl_initial(found)}",
             ]
             if masked := found.get("num_masked"):
                 parts.append(f"{count(masked)} cut off and masked")

@@ -103,7 +103,7 @@ def cells(round: RoundState, change: RewardChange | None) -> list[str]:
         describe_reward_change(change),
         count(summary_of(round, "label").get("num_feedback")),
         "untrained" if round.untrained else number(train.get("loss_last")),
-        number(train.get("kl_initial"), 3),
+        kl_initial(train),
         *[_stage_cell(round, stage) for stage in STAGES],
     ]
 
@@ -112,6 +112,12 @@ def summary_of(round: RoundState, stage: Stage) -> dict[str, Any]:
     """The stage's summary; empty until it has finished."""
     found = round.stages.get(stage)
     return {} if found is None else found.summary
+
+
+def kl_initial(train: Mapping[str, Any]) -> str:
+    """The KL to the initial policy, with its standard error where it has one: 2.7 ±0.11."""
+    kl, stderr = train.get("kl_initial"), train.get("kl_initial_stderr")
+    return number(kl) if kl is None else measured(kl, stderr or None)
 
 
 def about_cut_off(label: Mapping[str, Any]) -> str:

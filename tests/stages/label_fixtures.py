@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import msgspec
 from halos_backend.events import AttemptEvent, AttemptFailed, Warned
@@ -120,8 +121,12 @@ def words(first: int, count: int) -> str:
 def completion(
     completion_id: str, text: str, *, reward: float | None = None, num_tokens: int | None = None
 ) -> Completion:
+    """Its token ids are told apart by its name, and nobody scores by them."""
     count = len(text.split()) if num_tokens is None else num_tokens
-    return Completion(completion_id, text, tuple(range(count)), "stop", reward=reward)
+    first = crc32(completion_id.encode())
+    return Completion(
+        completion_id, text, tuple(range(first, first + count)), "stop", reward=reward
+    )
 
 
 def group(

@@ -22,7 +22,7 @@ Text = tuple[Ids, Ids]
 Ratios = Callable[[Text], Tensor]
 """Unclamped log-ratios of policy over reference, of each token of the completion."""
 Outcome = tuple[Tensor, float]
-"""The loss, and the margin of the implicit rewards (of GRPO the largest ratio)."""
+"""The loss, and the margin of the implicit rewards (GRPO has none)."""
 
 
 class PlainTrainer:
@@ -34,8 +34,11 @@ class PlainTrainer:
         self.optimizer = torch.optim.AdamW(self.policy.parameters(), lr=lr, weight_decay=0.0)
         self.clamp, self.sync_every, self.beta = clamp, sync_every, beta
         self.num_steps = 0
+        self._inside: list[Tensor] = []
 
-    def step(self, outcome_of: Callable[[PlainTrainer], Outcome]) -> tuple[float, float]:
+    def step(self, outcome_of: Callable[[PlainTrainer], Outcome]) -> tuple[float, float, float]:
+        """The loss, the margin, and the share of tokens that the clamp leaves alone."""
+        self._inside.clear()
         loss, margin = outcome_of(self)
         self.optimizer.zero_grad()
         loss.backward()
@@ -44,12 +47,15 @@ class PlainTrainer:
         if self.num_steps % self.sync_every == 0:
             self.reference.load_state_dict(self.policy.state_dict())
         self.optimizer.step()
-        return loss.item(), margin
+        return loss.item(), margin, torch.cat(self._inside).double().mean().item()
 
     def ratios(self, text: Text) -> Tensor:
         with torch.no_grad():
             reference = logps(self.reference, text)
-        return logps(self.policy, text) - reference
+        ratios = logps(self.policy, text) - reference
+        if torch.is_grad_enabled():  # not where KTO's reference point is estimated
+            self._inside.append((self.clamp[0] < ratios) & (ratios < self.clamp[1]))
+        return ratios
 
     def reward(self, text: Text) -> Tensor:
         return self.beta * self.ratios(text).clamp(*self.clamp).sum()
@@ -88,7 +94,7 @@ def grpo(
     groups: Sequence[Sequence[tuple[Text, float]]], epsilon: float
 ) -> Callable[[PlainTrainer], Outcome]:
     def outcome(trainer: PlainTrainer) -> Outcome:
-        losses, most = [], 0.0
+        losses = []
         for group in groups:
             rewards = torch.tensor([reward for _, reward in group], dtype=torch.float64)
             advantages = (rewards - rewards.mean()) / (rewards.std(correction=0) + 1e-4)
@@ -99,7 +105,6 @@ def grpo(
                 kl = (-ratios).exp() + ratios - 1
                 gain = torch.min(advantage * ratio, advantage * clipped)
                 losses.append(trainer.beta * kl - gain)
-                most = max(most, ratio.max().item())
-        return torch.cat(losses).mean(), most
+        return torch.cat(losses).mean(), 0.0
 
     return outcome

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from halos_backend.config.schema import FeedbackSettings
 from halos_backend.records import Group, PreferencePair, UnpairedFeedback
-from halos_backend.stages.label.feedback import MadeFeedback, make_feedback
+from halos_backend.stages.label.feedback import MadeFeedback, make_feedback, num_equal_groups
+from halos_backend.stages.label.judge import FLOAT64_ROUNDING
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from pydantic import TypeAdapter
 
-from tests.stages.label_fixtures import scored_group
+from tests.stages.label_fixtures import group, scored_group
 
 settings_of: TypeAdapter[Any] = TypeAdapter(FeedbackSettings)
 
@@ -57,11 +59,80 @@ def test_max_takes_the_first_sampled_among_equals() -> None:
     assert pair_names(feedback) == [("p-c0", "p-c1")]
 
 
-def test_max_needs_a_margin_over_the_threshold_not_at_it() -> None:
-    groups = [scored_group("at", [1.0, 0.5]), scored_group("over", [1.0, 0.25])]
-    feedback = made(groups, kind="pairwise", threshold=0.5)
-    assert pair_names(feedback) == [("over-c0", "over-c1")]
+@pytest.mark.parametrize("pairing", ["max", "min", "random"])
+def test_a_margin_of_the_threshold_is_enough_whatever_the_pairing(pairing: str) -> None:
+    groups = [scored_group("at", [1.0, 0.5]), scored_group("under", [1.0, 0.75])]
+    feedback = made(groups, kind="pairwise", pairing=pairing, threshold=0.5)
+    assert pair_names(feedback) == [("at-c0", "at-c1")]
     assert feedback.num_dropped == 1
+
+
+FLOAT32 = 2.0**-18
+"""What a reward model's float32 explains, as a share."""
+
+
+@pytest.mark.parametrize("pairing", ["max", "min", "random"])
+def test_a_margin_within_the_judges_rounding_is_none(pairing: str) -> None:
+    groups = [scored_group("noise", [1.0, 1.000001]), scored_group("real", [1.0, 1.00001])]
+    settings = settings_of.validate_python({"kind": "pairwise", "pairing": pairing})
+    feedback = make_feedback(groups, settings, seed=0, rounding=FLOAT32)
+    assert pair_names(feedback) == [("real-c1", "real-c0")]
+    assert feedback.num_dropped == 1
+
+
+def test_min_takes_no_pair_that_rounding_alone_tells_apart() -> None:
+    group = scored_group("p", [1.0, 1.000001, 1.5])
+    settings = settings_of.validate_python({"kind": "pairwise", "pairing": "min"})
+    feedback = make_feedback([group], settings, seed=0, rounding=FLOAT32)
+    assert pair_names(feedback) == [("p-c2", "p-c1")]
+
+
+def test_a_margin_that_rounding_puts_under_the_threshold_reaches_it() -> None:
+    assert 0.9 - 0.8 < 0.1
+    settings = settings_of.validate_python({"kind": "pairwise", "threshold": 0.1})
+    group = scored_group("p", [0.9, 0.8])
+    feedback = make_feedback([group], settings, seed=0, rounding=FLOAT64_ROUNDING)
+    assert pair_names(feedback) == [("p-c0", "p-c1")]
+
+
+@pytest.mark.parametrize("pairing", ["max", "min", "random"])
+def test_the_same_completion_twice_makes_no_pair(pairing: str) -> None:
+    """A function may give it two rewards."""
+    one, other = scored_group("p", [1.0, 0.0]).completions
+    same = replace(other, token_ids=one.token_ids)
+    groups = [group("p", [one, same]), group("q", [one, other])]
+    feedback = made(groups, kind="pairwise", pairing=pairing)
+    assert [row.prompt_id for row in feedback.rows if isinstance(row, PreferencePair)] == ["q"]
+    assert feedback.num_dropped == 1
+
+
+def test_groups_that_rounding_alone_tells_apart_are_equal_and_counted() -> None:
+    groups = [
+        scored_group("noise", [1.0, 1.000001, 1.0, 1.0]),
+        scored_group("real", [1.0, 1.00001, 1.0, 1.0]),
+        scored_group("near zero", [0.000001, 0.0, None]),  # of rewards of about 1
+        scored_group("large", [1000.0, 1000.001]),
+        scored_group("one", [2.0, None]),
+        scored_group("none", [None]),
+    ]
+    feedback = make_feedback(
+        groups, settings_of.validate_python({"kind": "scalar"}), seed=0, rounding=FLOAT32
+    )
+    assert [row.prompt_id for row in feedback.rows] == ["real"]
+    assert feedback.num_dropped == 5
+    assert num_equal_groups(groups, FLOAT32) == 3
+    assert num_equal_groups(groups, 0.0) == 0
+
+
+def test_a_reward_that_rounding_puts_under_the_threshold_is_desirable() -> None:
+    groups = [scored_group("p", [1.0, 0.999999, 0.5, 1.5])]
+    for threshold in ("median", 1.0):
+        settings = settings_of.validate_python({"kind": "binary", "threshold": threshold})
+        feedback = make_feedback(groups, settings, seed=0, rounding=FLOAT32)
+        assert desirable(feedback) == [True, True, False, True]
+    noise = [scored_group("p", [1.0, 0.999999]), scored_group("q", [1.000001])]
+    settings = settings_of.validate_python({"kind": "binary", "threshold": "mean"})
+    assert make_feedback(noise, settings, seed=0, rounding=FLOAT32).num_dropped == 3
 
 
 def test_equal_rewards_make_no_pair_and_are_counted() -> None:
@@ -225,7 +296,7 @@ def test_pairs_keep_to_the_threshold_and_every_count_adds_up(
         assert isinstance(pair, PreferencePair)
         margin = pair.reward_chosen - pair.reward_rejected
         assert margin > 0
-        assert margin >= threshold if pairing == "min" else margin > threshold
+        assert margin >= threshold
         assert pair.chosen.reward == pair.reward_chosen
         assert pair.rejected.reward == pair.reward_rejected
         assert pair.chosen.completion_id.startswith(f"{pair.prompt_id}-")

@@ -94,6 +94,7 @@ class FakeVllmJudge:
     gives: float | Exception
     identity: str = ""
     engine: str = "vllm 0.32.0"
+    rounding: float = 0.0
     room: int = 1 << 20
     is_closed: bool = False
 

@@ -17,6 +17,7 @@ import torch
 from halos_backend.config.schema import RewardModelJudge
 from halos_backend.errors import StageError, UsageError
 from halos_backend.records import Group
+from halos_backend.stages.label import reward_model
 from halos_backend.stages.label.batches import plan_batches
 from halos_backend.stages.label.judge import label_rows
 from halos_backend.stages.label.packed import packs_rewards, plan_packed, shared_beginnings
@@ -40,6 +41,7 @@ from transformers.modeling_outputs import ModelOutput
 from tests.stages.label_fixtures import (
     VOCABULARY,
     completion,
+    done_summary,
     expected_ids,
     failures,
     group,
@@ -55,6 +57,7 @@ from tests.stages.label_fixtures import (
     start_stage,
     tiny_config,
     warnings,
+    words,
 )
 
 
@@ -89,6 +92,62 @@ def test_batched_rewards_equal_one_sequence_per_forward(tmp_path: Path, one_logi
     expected = plain_rewards(one_logit, groups)
     assert rewards_of(path) == pytest.approx(expected, abs=1e-5)
     assert max(expected) - min(expected) > 0.1
+
+
+@pytest.mark.parametrize("packs", [True, False])
+def test_equal_completions_get_the_same_reward_and_are_scored_once(
+    tmp_path: Path, one_logit: Path, packs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In batches of other shapes they would differ in the last digits."""
+    if not packs:
+        monkeypatch.setattr(reward_model, "packs_rewards", lambda *_: False)
+    said = [words(number, 1 + number % 9) for number in range(6)]
+    groups = [
+        group(f"p{row}", [completion(f"p{row}-c{i}", said[(row + i) % 4]) for i in range(9)])
+        for row in range(3)
+    ]
+    judge = load_judge(
+        RewardModelJudge(kind="reward_model", path=str(one_logit), batch_tokens=24),
+        Ranks(0, 1, torch.device("cpu")), dtype=torch.float32, identity="",
+    )  # fmt: skip
+    scored: list[int] = []
+    whole = ClassifierJudge._rewards
+
+    def counted(self: Any, batch: Any, pad_id: int) -> list[float]:
+        scored.extend(batch)
+        return whole(self, batch, pad_id)
+
+    monkeypatch.setattr(ClassifierJudge, "_rewards", counted)
+    rows = label_rows(groups)
+    rewards = dict(judge.score(rows, {}))
+    assert len(rewards) == len(rows) == 27
+    assert len(scored) == 4  # the prompts are the same too
+    by_text: dict[str, set[Any]] = {}
+    for index, row in enumerate(rows):
+        by_text.setdefault(row.text, set()).add(rewards[index])
+    assert all(len(values) == 1 for values in by_text.values())
+    expected = plain_rewards(one_logit, groups)
+    assert [rewards[i] for i in range(27)] == pytest.approx(expected, abs=1e-5)
+
+    scored.clear()  # what is known of one is known of all that are equal
+    one_of_each = {rows.index(row): 7.0 for row in rows[:4]} | {26: 7.0}
+    assert set(dict(judge.score(rows, one_of_each)).values()) == {7.0}
+    assert scored == []
+
+
+def test_groups_of_equal_completions_are_left_out_of_scalar_feedback_and_counted(
+    tmp_path: Path, one_logit: Path
+) -> None:
+    other = [completion(f"q-c{i}", words(i, 3 + i)) for i in range(4)]
+    same = [completion(f"p-c{i}", "w5 w6 w7") for i in range(4)]
+    path = make_attempt(
+        tmp_path / "attempt", [group("p", same), group("q", other)],
+        reward_model_judge(one_logit, batch_tokens=16), feedback={"kind": "scalar"},
+    )  # fmt: skip
+    label(path)
+    summary = done_summary(path)
+    assert summary["num_equal_groups"] == summary["num_pairs_dropped"] == 1
+    assert len(set(rewards_of(path)[:4])) == 1
 
 
 def test_of_two_logits_the_second_is_the_reward(tmp_path: Path) -> None:

@@ -49,6 +49,12 @@ def test_statistics_of_equal_rewards_have_no_spread_and_no_correlation() -> None
     assert figures["reward_histogram"] == {"edges": [-0.4, 0.6], "counts": [7]}
 
 
+def test_rewards_that_only_rounding_tells_apart_have_no_correlation() -> None:
+    rewards, lengths = [1.0, 1.000001, 1.000002], [1, 2, 3]
+    assert reward_statistics(rewards, lengths)["reward_length_corr"] == pytest.approx(1.0)
+    assert reward_statistics(rewards, lengths, rounding=1e-5)["reward_length_corr"] is None
+
+
 def test_histogram_has_twenty_closed_bins_from_least_to_greatest() -> None:
     found = histogram([0.0, 0.0, 1.0, 10.5, 19.0, 19.99, 20.0])
     assert found["edges"] == [float(edge) for edge in range(21)]

@@ -81,10 +81,10 @@ def test_six_steps_equal_a_trainer_that_syncs_before_the_step(
     plain = PlainTrainer(policy, lr=LR, clamp=clamp, sync_every=sync_every, beta=BETA)
     expected = [plain.step(outcome_of) for outcome_of in batches(kind)]
     found = round_of(tmp_path / "attempt", policy, kind, clamp, sync_every)
-    assert [f["loss"] for f in found] == pytest.approx([loss for loss, _ in expected], abs=1e-6)
+    losses, margins, inside = zip(*expected, strict=True)
+    assert [f["loss"] for f in found] == pytest.approx(losses, abs=1e-6)
+    assert [f["unclamped_frac"] for f in found] == pytest.approx(inside, abs=1e-6)
     if kind != "grpo":
-        margins = [f["implicit_reward_margin"] for f in found]
-        assert margins == pytest.approx([margin for _, margin in expected], abs=1e-6)
-    assert abs(expected[1][0] - expected[0][0]) > 1e-3  # the reference is not with the policy
-    is_clamped = [f["unclamped_frac"] < 1 for f in found]
-    assert is_clamped == [clamp == NARROW and f["loss"] != found[0]["loss"] for f in found]
+        assert [f["implicit_reward_margin"] for f in found] == pytest.approx(margins, abs=1e-6)
+    assert min(abs(loss - losses[0]) for loss in losses[1:]) > 1e-3  # it is never with the policy
+    assert (inside[-1] < 0.9) == (clamp == NARROW)

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from tests.stages.train_fixtures import (
     groups,
+    load_plain,
     make_attempt,
     make_policy,
     metrics,
@@ -62,25 +63,24 @@ def train_warm(attempt: AttemptDir, kept: KeptModels) -> None:
 
 
 class Watched(KeptModels):
-    """Says when a frozen model was asked for, and when it was to rest but for which one."""
+    """Says when a frozen model was asked for, and when it was to rest."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.said: list[tuple[str, PreTrainedModel | None]] = []
+        self.said: list[str] = []
 
     def frozen(self, *args: Any, **named: Any) -> PreTrainedModel:
-        model = super().frozen(*args, **named)
-        self.said.append(("asked for", model))
-        return model
+        self.said.append("asked for")
+        return super().frozen(*args, **named)
 
-    def rest(self, *, in_use: PreTrainedModel | None) -> None:
-        super().rest(in_use=in_use)
-        self.said.append(("rests but for", in_use))
+    def rest(self) -> None:
+        super().rest()
+        self.said.append("rests")
 
 
 def watch_steps(monkeypatch: pytest.MonkeyPatch, kept: Watched) -> None:
     def watched(*args: Any) -> Any:
-        kept.said.append(("steps", None))
+        kept.said.append("steps")
         return train_steps(*args)
 
     monkeypatch.setattr(rounds, "train_steps", watched)
@@ -95,38 +95,35 @@ def test_a_reference_rests_while_the_policy_is_trained(
     watch_steps(monkeypatch, kept)
     kept.said.clear()
     train_warm(make_round(tmp_path / "second", policy, after=first), kept)
-    (asked, model), *later = kept.said
-    assert asked == "asked for" and model is not None
-    assert later == [("rests but for", None), ("steps", None)]
+    assert kept.said == ["asked for", "rests", "steps"]
 
 
-def test_a_reference_that_follows_the_policy_does_not_rest(
-    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reference_that_follows_the_policy_is_no_kept_model(policy: Path, tmp_path: Path) -> None:
+    """It is the policy's copy; what was asked for is the initial policy, for the KL."""
     kept = Watched()
     follows = {"loss": {"kind": "dpo", "humanline": {"sync_every": 2}}}
     first = make_round(tmp_path / "first", policy, **follows)
     train_warm(first, kept)
-    watch_steps(monkeypatch, kept)
+    assert kept.said == ["rests"]
+    second = make_round(tmp_path / "second", policy, after=first, **follows)
     kept.said.clear()
-    train_warm(make_round(tmp_path / "second", policy, after=first, **follows), kept)
-    (_, model), *later = kept.said
-    assert model is not None
-    assert later == [("rests but for", model), ("steps", None)]
+    train_warm(second, kept)
+    assert kept.said == ["asked for", "rests"]
+    initial = kept.frozen(str(policy), open_attempt(second.path).settings, CPU)
+    before = load_plain(policy)
+    assert all(map(torch.equal, initial.parameters(), before.parameters()))
 
 
-def test_only_a_model_that_is_not_in_use_leaves_its_gpu(
+def test_a_model_that_rests_leaves_its_gpu(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = KeptModels()
-    kept.rest(in_use=None)
+    kept.rest()
     settings = open_attempt(make_round(tmp_path / "round", policy).path).settings
     model = kept.frozen(str(policy), settings, CPU)
     moved: list[str] = []
     monkeypatch.setattr(model, "to", moved.append)
-    kept.rest(in_use=model)
-    assert moved == []
-    kept.rest(in_use=None)
+    kept.rest()
     assert moved == ["cpu"]
 
 

@@ -349,48 +349,6 @@ def test_reference_is_the_policy_of_the_job_not_the_moving_one(
     assert logged[5]["implicit_reward_margin"] > 0.01
 
 
-def test_humanline_reference_follows_every_so_many_steps(policy: Path, tmp_path: Path) -> None:
-    attempt = make_attempt(
-        tmp_path / "attempt", pairs(8), model=policy, reference=policy,
-        loss={"kind": "dpo", "humanline": {"sync_every": 2}}, batch_size=8, num_epochs=6,
-    )  # fmt: skip
-    train(attempt)
-    margins = [metrics(attempt)[step]["implicit_reward_margin"] for step in range(1, 7)]
-    assert margins[0] == pytest.approx(0.0, abs=1e-6)
-    # one and two steps behind in turn, and never with it
-    behind_one, behind_two = (margins[1], margins[3], margins[5]), (margins[2], margins[4])
-    assert min(*behind_one, *behind_two) > 0.01
-
-
-def test_humanline_starts_from_the_jobs_reference_and_clamps_each_token(
-    policy: Path, other: Path, tmp_path: Path
-) -> None:
-    rows, bounds = pairs(8), {"log_epsilon_p": -0.05, "log_epsilon_r": 0.1}
-    settings = {"kind": "dpo", "beta": 0.5, "humanline": bounds}
-    found = one_step(tmp_path, rows, settings, model=policy, reference=other)
-    ours, theirs = load_plain(policy), load_plain(other)
-
-    def ratios(row: PreferencePair, completion: Completion) -> torch.Tensor:
-        ids = (row.prompt_token_ids, completion.token_ids)
-        return token_logps_alone(ours, *ids) - token_logps_alone(theirs, *ids)
-
-    chosen = [ratios(row, row.chosen) for row in rows]
-    rejected = [ratios(row, row.rejected) for row in rows]
-    margins = torch.stack(
-        [
-            better.clamp(-0.05, 0.1).sum() - worse.clamp(-0.05, 0.1).sum()
-            for better, worse in zip(chosen, rejected, strict=True)
-        ]
-    )
-    assert found["loss"] == pytest.approx(
-        (1 + (-0.5 * margins).exp()).log().mean().item(), abs=1e-5
-    )
-    every = torch.cat([*chosen, *rejected])
-    inside = ((every > -0.05) & (every < 0.1)).double().mean().item()
-    assert 0 < inside < 1
-    assert found["unclamped_frac"] == pytest.approx(inside)
-
-
 def test_kl_to_the_initial_policy_is_zero_without_opening_the_completions_in_round_one(
     policy: Path, tmp_path: Path
 ) -> None:

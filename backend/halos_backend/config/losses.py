@@ -10,14 +10,18 @@ from halos_backend.config.table import NonNegative, Positive, PositiveInt, Table
 
 
 class Humanline(Table):
-    """Humanline clamping of token log-ratios (ContextualAI/HALOs); the reference follows."""
+    """Humanline clamping of token log-ratios (ContextualAI/HALOs); the reference follows.
+
+    GRPO's ratios are to this reference, too.
+    """
 
     log_epsilon_p: Annotated[float, Field(lt=0)] = -1.0
     """Lower clamp of policy minus reference, per token."""
     log_epsilon_r: Annotated[float, Field(gt=0)] = 1.5
     """Upper clamp of policy minus reference, per token."""
     sync_every: PositiveInt = 1
-    """The reference takes the policy's weights every so many steps."""
+    """Every so many steps the reference takes the weights that the policy has before the step: it
+    is one to this many steps behind. A round begins with train.reference."""
 
 
 class DPO(Table):
@@ -97,7 +101,7 @@ class GRPO(Table):
     clip_high: Positive = 0.2
     """Probability ratios above 1 plus this gain nothing more."""
     scale_advantages: bool = True
-    """Divide advantages by their group's standard deviation."""
+    """Divide advantages by their group's standard deviation plus 1e-4."""
     aggregation: Literal["token", "sequence"] = "token"
     """`token`: mean over all tokens of the step. `sequence`: mean of per-completion means."""
     humanline: Humanline | None = None

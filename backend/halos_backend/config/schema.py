@@ -130,7 +130,8 @@ class FunctionJudge(Table):
     kind: Literal["function"]
     function: str = Field(pattern=r"^.+\.py:[A-Za-z_]\w*$")
     """`file.py:name`; called as name(prompt, completion, row) -> float or None, where prompt is the
-    list of messages, completion the text and row the prompt's other columns. None is unscored."""
+    list of messages, completion the text and row the prompt's other columns. None is unscored. It
+    is called for every completion, also for equal ones, since it may be random on purpose."""
 
 
 Judge = Annotated[RewardModelJudge | FunctionJudge, Field(discriminator="kind")]
@@ -141,10 +142,12 @@ class PairwiseFeedback(Table):
 
     kind: Literal["pairwise"]
     pairing: Literal["max", "min", "random"] = "max"
-    """`max`: best against worst. `min`: the closest two whose margin reaches the threshold.
-    `random`: disjoint random pairs."""
+    """`max`: best against worst. `min`: the closest two that are kept. `random`: disjoint random
+    pairs, the same for the same seed; of an odd number one completion is left over. Of completions
+    with equal rewards, and of pairs with equal margins, the one sampled first is taken."""
     threshold: NonNegative = 0.0
-    """A pair's reward margin must be over this (`min`: at least this)."""
+    """A pair is kept when its reward margin is at least this and over 0, whatever the pairing.
+    Rewards that differ by no more than the judge's rounding are equal, and make no pair."""
 
 
 class BinaryFeedback(Table):
@@ -152,11 +155,12 @@ class BinaryFeedback(Table):
 
     kind: Literal["binary"]
     threshold: Literal["mean", "median"] | float = "median"
-    """Rewards of at least this are desirable: the round's mean or median, or a number."""
+    """Rewards of at least this are desirable: the round's mean or median, or a number. Rewards
+    that are all equal are no feedback by mean or median."""
 
 
 class ScalarFeedback(Table):
-    """Whole groups with their rewards."""
+    """Whole groups with their rewards; those whose rewards are all equal are left out."""
 
     kind: Literal["scalar"]
 
@@ -250,7 +254,11 @@ class TrainSettings(Table):
     its group; a pair with one is left out. `true` is DAPO's overlong filtering; HALOs, verl and TRL
     (mask_truncated_completions for GRPO) train on it unless told otherwise."""
     num_kl_completions: PositiveInt = 256
-    """Completions of the round on which the KL to the initial policy is estimated."""
+    """Completions of the round on which the KL to the initial policy (`kl_initial`) is estimated:
+    the mean, over completions, of KL(policy || initial) summed over their tokens, each exact over
+    the vocabulary at temperature 1. The completions are as sampled: with sample.temperature under 1
+    or sample.top_p under 1 it is the divergence along what the run samples, otherwise the policies'
+    own. Its standard error is `kl_initial_stderr`."""
 
 
 class LaunchSettings(Table):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import TemplateError
@@ -42,6 +42,32 @@ def tokenize_conversations(
         text if isinstance(text, Unscored) else _fitting(next(token_ids), max_tokens)
         for text in texts
     ]
+
+
+def rows_of_conversations(
+    tokenized: Sequence[list[int] | Unscored],
+) -> dict[int, tuple[int, ...]]:
+    """The rows that are to be scored, and with each all rows that are the same token by token.
+
+    Scored on its own each would get a reward of its own: a reward depends on its batch's shape by
+    the dtype's rounding, of which a group's advantages would make a difference.
+    """
+    rows: dict[tuple[int, ...], list[int]] = {}
+    for index, ids in enumerate(tokenized):
+        if not isinstance(ids, Unscored):
+            rows.setdefault(tuple(ids), []).append(index)
+    return {same[0]: tuple(same) for same in rows.values()}
+
+
+def known_of_conversations(
+    rows: Mapping[int, Sequence[int]], known: Mapping[int, float]
+) -> dict[int, float]:
+    """The known rewards of the rows that are to be scored: those of any of the same."""
+    return {
+        first: known[next(row for row in same if row in known)]
+        for first, same in rows.items()
+        if any(row in known for row in same)
+    }
 
 
 def _render(tokenizer: Any, row: LabelRow) -> str | Unscored:

@@ -1,7 +1,8 @@
 """Owns what training sees of the rewards: pairs, desirable or not, or whole groups. Pure, seeded.
 
 What carries no information is dropped and counted, in the feedback's own unit: pairs, completions
-(binary), groups (scalar). Completions without a reward take no part; the judge counted them.
+(binary), groups (scalar). Rewards that differ by no more than the judge's rounding are equal.
+Completions without a reward take no part; the judge counted them.
 """
 
 from __future__ import annotations
@@ -36,6 +37,32 @@ class MadeFeedback:
 
 
 @dataclass(frozen=True)
+class Rounding:
+    """How far rewards may differ that are equal: a share of them, by the judge's arithmetic.
+
+    A reward near 0 is a difference of larger numbers, so it is a share of the round's median
+    `magnitude` at least.
+    """
+
+    share: float
+    magnitude: float
+
+    @classmethod
+    def of(cls, groups: Sequence[Group], share: float) -> Rounding:
+        rewards = [abs(s.reward) for group in groups for s in scored_completions(group)]
+        return cls(share, statistics.median(rewards) if rewards else 0.0)
+
+    def between(self, *rewards: float) -> float:
+        """The largest difference that says nothing."""
+        return self.share * max(self.magnitude, *map(abs, rewards))
+
+    def are_equal(self, rewards: Sequence[float]) -> bool:
+        """Whether all of them, at least one, are."""
+        low, high = min(rewards), max(rewards)
+        return high - low <= self.between(low, high)
+
+
+@dataclass(frozen=True)
 class Scored:
     """A completion that has a reward."""
 
@@ -48,18 +75,29 @@ Pair = tuple[Scored, Scored]
 
 
 def make_feedback(
-    groups: Sequence[Group], settings: FeedbackSettings, *, seed: int
+    groups: Sequence[Group], settings: FeedbackSettings, *, seed: int, rounding: float = 0.0
 ) -> MadeFeedback:
-    """Feedback of scored groups; only `random` pairing draws from `seed`."""
+    """Feedback of scored groups; only `random` pairing draws from `seed`.
+
+    `rounding` is the judge's, see Judge.
+    """
+    limit = Rounding.of(groups, rounding)
     match settings:
         case PairwiseFeedback():
-            return _pairwise(groups, settings, seed)
+            return _pairwise(groups, settings, seed, limit)
         case BinaryFeedback():
-            return _binary(groups, settings)
+            return _binary(groups, settings, limit)
         case ScalarFeedback():
-            return _scalar(groups)
+            return _scalar(groups, limit)
         case _:
             assert_never(settings)
+
+
+def num_equal_groups(groups: Sequence[Group], rounding: float) -> int:
+    """Groups of several rewards that are all equal, which say nothing of what is better."""
+    limit = Rounding.of(groups, rounding)
+    rewards = [[scored.reward for scored in scored_completions(group)] for group in groups]
+    return sum(len(of_group) > 1 and limit.are_equal(of_group) for of_group in rewards)
 
 
 def scored_completions(group: Group) -> list[Scored]:
@@ -70,13 +108,15 @@ def scored_completions(group: Group) -> list[Scored]:
     ]
 
 
-def _pairwise(groups: Sequence[Group], settings: PairwiseFeedback, seed: int) -> MadeFeedback:
-    """Pairs that fail the threshold are dropped; a prompt without two rewards counts as one."""
+def _pairwise(
+    groups: Sequence[Group], settings: PairwiseFeedback, seed: int, rounding: Rounding
+) -> MadeFeedback:
+    """Pairs that are not kept are dropped; a prompt without two rewards counts as one."""
     rows: list[Feedback] = []
     margins: list[float] = []
     num_dropped = 0
     for group in groups:
-        pairs, dropped = _pairs_of(group, settings, seed)
+        pairs, dropped = _pairs_of(group, settings, seed, rounding)
         rows.extend(_preference(group, chosen, rejected) for chosen, rejected in pairs)
         margins.extend(_margin(pair) for pair in pairs)
         num_dropped += dropped
@@ -84,23 +124,43 @@ def _pairwise(groups: Sequence[Group], settings: PairwiseFeedback, seed: int) ->
     return MadeFeedback(tuple(rows), num_dropped, margin_mean=margin_mean)
 
 
-def _pairs_of(group: Group, settings: PairwiseFeedback, seed: int) -> tuple[list[Pair], int]:
+def _pairs_of(
+    group: Group, settings: PairwiseFeedback, seed: int, rounding: Rounding
+) -> tuple[list[Pair], int]:
     """The group's pairs, and how many were dropped."""
     scored = scored_completions(group)
     if len(scored) < 2:
         return [], 1
+    candidates = _candidates(scored, settings, derived_seed(seed, group.prompt_id))
+    kept = [pair for pair in candidates if _is_kept(pair, settings.threshold, rounding)]
+    if settings.pairing == "min":
+        return ([min(kept, key=_margin)], 0) if kept else ([], 1)
+    return kept, len(candidates) - len(kept)
+
+
+def _candidates(scored: Sequence[Scored], settings: PairwiseFeedback, seed: int) -> list[Pair]:
+    """Of `min` all pairs: among equal margins the first is taken, whose completions came first."""
     match settings.pairing:
         case "max":
-            candidates = [_best_and_worst(scored)]
+            return [_best_and_worst(scored)]
         case "min":
-            closest = _closest(scored, settings.threshold)
-            return ([closest], 0) if closest else ([], 1)
+            return [_ordered(one, other) for one, other in combinations(scored, 2)]
         case "random":
-            candidates = _random_pairs(scored, derived_seed(seed, group.prompt_id))
+            return _random_pairs(scored, seed)
         case _:
             assert_never(settings.pairing)
-    kept = [pair for pair in candidates if _margin(pair) > settings.threshold]
-    return kept, len(candidates) - len(kept)
+
+
+def _is_kept(pair: Pair, threshold: float, rounding: Rounding) -> bool:
+    """The margin is at least the threshold, and over 0; and there are two things to tell apart.
+
+    Deviates from HALOs (train/label.py), which wants a margin over the threshold for `max` and
+    `random` and of at least the threshold for `min`.
+    """
+    chosen, rejected = pair
+    limit = rounding.between(chosen.reward, rejected.reward)
+    is_better = _margin(pair) > limit and _margin(pair) >= threshold - limit
+    return is_better and chosen.completion.token_ids != rejected.completion.token_ids
 
 
 def _margin(pair: Pair) -> float:
@@ -117,16 +177,6 @@ def _best_and_worst(scored: Sequence[Scored]) -> Pair:
     best = max(scored, key=lambda entry: entry.reward)
     worst = min(scored, key=lambda entry: entry.reward)
     return best, worst
-
-
-def _closest(scored: Sequence[Scored], threshold: float) -> Pair | None:
-    """The pair of least margin that is over 0 and at least `threshold`.
-
-    Among equal margins the pair whose earlier completion was sampled first, then its later one.
-    """
-    pairs = [_ordered(one, other) for one, other in combinations(scored, 2)]
-    eligible = [pair for pair in pairs if _margin(pair) > 0 and _margin(pair) >= threshold]
-    return min(eligible, key=_margin, default=None)
 
 
 def _random_pairs(scored: Sequence[Scored], seed: int) -> list[Pair]:
@@ -151,7 +201,7 @@ def _preference(group: Group, chosen: Scored, rejected: Scored) -> PreferencePai
     )
 
 
-def _binary(groups: Sequence[Group], settings: BinaryFeedback) -> MadeFeedback:
+def _binary(groups: Sequence[Group], settings: BinaryFeedback, rounding: Rounding) -> MadeFeedback:
     """Desirable is a reward of at least the threshold.
 
     When all rewards of the round are equal, their mean and median would call every completion
@@ -161,10 +211,11 @@ def _binary(groups: Sequence[Group], settings: BinaryFeedback) -> MadeFeedback:
     entries = [(group, scored) for group in groups for scored in scored_completions(group)]
     rewards = [scored.reward for _, scored in entries]
     is_relative = isinstance(settings.threshold, str)
-    if not rewards or (is_relative and min(rewards) == max(rewards)):
+    if not rewards or (is_relative and rounding.are_equal(rewards)):
         return MadeFeedback((), len(entries), num_desirable=0)
     threshold = desirable_threshold(rewards, settings)
-    rows = tuple(_unpaired(group, scored, threshold) for group, scored in entries)
+    least = threshold - rounding.between(threshold)
+    rows = tuple(_unpaired(group, scored, least) for group, scored in entries)
     return MadeFeedback(rows, 0, num_desirable=sum(row.is_desirable for row in rows))
 
 
@@ -190,11 +241,12 @@ def _unpaired(group: Group, scored: Scored, threshold: float) -> UnpairedFeedbac
     )
 
 
-def _scalar(groups: Sequence[Group]) -> MadeFeedback:
+def _scalar(groups: Sequence[Group], rounding: Rounding) -> MadeFeedback:
     """Groups with their scored completions; one without two different rewards has no advantage."""
     rows = []
     for group in groups:
-        completions = tuple(scored.completion for scored in scored_completions(group))
-        if len({completion.reward for completion in completions}) > 1:
+        scored = scored_completions(group)
+        if scored and not rounding.are_equal([entry.reward for entry in scored]):
+            completions = tuple(entry.completion for entry in scored)
             rows.append(msgspec.structs.replace(group, completions=completions))
     return MadeFeedback(tuple(rows), len(groups) - len(rows))

@@ -14,19 +14,30 @@ from pathlib import Path
 from typing import Any
 
 from halos_backend.errors import UsageError
-from halos_backend.stages.label.judge import LabelRow, Unscored, Verdict, checked, short_reason
+from halos_backend.stages.label.judge import (
+    FLOAT64_ROUNDING,
+    LabelRow,
+    Unscored,
+    Verdict,
+    checked,
+    short_reason,
+)
 
 JudgeFunction = Callable[[list[dict[str, str]], str, dict[str, Any]], Any]
 
 
 @dataclass
 class CallableJudge:
-    """Calls `function(prompt, completion, row)` once per completion, in order."""
+    """Calls `function(prompt, completion, row)` once per completion, in order.
+
+    Equal completions too: a function may draw lots on purpose.
+    """
 
     name: str
     function: JudgeFunction
     identity: str
     engine: str = ""
+    rounding: float = FLOAT64_ROUNDING
     _has_logged: bool = field(default=False, repr=False)
 
     def score(

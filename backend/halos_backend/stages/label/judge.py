@@ -14,6 +14,8 @@ from halos_backend.records import Group, Message
 
 FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 """Training reads rewards as float32; a larger one is infinite there."""
+FLOAT64_ROUNDING = 2.0**-46
+"""The rounding of some sixty-four additions of Python floats, as a share of the result."""
 MAX_REASON = 200
 """Characters of a reason; a judge's own messages may be pages."""
 
@@ -50,6 +52,10 @@ class Judge(Protocol):
     @property
     def engine(self) -> str:
         """What computes rewards, and its version; empty where that is a person's own function."""
+
+    @property
+    def rounding(self) -> float:
+        """The share of a reward by which equal ones may differ."""
 
     def score(
         self, rows: Sequence[LabelRow], known: Mapping[int, float]

@@ -21,6 +21,7 @@ from halos_backend.stages.label.kept import KeptJudge
 from halos_backend.stages.label.ranks import Ranks
 from halos_backend.stages.label.reward_model import (
     DEFAULT_BATCH_TOKENS,
+    ROUNDINGS,
     judge_digest,
     load_judge,
     load_reward_model,
@@ -174,6 +175,7 @@ class VllmOrTransformers:
             room=room,
             loaded=loaded,
             own_pad_id=getattr(self._config.get_text_config(), "pad_token_id", None),
+            rounding=ROUNDINGS[self._dtype],
         )
 
     def _why_other(self, expected: Verdict, found: Verdict, limit: float) -> str:
@@ -201,6 +203,7 @@ class AllUnscored:
     identity: str
     engine: str
     reasons: Sequence[Unscored]
+    rounding: float = 0.0
 
     def score(
         self,

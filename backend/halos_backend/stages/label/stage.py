@@ -15,7 +15,7 @@ from halos_backend.errors import CorruptFileError, StageError
 from halos_backend.records import Group, write_rows
 from halos_backend.stages.label.completions import Completions
 from halos_backend.stages.label.cut_off import as_training_sees, cut_off_summary, with_penalties
-from halos_backend.stages.label.feedback import MadeFeedback, make_feedback
+from halos_backend.stages.label.feedback import MadeFeedback, make_feedback, num_equal_groups
 from halos_backend.stages.label.function import load_function_judge
 from halos_backend.stages.label.judge import Judge, LabelRow, Unscored, Verdict, label_rows
 from halos_backend.stages.label.kept import KeptJudge
@@ -44,7 +44,7 @@ def execute(attempt: Attempt, *, kept: KeptJudge | None = None) -> StageResult:
         return StageResult((), {})  # a Python function is called by rank 0 alone
     judges = kept or KeptJudge()
     try:
-        groups, verdicts, engine = _score(attempt, judges)
+        groups, verdicts, judge = _score(attempt, judges)
     finally:
         if not attempt.stays:
             judges.close()
@@ -54,25 +54,28 @@ def execute(attempt: Attempt, *, kept: KeptJudge | None = None) -> StageResult:
     attempt.phase("making feedback")
     scored = with_penalties(scored_groups(groups, verdicts), settings)
     seed = derived_seed(attempt.job.seed, attempt.job.round, "feedback")
-    feedback = make_feedback(as_training_sees(scored, settings), settings.feedback, seed=seed)
+    seen = as_training_sees(scored, settings)
+    rounding = judge.rounding if judge else 0.0
+    feedback = make_feedback(seen, settings.feedback, seed=seed, rounding=rounding)
     _warn_of_poor_feedback(attempt, feedback)
     write_rows(attempt.directory.scores, scored)
     write_rows(attempt.directory.feedback, feedback.rows)
     summary = {
-        **summarize(scored, feedback),
+        **summarize(scored, feedback, rounding=rounding),
+        "num_equal_groups": num_equal_groups(seen, rounding),
         **_reward_errors(attempt, scored),
         **cut_off_summary(scored, settings),
     }
-    if engine:
-        summary["engine"] = engine
+    if judge and judge.engine:
+        summary["engine"] = judge.engine
     outputs = (attempt.directory.scores, attempt.directory.feedback)
     return StageResult(outputs, {**summary, "elapsed_s": clock.monotonic() - started})
 
 
-def _score(attempt: Attempt, kept: KeptJudge) -> tuple[list[Group], list[Verdict], str]:
-    """All groups, a verdict per completion and what gave them, on every rank.
+def _score(attempt: Attempt, kept: KeptJudge) -> tuple[list[Group], list[Verdict], Judge | None]:
+    """All groups, a verdict per completion and the last judge that gave them, on every rank.
 
-    Rank 0 writes them down as they come.
+    Rank 0 writes them down as they come. Without completions there is no judge.
 
     Raises StageError for a completion that occurs twice.
     """
@@ -82,7 +85,7 @@ def _score(attempt: Attempt, kept: KeptJudge) -> tuple[list[Group], list[Verdict
     known = KnownRewards([earlier.rewards for earlier in attempt.earlier_attempts])
     groups: list[Group] = []
     verdicts: list[Verdict] = []
-    engine = ""
+    judge: Judge | None = None
     names: set[tuple[str, str]] = set()
 
     def tell(num_scored: int = 0) -> None:
@@ -97,7 +100,6 @@ def _score(attempt: Attempt, kept: KeptJudge) -> tuple[list[Group], list[Verdict
             if len(names) < len(verdicts) + len(rows):
                 raise StageError(f"{source.path}: a completion_id occurs twice for one prompt")
             judge = judge_of(rows)
-            engine = judge.engine
             digest = block_digest(block, judge.identity)
             if ledger is not None:
                 ledger.begin(digest)
@@ -109,7 +111,7 @@ def _score(attempt: Attempt, kept: KeptJudge) -> tuple[list[Group], list[Verdict
                 tell(len(found))
             groups.extend(block)
             verdicts.extend(found[index] for index in range(len(rows)))
-    return groups, verdicts, engine
+    return groups, verdicts, judge
 
 
 def _open_judge(attempt: Attempt, kept: KeptJudge) -> JudgeOf:
@@ -214,7 +216,9 @@ def reason_counts(reasons: Sequence[str]) -> dict[str, int]:
     return {**dict(counts[: MAX_REASONS - 1]), "other reasons": rest}
 
 
-def summarize(groups: Sequence[Group], feedback: MadeFeedback) -> dict[str, Any]:
+def summarize(
+    groups: Sequence[Group], feedback: MadeFeedback, *, rounding: float
+) -> dict[str, Any]:
     """What StageFinished says of the stage, all but its time.
 
     `num_pairs_kept` and `num_pairs_dropped` count pairs; completions where feedback is binary,
@@ -228,7 +232,7 @@ def summarize(groups: Sequence[Group], feedback: MadeFeedback) -> dict[str, Any]
         "num_completions": len(completions),
         "num_unscored": len(reasons),
         "unscored_reasons": reason_counts(reasons),
-        **reward_statistics(rewards, [len(completion.token_ids) for completion in scored]),
+        **reward_statistics(rewards, [len(each.token_ids) for each in scored], rounding=rounding),
         "num_feedback": len(feedback.rows),
         "num_pairs_kept": len(feedback.rows),
         "num_pairs_dropped": feedback.num_dropped,

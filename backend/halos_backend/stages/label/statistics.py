@@ -14,8 +14,15 @@ from halos_backend.store.reward_change import change_stderr, pulls_of, rewards_i
 NUM_BINS = 20
 
 
-def reward_statistics(rewards: Sequence[float], lengths: Sequence[int]) -> dict[str, Any]:
-    """The `reward_*` keys of the stage's summary. `lengths` are the completions' tokens."""
+def reward_statistics(
+    rewards: Sequence[float], lengths: Sequence[int], *, rounding: float = 0.0
+) -> dict[str, Any]:
+    """The `reward_*` keys of the stage's summary. `lengths` are the completions' tokens.
+
+    Rewards that differ by no more than the judge's rounding have no correlation with anything.
+    """
+    low, high = min(rewards, default=0.0), max(rewards, default=0.0)
+    is_noise = high - low <= rounding * max(abs(low), abs(high))
     names = ("mean", "std", "min", "max", *quantiles([0.0]))
     values: dict[str, float | None] = dict.fromkeys(names)
     if rewards:
@@ -30,7 +37,7 @@ def reward_statistics(rewards: Sequence[float], lengths: Sequence[int]) -> dict[
     return {
         **{f"reward_{name}": value for name, value in values.items()},
         "reward_histogram": histogram(rewards) if rewards else None,
-        "reward_length_corr": correlation(rewards, lengths),
+        "reward_length_corr": None if is_noise else correlation(rewards, lengths),
     }
 
 

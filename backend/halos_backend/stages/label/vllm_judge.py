@@ -16,7 +16,11 @@ from vllm import LLMEngine, PoolingParams
 
 from halos_backend.errors import StageError
 from halos_backend.stages.label.batches import plan_waves
-from halos_backend.stages.label.conversations import tokenize_conversations
+from halos_backend.stages.label.conversations import (
+    known_of_conversations,
+    rows_of_conversations,
+    tokenize_conversations,
+)
 from halos_backend.stages.label.judge import LabelRow, Unscored, Verdict, checked
 from halos_backend.stages.label.reward_model import check_vocabulary
 from halos_backend.stages.vllm.loading import Wanted
@@ -48,25 +52,32 @@ class VllmJudge:
     room: int
     loaded: LLMEngine
     own_pad_id: int | None
+    rounding: float
     _names: Iterator[int] = field(default_factory=itertools.count, repr=False)
     _is_asleep: bool = False
 
     def score(
         self, rows: Sequence[LabelRow], known: Mapping[int, float]
     ) -> Iterator[tuple[int, Verdict]]:
-        """See Judge. Known rewards are taken only where they cover a wave."""
+        """See Judge. Known rewards are taken only where they cover a wave.
+
+        Equal conversations are scored once.
+        """
         tokenized = tokenize_conversations(self.tokenizer, rows, max_tokens=self.max_tokens)
         for index, ids in enumerate(tokenized):
             if isinstance(ids, Unscored):
                 yield index, ids
-        sequences = {index: ids for index, ids in enumerate(tokenized) if isinstance(ids, list)}
+        same = rows_of_conversations(tokenized)
+        sequences = {index: ids for index in same if isinstance(ids := tokenized[index], list)}
+        known = known_of_conversations(same, known)
         check_vocabulary(sequences.values(), self.config, self.tokenizer, self.path)
         for wave in self._waves(sequences):
             if all(index in known for index in wave):
-                yield from ((index, known[index]) for index in wave)
+                yield from ((row, known[index]) for index in wave for row in same[index])
                 continue
             rewards = self._forward([sequences[index] for index in wave])
-            yield from ((index, checked(rewards[place])) for place, index in enumerate(wave))
+            for index, reward in zip(wave, rewards, strict=True):
+                yield from ((row, checked(reward)) for row in same[index])
 
     def wake(self) -> None:
         """See LoadedJudge."""

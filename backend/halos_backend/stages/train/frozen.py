@@ -7,7 +7,7 @@ loaded at most once, and not at all where it equals the policy.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -71,36 +71,43 @@ class FrozenModels:
 
     def evaluate(self, steps: Sequence[Step]) -> Frozen:
         """Score the round's sequences under every model that the loss and the KL ask for."""
-        loss = self.attempt.settings.train.loss
-        if isinstance(loss, BradleyTerry):
+        if isinstance(self.attempt.settings.train.loss, BradleyTerry):
             return Frozen()
-        sequences = [s for step in steps for s in (*step.sequences, *step.mismatched)]
-        old: LogpsTable | FollowingReference | None = None
-        if isinstance(loss, GRPO) and loss.humanline is None:
-            self.attempt.phase("log-probabilities at the start of the round")
-            old = self._table(None, sequences)
-        reference = self._reference(sequences, old)
-        if isinstance(loss, GRPO) and loss.humanline is not None:
-            old = reference
-        frozen = Frozen(reference, old, self._kl_initial())
+        kl = self._kl_initial()
+        frozen = replace(self._references(steps), kl=kl)
         self._path, self._model = None, None
         if self.kept is not None:
-            follower = reference.model if isinstance(reference, FollowingReference) else None
-            self.kept.rest(in_use=follower)
+            self.kept.rest()
         return frozen
 
+    def _references(self, steps: Sequence[Step]) -> Frozen:
+        """What the loss measures its ratios from.
+
+        Humanline's reference is both of GRPO's, as in HALOs. It begins as the policy: other
+        references are refused with it.
+        """
+        loss = self.attempt.settings.train.loss
+        sequences = [s for step in steps for s in (*step.sequences, *step.mismatched)]
+        humanline: Humanline | None = getattr(loss, "humanline", None)
+        if humanline is not None:
+            follower = FollowingReference.of(
+                self.policy, self.ranks, sync_every=humanline.sync_every
+            )
+            return Frozen(follower, follower if isinstance(loss, GRPO) else None)
+        old = None
+        if isinstance(loss, GRPO):
+            self.attempt.phase("log-probabilities at the start of the round")
+            old = self._table(None, sequences)
+        return Frozen(self._reference(sequences, old), old)
+
     def _reference(
-        self, sequences: Sequence[TokenSequence], old: LogpsTable | FollowingReference | None
-    ) -> LogpsTable | FollowingReference | None:
+        self, sequences: Sequence[TokenSequence], old: LogpsTable | None
+    ) -> LogpsTable | None:
         loss, path = self.attempt.settings.train.loss, self.inputs.reference
         if loss.kind not in LOSSES_WITH_REFERENCE:
             return None
         if path is None:
             raise StageError(f"the loss {loss.kind} needs a reference, and the job names none")
-        humanline: Humanline | None = getattr(loss, "humanline", None)
-        if humanline is not None:
-            self.attempt.phase("loading reference")
-            return FollowingReference(self._load(path), self.ranks, humanline.sync_every)
         if old is not None and self._is_policy(path):
             return old
         self.attempt.phase("reference log-probabilities")

@@ -89,9 +89,9 @@ class KeptModels:
             self._frozen = _Frozen(path, policy, model)
         return self._frozen.model.to(device)
 
-    def rest(self, *, in_use: PreTrainedModel | None) -> None:
-        """Give the frozen model's GPU memory back until it is asked for, unless it is `in_use`."""
-        if self._frozen is not None and self._frozen.model is not in_use:
+    def rest(self) -> None:
+        """Give the frozen model's GPU memory back until it is asked for."""
+        if self._frozen is not None:
             self._frozen.model.to("cpu")
             torch.cuda.empty_cache()
 
@@ -103,7 +103,7 @@ class KeptModels:
             self._trained.trainee.model.to("cpu")
             for name, moment in self._trained.moments.items():
                 self._trained.moments[name] = moment.cpu()
-        self.rest(in_use=None)
+        self.rest()
         torch.cuda.empty_cache()
 
 

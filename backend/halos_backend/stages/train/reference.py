@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -17,13 +17,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from halos_backend.errors import StageError
-from halos_backend.stages.packing import is_packed, pack
+from halos_backend.stages.packing import is_packed
 from halos_backend.stages.train.batches import alone, microbatches
 from halos_backend.stages.train.collate import TokenBatch, collate
 from halos_backend.stages.train.examples import TokenSequence
 from halos_backend.stages.train.logps import (
     CHUNK_ELEMENTS,
-    has_plain_head,
     idle_batch,
     token_logps,
 )
@@ -166,25 +165,25 @@ def frozen_token_logps(
         return token_logps(model, batch, is_plain=is_plain)
 
 
-@dataclass
+@dataclass(frozen=True)
 class FollowingReference:
-    """Humanline's reference: every so many steps it takes the weights that the step begins with.
+    """Humanline's reference: a copy of the policy that takes its weights every so many steps.
 
-    So it is one to `sync_every` steps behind the policy, never with it: with the weights that a
-    step ends with, each log-ratio right after would be 0. As HALOs (commit 4831988), whose trainer
-    copies between the backward pass and the optimizer's step.
+    It takes those that the step begins with, so it is one to `sync_every` steps behind: with those
+    that a step ends with, every log-ratio right after would be 0. As HALOs (commit 4831988), whose
+    trainer copies between the backward pass and the optimizer's step, and whose script starts each
+    round with the policy as its own reference.
     """
 
     model: PreTrainedModel
+    is_plain: bool
     ranks: Ranks
     sync_every: int
-    is_synced: bool = False
-    is_plain: bool = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.is_plain = has_plain_head(self.model)
-        if self.is_plain:
-            pack(self.model, self.ranks.device)
+    @classmethod
+    def of(cls, policy: Trainee, ranks: Ranks, *, sync_every: int) -> FollowingReference:
+        """The policy as it is now, adapters included."""
+        return cls(copy.deepcopy(policy.model), policy.is_plain, ranks, sync_every)
 
     def token_logps(self, batch: TokenBatch) -> Tensor:
         return frozen_token_logps(self.model, batch, self.ranks, is_plain=self.is_plain)
@@ -192,28 +191,15 @@ class FollowingReference:
     def before_update(self, number: int, policy: Trainee) -> None:
         """Follow the policy before optimizer step `number` (from 1) changes it, if it is time."""
         if number % self.sync_every == 0:
-            self.sync(policy)
-
-    def sync(self, policy: Trainee) -> None:
-        """Become the policy as it is now, adapters included."""
-        if not self.is_synced:
-            self.model = copy.deepcopy(policy.model)
-            self.is_plain = policy.is_plain
-            self.is_synced = True
-            return
-        self.restore({name: weight.detach() for name, weight in policy.weights.items()}, policy)
+            self.restore({name: weight.detach() for name, weight in policy.weights.items()})
 
     def weights(self, policy: Trainee) -> dict[str, Tensor]:
-        """What `restore` needs; empty before the first sync."""
-        if not self.is_synced:
-            return {}
+        """What `restore` needs."""
         own = dict(self.model.named_parameters())
         return {name: own[name].detach() for name in policy.weights}
 
-    def restore(self, weights: Mapping[str, Tensor], policy: Trainee) -> None:
+    def restore(self, weights: Mapping[str, Tensor]) -> None:
         """Become the policy with these trained weights."""
-        if not self.is_synced:
-            self.sync(policy)
         own = dict(self.model.named_parameters())
         if weights.keys() - own.keys():
             raise StageError("the saved reference is of another model than the policy")

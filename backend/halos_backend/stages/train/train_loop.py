@@ -118,5 +118,5 @@ def _resume(attempt: Attempt, trainer: Trainer) -> History:
     overwrite_weights(trainer.trainee, state.weights)
     restore_moments(trainer.optimizer, trainer.trainee.weights, state.optimizer)
     if isinstance(trainer.reference, FollowingReference) and state.reference:
-        trainer.reference.restore(state.reference, trainer.trainee)
+        trainer.reference.restore(state.reference)
     return state.history
