@@ -7,8 +7,8 @@ A round of N prompts with G completions each, P tokens a prompt and C a completi
     train    (T + K) / f + E T / t    f, t: tokens a second forward, and forward and backward
     fixed    weights taken over, canary, checkpoint: by the policy's size alone
 
-where T = N (P + 2 C) for a pair of each prompt and N (P + G C) for losses on groups, K = M (P + C +
-C (1 - 2 / G)) for the KL of M completions (train.num_kl_completions), and E epochs. Where rows are
+where T = N (P + 2 C) for a pair of each prompt and N (P + G C) for losses on groups, K = 2 M (P +
+C) for the KL of M completions (train.num_kl_completions), and E epochs. Where rows are
 padded, on GPUs, every completion has its prompt: G (P + C) and 2 (P + C) instead. Over several GPUs
 the rates s, j, f, t add up; the fixed part does not shrink. The rates here come from the first
 size's round; what is compared is the other sizes' whole rounds. Prints one JSON object.

@@ -223,8 +223,7 @@ def num_tokens(directory: Path, stages: Table) -> dict[str, float]:
     """How many were sampled, scored, trained on and went through a model for the KL.
 
     A prompt's are counted once for its completions, which share them. The reference sees what is
-    trained on; the KL is of as many completions as prompts, under the policy and the initial one,
-    which has seen those that are trained on.
+    trained on; the KL is of as many completions as prompts, under the policy and the initial one.
     """
     attempts = {name: directory / name / f"attempt_{e['attempt']}" for name, e in stages.items()}
     groups, pairs = (
@@ -233,7 +232,6 @@ def num_tokens(directory: Path, stages: Table) -> dict[str, float]:
     )
     prompts = sum(len(group["prompt_token_ids"]) for group in groups)
     completions = [len(each["token_ids"]) for group in groups for each in group["completions"]]
-    completion = sum(completions) / len(completions)
     group_size = len(completions) / len(groups)
     return {
         "sampled": sum(completions),
@@ -243,7 +241,7 @@ def num_tokens(directory: Path, stages: Table) -> dict[str, float]:
             + sum(len(pair[side]["token_ids"]) for side in ("chosen", "rejected"))
             for pair in pairs
         ),
-        "kl": prompts + len(groups) * completion * (2 - 2 / group_size),
+        "kl": 2 * (prompts + sum(completions) / group_size),
     }
 
 

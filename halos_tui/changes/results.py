@@ -32,6 +32,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("pairs kept", "label", "num_pairs_kept", "count"),
     Measure("pairs dropped", "label", "num_pairs_dropped", "count"),
     Measure("pair margin", "label", "margin_mean"),
+    Measure("equal groups", "label", "num_equal_groups", "count"),
     Measure("unscored", "label", "num_unscored", "count"),
     Measure("cut off, penalized", "label", "num_cut_off_penalized", "count"),
     Measure("cut off, dropped", "label", "num_cut_off_dropped", "count"),

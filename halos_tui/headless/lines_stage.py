@@ -20,7 +20,7 @@ from halos_backend.store.round_state import StageState
 from halos_backend.store.state import RunState
 
 from halos_tui.formatting import ABSENT, count, duration, measured, number, percent, plural, rate
-from halos_tui.run.rounds import about_cut_off
+from halos_tui.run.rounds import about_cut_off, kl_initial
 
 LOG_LINES = 10
 WORDS_FOR_CAUSE: dict[Cause, str] = {
@@ -145,6 +145,8 @@ def _summary(event: StageFinished) -> str:
             ]
             if found.get("num_unscored"):
                 parts.append(f"{count(found['num_unscored'])} unscored{_reasons(found)}")
+            if equal := found.get("num_equal_groups"):
+                parts.append(f"{plural(equal, 'group')} of equal rewards")
             if cut_off := about_cut_off(found):
                 parts.append(cut_off)
         case "train" if found.get("untrained"):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from halos_backend.events import STAGES
-from halos_backend.store.reward_change import Reward, change_between, reward_of
+from halos_backend.store.reward_change import Reward, change_between, number_of, reward_of
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.state import RunState
 
@@ -75,11 +75,12 @@ class RoundBook:
 
     def kl_by_round(self) -> CurveView | None:
         """KL to the initial policy, over the rounds that have it."""
-        known = [(row.round, row.kl_initial) for row in self._rows if row.kl_initial is not None]
-        if not known:
+        known = [(row.round, row.kl_initial, row.kl_initial_stderr or 0.0) for row in self._rows]
+        points = [(x, kl, kl - error, kl + error) for x, kl, error in known if kl is not None]
+        if not points:
             return None
-        xs, ys = (array("d", column) for column in zip(*known, strict=True))
-        return CurveView("kl_initial", "KL by round", xs, ys, is_by_round=True)
+        xs, ys, lows, highs = (array("d", column) for column in zip(*points, strict=True))
+        return CurveView("kl_initial", "KL by round", xs, ys, lows, highs, is_by_round=True)
 
     def _newest_labelled(self) -> RoundRow | None:
         return next((row for row in reversed(self._rows) if row.rewards is not None), None)
@@ -95,7 +96,7 @@ class RoundBook:
     def _write(self, round: RoundState) -> None:
         now, before = reward_of(round), next(filter(None, reversed(self._rewards)), None)
         change = None if now is None or before is None else change_between(before, now)
-        train = round.stages.get("train")
+        train, trained = round.stages.get("train"), rounds.summary_of(round, "train")
         self._rewards.append(now)
         self._rows.append(
             RoundRow(
@@ -103,7 +104,8 @@ class RoundBook:
                 cells=tuple(map(sys.intern, rounds.cells(round, change))),
                 change=0 if change is None else change.direction,
                 rewards=_statistics(rounds.summary_of(round, "label"), now),
-                kl_initial=rounds.summary_of(round, "train").get("kl_initial"),
+                kl_initial=number_of(trained.get("kl_initial")),
+                kl_initial_stderr=number_of(trained.get("kl_initial_stderr")),
                 train_attempt=None if train is None else train.attempt,
                 is_running=round.active is not None,
                 notices=tuple(_notices(round)),

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from halos_backend.events import STAGES, Stage
-from halos_backend.store.reward_change import Reward, RewardChange, change_between, reward_of
+from halos_backend.store.reward_change import (
+    Reward,
+    RewardChange,
+    change_between,
+    number_of,
+    reward_of,
+)
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.setting_changes import Change
 from halos_backend.store.state import RunState
@@ -115,9 +121,9 @@ def summary_of(round: RoundState, stage: Stage) -> dict[str, Any]:
 
 
 def kl_initial(train: Mapping[str, Any]) -> str:
-    """The KL to the initial policy, with its standard error where it has one: 2.7 ±0.11."""
-    kl, stderr = train.get("kl_initial"), train.get("kl_initial_stderr")
-    return number(kl) if kl is None else measured(kl, stderr or None)
+    """The KL to the initial policy, with its standard error where it has one: 2.70 ±0.11."""
+    kl, stderr = (number_of(train.get(key)) for key in ("kl_initial", "kl_initial_stderr"))
+    return ABSENT if kl is None else measured(kl, stderr or None)
 
 
 def about_cut_off(label: Mapping[str, Any]) -> str:

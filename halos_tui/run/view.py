@@ -92,6 +92,7 @@ class RoundRow:
     change: int = 0
     rewards: RewardStatistics | None = None
     kl_initial: float | None = None
+    kl_initial_stderr: float | None = None
     train_attempt: int | None = None
     is_running: bool = False
     notices: tuple[Notice, ...] = ()
@@ -128,7 +129,8 @@ class DistributionView:
 class CurveView:
     """A metric over the steps of a round, or over rounds where `is_by_round`.
 
-    Where one point stands for several steps, `lows` and `highs` are their extremes.
+    Where one point stands for several steps, `lows` and `highs` are their extremes; by round they
+    are one standard error below and above.
     """
 
     name: str
