@@ -41,7 +41,6 @@ from transformers.modeling_outputs import ModelOutput
 from tests.stages.label_fixtures import (
     VOCABULARY,
     completion,
-    done_summary,
     expected_ids,
     failures,
     group,
@@ -144,8 +143,7 @@ def test_groups_of_equal_completions_are_left_out_of_scalar_feedback_and_counted
         tmp_path / "attempt", [group("p", same), group("q", other)],
         reward_model_judge(one_logit, batch_tokens=16), feedback={"kind": "scalar"},
     )  # fmt: skip
-    label(path)
-    summary = done_summary(path)
+    summary = label(path).summary
     assert summary["num_equal_groups"] == summary["num_pairs_dropped"] == 1
     assert len(set(rewards_of(path)[:4])) == 1
 

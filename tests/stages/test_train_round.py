@@ -383,7 +383,7 @@ def test_kl_to_the_initial_policy_is_estimated_on_the_rounds_completions(
             values.append(kl_alone(ours, initial, *ids).sum().item())
     expected = torch.tensor(values, dtype=torch.float64)
     assert summary["kl_initial"] == pytest.approx(expected.mean().item(), rel=1e-4)
-    stderr = expected.std().item() / math.sqrt(20)
+    stderr = expected.view(5, 4).mean(1).std().item() / math.sqrt(5)  # completions are alike
     assert summary["kl_initial_stderr"] == pytest.approx(stderr, rel=1e-4)
     assert metrics(attempt)[0] == {
         name: summary[name] for name in ("kl_initial", "kl_initial_stderr")

@@ -77,7 +77,11 @@ class SLiC(Table):
 
 
 class KTO(Table):
-    """Kahneman-Tversky Optimization (Ethayarajh et al. 2024)."""
+    """Kahneman-Tversky Optimization (Ethayarajh et al. 2024).
+
+    Its reference point is the mean log-ratio over all prompts of a step, each with a completion of
+    another prompt.
+    """
 
     kind: Literal["kto"]
     beta: Positive = 0.1

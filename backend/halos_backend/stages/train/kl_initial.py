@@ -16,8 +16,8 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
-import torch
 from torch import Tensor
 
 from halos_backend.records import Group, read_rows
@@ -26,6 +26,7 @@ from halos_backend.stages.train.examples import TokenSequence
 from halos_backend.stages.train.logps import token_kls
 from halos_backend.stages.train.ranks import Ranks
 from halos_backend.stages.train.reference import FrozenModel, per_token
+from halos_backend.store.reward_change import pulls_of, stderr_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class KlInitial:
     stderr: float | None
 
     def figures(self) -> dict[str, float]:
-        """By the names they have everywhere; of one completion there is no error."""
+        """By the names they have everywhere; of one prompt there is no error."""
         error = {} if self.stderr is None else {"kl_initial_stderr": self.stderr}
         return {"kl_initial": self.mean, **error}
 
@@ -69,7 +70,7 @@ def estimate_kl(
     max_tokens: int,
     on_progress: Callable[[int, int], None],
 ) -> KlInitial | None:
-    """Mean of the tokens' KL summed over each completion, and its standard error.
+    """Mean of the tokens' KL summed over each completion, and its standard error by prompts.
 
     None without completions. Every rank must call it.
     """
@@ -95,7 +96,6 @@ def estimate_kl(
         max_tokens=max_tokens,
         on_progress=on_progress,
     )
-    values = torch.stack([table.of(sequence).double().sum() for sequence in sample])
-    if len(values) == 1:
-        return KlInitial(values.item(), None)
-    return KlInitial(values.mean().item(), (values.std() / len(values) ** 0.5).item())
+    values = [table.of(sequence).double().sum().item() for sequence in sample]
+    by_prompt = ((str(s.prompt), [value]) for s, value in zip(sample, values, strict=True))
+    return KlInitial(fmean(values), stderr_of(pulls_of(by_prompt)))
