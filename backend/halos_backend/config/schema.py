@@ -256,9 +256,9 @@ class TrainSettings(Table):
     num_kl_completions: PositiveInt = 256
     """Completions of the round on which the KL to the initial policy (`kl_initial`) is estimated:
     the mean, over completions, of KL(policy || initial) summed over their tokens, each exact over
-    the vocabulary at temperature 1. The completions are as sampled: with sample.temperature under 1
-    or sample.top_p under 1 it is the divergence along what the run samples, otherwise the policies'
-    own. Its standard error is `kl_initial_stderr`."""
+    the vocabulary at temperature 1. With sample.temperature = 1 and sample.top_p = 1 that is the KL
+    of the two policies; otherwise completions are likelier ones than the policy's own, and it is
+    the divergence along those. Its standard error is `kl_initial_stderr`."""
 
 
 class LaunchSettings(Table):
