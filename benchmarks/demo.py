@@ -1,8 +1,9 @@
-"""The demo from an empty cache: wall time, building apart, and peak memory; prints one JSON object.
+"""The demo as it is beside one whose stages start anew, in turns; prints one JSON object.
 
-Memory is the summed PSS of the client, the supervisor and all stages, sampled five times a second.
-Every process of the demo is known by the cache directory in its environment, which is this
-benchmark's own: the supervisor is no descendant of the client.
+Seconds on the clock, of processors over all processes, and peak memory; building the models, from
+an empty cache, apart. Memory is the summed PSS of the client, the supervisor and all stages, looked
+at five times a second. Every process of the demo is known by the cache directory in its
+environment, which is this benchmark's own: the supervisor is no descendant of the client.
 """
 
 from __future__ import annotations
@@ -10,17 +11,28 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
-from halos_backend.embedded.build import embedded_files
-from halos_backend.embedded.recipe import Recipe
 
 SAMPLE_S = 0.2
+NUM_TURNS = 3
+KINDS = {"warm": (), "cold": ("--set", "launch.warm_workers=false")}
+
+
+class Measured(NamedTuple):
+    """One demo, or several: then each number is the median."""
+
+    wall_s: float
+    cpu_s: float
+    peak_pss_bytes: float
 
 
 def summed_pss(cache: str) -> int:
@@ -33,35 +45,69 @@ def summed_pss(cache: str) -> int:
     return total
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
-        cache = Path(folder) / "cache"
-        built = embedded_files(Recipe(), cache).path
-        command = [sys.executable, "-m", "halos_tui", "demo", "--no-ui", "--json", "--name", "demo"]
-        started = time.monotonic()
+def children_cpu_s() -> float:
+    """Of all descendants that have ended; whoever started them waited for them."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def build(cache: Path) -> float:
+    """Seconds that it takes to build the models."""
+    started = time.monotonic()
+    subprocess.run(
+        [sys.executable, "-m", "halos_backend.embedded.demo"],
+        env={**os.environ, "HALOS_CACHE_DIR": str(cache)},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    return time.monotonic() - started
+
+
+def measure(folder: Path, cache: Path, name: str, *options: str) -> Measured:
+    """One demo from the command to its end, with the models there."""
+    command = [sys.executable, "-m", "halos_tui", "demo", "--no-ui", "--json", "--name", name]
+    cpu_s, started, peak = children_cpu_s(), time.monotonic(), 0
+    with tempfile.TemporaryFile() as said:
         child = subprocess.Popen(
-            [*command, "--runs-dir", f"{folder}/runs"],
+            [*command, "--runs-dir", f"{folder}/runs", *options],
             env={**os.environ, "HALOS_CACHE_DIR": str(cache)},
             stdout=subprocess.DEVNULL,
             stderr=said,
         )
-        build_s: float | None = None
-        peak = 0
         while child.poll() is None:
-            if build_s is None and built.exists():
-                build_s = time.monotonic() - started
             peak = max(peak, summed_pss(str(cache)))
             time.sleep(SAMPLE_S)
         wall_s = time.monotonic() - started
-        if child.returncode != 0 or build_s is None:
+        if child.returncode != 0:
             said.seek(0)
             reason = said.read().decode(errors="replace")
             raise SystemExit(f"the demo ended with exit code {child.returncode}:\n{reason}")
+    return Measured(wall_s, children_cpu_s() - cpu_s, peak)
+
+
+def median(found: list[Measured]) -> Measured:
+    return Measured(*(statistics.median(values) for values in zip(*found, strict=True)))
+
+
+def main() -> None:
+    found: dict[str, list[Measured]] = {kind: [] for kind in KINDS}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        cache = folder / "cache"
+        build_s = build(cache)
+        for turn in range(NUM_TURNS):
+            for kind, options in KINDS.items():
+                found[kind].append(measure(folder, cache, f"{kind}-{turn}", *options))
+    warm, cold = (median(found[kind]) for kind in KINDS)
     result = {
         "benchmark": "demo",
-        "wall_s": round(wall_s, 1),
         "build_s": round(build_s, 1),
-        "peak_pss_bytes": peak,
+        "wall_s": round(warm.wall_s, 1),
+        "cpu_s": round(warm.cpu_s, 1),
+        "peak_pss_bytes": int(warm.peak_pss_bytes),
+        "cold_wall_ratio": round(cold.wall_s / warm.wall_s, 2),
+        "cold_cpu_ratio": round(cold.cpu_s / warm.cpu_s, 2),
+        "cold_peak_pss_ratio": round(cold.peak_pss_bytes / warm.peak_pss_bytes, 2),
     }
     print(json.dumps(result))
 

@@ -8,7 +8,7 @@ import msgspec
 from halos_backend.store.liveness import describe_stall
 from halos_backend.store.registry import check_readable
 from halos_backend.store.run_dir import RunDir, find_run
-from halos_backend.store.state import AT_WORK
+from halos_backend.store.state import AT_WORK, RunState
 
 from halos_tui.cli.options import Json, RunName, RunsDir, runs_root
 from halos_tui.commands import command_for
@@ -16,6 +16,7 @@ from halos_tui.formatting import columns, count, date_time, rate, visible
 from halos_tui.run import rounds
 from halos_tui.run.attempt_tail import foresee
 from halos_tui.run.etas import Forecast, describe
+from halos_tui.run.notices import describe_workers
 from halos_tui.run.observed import Observation, as_json, observe
 
 
@@ -65,6 +66,8 @@ def _text(seen: Observation, run_dir: RunDir, ahead: Forecast) -> list[str]:
         lines += [f"warning: {text}" for text in live.warnings]
     if waiting := rounds.pending_changes(state):
         lines += ["", *(rounds.describe_change(change) for change in waiting)]
+    if state.status in AT_WORK and (about := _about_workers(state)):
+        lines += ["", about]
     if state.status in AT_WORK and state.obstacle:
         lines += ["", f"in its way: {state.obstacle}"]
     if seen.status == "lost":
@@ -72,3 +75,13 @@ def _text(seen: Observation, run_dir: RunDir, ahead: Forecast) -> list[str]:
     if seen.supervisor is not None and seen.supervision.stalled_s is not None:
         lines += ["", describe_stall(run_dir, seen.supervisor, seen.supervision.stalled_s)]
     return lines
+
+
+def _about_workers(state: RunState) -> str:
+    """Which programs stay, or why none does, where the run decides that itself."""
+    settings = state.settings_of(state.round_at_hand)
+    if settings["launch"].get("warm_workers", "auto") != "auto" or state.workers is None:
+        return ""
+    if state.is_crowded:
+        return "each stage has the memory to itself, for one did not find enough beside the others"
+    return describe_workers(state.workers)

@@ -23,11 +23,12 @@ from halos_backend.events import (
     SupervisorStarted,
     VersionsChanged,
     WorkerReplaced,
+    WorkersChosen,
 )
 from halos_backend.store.state import RunState
 
 from halos_tui.formatting import count, number, plural, setting_changes, size
-from halos_tui.run.notices import describe_restart
+from halos_tui.run.notices import describe_restart, describe_workers
 from halos_tui.run.rounds import reward_change_in_words, reward_changes
 
 RequestNews = (
@@ -39,7 +40,14 @@ RequestNews = (
     | RequestRejected
     | GuardTripped
 )
-UpkeepNews = RunCreated | SupervisorStarted | VersionsChanged | CheckpointPruned | WorkerReplaced
+UpkeepNews = (
+    RunCreated
+    | SupervisorStarted
+    | VersionsChanged
+    | CheckpointPruned
+    | WorkerReplaced
+    | WorkersChosen
+)
 EndNews = RunPaused | RunAborted | RunFailed | RunCompleted
 RunNews = RequestNews | UpkeepNews | EndNews | RoundStarted | RoundFinished
 
@@ -74,6 +82,7 @@ def describe_run_event(event: RunNews, state: RunState) -> str:
             | VersionsChanged()
             | CheckpointPruned()
             | WorkerReplaced()
+            | WorkersChosen()
         ):
             return _about_upkeep(event)
         case _:
@@ -134,3 +143,5 @@ def _about_upkeep(event: UpkeepNews) -> str:
             return f"deleted {path}, {size(freed_bytes)}"
         case WorkerReplaced(stage=stage, reason=reason):
             return f"the {stage} stage is loaded anew: {reason}"
+        case WorkersChosen():
+            return describe_workers(event)

@@ -15,6 +15,7 @@ from halos_backend.events import (
     SupervisorStarted,
     VersionsChanged,
     WorkerReplaced,
+    WorkersChosen,
 )
 from halos_backend.store.state import AT_WORK, RunState
 
@@ -83,6 +84,13 @@ def hint_for(status: SeenStatus, keys: Mapping[str, str]) -> str:
     return HINTS.get(status, "").format_map(keys) if keys else ""
 
 
+def describe_workers(chosen: WorkersChosen) -> str:
+    """What `launch.warm_workers = "auto"` came to."""
+    if chosen.is_warm:
+        return f"programs stay between rounds: {chosen.reason}"
+    return f"each stage starts a program of its own: {chosen.reason}"
+
+
 def describe_restart(event: SupervisorStarted) -> str:
     """What happened while nobody supervised; empty where nothing went wrong."""
     if not event.after_crash:
@@ -105,6 +113,8 @@ def _told(event: RunEvent) -> Notice | None:
             return Notice("warning", f"the run goes on with other versions: {listed}")
         case WorkerReplaced(stage=stage, reason=reason):
             return Notice("warning", f"the {stage} stage is loaded anew: {reason}")
+        case WorkersChosen(is_warm=False):
+            return Notice("warning", describe_workers(event), kind="workers")
         case RequestRejected(reason=reason):
             return Notice("warning", f"a request was refused: {reason}")
         case _:

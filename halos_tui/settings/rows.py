@@ -138,14 +138,17 @@ def _value_row(path: tuple[str, ...], about: FieldInfo, held: Mapping[str, Any])
     default = _default_of(about)
     value = held.get(name, default)
     types = value_types(about)
-    choices = choices_of(about) if types == {str} else ()
+    words = choices_of(about)
+    choices = words if types == {str} else ()
+    if default is not None and (types == {bool} or (types == {bool, str} and words)):
+        choices = (*words, "false", "true")
     shown = _with_secrets_hidden({name: value})[name]
     return _row(
         path,
         about,
         value=text_of(shown),
         default=text_of(default),
-        choices=("false", "true") if types == {bool} and default is not None else choices,
+        choices=choices,
         takes=describe(name, about) or "a table",
         is_required=about.default is PydanticUndefined,
         is_hidden=shown != value,

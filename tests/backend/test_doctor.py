@@ -38,6 +38,7 @@ from halos_backend.doctor.settings import (
     examine_gpu_memory,
     examine_lengths,
     examine_prompts,
+    examine_warmth,
 )
 from halos_backend.findings import GIB, MIB, Finding, in_gib
 
@@ -544,3 +545,27 @@ def test_with_sizes_disk_and_memory_are_judged(tmp_path: Path) -> None:
 
 def test_sizes_are_written_for_people() -> None:
     assert (in_gib(1.5 * GIB), in_gib(300 * MIB)) == ("1.5 GiB", "300 MiB")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "room", "level", "said"),
+    [
+        ("auto", 2 * GIB, "ok", "they stay between rounds: the programs of all stages take up to"),
+        ("auto", GIB // 2, "ok", "each stage starts one of its own in every round: the programs"),
+        (True, GIB // 2, "warning", "they stay between rounds, as launch.warm_workers = true says"),
+    ],
+)
+def test_whether_programs_stay_is_foreseen(
+    wanted: bool | str, room: int, level: str, said: str
+) -> None:
+    """A function and a tiny policy: 800 MiB together."""
+    prepared = {"num_parameters": 1000, "checkpoint_bytes": 4000, "judge_parameters": 0}
+    made = settings(launch={"warm_workers": wanted})
+    (found,) = examine_warmth(
+        made, {**prepared, "sampler": "transformers"}, room_bytes=room, gpu_bytes=None
+    )
+    assert found.level == level
+    assert found.text.startswith(said)
+    assert examine_warmth(made, prepared, room_bytes=room, gpu_bytes=None) == []
+    cold = settings(launch={"warm_workers": False})
+    assert examine_warmth(cold, prepared, room_bytes=room, gpu_bytes=None) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -15,11 +16,13 @@ from halos_backend.store.handover import told_exit_code
 from halos_backend.store.identity import is_alive
 from halos_backend.store.job import Job, LabelInputs
 from halos_backend.store.run_dir import RunDir
+from halos_backend.store.state import fold
 from halos_backend.supervisor import workers
+from halos_backend.supervisor.process import attempt_processes
 from halos_backend.supervisor.workers import WorkerAttempt, Workers
 
 from tests.backend.deadline import wait_until
-from tests.backend.journals import settings
+from tests.backend.journals import created, settings
 
 PROGRAM = """
 import sys
@@ -43,15 +46,13 @@ class Kept:
         self.workers = Workers(self.dir, lambda stage, why: self.said.append((stage, why)))
         self._round = 0
 
-    def execute(
-        self, made: RunSettings, stage: Stage = "label", *, num_threads: int = 1
-    ) -> WorkerAttempt:
+    def execute(self, made: RunSettings, stage: Stage = "label") -> WorkerAttempt:
         """The next round's attempt, done."""
         self._round += 1
         attempt = self.dir.attempt(self._round, stage, 1)
         attempt.path.mkdir(parents=True)
         inputs = LabelInputs("completions.jsonl")
-        job = Job("a-run", self._round, stage, 1, 0, num_threads, 1, {}, inputs)
+        job = Job("a-run", self._round, stage, 1, 0, 1, 1, {}, inputs)
         _, begun = self.workers.begin(attempt, job, made)
         wait_until(lambda: told_exit_code(attempt) == 0)
         return begun
@@ -59,8 +60,8 @@ class Kept:
 
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
-    command: Callable[[Stage, Path], list[str]] = lambda _stage, home: [  # noqa: E731
-        *(sys.executable, "-c", PROGRAM, str(home))
+    command: Callable[[Stage, Path, int], list[str]] = lambda _stage, home, threads: [  # noqa: E731
+        *(sys.executable, "-c", PROGRAM, str(home), str(threads))
     ]
     monkeypatch.setattr(workers, "worker_command", command)
     made = Kept(tmp_path / "run")
@@ -114,7 +115,8 @@ def test_threads_and_modules_that_it_has_begun_with_are_not_kept(
     found = [kept.execute(made), kept.execute(made)]
     (tmp_path / "rules.py").write_text("BEST = 2\n")
     found.append(kept.execute(made))
-    found.append(kept.execute(made, num_threads=2))
+    threads = made.launch.model_copy(update={"num_threads": 2})
+    found.append(kept.execute(made.model_copy(update={"launch": threads})))
     assert len({each.identity.pid for each in found}) == 3
     assert kept.said == [("label", "other settings hold for it")] * 2
 
@@ -125,3 +127,51 @@ def test_all_end_but_those_at_work(kept: Kept) -> None:
     assert not is_alive(label.identity)
     assert is_alive(train.identity)
     assert kept.said == [("label", "there is no room")]
+
+
+def test_one_that_was_started_before_there_was_work_takes_the_first_attempt(kept: Kept) -> None:
+    kept.workers.preload("label", settings())
+    (early,) = kept.workers.pids()["label"]
+    kept.workers.preload("label", settings())
+    assert kept.execute(settings()).identity.pid == early
+    assert kept.said == []
+
+
+def test_a_supervisor_takes_over_one_that_has_had_no_work_yet(kept: Kept) -> None:
+    earlier = kept.workers
+    earlier.preload("label", settings())
+    (early,) = earlier.pids()["label"]
+    kept.workers = Workers(kept.dir, lambda stage, why: kept.said.append((stage, why)))
+    kept.workers.recover(fold([created(settings())]))
+    assert kept.execute(settings()).identity.pid == early
+    earlier.end_all()
+
+
+def test_one_that_was_started_early_and_died_is_replaced(kept: Kept) -> None:
+    kept.workers.preload("label", settings())
+    (early,) = kept.workers.pids()["label"]
+    os.kill(early, signal.SIGKILL)
+    wait_until(lambda: not kept.workers.pids()["label"])
+    assert kept.execute(settings()).identity.pid != early
+    assert kept.said == [("label", "it ended by itself")]
+
+
+def test_settings_that_change_after_an_early_start_are_not_worked_with(
+    kept: Kept, tmp_path: Path
+) -> None:
+    kept.workers.preload("label", settings())
+    (early,) = kept.workers.pids()["label"]
+    assert kept.execute(judged_by(tmp_path / "judge.py")).identity.pid != early
+    assert kept.said == [("label", "other settings hold for it")]
+
+
+def test_a_full_disk_means_no_early_start_and_nothing_left_behind(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes, *, durable: bool = True) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    monkeypatch.setattr(workers.atomic, "write_bytes", full)
+    kept.workers.preload("label", settings())
+    assert kept.workers.pids() == {}
+    assert not attempt_processes(kept.dir.worker("label").path)

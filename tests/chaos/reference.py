@@ -26,12 +26,13 @@ from place import JUDGE, LETTERS, Place, make_policy
 NAME = "run"
 NUM_PROMPTS = 20
 PER_ROUND = 8
+COLD = {"launch__warm_workers": False}
 KINDS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "two ranks": {"launch__num_processes": 2},
+    "plain": COLD,
+    "two ranks": {"launch__num_processes": 2, **COLD},
     "warm": {"launch__warm_workers": True},
-    "overlapped": {"loop__overlap": True},
-    "impatient": {"launch__stall_timeout_s": 4.0},
+    "overlapped": {"loop__overlap": True, **COLD},
+    "impatient": {"launch__stall_timeout_s": 4.0, **COLD},
 }
 
 

@@ -79,6 +79,30 @@ def test_an_idle_worker_is_killed(make_run: MakeRun, stage: Stage) -> None:
     check_all(run)
 
 
+def test_programs_that_have_had_no_work_yet_are_killed_while_they_import(make_run: MakeRun) -> None:
+    run = make_run("warm")
+    run.begin()
+    run.wait_for_event("StageStarted", round=1, stage="sample")
+    for stage in ("label", "train"):
+        early = run.wait_for(lambda stage=stage: workers(run, stage), f"{stage} is there")
+        early[0].signal(signal.SIGKILL)
+    run.finish()
+    check_all(run)
+
+
+def test_programs_that_have_had_no_work_yet_outlive_a_killed_supervisor(make_run: MakeRun) -> None:
+    run = make_run("warm")
+    run.begin()
+    run.wait_for_event("StageStarted", round=1, stage="sample")
+    run.wait_for(lambda: len(workers(run)) == len(STAGES), "all are there")
+    before = {stage: workers(run, stage)[0].pid for stage in STAGES}
+    run.strike("supervisor")
+    run.finish()
+    check_all(run)
+    later = [e for e in run.events if e["type"] == "StageStarted" and e["round"] == 2]
+    assert {e["stage"]: e["process"]["pid"] for e in later} == before
+
+
 def test_workers_outlive_a_killed_supervisor_and_are_taken_over(make_run: MakeRun) -> None:
     run = make_run("warm")
     run.begin()

@@ -24,6 +24,7 @@ from halos_backend.events import (
     SupervisorStarted,
     VersionsChanged,
     WorkerReplaced,
+    WorkersChosen,
 )
 from rich.console import Console
 
@@ -106,6 +107,14 @@ WORDS: list[tuple[Event, str]] = [
     (
         WorkerReplaced(t=1.0, stage="label", reason="it ended by itself"),
         "the label stage is loaded anew: it ended by itself",
+    ),
+    (
+        WorkersChosen(t=1.0, is_warm=True, reason="they take 1 GiB, 8 GiB are there"),
+        "programs stay between rounds: they take 1 GiB, 8 GiB are there",
+    ),
+    (
+        WorkersChosen(t=1.0, is_warm=False, reason="they take 9 GiB, 8 GiB are there"),
+        "each stage starts a program of its own: they take 9 GiB, 8 GiB are there",
     ),
     (
         StageDelayed(reason="GPU 0 is held by process 7", **SAMPLE),

@@ -29,7 +29,10 @@ def _kill(pid: int, number: signal.Signals) -> None:
 def test_a_run_killed_in_round_two_recovers_by_itself_to_the_same_weights(
     place: Place, whole: Place, stage: str, victim: str
 ) -> None:
-    slow = place.config(label__judge__function=f"{place.path}/judge.py:vowels_slowly")
+    slow = place.config(
+        label__judge__function=f"{place.path}/judge.py:vowels_slowly",
+        launch__warm_workers=False,  # those that stay are killed in tests/chaos
+    )
     client = place.start("run", str(slow), "--no-ui", "--name", "cut")
     started = wait_for(lambda: _started(place, "cut", 2, stage))
     supervisor = [e for e in place.events("cut") if e["type"] == "SupervisorStarted"][-1]
@@ -57,7 +60,8 @@ def test_a_run_killed_in_round_two_recovers_by_itself_to_the_same_weights(
 
 
 def test_a_living_stage_is_adopted_after_all_others_were_killed(place: Place, whole: Place) -> None:
-    client = place.start("run", str(place.config()), "--no-ui", "--name", "orphan")
+    config = place.config(launch__warm_workers=False)
+    client = place.start("run", str(config), "--no-ui", "--name", "orphan")
     wait_for(lambda: _started(place, "orphan", 1, "train"))
     supervisor = [e for e in place.events("orphan") if e["type"] == "SupervisorStarted"][-1]
     pid = supervisor["process"]["pid"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -32,12 +33,13 @@ CASES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", list(CASES))
 def test_warm_and_cold_runs_give_the_same_bits(place: Place, case: str) -> None:
     changes = {"loop__num_rounds": 3, "loop__prompts_per_round": 4, **CASES[case]}
-    for name, is_warm in (("cold", False), ("warm", True)):
+    for name, is_warm in (("cold", False), ("warm", "auto")):
         config = place.config(launch__warm_workers=is_warm, **flat(changes))
         done = place.halos("run", str(config), "--no-ui", "--name", name)
         assert done.code == 0, done.stderr
     assert processes(place, "cold") == 9
     assert processes(place, "warm") == 3
+    assert_started_while_sampling(place, "warm")
     assert place.weights("warm") == place.weights("cold")
     for round in (1, 2, 3):
         for outcome in ("sample/attempt_1/completions.jsonl", "label/attempt_1/scores.jsonl"):
@@ -62,9 +64,7 @@ def test_a_reward_model_stays_and_scores_the_same(place: Place) -> None:
 
 
 def test_settings_that_change_between_warm_rounds_take_effect(place: Place) -> None:
-    config = place.config(
-        loop__num_rounds=2, loop__pause_after_each_round=False, launch__warm_workers=True
-    )
+    config = place.config(loop__num_rounds=2, loop__pause_after_each_round=False)
     assert place.halos("run", str(config), "--no-ui", "--name", "run", "--detach").code == 0
     changed = place.halos("set", "run", "train.lr=5e-4", "--from-round", "2")
     assert changed.code == 0, changed.stderr
@@ -73,6 +73,16 @@ def test_settings_that_change_between_warm_rounds_take_effect(place: Place) -> N
     steps = [json.loads(line) for line in path.read_text().splitlines()]
     rates = {e["metrics"]["lr"] for e in steps if e["type"] == "MetricsLogged" and e["step"]}
     assert max(rates) <= 5e-4
+
+
+def assert_started_while_sampling(place: Place, run: str) -> None:
+    """The programs of label and train, before there was work for them."""
+    events = place.events(run)
+    first = {e["stage"]: e for e in reversed(events) if e["type"] == "StageStarted"}
+    sampled = next(e["t"] for e in events if e["type"] == "StageFinished")
+    boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    for stage in ("label", "train"):
+        assert boot + first[stage]["process"]["start_time"] < sampled < first[stage]["t"]
 
 
 def processes(place: Place, run: str) -> int:

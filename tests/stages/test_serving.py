@@ -41,7 +41,12 @@ def park():
 def close():
     print("closed")
 
-serving.serve(Path(sys.argv[1]), execute, park, close)
+def preload():
+    print("preloaded", flush=True)
+    if Path("cannot_preload").exists():
+        raise ImportError("no torch")
+
+serving.serve(Path(sys.argv[1]), execute, park, close, preload=preload)
 """
 
 
@@ -57,7 +62,9 @@ def run(tmp_path: Path) -> RunDir:
 def worker(run: RunDir, *, orphan_timeout_s: float = 60.0) -> Iterator[subprocess.Popen[bytes]]:
     path = run.worker("train").path
     command = [sys.executable, "-c", PROGRAM, str(path), str(orphan_timeout_s)]
-    with subprocess.Popen(command) as process:
+    with (path / "stdout.log").open("ab") as log:
+        process = subprocess.Popen(command, cwd=path, stdout=log, stderr=log)
+    with process:
         yield process
         process.kill()
 
@@ -84,6 +91,17 @@ def test_one_process_executes_attempt_after_attempt_each_with_its_own_log(run: R
         assert process.poll() is None
 
 
+def test_libraries_are_loaded_before_there_is_work_and_a_failure_is_left_to_the_attempt(
+    run: RunDir,
+) -> None:
+    (run.worker("train").path / "cannot_preload").touch()
+    with worker(run):
+        wait_until(lambda: "no torch" in run.worker("train").log.read_text())
+        attempt = hand_over(run, 1)
+        wait_until(lambda: told_exit_code(attempt) == 0)
+        assert "preloaded" not in attempt.log.read_text()
+
+
 def test_it_leaves_with_the_code_of_an_attempt_that_failed(run: RunDir) -> None:
     with worker(run) as process:
         attempt = hand_over(run, 1, fails=True)
@@ -91,7 +109,7 @@ def test_it_leaves_with_the_code_of_an_attempt_that_failed(run: RunDir) -> None:
     assert told_exit_code(attempt) == 1
     assert "parked" not in attempt.log.read_text(), "what has failed may hang there"
     worker_dir = run.worker("train")
-    assert worker_dir.log.read_text() == "closed\n"
+    assert worker_dir.log.read_text() == "preloaded\nclosed\n"
     assert worker_dir.farewell.read_text() == "0001/train/attempt_1 failed"
 
 
@@ -185,6 +203,21 @@ with subprocess.Popen(
 def test_memory_of_an_engines_own_process_counts() -> None:
     done = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 1 << 27
+
+
+PEAK = """
+from halos_backend.stages.serving import peak_bytes, resident_bytes
+
+block = b"x" * (1 << 28)
+del block
+print(peak_bytes(), resident_bytes())
+"""
+
+
+def test_a_peak_is_known_after_it_has_passed() -> None:
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    peak, now = map(int, done.stdout.split())
+    assert peak > 1 << 28 > now
 
 
 HEAP = """

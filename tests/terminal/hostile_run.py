@@ -20,6 +20,7 @@ from halos_backend.events import (
     VersionsChanged,
     Warned,
     WorkerReplaced,
+    WorkersChosen,
 )
 from halos_backend.records import Completion, Group, Message
 from halos_backend.store.run_dir import RunDir
@@ -131,6 +132,7 @@ def hostile_events() -> list[msgspec.Struct]:
         ),
         RequestRejected(t=t, request_id=TEXT, reason=TEXT),
         WorkerReplaced(t=t, stage="train", reason=TEXT),
+        WorkersChosen(t=t, is_warm=False, reason=TEXT),
         GuardTripped(
             guard=TEXT, metric=TEXT, value=1.0, reason=TEXT, action="warn", **about
         ),

@@ -83,6 +83,7 @@ def test_values_are_what_one_would_type() -> None:
     assert rows["sample.stop"].value == "[]"
     assert rows["loop.prompts_per_round"].default == "512"
     assert rows["policy.path"].is_required
+    assert rows["launch.warm_workers"].choices == ("auto", "false", "true")
     assert rows["train.schedule"].choices == ("constant", "linear", "cosine")
     assert rows["train.lr"].choices == ()
 

@@ -77,7 +77,7 @@ def completions(place: Place, name: str) -> list[bytes]:
 def cold(tmp_path_factory: pytest.TempPathFactory, vllm_python: str) -> Place:
     """A place with the finished run `cold`: three rounds, an engine of its own for each."""
     place = make_place(tmp_path_factory.mktemp("cold"))
-    run(place, "cold", vllm_python)
+    run(place, "cold", vllm_python, launch__warm_workers=False)
     return place
 
 

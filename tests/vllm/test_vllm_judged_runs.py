@@ -70,7 +70,7 @@ def cold(tmp_path_factory: pytest.TempPathFactory, vllm_python: str) -> Place:
     """A place with the finished run `cold`: two rounds, an engine of its own for each."""
     place = make_place(tmp_path_factory.mktemp("cold"))
     save_classifier(place.path / "judge", hidden_size=64)
-    run(place, vllm_python, "cold")
+    run(place, vllm_python, "cold", launch__warm_workers=False)
     return place
 
 

@@ -43,7 +43,7 @@ def summaries(place: Place, run: str, stage: str) -> list[dict[str, Any]]:
 def cold(tmp_path_factory: pytest.TempPathFactory, vllm_python: str) -> Place:
     """A place with the finished run `cold`: two rounds, an engine of its own for each."""
     place = make_place(tmp_path_factory.mktemp("cold"))
-    run(place, "cold", sample__python=vllm_python)
+    run(place, "cold", sample__python=vllm_python, launch__warm_workers=False)
     return place
 
 

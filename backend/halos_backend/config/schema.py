@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from halos_backend.config.guards import DEFAULT_GUARDS, Guard, GuardName
 from halos_backend.config.losses import Loss
@@ -279,10 +279,11 @@ class LaunchSettings(Table):
     reserves nothing."""
     when_devices_busy: Literal["refuse", "queue"] = "refuse"
     """What a run does whose `devices` another run holds: refuse to start, or wait for them."""
-    warm_workers: bool = False
+    warm_workers: Literal["auto"] | StrictBool = "auto"
     """Keep the stages' programs and their models loaded between rounds. Faster rounds for more
-    memory: that of sampler, reward model and trainer together. Stages of several processes, and
-    second attempts, still start anew."""
+    memory: that of sampler, reward model and trainer together. `auto` does so where that fits, by
+    the sizes of the models and, from the second round on, by the memory that the stages took.
+    Stages of several processes, and second attempts, still start anew."""
     stall_timeout_s: Positive = 900.0
     """Seconds without an event after which a stage counts as stalled and is started again."""
     load_timeout_s: Positive = 1800.0

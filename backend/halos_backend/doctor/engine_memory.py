@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from halos_backend.config.schema import RewardModelJudge, RunSettings
-from halos_backend.findings import GIB, Finding, in_gib
+from halos_backend.config.warmth import ENGINE_SHARE, PARKED_BYTES
+from halos_backend.findings import Finding, in_gib
 
-DEFAULT_SHARE = 0.92
-"""What vLLM takes of a GPU's memory where nothing else is said."""
-PARKED_BYTES = GIB // 2
-"""Of a process that has parked its models in host memory: CUDA's context and libraries."""
 WITHOUT = "set sample.engine = 'transformers'"
 
 
 def examine_engine_memory(settings: RunSettings, *, checkpoint_bytes: int, memory: int) -> Finding:
     """`memory` is that of the smallest GPU, `checkpoint_bytes` are the policy's weights."""
     vllm = settings.sample.vllm
-    share = vllm.gpu_memory_utilization or DEFAULT_SHARE
-    parked = 2 * PARKED_BYTES if settings.launch.warm_workers else 0
+    share = vllm.gpu_memory_utilization or ENGINE_SHARE
+    parked = 2 * PARKED_BYTES if settings.launch.warm_workers is True else 0
     weights = checkpoint_bytes // vllm.tensor_parallel_size
     if settings.loop.overlap and vllm.gpu_memory_utilization is None and _needs_gpu(settings):
         return Finding(
@@ -59,7 +56,7 @@ def _judge_share(settings: RunSettings) -> float:
     judge = settings.label.judge
     if not isinstance(judge, RewardModelJudge) or judge.engine != "vllm":
         return 0.0
-    return judge.vllm.gpu_memory_utilization or DEFAULT_SHARE
+    return judge.vllm.gpu_memory_utilization or ENGINE_SHARE
 
 
 def _needs_gpu(settings: RunSettings) -> bool:

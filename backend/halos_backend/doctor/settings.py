@@ -17,6 +17,7 @@ from halos_backend.config.needs import (
     trainer_memory_bytes,
 )
 from halos_backend.config.schema import RewardModelJudge, RunSettings
+from halos_backend.config.warmth import ModelSizes, foresee
 from halos_backend.doctor.disk import existing_parent
 from halos_backend.doctor.engine_memory import examine_engine_memory
 from halos_backend.doctor.evaluation_sets import find_evaluation_set
@@ -24,6 +25,7 @@ from halos_backend.doctor.gpu import examine_devices, gpu_memory_bytes
 from halos_backend.doctor.kernels import examine_kernels
 from halos_backend.findings import Finding, in_gib
 from halos_backend.store.run_dir import default_runs_root
+from halos_backend.telemetry.host import Host
 
 TIGHT_SHARE = 0.8
 """Activations and logits need room too: a trainer that fills this much is a warning."""
@@ -71,8 +73,10 @@ def examine_settings(
         findings.append(
             examine_engine_memory(settings, checkpoint_bytes=checkpoint_bytes, memory=gpu)
         )
+    available = Host(root).read().memory_available_bytes
     return [
         *findings,
+        *examine_warmth(settings, prepared or {}, room_bytes=available, gpu_bytes=gpu),
         examine_disk(needed, shutil.disk_usage(root).free),
         examine_gpu_memory(memory, gpu)
         if gpu is not None
@@ -139,6 +143,28 @@ def examine_disk(needed: int, free: int) -> Finding:
         fix = "free some space, lower loop.keep_checkpoints, or set HALOS_RUNS_DIR to another disk"
         return Finding("problem", "disk", text, fix)
     return Finding("ok", "disk", text)
+
+
+def examine_warmth(
+    settings: RunSettings,
+    prepared: Mapping[str, Any],
+    *,
+    room_bytes: int | None,
+    gpu_bytes: int | None,
+) -> list[Finding]:
+    """What `launch.warm_workers` comes to; nothing where the inputs could not be measured."""
+    wanted, sizes = settings.launch.warm_workers, ModelSizes.of(prepared)
+    if sizes is None or room_bytes is None or wanted is False:
+        return []
+    found = foresee(settings, sizes, room_bytes=room_bytes, gpu_bytes=gpu_bytes)
+    if found.is_warm:
+        text = f"they stay between rounds: {found.reason}"
+        return [Finding("ok", "programs", text)]
+    if wanted == "auto":
+        text = f"each stage starts one of its own in every round: {found.reason}"
+        return [Finding("ok", "programs", text)]
+    text = f"they stay between rounds, as launch.warm_workers = true says, but {found.reason}"
+    return [Finding("warning", "programs", text, "set launch.warm_workers = 'auto'")]
 
 
 def examine_gpu_memory(needed: int, memory: int) -> Finding:

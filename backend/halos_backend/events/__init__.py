@@ -51,6 +51,7 @@ from halos_backend.events.run import (
     SupervisorStarted,
     VersionsChanged,
     WorkerReplaced,
+    WorkersChosen,
     run_event_decoder,
 )
 
@@ -93,6 +94,7 @@ __all__ = [
     "VersionsChanged",
     "Warned",
     "WorkerReplaced",
+    "WorkersChosen",
     "attempt_event_decoder",
     "run_event_decoder",
     "split_finite",

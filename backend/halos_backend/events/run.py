@@ -94,6 +94,16 @@ class WorkerReplaced(Event, frozen=True, kw_only=True):
     reason: str
 
 
+class WorkersChosen(Event, frozen=True, kw_only=True):
+    """What `launch.warm_workers = "auto"` comes to: whether the stages' programs stay between
+    rounds. `is_measured` says that it is known from rounds of this run, not from sizes of files.
+    """
+
+    is_warm: bool
+    reason: str
+    is_measured: bool = False
+
+
 class StageStalled(StageEvent, frozen=True, kw_only=True):
     """A running stage has said nothing for `silent_s` seconds, while it did `phase`."""
 
@@ -240,6 +250,7 @@ RunEvent = (
     | StageStarted
     | StageDelayed
     | WorkerReplaced
+    | WorkersChosen
     | StageStalled
     | StageAdopted
     | StageFinished

@@ -5,7 +5,7 @@ attempt's directory, and returns a `StageResult`. Under torchrun every rank runs
 rank 0 writes events and `DONE`.
 
 The module imports no ML library by itself: threads are set in the environment before the stage's
-own imports.
+own imports, which are its `libraries`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import gc
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -47,11 +48,11 @@ from halos_backend.events import (
     Warned,
     split_finite,
 )
-from halos_backend.stages.serving import serve
+from halos_backend.stages.serving import peak_bytes, serve
 from halos_backend.store.job import Job, read_job
 from halos_backend.store.manifest import Seals, write_done
 from halos_backend.store.reader import attempt_journal
-from halos_backend.store.run_dir import AttemptDir
+from halos_backend.store.run_dir import AttemptDir, RunDir, run_containing
 from halos_backend.store.writer import EventWriter
 
 PROGRESS_INTERVAL_S = 0.1
@@ -156,27 +157,70 @@ def set_threads(num_threads: int) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """For the imports of ML libraries. The garbage collector, which would go through their
+    thousands of modules again and again for nothing, takes a fifth of their time.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def run_stage(
     execute: Callable[[Attempt], StageResult],
     *,
+    libraries: Callable[[RunSettings], None] = lambda _: None,
     park: Callable[[], None] = lambda: None,
     close: Callable[[], None] = lambda: None,
 ) -> NoReturn:
     """The main function of every stage program: `python -m ... --attempt-dir DIR`, or `--worker
-    DIR` for one that stays (see `serving`). `park` gives GPU memory back between attempts, `close`
-    ends what has processes of its own.
+    DIR` for one that stays (see `serving`). `libraries` imports what the stage needs with these
+    settings, `park` gives GPU memory back between attempts, `close` ends what has processes of its
+    own.
     """
     parser = argparse.ArgumentParser()
     work = parser.add_mutually_exclusive_group(required=True)
     work.add_argument("--attempt-dir", type=Path)
     work.add_argument("--worker", type=Path)
+    parser.add_argument("--num-threads", type=int, default=1)
     given = parser.parse_args()
+
+    def load_and_execute(attempt: Attempt) -> StageResult:
+        with importing():
+            libraries(attempt.settings)
+        return execute(attempt)
+
+    def preload() -> None:
+        set_threads(given.num_threads)
+        with importing():
+            libraries(_first_settings(given.worker))
+
     if given.worker is not None:
-        serve(given.worker, partial(_execute_at, execute, stays=True), park, close)
-    exit_code = _execute_at(execute, AttemptDir(given.attempt_dir), stays=False)
+        serve(
+            given.worker,
+            partial(_execute_at, load_and_execute, stays=True),
+            park,
+            close,
+            preload=preload,
+        )
+    leave(_execute_at(load_and_execute, AttemptDir(given.attempt_dir), stays=False))
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once: interpreter tear-down with torch loaded costs 1 to 1.6 s."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(exit_code)  # interpreter tear-down with torch loaded costs 1 to 1.6 s
+    os._exit(code)
+
+
+def _first_settings(worker: Path) -> RunSettings:
+    """Those that the run was created with: a round's are known once there is an attempt."""
+    resolved = RunDir(run_containing(worker)).resolved_config
+    return RunSettings.model_validate_json(resolved.read_bytes())
 
 
 def _execute_at(
@@ -197,7 +241,9 @@ def _execute(execute: Callable[[Attempt], StageResult], attempt: Attempt) -> Exi
         result = execute(attempt)
         if attempt.is_main:
             attempt.phase("verifying outputs")
-            write_done(attempt.directory.path, result.outputs, result.summary, seals=attempt.seals)
+            peak = {"host_own_peak_memory_bytes": peak_bytes() * attempt.job.num_processes}
+            summary = {**result.summary, **peak}
+            write_done(attempt.directory.path, result.outputs, summary, seals=attempt.seals)
     except HalosError as error:
         _say_why(attempt, str(error), cause_of(error))
         return error.exit_code

@@ -1,6 +1,7 @@
 """A stage that stays: it executes attempt after attempt from its inbox, its models warm in between.
 
-Nothing that matters lives in it. It leaves after an attempt that failed, when its memory has grown,
+It may be started before its first attempt is there, and imports its libraries meanwhile. Nothing
+that matters lives in it. It leaves after an attempt that failed, when its memory has grown,
 when it is told to, and when no supervisor has been there for a while; and says why.
 """
 
@@ -39,11 +40,17 @@ def serve(
     execute: Callable[[AttemptDir], ExitCode],
     park: Callable[[], None],
     close: Callable[[], None],
+    *,
+    preload: Callable[[], None] = lambda: None,
 ) -> NoReturn:
-    """Execute attempts as they come. `park` gives GPU memory back after each of them, `close` ends
-    what has processes of its own.
+    """Execute attempts as they come. `preload` is called once, before the first of them, `park`
+    gives GPU memory back after each, `close` ends what has processes of its own.
     """
     worker, supervisor = WorkerDir(path), Presence(RunDir(run_containing(path)))
+    try:
+        preload()
+    except Exception:  # noqa: BLE001  the first attempt meets it again, and can say so
+        traceback.print_exc()
     memory = Memory()
     while True:
         task = read_task(worker.task)
@@ -122,6 +129,14 @@ def resident_bytes() -> int:
         with contextlib.suppress(psutil.Error):
             total += process.memory_info().rss
     return int(total)
+
+
+def peak_bytes() -> int:
+    """The most that this process had in memory, with what those that it has started have now."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    peaks = [int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM:")]
+    now = int(psutil.Process().memory_info().rss)
+    return max([now, *peaks]) + resident_bytes() - now
 
 
 def _redirect(log: Path) -> None:

@@ -40,6 +40,7 @@ from halos_backend.events import (
     SupervisorStarted,
     VersionsChanged,
     WorkerReplaced,
+    WorkersChosen,
 )
 from halos_backend.settings_json import apply_changes
 from halos_backend.store.round_state import (
@@ -74,8 +75,9 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     `settings` are those the run was created with; `settings_of` applies `changes`. `failure` is the
     newest failed attempt's reason, `obstacle` why a stage cannot start yet, or that it is silent.
     `num_rounds_seen` were there when the owner last told the run to go on. `is_crowded`: with these
-    settings its programs did not fit into memory beside each other. `idle_since` the run is paused,
-    failed or ended, as it was for `idle_s` before.
+    settings its programs did not fit into memory beside each other. `workers` is what
+    `launch.warm_workers = "auto"` came to, None until that is known. `idle_since` the run is
+    paused, failed or ended, as it was for `idle_s` before.
     """
 
     run: str = ""
@@ -107,6 +109,13 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     is_crowded: bool = False
     idle_s: float = 0.0
     idle_since: float | None = None
+    workers: WorkersChosen | None = None
+
+    def keeps_workers(self, wanted: bool | Literal["auto"]) -> bool:
+        """Whether stages stay between rounds, by what `launch.warm_workers` says."""
+        if wanted == "auto":
+            wanted = self.workers is not None and self.workers.is_warm
+        return wanted and not self.is_crowded
 
     @property
     def active(self) -> tuple[tuple[int, Stage], ...]:
@@ -209,6 +218,8 @@ def _apply(state: RunState, event: RunEvent) -> RunState:
             return replace(state, generation=generation, status=status, versions=versions)
         case VersionsChanged() | RequestRejected() | WorkerReplaced():
             return state
+        case WorkersChosen():
+            return replace(state, workers=event)
         case RoundStarted():
             return _start_round(state, event)
         case StageDelayed(reason=reason):
@@ -270,7 +281,13 @@ def _resume(state: RunState) -> RunState:
         pause_at=None,
         num_rounds_seen=len(rounds),
         is_crowded=False,
+        workers=_open_again(state.workers),
     )
+
+
+def _open_again(workers: WorkersChosen | None) -> WorkersChosen | None:
+    """What was found out with other settings, or long ago, is looked at again."""
+    return None if workers is None else replace(workers, is_measured=False)
 
 
 def _change_settings(state: RunState, event: SettingsChanged | RunExtended) -> RunState:
@@ -280,7 +297,13 @@ def _change_settings(state: RunState, event: SettingsChanged | RunExtended) -> R
     if from_round == len(rounds) and rounds[-1].finished_t is None:
         settings = apply_changes(rounds[-1].settings, event.changes)
         rounds = with_round(rounds, replace(rounds[-1], settings=settings))
-    return replace(state, changes=(*state.changes, change), rounds=rounds, is_crowded=False)
+    return replace(
+        state,
+        changes=(*state.changes, change),
+        rounds=rounds,
+        is_crowded=False,
+        workers=_open_again(state.workers),
+    )
 
 
 def _start_round(state: RunState, event: RoundStarted) -> RunState:

@@ -20,9 +20,12 @@ def stage_command(stage: Stage, attempt_dir: Path, num_processes: int) -> list[s
     return [*launcher, "-m", module, "--attempt-dir", str(attempt_dir)]
 
 
-def worker_command(stage: Stage, worker_dir: Path) -> list[str]:
-    """Of a stage's program that stays between rounds."""
-    return program(f"halos_backend.stages.{stage}", "--worker", worker_dir)
+def worker_command(stage: Stage, worker_dir: Path, num_threads: int) -> list[str]:
+    """Of a stage's program that stays between rounds; its libraries take their number of threads
+    when they are imported.
+    """
+    module = f"halos_backend.stages.{stage}"
+    return program(module, "--worker", worker_dir, "--num-threads", num_threads)
 
 
 def num_stage_processes(stage: Stage, settings: RunSettings) -> int:

@@ -66,6 +66,7 @@ from halos_backend.supervisor.slow import TICK_S, run_slow
 from halos_backend.supervisor.stage_runner import StageRunner
 from halos_backend.supervisor.subreaper import reap_strays
 from halos_backend.supervisor.versions import changed_versions, code_versions
+from halos_backend.supervisor.warm_choice import WarmChoice
 from halos_backend.telemetry.sampler import Sampler
 
 GOING_ON: frozenset[RunStatus] = frozenset({"running", "pausing"})
@@ -103,6 +104,12 @@ class Supervisor:
             command=command,
         )
         self._admission = Admission(run_dir, self._sampler, self._stages)
+        self._warm_choice = WarmChoice(
+            run_dir,
+            self._record,
+            kept_pids=self._stages.parked_pids,
+            latest=lambda: self._sampler.latest,
+        )
         self._pulse = Pulse(run_dir)
         self._notifier = Notifier(run_dir)
         self._terminated = False
@@ -126,6 +133,7 @@ class Supervisor:
         finally:
             self._sampler.stop()
             self._admission.release()
+            self._warm_choice.release()
             self._notifier.finish(NOTIFY_LIMIT_S)
             self._pulse.snapshot(self.state, offset=self._writer.size)
 
@@ -227,8 +235,9 @@ class Supervisor:
                 self._record(RunFailed(t=clock.now(), reason=str(error)))
             return
         if obstacle is None:
-            self._stages.start(action, self.state, settings)
-            return
+            if not self._warm_choice.make(action.round, self.state, settings):
+                self._stages.start(action, self.state, settings)
+            return  # otherwise there is room to be made first
         if obstacle not in (UNKNOWN, self.state.obstacle):
             self._record(
                 StageDelayed(

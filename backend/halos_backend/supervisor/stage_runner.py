@@ -89,7 +89,7 @@ class StageRunner:
     def make_room(self, action: StartStage, state: RunState, settings: RunSettings) -> None:
         """End workers that hold memory for nothing, before the attempt starts."""
         busy = [stage for _, stage in self._running]
-        self._launcher.make_room(action, settings, is_crowded=state.is_crowded, busy=busy)
+        self._launcher.make_room(action, state, settings, busy=busy)
 
     def start(self, action: StartStage, state: RunState, settings: RunSettings) -> None:
         """Write the job and start its process in a new attempt directory."""
@@ -97,9 +97,7 @@ class StageRunner:
         job = make_job(action, state, settings, self._run_dir)
         attempt.path.mkdir(parents=True, mode=0o700)
         write_job(attempt.job, job)
-        command, process = self._launcher.launch(
-            attempt, job, settings, is_crowded=state.is_crowded
-        )
+        command, process = self._launcher.launch(attempt, job, state, settings)
         started = StageStarted(
             t=clock.now(),
             round=action.round,
@@ -116,6 +114,7 @@ class StageRunner:
             end_now(process)  # what the journal does not know must not run
             raise
         self._watch(action.round, action.stage, action.attempt, process, started.t)
+        self._launcher.preload(action.stage, state, settings)
 
     def recover(self, state: RunState) -> None:
         """Take up the stages that the journal calls running: alive, finished meanwhile, or dead."""

@@ -1,6 +1,7 @@
 """The stage programs that stay between rounds, one for each stage: starts, hands over, ends them.
 
-A worker's tree carries the tag of its own directory, so that it can be found whatever attempt it is
+One may be started before its first attempt is there, to import its libraries meanwhile. A worker's
+tree carries the tag of its own directory, so that it can be found whatever attempt it is
 at. Its record on disk lets the next supervisor take it over.
 """
 
@@ -11,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -33,6 +34,14 @@ from halos_backend.supervisor.process import (
     end_now,
     kill_attempt,
 )
+
+
+class _Start(NamedTuple):
+    """How a worker is started; the digest is of all that it cannot take back."""
+
+    command: list[str]
+    environment: dict[str, str]
+    digest: str
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -105,23 +114,36 @@ class Workers:
 
         Returns its command line, too.
         """
-        stage, python = job.stage, stage_python(job.stage, settings)
+        stage = job.stage
         home = self._run_dir.worker(stage)
-        command = in_interpreter(worker_command(stage, home.path), python)
-        environment = stage_environment(home.path, settings.launch, python=python)
-        digest = _digest(command, environment, *what_stays(job, settings))
-        if reason := self._why_not(stage, home, digest):
+        start = _start_of(stage, home, settings)
+        if reason := self._why_not(stage, home, start.digest):
             self.end(stage, reason)
         worker = self._workers.get(stage)
         if worker is None:
             self._clear(home)
-            worker = self._start(stage, home, command, environment, digest)
+            worker = self._start(stage, home, start)
         write_task(home.task, attempt.path)
         if home.farewell.exists():  # it was about to leave, and may not have seen its task
             self.end(stage, _last_words(home))
-            worker = self._start(stage, home, command, environment, digest)
+            worker = self._start(stage, home, start)
             write_task(home.task, attempt.path)
-        return command, WorkerAttempt(worker.process, attempt)
+        return start.command, WorkerAttempt(worker.process, attempt)
+
+    def preload(self, stage: Stage, settings: RunSettings) -> None:
+        """Start the stage's worker before there is work for it, unless there is one.
+
+        One that cannot be started is none: `begin` says why.
+        """
+        if stage in self._workers:
+            return
+        home = self._run_dir.worker(stage)
+        try:
+            self._clear(home)
+            self._start(stage, home, _start_of(stage, home, settings))
+        except (OSError, HalosError):
+            with contextlib.suppress(HalosError):
+                self.end(stage)
 
     def _why_not(self, stage: Stage, home: WorkerDir, digest: str) -> str:
         """Why the stage's worker cannot go on; empty where it can, or there is none."""
@@ -190,17 +212,15 @@ class Workers:
         self,
         stage: Stage,
         home: WorkerDir,
-        command: list[str],
-        environment: Mapping[str, str],
-        digest: str,
+        start: _Start,
     ) -> _Worker:
         home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         process = StageProcess.start(
-            command, attempt_dir=home.path, log=home.log, environment=environment
+            start.command, attempt_dir=home.path, log=home.log, environment=start.environment
         )
-        record = Record(process.identity, digest)
+        self._workers[stage] = _Worker(process, start.digest)
+        record = Record(process.identity, start.digest)
         atomic.write_bytes(home.record, msgspec.json.encode(record) + b"\n", durable=False)
-        self._workers[stage] = _Worker(process, digest)
         return self._workers[stage]
 
     def _clear(self, home: WorkerDir) -> None:
@@ -211,19 +231,27 @@ class Workers:
             path.unlink(missing_ok=True)
 
 
-def what_stays(job: Job, settings: RunSettings) -> tuple[Any, ...]:
-    """What a program that stays cannot take back once it has begun with it: its thread pools, what
-    vLLM reads when it is imported, the modules of a judge's file.
+def _start_of(stage: Stage, home: WorkerDir, settings: RunSettings) -> _Start:
+    threads, python = settings.launch.num_threads, stage_python(stage, settings)
+    if threads is None:
+        raise ValueError("settings are not resolved: launch.num_threads is empty")
+    command = in_interpreter(worker_command(stage, home.path, threads), python)
+    environment = stage_environment(home.path, settings.launch, python=python)
+    return _Start(command, environment, _digest(command, environment, *what_stays(stage, settings)))
+
+
+def what_stays(stage: Stage, settings: RunSettings) -> tuple[Any, ...]:
+    """What a program that stays cannot take back once it has begun with it, besides its command:
+    what vLLM reads when it is imported, the modules of a judge's file.
     """
     judge = settings.label.judge
-    match job.stage:
+    match stage:
         case "sample":
-            vllm = settings.sample.vllm.model_dump(mode="json")
-            return (job.num_threads, settings.sample.engine, vllm)
+            return (settings.sample.engine, settings.sample.vllm.model_dump(mode="json"))
         case "label":
-            return (job.num_threads, judge.model_dump(mode="json"), _modules_beside(judge))
+            return (judge.model_dump(mode="json"), _modules_beside(judge))
         case "train":
-            return (job.num_threads,)
+            return ()
 
 
 def _modules_beside(judge: Judge) -> list[tuple[str, int]]:

@@ -2,10 +2,19 @@
 
 from functools import partial
 
+from halos_backend.config.schema import RewardModelJudge, RunSettings
 from halos_backend.stages.label.kept import KeptJudge
 from halos_backend.stages.label.stage import execute
 from halos_backend.stages.runtime import run_stage
 
+
+def libraries(settings: RunSettings) -> None:
+    """A function's rewards need none."""
+    if isinstance(settings.label.judge, RewardModelJudge):
+        import halos_backend.stages.label.ranks
+        import halos_backend.stages.label.reward_model  # noqa: F401
+
+
 if __name__ == "__main__":
     kept = KeptJudge()
-    run_stage(partial(execute, kept=kept), park=kept.park, close=kept.close)
+    run_stage(partial(execute, kept=kept), libraries=libraries, park=kept.park, close=kept.close)

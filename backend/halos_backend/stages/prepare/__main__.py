@@ -11,7 +11,7 @@ from pathlib import Path
 from halos_backend.defects import tell_defect
 from halos_backend.errors import ExitCode, HalosError
 from halos_backend.findings import refuse_inputs
-from halos_backend.stages.runtime import set_threads
+from halos_backend.stages.runtime import importing, leave, set_threads
 from halos_backend.store.run_dir import RunDir
 
 
@@ -23,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     run_dir = RunDir(given.run_dir)
     set_threads(1)
-    from halos_backend.stages.prepare.prepare import prepare  # after the threads are set
+    with importing():  # after the threads are set
+        from halos_backend.stages.prepare.prepare import prepare
 
     try:
         refuse_inputs(prepare(run_dir, has_prompts=given.has_prompts))
@@ -44,4 +45,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

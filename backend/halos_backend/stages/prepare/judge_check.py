@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from halos_backend.config.model_files import model_size
 from halos_backend.config.schema import FunctionJudge, Judge, RewardModelJudge
 from halos_backend.errors import UsageError
 from halos_backend.stages.label.conversations import load_judge_tokenizer
@@ -10,18 +13,24 @@ from halos_backend.stages.models import load_config
 from halos_backend.stages.prepare.policy_check import weight_files
 
 
-def check_judge(judge: Judge) -> str:
-    """What gives the rewards, in words. Raises UsageError for a judge that could not score."""
+class CheckedJudge(NamedTuple):
+    """What gives the rewards, in words; a function has no parameters."""
+
+    about: str
+    num_parameters: int
+
+
+def check_judge(judge: Judge) -> CheckedJudge:
+    """Raises UsageError for a judge that could not score."""
     match judge:
         case FunctionJudge(function=function):
             load_function(function)
-            return f"the function {function}"
+            return CheckedJudge(f"the function {function}", 0)
         case RewardModelJudge():
-            return f"the reward model {judge.path}: {_check_reward_model(judge)}"
+            return _check_reward_model(judge)
 
 
-def _check_reward_model(judge: RewardModelJudge) -> str:
-    """Its architecture."""
+def _check_reward_model(judge: RewardModelJudge) -> CheckedJudge:
     config = load_config(judge.path, trust_remote_code=judge.trust_remote_code)
     kinds = config.architectures or []
     if not any("SequenceClassification" in kind or "RewardModel" in kind for kind in kinds):
@@ -36,5 +45,6 @@ def _check_reward_model(judge: RewardModelJudge) -> str:
             " one or two (ArmoRM's own `score` needs label.judge.trust_remote_code = true)"
         )
     load_judge_tokenizer(judge.path, trust_remote_code=judge.trust_remote_code)
-    weight_files(judge.path, setting="label.judge.path")
-    return ", ".join(kinds)
+    shards = weight_files(judge.path, setting="label.judge.path")
+    about = f"the reward model {judge.path}: {', '.join(kinds)}"
+    return CheckedJudge(about, model_size(shards, "float32").num_parameters)

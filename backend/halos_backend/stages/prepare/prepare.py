@@ -80,8 +80,9 @@ class Inspection:
     def judge(self) -> None:
         """Whether it can score, and with what."""
         judge = self.settings.label.judge
-        if (about := self._check("judge", check_judge, judge)) is not None:
-            self.findings.append(Finding("ok", "judge", about))
+        if (checked := self._check("judge", check_judge, judge)) is not None:
+            self.findings.append(Finding("ok", "judge", checked.about))
+            self.measured["judge_parameters"] = checked.num_parameters
         engine = self._check("judge", check_judge_engine, self.settings)
         self.measured["judge_engine"] = engine
         if engine is not None:

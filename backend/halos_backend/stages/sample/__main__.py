@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from halos_backend.config.schema import RunSettings
 from halos_backend.stages.runtime import Attempt, StageResult, run_stage
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ class SampleStage:
         self._kept: KeptEngine | None = None
 
     def __call__(self, attempt: Attempt) -> StageResult:
-        # torch is imported here so that the runtime has fixed its number of threads before
         from halos_backend.stages.sample.kept import KeptEngine
         from halos_backend.stages.sample.stage import sample_round
 
@@ -34,7 +34,13 @@ class SampleStage:
             self._kept.close()
 
 
+def libraries(_settings: RunSettings) -> None:
+    """torch comes with them, and is not to be imported before its number of threads is fixed."""
+    import halos_backend.stages.sample.kept
+    import halos_backend.stages.sample.stage  # noqa: F401
+
+
 execute = SampleStage()
 
 if __name__ == "__main__":
-    run_stage(execute, park=execute.park, close=execute.close)
+    run_stage(execute, libraries=libraries, park=execute.park, close=execute.close)

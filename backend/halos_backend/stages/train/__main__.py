@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from halos_backend.config.schema import RunSettings
 from halos_backend.stages.runtime import Attempt, StageResult, run_stage
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ class TrainStage:
         self._kept: KeptModels | None = None
 
     def __call__(self, attempt: Attempt) -> StageResult:
-        # torch is imported here so that the runtime has fixed its number of threads before
         from halos_backend.stages.train.kept import KeptModels
         from halos_backend.stages.train.train_round import train_round
 
@@ -30,7 +30,13 @@ class TrainStage:
             self._kept.park()
 
 
+def libraries(_settings: RunSettings) -> None:
+    """torch comes with them, and is not to be imported before its number of threads is fixed."""
+    import halos_backend.stages.train.kept
+    import halos_backend.stages.train.train_round  # noqa: F401
+
+
 execute = TrainStage()
 
 if __name__ == "__main__":
-    run_stage(execute, park=execute.park)
+    run_stage(execute, libraries=libraries, park=execute.park)
