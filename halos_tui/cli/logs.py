@@ -51,12 +51,6 @@ def command(
         raise UsageError(
             f"{path}: there is no such log; round {number} {name} has attempts 1 to {newest}"
         )
-    if path.stat().st_size == 0 and not follow:
-        running = _is_running(run_dir, number, name, attempt or newest)
-        notices.say(
-            f"{name} of round {number}, attempt {attempt or newest}, "
-            + ("has written nothing yet" if running else "wrote nothing")
-        )
     try:
         with path.open("rb") as log:
             _copy(log)
@@ -66,6 +60,12 @@ def command(
             _copy(log)
     except KeyboardInterrupt:
         return
+    if path.stat().st_size == 0:
+        is_running = _is_running(run_dir, number, name, attempt or newest)
+        notices.say(
+            f"{name} of round {number}, attempt {attempt or newest}, "
+            + ("has written nothing yet" if is_running else "wrote nothing")
+        )
 
 
 def _choose(state: RunState, stage: str | None, round: int | None) -> tuple[int, Stage]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from halos_backend.findings import Finding, complaint
 
+from halos_tui.commands import as_called
 from halos_tui.formatting import columns, visible
 
 
@@ -19,7 +20,7 @@ def finding_lines(findings: Sequence[Finding]) -> list[str]:
     for finding, row in zip(findings, table[1:], strict=True):
         lines.append(row)
         if finding.fix:
-            lines.append(f"{'':8} -> {visible(finding.fix)}")
+            lines.append(f"{'':8} -> {visible(as_called(finding.fix))}")
     return lines
 
 
