@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from halos_backend.errors import (
 )
 from halos_backend.events import AttemptFailed, Cause
 from halos_backend.stages import runtime
-from halos_backend.stages.runtime import Attempt, StageResult, cause_of
+from halos_backend.stages.runtime import Attempt, StageResult, cause_of, importing
 from halos_backend.store.job import Job, LabelInputs, write_job
 from halos_backend.store.reader import attempt_journal
 from halos_backend.store.run_dir import AttemptDir
@@ -68,3 +69,19 @@ def test_a_failing_stage_says_why_and_of_what_kind(
     assert isinstance(said, AttemptFailed)
     assert said.cause == cause == cause_of(error)
     assert said.reason
+
+
+def test_modules_are_out_of_the_collectors_sight_but_no_later_garbage_is() -> None:
+    with importing():
+        assert not gc.isenabled()
+    try:
+        assert gc.isenabled()
+        frozen = gc.get_freeze_count()
+        assert frozen > 0
+        garbage: list[object] = []
+        garbage.append(garbage)
+        with importing():
+            pass
+        assert gc.get_freeze_count() <= frozen
+    finally:
+        gc.unfreeze()

@@ -166,7 +166,8 @@ def importing() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
+        if gc.get_freeze_count() == 0:  # later on there is garbage among what is alive
+            gc.freeze()
         gc.enable()
 
 
