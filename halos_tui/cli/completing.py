@@ -110,6 +110,8 @@ def _assignments(incomplete: str, now: Mapping[str, Any]) -> Iterator[tuple[str,
                     help = "as it is now" if value == held else entry.value_help.get(value, "")
                     if f"{path}={value}".startswith(incomplete):
                         yield f"{path}={value}", help
+                if entry.default and f"{path}=default".startswith(incomplete):
+                    yield f"{path}=default", f"which is {entry.default}"
             elif not equals and path.startswith(key):
                 held = _value_at(now, path)
                 yield f"{path}=", f"{entry.help} (now {held})" if held else entry.help

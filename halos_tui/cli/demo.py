@@ -60,6 +60,7 @@ def command(
         table = demo_table(loss, rounds, bar.update)
     root = runs_root(runs_dir)
     settings = resolve(parse_settings(table, source="demo", overrides=overrides or ()))
+    starting.say_defaults(overrides, settings)
     if dry_run:
         from halos_tui.cli.dry_run import show_plan
 

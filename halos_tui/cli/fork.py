@@ -57,6 +57,7 @@ def command(
 
     root = runs_root(runs_dir)
     plan = forking.plan_fork(find_run(root, run), round, overrides or ())
+    starting.say_defaults(overrides, plan.settings)
 
     def create(bar: ProgressBar) -> RunDir:
         made = forking.create_fork(plan, root=root, name=name, report=bar.update)

@@ -28,7 +28,7 @@ Overrides = Annotated[
     typer.Option(
         "--set",
         metavar="K=V",
-        help="Change a setting: --set train.lr=1e-6.",
+        help="Change a setting: --set train.lr=1e-6; train.lr=default has its default hold.",
         autocompletion=completing.settings,
     ),
 ]

@@ -59,6 +59,7 @@ def command(
 
     config_text, root = read_run_file(config), runs_root(runs_dir)
     settings = resolve(load_settings(config, overrides or (), text=config_text))
+    starting.say_defaults(overrides, settings)
     if dry_run:
         from halos_tui.cli.dry_run import show_plan
 

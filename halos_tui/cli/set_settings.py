@@ -42,10 +42,13 @@ def command(
     """Change settings of a run from a round on, by default the next.
 
     A failed run's change holds for the round that failed where it still can. Refused, with the
-    reason and nothing changed, is what cannot be (exit code 2).
+    reason and nothing changed, is what cannot be (exit code 2). KEY=default has a setting's default
+    hold again, and turns off what may be absent; it is said what that is.
     """
     run_dir, seen = asking.look_at(runs_root(runs_dir), run)
     request = run_control.set_request(run_dir, seen, assignments, from_round)
+    for sentence in run_control.defaults_taken_by(run_dir, seen, assignments, from_round):
+        notices.say(visible(sentence))
     event = asking.ask_seen(run_dir, seen, request)
     if isinstance(event, SettingsChanged):
         _say_what_changed(run_dir, seen.state, event)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from halos_backend.config.overrides import defaults_taken
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import ExitCode
 from halos_backend.findings import Finding
@@ -13,6 +14,7 @@ from halos_backend.supervisor import spawn
 
 from halos_tui.app_options import AppOptions
 from halos_tui.cli import following, opening
+from halos_tui.formatting import visible
 from halos_tui.headless import notices
 from halos_tui.headless.findings import marked
 from halos_tui.headless.interrupts import ends_tidily
@@ -82,6 +84,12 @@ def start_new(
         run_dir, json=json, detach=detach, pause_on_term=pause_on_term
     )
     return run_dir, code
+
+
+def say_defaults(overrides: Sequence[str] | None, settings: RunSettings) -> None:
+    """What `--set KEY=default` comes to, before anything begins."""
+    for sentence in defaults_taken(overrides or (), settings.model_dump(mode="json")):
+        notices.say(visible(sentence))
 
 
 def say_warning(finding: Finding) -> None:

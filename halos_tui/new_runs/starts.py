@@ -14,7 +14,7 @@ from typing import Any
 
 from halos_backend.config.changes import forget_defaults
 from halos_backend.config.load import parse_settings, resolve
-from halos_backend.config.overrides import overridden_keys
+from halos_backend.config.overrides import defaults_taken, overridden_keys
 from halos_backend.config.preset_files import preset_names, preset_notes, preset_settings
 from halos_backend.config.presets import init_file
 from halos_backend.config.schema import RunSettings, TrainSettings
@@ -55,7 +55,11 @@ class Start:
         return SettingsForm(self.table, self.check)
 
     def check(self, assignments: Sequence[str]) -> Checked:
-        return checked(lambda: Checked(settings=self.settings(assignments).model_dump(mode="json")))
+        return checked(lambda: self._checked(assignments))
+
+    def _checked(self, assignments: Sequence[str]) -> Checked:
+        settings = self.settings(assignments).model_dump(mode="json")
+        return Checked(consequences=tuple(defaults_taken(assignments, settings)), settings=settings)
 
     def config_text(self, settings: RunSettings, assignments: Sequence[str]) -> str:
         """The run file that comes of it."""

@@ -202,7 +202,7 @@ def _question(tweak: Tweak, view: FormView, *, and_resume: bool) -> ChoiceDialog
     """All that is to happen, before it does."""
     values = {row.path: row.value for row in view.rows}
     lines = [
-        f"  {path}: {view.now.get(path) or 'unset'} -> {values.get(path) or 'default'}"
+        f"  {path}: {view.now.get(path) or 'unset'} -> {values.get(path) or 'unset'}"
         for path in sorted(view.edited)
     ]
     lines += [f"> {sentence}" for sentence in view.checked.consequences]

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from halos_backend.config.changes import forget_defaults
-from halos_backend.config.overrides import apply_overrides, overridden_keys
+from halos_backend.config.overrides import DEFAULT, apply_overrides, overridden_keys
 from halos_backend.config.schema import RunSettings
 from halos_backend.config.shape import choices_of, entry_table, field_at
 from halos_backend.config.wording import Problem
@@ -174,5 +174,5 @@ def checked(check: Callable[[], Checked]) -> Checked:
 def _assigned(path: str, text: str, form: SettingsForm) -> str:
     """An absent table is switched on empty, and off by taking it out."""
     if text in (ON, OFF) and form.is_table(path):
-        return "{}" if text == ON else ""
+        return "{}" if text == ON else DEFAULT
     return text

@@ -22,7 +22,7 @@ NAME = "NAME"
 
 class Entry(msgspec.Struct, frozen=True):
     """`values` are all that the setting takes, where these are few; `names` those of the tables
-    that there are at first.
+    that there are at first. `default` is what the word `default` means; empty where there is none.
     """
 
     path: str
@@ -30,6 +30,7 @@ class Entry(msgspec.Struct, frozen=True):
     values: tuple[str, ...] = ()
     value_help: dict[str, str] = {}
     names: tuple[str, ...] = ()
+    default: str = ""
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -86,7 +87,17 @@ def _entries(table: Any, path: tuple[str, ...], names: tuple[str, ...] = ()) -> 
         elif name != "kind":
             types = value_types(field)
             values = ("false", "true") if types == {bool} else choices_of(field)
-            yield Entry(".".join(here), about, values if types <= {bool, str} else (), {}, names)
+            few = values if types <= {bool, str} else ()
+            yield Entry(".".join(here), about, few, {}, names, _default_of(field))
+
+
+def _default_of(field: Any) -> str:
+    if field.is_required():
+        return ""
+    from halos_backend.config.toml_text import format_value
+
+    value = field.get_default()
+    return "unset" if value is None else format_value(value)
 
 
 def _schema_digest() -> str:

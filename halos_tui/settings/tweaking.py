@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halos_backend.config.changes import FIXED, change_settings, is_fixed, refuse_for_begun_round
+from halos_backend.config.overrides import defaults_taken
 from halos_backend.config.wording import Problem
 from halos_backend.errors import HalosError
 from halos_backend.settings_json import is_at_or_below
@@ -73,7 +74,10 @@ class Tweak:
         late = self._too_late(change.changes)
         if late and self.chosen is not None:
             return Checked(problems=tuple(late))
-        consequences = list(change.consequences)
+        consequences = [
+            *defaults_taken(assignments, change.settings),
+            *change.consequences,
+        ]
         if late:
             consequences.append(
                 f"it holds from round {self.from_round + 1}: round {self.from_round} has done"

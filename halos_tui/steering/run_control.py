@@ -139,6 +139,18 @@ def set_request(
     )
 
 
+def defaults_taken_by(
+    run_dir: RunDir, seen: Observation, assignments: Sequence[str], from_round: int | None = None
+) -> list[str]:
+    """What assignments that ask for a default come to. Raises as `set_request` does."""
+    from halos_backend.config.changes import change_settings  # pydantic: 0.1 s
+    from halos_backend.config.overrides import defaults_taken
+
+    settings = settings_to_change(run_dir, seen.state, from_round)
+    change = change_settings(settings, assignments, directory=Path.cwd())
+    return defaults_taken(assignments, change.settings)
+
+
 def settings_to_change(
     run_dir: RunDir, state: RunState, from_round: int | None
 ) -> dict[str, object]:

@@ -131,7 +131,7 @@ class SettingsEditor(Container):
         field.suggester = (
             SuggestFromList(row.choices, case_sensitive=False) if row.choices else None
         )
-        field.placeholder = row.takes if not row.default else f"empty: {row.default}"
+        field.placeholder = row.takes if not row.default else f"default: {row.default}"
         with field.prevent(Input.Changed):
             field.value = "" if row.is_hidden or row.makes_entry else row.value
         field.cursor_position = len(field.value)

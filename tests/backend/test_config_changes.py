@@ -18,6 +18,7 @@ from halos_backend.config.changes import (
 )
 from halos_backend.config.load import parse_settings, resolve
 from halos_backend.config.moments import reset_reason
+from halos_backend.config.overrides import defaults_taken
 from halos_backend.config.schema import RunSettings, TrainSettings
 from halos_backend.errors import ExitCode, SettingsError
 
@@ -97,7 +98,7 @@ def test_an_adapter_is_switched_on_and_off_as_a_whole() -> None:
     on = change("train.lora.r=4")
     assert on.changes["train.lora"][0] is None
     assert on.changes["train.lora"][1]["r"] == 4
-    assert change("train.lora=", run=on.settings).changes["train.lora"][1] is None
+    assert change("train.lora=default", run=on.settings).changes["train.lora"][1] is None
 
 
 def test_a_guard_is_added_and_changed() -> None:
@@ -109,10 +110,49 @@ def test_a_guard_is_added_and_changed() -> None:
     assert off.changes == {"guards.kl.action": ("pause", "off")}
 
 
-@pytest.mark.parametrize("override", ["guards.disk=", "guards={}"])
+@pytest.mark.parametrize("override", ["guards.kl=default", "guards={}"])
 def test_a_guard_cannot_be_taken_out_only_put_off(override: str) -> None:
-    found = problems(override)
-    assert found["guards.disk"] == "cannot be taken out of a run: write guards.disk.action=off"
+    run = change("guards.kl={metric='kl_initial', above=10}").settings
+    with pytest.raises(SettingsError) as caught:
+        change(override, run=run)
+    found = dict(caught.value.problems)
+    assert found["guards.kl"] == "cannot be taken out of a run: write guards.kl.action=off"
+
+
+def test_default_has_the_default_hold_again() -> None:
+    run = settings("train.lr=0.001", "loop.num_rounds=4", "guards.disk.below=2")
+    made = change(
+        "train.lr=default", "loop.num_rounds=default", "guards.disk.below=default", run=run
+    )
+    assert made.changes == {
+        "train.lr": (0.001, 5e-6),
+        "loop.num_rounds": (4, None),
+        "guards.disk.below": (2.0, 1.0),
+    }
+    assert defaults_taken(made.overrides, made.settings) == [
+        "train.lr is 5e-6, its default",
+        "loop.num_rounds is unset, its default",
+        "guards.disk.below is 1.0, its default",
+    ]
+
+
+@pytest.mark.parametrize("override", ["train.lr=", "train.lr= ", "train.lora=", "guards.disk="])
+def test_no_value_is_no_change_but_a_mistake(override: str) -> None:
+    key = override.partition("=")[0]
+    assert problems(override) == {
+        key: f"has no value behind the =; {key}=default has its default hold"
+    }
+
+
+def test_what_has_no_default_says_so() -> None:
+    assert problems("label.judge.path=default") == {
+        "label.judge.path": "has no default: write a value"
+    }
+
+
+def test_the_word_default_in_quotes_is_text() -> None:
+    loaded = parse_settings(settings(), source="here", overrides=["prompts.subset='default'"])
+    assert loaded.prompts.subset == "default"
 
 
 # What is refused
@@ -183,11 +223,11 @@ def test_what_a_run_file_could_not_say_is_refused_in_the_same_words(
     [
         ("train.lr=1e-6", "is 1e-06 already"),
         ("train.lr=0.000001", "is 1e-06 already"),
-        ("train.lora=", "is unset already"),
+        ("train.lora=default", "is unset already"),
         ("train.loss.kind=dpo", "is 'dpo' already"),
         ("sample.stop=[]", "is that already"),
         ("label.feedback={kind='pairwise'}", "is that already"),
-        ("launch.num_threads=", "is 4 already"),
+        ("launch.num_threads=default", "is 4 already"),
     ],
 )
 def test_a_change_without_effect_is_refused(

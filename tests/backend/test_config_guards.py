@@ -106,12 +106,12 @@ def test_overrides_make_a_guard_that_is_not_there() -> None:
     assert load("", "guards.kl={metric='kl_initial', above=2}").guards["kl"].above == 2
 
 
-def test_an_empty_value_takes_a_guard_or_its_key_out() -> None:
+def test_default_takes_a_guard_or_its_key_out() -> None:
     text = KL + "[guards.disk]\nbelow = 3\n"
-    assert load(text, "guards.kl=", "guards.disk=").guards == DEFAULT_GUARDS
-    assert load(text, "guards.disk.below=").guards["disk"] == DEFAULT_GUARDS["disk"]
-    assert load(KL, "guards.kl.action=").guards["kl"].action == "pause"
-    assert set(problems(KL, "guards.kl.above=")) == {"guards.kl"}
+    assert load(text, "guards.kl=default", "guards.disk=default").guards == DEFAULT_GUARDS
+    assert load(text, "guards.disk.below=default").guards["disk"] == DEFAULT_GUARDS["disk"]
+    assert load(KL, "guards.kl.action=default").guards["kl"].action == "pause"
+    assert set(problems(KL, "guards.kl.above=default")) == {"guards.kl"}
 
 
 # What is refused
@@ -185,7 +185,7 @@ def test_all_problems_of_guards_are_said_at_once() -> None:
 
 
 def test_a_mistyped_key_that_is_taken_out_is_answered_too() -> None:
-    found = problems(KL, "guards.kl.abov=")
+    found = problems(KL, "guards.kl.abov=default")
     assert found == {"guards.kl.abov": "unknown key; did you mean 'above'?"}
 
 
@@ -216,7 +216,7 @@ def test_a_default_guard_is_changed_in_mid_run() -> None:
 @pytest.mark.parametrize(
     ("override", "path"),
     [
-        ("guards.disk.below=", "guards.disk"),
+        ("guards.disk.below=", "guards.disk.below"),
         ("guards.new.above=3", "guards.new.metric"),
         ("guards.No.metric=loss_last", "guards.No"),
     ],

@@ -177,7 +177,7 @@ UNKNOWN_KEYS = [
     ("lr=1", "unknown key here; did you mean 'train.lr'?"),
     ("policy.zzz=1", "unknown key; the names here are path, dtype, chat_template,"),
     ("train.loss.tau=1", "unknown key of kind 'dpo'; the names here are kind, beta, humanline"),
-    ("loop.promptsperround=", "did you mean 'prompts_per_round'?"),
+    ("loop.promptsperround=default", "did you mean 'prompts_per_round'?"),
 ]
 
 
@@ -268,15 +268,21 @@ def test_an_override_opens_a_table_that_resolved_settings_have_as_null(tmp_path:
     assert settings.train.lora.r == 4
 
 
-def test_an_empty_value_takes_the_key_out(tmp_path: Path) -> None:
+def test_default_takes_the_key_out(tmp_path: Path) -> None:
     text = MINIMAL + "beta = 0.3\n[train.lora]\nr = 4\n"
-    settings = load(tmp_path, text, "train.loss.beta=", "train.lora=", "train.loss.humanline=")
+    settings = load(
+        tmp_path,
+        text,
+        "train.loss.beta=default",
+        "train.lora=default",
+        "train.loss.humanline=default",
+    )
     assert settings.train.loss.model_dump() == {"kind": "dpo", "beta": 0.1, "humanline": None}
     assert settings.train.lora is None
 
 
 def test_taking_out_a_key_of_an_absent_table_does_not_switch_the_table_on(tmp_path: Path) -> None:
-    assert load(tmp_path, MINIMAL, "train.lora.r=").train.lora is None
+    assert load(tmp_path, MINIMAL, "train.lora.r=default").train.lora is None
 
 
 @pytest.mark.parametrize("override", ["train.lr", "=3", "train..lr=3", ".=1", "a b=1"])

@@ -41,7 +41,7 @@ def test_any_engine_argument_is_taken_by_name_with_its_type() -> None:
 
 def test_an_argument_that_is_taken_out_again_is_none() -> None:
     before = parse(vllm={"arguments": {"block_size": 32}}).model_dump(mode="json")
-    change = change_settings(before, ["sample.vllm.arguments.block_size="])
+    change = change_settings(before, ["sample.vllm.arguments.block_size=default"])
     after = RunSettings.model_validate(change.settings)
     assert after.sample.vllm.set_arguments == {}
     nulled = parse(vllm={"arguments": {"block_size": None}})

@@ -290,6 +290,9 @@ def test_a_changed_setting_holds_from_the_next_round_on(make_run: MakeRun, verb:
     assert event.by == asker()
     status = verb("status", "a-run").stdout
     assert "from round 2: train.loss.beta 0.1 -> 0.2, train.lr 5e-06 -> 1e-06" in status
+    back = verb("set", "a-run", "train.loss.beta=default")
+    said = "train.loss.beta is 0.1, its default\ntrain.loss.beta 0.2 -> 0.1 from round 2\n"
+    assert said in back.stderr, "what it is before it holds"
     _go_on(run)
     wait_until(lambda: run.state.status == "completed")
     used = [json.loads(run.dir.round_settings(number).read_text()) for number in (1, 2)]
@@ -300,6 +303,7 @@ def test_a_changed_setting_holds_from_the_next_round_on(make_run: MakeRun, verb:
     ("arguments", "said"),
     [
         (("train.lr=fast",), "train.lr: takes"),
+        (("train.lr=",), "train.lr=default has its default hold"),
         (("train.lrr=1e-6",), "did you mean 'lr'?"),
         (("policy.path=/elsewhere",), "fixed for the run's life"),
         (("train.lr",), "write KEY=VALUE"),

@@ -93,8 +93,10 @@ def test_settings_are_completed_with_their_values_and_those_of_the_run(
     assert ask("halos-tui set mine loop.keep_best=") == [
         "loop.keep_best=false",
         "loop.keep_best=true",
+        "loop.keep_best=default",
     ]
-    assert ask("halos-tui set mine loop.num_rounds=") == ["loop.num_rounds=2"], "as it is now"
+    as_it_is = ask("halos-tui set mine loop.num_rounds=")
+    assert as_it_is == ["loop.num_rounds=2", "loop.num_rounds=default"]
     assert "guards.disk.action=pause" in ask("halos-tui set mine guards.disk.action=")
     kinds = ask("halos-tui fork mine --round 1 --set train.loss.kind=")
     assert {"train.loss.kind=dpo", "train.loss.kind=kto", "train.loss.kind=grpo"} <= set(kinds)
@@ -108,6 +110,9 @@ def test_the_index_of_settings_follows_the_schema(
     assert by_path["train.schedule"].values == ("constant", "linear", "cosine")
     assert by_path["label.judge.kind"].values == ("reward_model", "function")
     assert by_path["sample.temperature"].values == ()
+    defaults = {path: entry.default for path, entry in by_path.items()}
+    assert defaults["train.lr"] == "5e-6"
+    assert (defaults["train.keep_optimizer"], defaults["policy.path"]) == ("unset", "")
     kept = tmp_path / "cache" / "settings.json"
     ask("halos-tui init k")
     made = json.loads(kept.read_bytes())

@@ -5,7 +5,7 @@ Looking at the numbers is `supervisor.guards`'.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -57,8 +57,8 @@ DEFAULT_GUARDS: dict[str, Guard] = {
 """On unless the run file says otherwise under the same names."""
 
 
-def with_default_guards(guards: object) -> object:
-    """The `guards` of a run file over the default ones, by name and key.
+def with_default_guards(guards: object, *, among: Sequence[str] | None = None) -> object:
+    """The `guards` of a run file over the default ones, or those `among` them, by name and key.
 
     A guard that watches another metric than the default of its name is one of its own. What is no
     table stays as it is, to be reported.
@@ -68,7 +68,9 @@ def with_default_guards(guards: object) -> object:
     if not isinstance(guards, Mapping):
         return guards
     defaults = {
-        name: guard.model_dump(exclude_unset=True) for name, guard in DEFAULT_GUARDS.items()
+        name: guard.model_dump(exclude_unset=True)
+        for name, guard in DEFAULT_GUARDS.items()
+        if among is None or name in among
     }
     return {
         **defaults,

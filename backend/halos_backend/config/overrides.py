@@ -8,11 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from halos_backend.config.guards import with_default_guards
 from halos_backend.config.shape import field_at, kinds_of, table_at, value_types
 from halos_backend.config.table import Table
-from halos_backend.config.toml_text import BARE_KEY, parse_value
+from halos_backend.config.toml_text import BARE_KEY, format_value, parse_value
 from halos_backend.config.wording import Problem, unknown_key
+from halos_backend.settings_json import value_at
 
+DEFAULT = "default"
+"""The value that means a setting's default."""
+NO_VALUE = "has no value behind the ="
 SHORT_FLOAT = re.compile(r"[+-]?(\d+\.|\.\d+)([eE][+-]?\d+)?")
 """`.1` and `1.`: numbers to a person, not to TOML."""
 
@@ -34,7 +39,8 @@ def apply_overrides(
 ) -> tuple[dict[str, Any], list[Problem]]:
     """A copy of `table` with the overrides in it, and what is wrong with them.
 
-    A VALUE is a TOML value, else text; an empty VALUE takes the key out, so that its default holds.
+    A VALUE is a TOML value, else text. The word `default` takes the key out, so that its default
+    holds, or nothing where it may be absent; the text of that word is written in quotes.
     Kinds are switched first: of the old kind's keys only those stay that the new kind has too
     (`train.loss.kind=kto` keeps dpo's beta), so that the other overrides meet the new kind.
     """
@@ -64,6 +70,8 @@ def _split(text: str, problems: list[Problem]) -> Override | None:
 
 def _apply(root: type[Table], result: dict[str, Any], override: Override) -> list[Problem]:
     if not override.text:
+        return [(override.key, f"{NO_VALUE}; {override.key}={DEFAULT} has its default hold")]
+    if override.text == DEFAULT:
         return _take_out(root, result, override)
     table = result
     for depth, key in enumerate(override.path[:-1], start=1):
@@ -86,12 +94,35 @@ def _take_out(root: type[Table], result: dict[str, Any], override: Override) -> 
     schema = table_at(root, parents, result)
     if schema is not None and name not in schema.model_fields:
         return [(override.key, unknown_key(schema, name, path=override.key, root=root))]
+    if schema is not None and schema.model_fields[name].is_required():
+        return [(override.key, "has no default: write a value")]
     table: Any = result
     for key in parents:
         table = table.get(key) if isinstance(table, dict) else None
     if isinstance(table, dict):
         table.pop(name, None)
+    if parents[:1] == ["guards"] or (parents, name) == ([], "guards"):
+        result["guards"] = with_default_guards(
+            result.get("guards"), among=override.path[1:2] or None
+        )
     return []
+
+
+def defaults_taken(overrides: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
+    """What the overrides that ask for a default come to in `settings`, resolved, as sentences."""
+    parsed = [_split(text, []) for text in overrides]
+    keys = [entry.key for entry in parsed if entry is not None and entry.text == DEFAULT]
+    return [f"{key} is {_in_words(value_at(key, settings))}, its default" for key in keys]
+
+
+def _in_words(value: Any) -> str:
+    match value:
+        case None:
+            return "unset"
+        case Mapping():
+            return "as a run file without it has it"
+        case _:
+            return format_value(value)
 
 
 def _value(root: type[Table], result: Mapping[str, Any], override: Override) -> Any:
