@@ -106,19 +106,17 @@ def test_one_that_is_about_to_leave_is_not_given_more(kept: Kept) -> None:
     assert not kept.dir.worker("label").farewell.exists()
 
 
-def test_threads_and_modules_that_it_has_begun_with_are_not_kept(
+def test_threads_that_it_has_begun_with_are_not_kept_and_a_function_is_no_concern_of_its(
     kept: Kept, tmp_path: Path
 ) -> None:
-    (tmp_path / "judge.py").write_text("import rules\n")
-    (tmp_path / "rules.py").write_text("BEST = 1\n")
+    (tmp_path / "judge.py").write_text("BEST = 1\n")
     made = judged_by(tmp_path / "judge.py")
-    found = [kept.execute(made), kept.execute(made)]
-    (tmp_path / "rules.py").write_text("BEST = 2\n")
-    found.append(kept.execute(made))
+    found = [kept.execute(made)]
+    (tmp_path / "judge.py").write_text("BEST = 2\n")
     threads = made.launch.model_copy(update={"num_threads": 2})
-    found.append(kept.execute(made.model_copy(update={"launch": threads})))
-    assert len({each.identity.pid for each in found}) == 3
-    assert kept.said == [("label", "other settings hold for it")] * 2
+    found += [kept.execute(made), kept.execute(made.model_copy(update={"launch": threads}))]
+    assert found[0].identity == found[1].identity != found[2].identity
+    assert kept.said == [("label", "other settings hold for it")]
 
 
 def test_all_end_but_those_at_work(kept: Kept) -> None:

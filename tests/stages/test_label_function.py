@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from halos_backend.errors import StageError, UsageError
 from halos_backend.events import PhaseChanged, Progressed
 from halos_backend.records import Feedback, PreferencePair, read_rows
-from halos_backend.stages.label.function import load_function
+from halos_backend.stages.label.function import check_function
 from halos_backend.store.manifest import find_damage, read_done
 from halos_backend.store.run_dir import AttemptDir
 
@@ -123,17 +124,16 @@ def test_one_warning_counts_the_unscored(tmp_path: Path) -> None:
     )
     path = label_texts(tmp_path, source, ["bad", "fine", "none", "bad", "w"])
     (warning,) = warnings(path)
-    assert warning.startswith("3 of 5 completions are unscored: judge raised ValueError: no number")
+    assert warning.startswith("label.judge.function = '")
+    assert "my_judge.py:judge': 3 of 5 completions are unscored: judge raised ValueError" in warning
     assert "(2), judge returned None (1)" in warning
     assert max(len(reason) for reason in reasons_of(path) if reason) == 200
 
 
-def test_only_the_first_traceback_goes_to_the_log(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_the_first_traceback_goes_to_the_log(tmp_path: Path) -> None:
     source = "def judge(prompt, completion, row):\n    return 1 / int(completion)\n"
-    label_texts(tmp_path, source, ["0", "0", "1"])
-    log = capsys.readouterr().err
+    path = label_texts(tmp_path, source, ["0", "0", "1"])
+    log = AttemptDir(path).log.read_text()
     assert log.count("Traceback") == 1
     assert "c0" in log
     assert "ZeroDivisionError" in log
@@ -141,7 +141,7 @@ def test_only_the_first_traceback_goes_to_the_log(
 
 def test_a_judge_that_always_fails_fails_the_stage_by_name(tmp_path: Path) -> None:
     source = "def judge(prompt, completion, row):\n    return row['answer']\n"
-    with pytest.raises(StageError, match=r"my_judge\.py:judge scored none of 2 .*KeyError.*\(2 ti"):
+    with pytest.raises(StageError, match=r"judge\.py:judge' scored none of 2 .*KeyError.*\(2 ti"):
         label_texts(tmp_path, source, ["a", "b"])
 
 
@@ -235,7 +235,8 @@ def judge(prompt, completion, row):
         calls.write(".")
     calls = (here / "calls").stat().st_size
     if calls == 7 and not (here / "survive").exists():
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getppid(), signal.SIGKILL)
+        signal.pause()
     return len(completion) / 7
 """
 
@@ -321,7 +322,8 @@ def test_a_function_that_cannot_be_loaded_is_named(
 ) -> None:
     path = judge_file(tmp_path, source)
     with pytest.raises(UsageError) as raised:
-        load_function(f"{path}:{name}")
+        check_function(f"{path}:{name}", os.environ, python=None)
+    assert str(raised.value).startswith("label.judge.function = ")
     assert f"{path}:{name}" in str(raised.value)
     assert reason in str(raised.value)
 

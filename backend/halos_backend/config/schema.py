@@ -131,7 +131,9 @@ class FunctionJudge(Table):
     function: str = Field(pattern=r"^.+\.py:[A-Za-z_]\w*$")
     """`file.py:name`; called as name(prompt, completion, row) -> float or None, where prompt is the
     list of messages, completion the text and row the prompt's other columns. None is unscored. It
-    is called for every completion, also for equal ones, since it may be random on purpose."""
+    is called for every completion, also for equal ones, since it may be random on purpose; in a
+    process of its own, in its file's folder. An `async def` one is awaited for all completions of a
+    prompt at once."""
 
 
 Judge = Annotated[RewardModelJudge | FunctionJudge, Field(discriminator="kind")]

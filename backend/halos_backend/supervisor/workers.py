@@ -11,13 +11,12 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from halos_backend import atomic
-from halos_backend.config.schema import FunctionJudge, Judge, RunSettings
+from halos_backend.config.schema import FunctionJudge, RunSettings
 from halos_backend.errors import HalosError
 from halos_backend.events import STAGES, ProcessIdentity, Stage
 from halos_backend.interpreters.programs import in_interpreter, stage_environment
@@ -242,24 +241,17 @@ def _start_of(stage: Stage, home: WorkerDir, settings: RunSettings) -> _Start:
 
 def what_stays(stage: Stage, settings: RunSettings) -> tuple[Any, ...]:
     """What a program that stays cannot take back once it has begun with it, besides its command:
-    what vLLM reads when it is imported, the modules of a judge's file.
+    what vLLM reads when it is imported. A function's modules are in a process of their own.
     """
     judge = settings.label.judge
     match stage:
         case "sample":
             return (settings.sample.engine, settings.sample.vllm.model_dump(mode="json"))
         case "label":
-            return (judge.model_dump(mode="json"), _modules_beside(judge))
+            is_function = isinstance(judge, FunctionJudge)
+            return (judge.kind if is_function else judge.model_dump(mode="json"),)
         case "train":
             return ()
-
-
-def _modules_beside(judge: Judge) -> list[tuple[str, int]]:
-    """Those that a function's file may import, and when they were changed."""
-    if not isinstance(judge, FunctionJudge):
-        return []
-    folder = Path(judge.function.rpartition(":")[0]).parent
-    return [(str(path), path.stat().st_mtime_ns) for path in sorted(folder.glob("*.py"))]
 
 
 def _last_words(home: WorkerDir) -> str:

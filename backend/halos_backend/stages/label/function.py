@@ -1,128 +1,268 @@
-"""Owns the `function` judge: a Python function of the person's own gives the reward."""
+"""Owns the `function` judge: a Python function of the person's own gives the reward.
+
+It runs in a process of its own (see `reward_program`), which is started anew where it dies.
+"""
 
 from __future__ import annotations
 
-import copy
 import hashlib
-import importlib.util
-import numbers
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from halos_backend.errors import UsageError
-from halos_backend.stages.label.judge import (
-    FLOAT64_ROUNDING,
-    LabelRow,
-    Unscored,
-    Verdict,
-    checked,
-    short_reason,
+from halos_backend.errors import EngineDiedError, UsageError
+from halos_backend.stages.companion import Companion
+from halos_backend.stages.label.judge import FLOAT64_ROUNDING, LabelRow, Unscored, Verdict
+from halos_backend.stages.label.kept import KeptJudge
+from halos_backend.stages.label.reward_program import (
+    Answer,
+    Begin,
+    Call,
+    Calls,
+    Judged,
+    Ready,
+    Refused,
 )
 
-JudgeFunction = Callable[[list[dict[str, str]], str, dict[str, Any]], Any]
+PROGRAM = "halos_backend.stages.label.reward_program"
+WINDOW = 64
+"""Calls that are under way at most: those of an `async def` function wait side by side."""
+MAX_LOST = 3
+"""Completions in a row on which the process dies before the stage gives up."""
+CLOSE_TIMEOUT_S = 5.0
 
 
-@dataclass
-class CallableJudge:
-    """Calls `function(prompt, completion, row)` once per completion, in order.
+class ProcessDiedError(Exception):
+    """The function's process has ended; the text says how."""
 
-    Equal completions too: a function may draw lots on purpose.
+
+class FunctionProcess:
+    """The process of `file.py:name`, and what it says.
+
+    `environment` and `python` are those of the stage where it is not the stage that starts it.
+    Raises UsageError where there is no such function.
     """
 
-    name: str
-    function: JudgeFunction
-    identity: str
-    engine: str = ""
-    rounding: float = FLOAT64_ROUNDING
-    _has_logged: bool = field(default=False, repr=False)
+    def __init__(
+        self,
+        spec: str,
+        log: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        python: str | None = None,
+    ) -> None:
+        self.identity = _digest(spec, ())
+        self.files: tuple[Path, ...] = ()
+        self._spec = spec
+        self._log = log
+        self._options: dict[str, Any] = {"environment": environment, "python": python}
+        self._companion: Companion | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Import the file. Raises UsageError."""
+        path, name = split_spec(self._spec)
+        with self._log.open("ab") as log:
+            self._companion = Companion(
+                *(PROGRAM, path, name),
+                answers=Answer,
+                directory=path.parent if path.parent.is_dir() else None,
+                log=log,
+                **self._options,
+            )
+        try:
+            answer = next(self._answers())
+        except ProcessDiedError as death:
+            text = f"its process {death} while {path} was imported; see what python {path} does"
+            raise UsageError(self.named(text)) from death
+        match answer:
+            case Ready(files=files):
+                self.files = tuple(Path(file) for file in files)
+            case Refused(reason=reason):
+                self.close()
+                raise UsageError(self.named(reason))
+
+    def goes_on(self, log: Path) -> bool:
+        """Whether it can, in another attempt with that log: it lives, and no file has changed."""
+        self._log = log
+        try:
+            self._send(Begin(str(log)))
+            match next(self._answers()):
+                case Ready(is_stale=is_stale):
+                    return not is_stale
+                case _:
+                    return False
+        except ProcessDiedError:
+            return False
+
+    def judge(self, calls: Sequence[Call]) -> Iterator[Judged]:
+        """As they are answered. Raises ProcessDiedError."""
+        if self._companion is None:
+            self.start()
+        self._send(Calls(list(calls)))
+        answers = self._answers()
+        for _ in calls:
+            if isinstance(answer := next(answers), Judged):
+                yield answer
+
+    def wake(self) -> None:
+        """See LoadedJudge: it holds nothing of ours that could be parked."""
+
+    def park(self) -> None:
+        """See LoadedJudge."""
+
+    def close(self) -> None:
+        """End it, and whatever processes it has."""
+        if self._companion is not None:
+            self._end()
+
+    def identity_of_files(self) -> str:
+        """Digest of all of its files; that of a function with one file is its `identity`."""
+        return _digest(self._spec, self.files[1:])
+
+    def named(self, text: str) -> str:
+        """A message that begins with the setting."""
+        return f"label.judge.function = {self._spec!r}: {text}"
+
+    def _send(self, order: Begin | Calls) -> None:
+        if self._companion is None:
+            raise ProcessDiedError("is not there")
+        try:
+            self._companion.channel.send(order)
+        except OSError:
+            raise self._end() from None
+
+    def _answers(self) -> Iterator[Ready | Refused | Judged]:
+        """Without an end. Raises ProcessDiedError."""
+        if self._companion is not None:
+            yield from self._companion.answers()
+        raise self._end()
+
+    def _end(self) -> ProcessDiedError:
+        """End what is left of it; says how it ended."""
+        if self._companion is None:
+            return ProcessDiedError("is not there")
+        companion, self._companion = self._companion, None
+        companion.end(CLOSE_TIMEOUT_S)
+        companion.channel.close()
+        return ProcessDiedError(_how_it_ended(companion.process.returncode))
+
+
+class CalledFunction:
+    """A function as a judge: each completion is one call, and rewards come in the rows' order.
+
+    Equal completions are, too: a function may draw lots on purpose.
+    """
+
+    engine = ""
+    rounding = FLOAT64_ROUNDING
+
+    def __init__(self, process: FunctionProcess) -> None:
+        self._process = process
+        self._num_lost = 0
+        self.identity = process.identity_of_files()
 
     def score(
         self, rows: Sequence[LabelRow], known: Mapping[int, float]
     ) -> Iterator[tuple[int, Verdict]]:
         """See Judge. Known rewards are taken as they are: rows are judged one by one."""
-        for index, row in enumerate(rows):
-            yield index, known[index] if index in known else self._verdict(row)
+        found: dict[int, Verdict] = dict(known)
+        calls = [_call(index, row) for index, row in enumerate(rows) if index not in known]
+        arriving = self._verdicts({call.number: call for call in calls})
+        for index in range(len(rows)):
+            while index not in found:
+                number, found[number] = next(arriving)
+            yield index, found[index]
 
-    def _verdict(self, row: LabelRow) -> Verdict:
-        """Messages and columns are handed over as copies: the function may change them."""
-        messages = [{"role": message.role, "content": message.content} for message in row.prompt]
-        try:
-            reward = self.function(messages, row.text, copy.deepcopy(row.columns))
-        except Exception as error:  # noqa: BLE001  somebody else's code
-            self._log_first(row)
-            return Unscored(
-                short_reason(f"judge raised {type(error).__name__}: {error}"), is_error=True
+    def _verdicts(self, waiting: dict[int, Call]) -> Iterator[tuple[int, Verdict]]:
+        """As they come. Where the process dies the calls that wait are made one by one, to tell
+        which of them it was. Raises EngineDiedError when it dies on one after another.
+        """
+        window = WINDOW
+        while waiting:
+            calls = list(islice(waiting.values(), window))
+            try:
+                for judged in self._process.judge(calls):
+                    del waiting[judged.number]
+                    self._num_lost = 0
+                    yield judged.number, _verdict(judged)
+            except ProcessDiedError as death:
+                if len(calls) == 1:
+                    del waiting[calls[0].number]
+                    yield calls[0].number, self._lost(death)
+                window = 1
+
+    def _lost(self, death: ProcessDiedError) -> Unscored:
+        self._num_lost += 1
+        if self._num_lost == MAX_LOST:
+            raise EngineDiedError(
+                self._process.named(
+                    f"its process {death}, on {MAX_LOST} completions in a row; this attempt's"
+                    " stdout.log may say why"
+                )
             )
-        return reward_of(reward)
-
-    def _log_first(self, row: LabelRow) -> None:
-        """One traceback is enough to mend the function; thousands would fill the log."""
-        if not self._has_logged:
-            self._has_logged = True
-            print(f"{self.name} on {row.completion_id}:", file=sys.stderr)  # noqa: T201  the log
-            traceback.print_exc()
+        return Unscored(f"judge's process {death}", is_error=True)
 
 
-def reward_of(returned: Any) -> Verdict:
-    """What a judge function returned, as a reward: any real number, True 1 and False 0."""
-    if returned is None:
-        return Unscored("judge returned None")
-    if not isinstance(returned, numbers.Real):
-        return Unscored(f"judge returned {type(returned).__name__}", is_error=True)
+def _call(index: int, row: LabelRow) -> Call:
+    prompt = [{"role": message.role, "content": message.content} for message in row.prompt]
+    return Call(index, row.completion_id, prompt, row.text, row.columns)
+
+
+def _verdict(judged: Judged) -> Verdict:
+    if judged.reward is None:
+        return Unscored(judged.unscored, judged.is_error)
+    return judged.reward
+
+
+def _how_it_ended(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
     try:
-        return checked(float(returned))
-    except OverflowError:
-        return Unscored("reward is inf", is_error=True)
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
 
 
-def load_function_judge(spec: str) -> CallableJudge:
-    """The judge of `file.py:name`. Raises UsageError."""
-    path, name = split_spec(spec)
-    function = load_function(spec)
-    digest = hashlib.sha256(f"{name} ".encode() + path.read_bytes()).hexdigest()
-    return CallableJudge(name=spec, function=function, identity=f"function {digest}")
+def open_function(spec: str, log: Path, kept: KeptJudge) -> CalledFunction:
+    """The judge of `file.py:name`, whose output goes to the log. Raises UsageError."""
+    process = kept.get(
+        _digest(spec, ()),
+        lambda: FunctionProcess(spec, log),
+        fits=lambda process: process.goes_on(log),
+    )
+    return CalledFunction(process)
+
+
+def check_function(
+    spec: str, environment: Mapping[str, str], *, python: str | None
+) -> tuple[Path, ...]:
+    """The files that the function consists of. Raises UsageError where it cannot be called.
+
+    `environment` and `python` are those of the stage that is going to call it.
+    """
+    with tempfile.NamedTemporaryFile(prefix="halos-judge-") as log:
+        process = FunctionProcess(spec, Path(log.name), environment=environment, python=python)
+        process.close()
+        return process.files
 
 
 def split_spec(spec: str) -> tuple[Path, str]:
     file, _, name = spec.rpartition(":")
-    return Path(file), name
+    return Path(file).absolute(), name
 
 
-def load_function(spec: str) -> JudgeFunction:
-    """Import `file.py` from its path and take `name` of it. Raises UsageError."""
+def _digest(spec: str, beside: Sequence[Path]) -> str:
+    """Of the function's file and name, and of the files that it has imported beside it."""
     path, name = split_spec(spec)
-    if not path.is_file():
-        raise UsageError(f"label.judge.function = {spec!r}: there is no file {path}")
-    module = _import_file(path, spec)
-    function = getattr(module, name, None)
-    if not callable(function):
-        what = "has no" if function is None else "is not a function:"
-        raise UsageError(
-            f"label.judge.function = {spec!r}: {path.name} {what} {name};"
-            f" define {name}(prompt, completion, row) in it"
-        )
-    return function
-
-
-def _import_file(path: Path, spec: str) -> Any:
-    module_spec = importlib.util.spec_from_file_location(f"halos_judge_{path.stem}", path)
-    if module_spec is None or module_spec.loader is None:
-        raise UsageError(f"label.judge.function = {spec!r}: {path} is no Python file")
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[module_spec.name] = module  # dataclasses and pickle look the module up
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.append(folder)  # last, so that the judge's neighbours shadow nothing
-    try:
-        module_spec.loader.exec_module(module)
-    except Exception as error:
-        traceback.print_exc()
-        raise UsageError(
-            f"label.judge.function = {spec!r}: importing {path} raised"
-            f" {short_reason(f'{type(error).__name__}: {error}')}"
-        ) from error
-    return module
+    digest = hashlib.sha256(f"{name} ".encode())
+    for file in (path, *beside):
+        if file != path:
+            digest.update(f" {file.relative_to(path.parent)} ".encode())
+        with suppress(OSError):
+            digest.update(file.read_bytes())
+    return f"function {digest.hexdigest()}"

@@ -16,7 +16,7 @@ from halos_backend.records import Group, write_rows
 from halos_backend.stages.label.completions import Completions
 from halos_backend.stages.label.cut_off import as_training_sees, cut_off_summary, with_penalties
 from halos_backend.stages.label.feedback import MadeFeedback, make_feedback, num_equal_groups
-from halos_backend.stages.label.function import load_function_judge
+from halos_backend.stages.label.function import open_function
 from halos_backend.stages.label.judge import Judge, LabelRow, Unscored, Verdict, label_rows
 from halos_backend.stages.label.kept import KeptJudge
 from halos_backend.stages.label.ledger import KnownRewards, LedgerWriter, block_digest
@@ -118,7 +118,7 @@ def _open_judge(attempt: Attempt, kept: KeptJudge) -> JudgeOf:
     match attempt.settings.label.judge:
         case schema.FunctionJudge(function=function):
             attempt.phase("loading judge")
-            function_judge = load_function_judge(function)
+            function_judge = open_function(function, attempt.directory.log, kept)
             return lambda _rows: function_judge
         case schema.RewardModelJudge() as judge:
             attempt.phase("loading reward model")
@@ -168,15 +168,16 @@ def _report_unscored(attempt: Attempt, verdicts: Sequence[Verdict]) -> None:
             f" {reason} ({count} times). Mend it, then: halos-tui resume"
         )
     told = ", ".join(f"{reason} ({count})" for reason, count in reasons.items())
-    attempt.warn(f"{len(unscored)} of {len(verdicts)} completions are unscored: {told}")
+    counts = f"{len(unscored)} of {len(verdicts)} completions are unscored"
+    attempt.warn(f"{_judge_name(attempt)}: {counts}: {told}")
 
 
 def _judge_name(attempt: Attempt) -> str:
     match attempt.settings.label.judge:
         case schema.FunctionJudge(function=function):
-            return f"the judge {function}"
+            return f"label.judge.function = {function!r}"
         case schema.RewardModelJudge(path=path):
-            return f"the reward model {path}"
+            return f"label.judge.path = {path!r}"
 
 
 def _warn_of_poor_feedback(attempt: Attempt, feedback: MadeFeedback) -> None:

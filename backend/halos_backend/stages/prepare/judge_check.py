@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
 
 from halos_backend.config.model_files import model_size
-from halos_backend.config.schema import FunctionJudge, Judge, RewardModelJudge
+from halos_backend.config.schema import FunctionJudge, RewardModelJudge, RunSettings
 from halos_backend.errors import UsageError
+from halos_backend.interpreters.programs import stage_environment
 from halos_backend.stages.label.conversations import load_judge_tokenizer
-from halos_backend.stages.label.function import load_function
+from halos_backend.stages.label.function import check_function
 from halos_backend.stages.models import load_config
 from halos_backend.stages.prepare.policy_check import weight_files
+from halos_backend.store.run_dir import RunDir
 
 
-class CheckedJudge(NamedTuple):
-    """What gives the rewards, in words; a function has no parameters."""
+@dataclass(frozen=True)
+class CheckedJudge:
+    """What gives the rewards, in words; a function has no parameters. `files` are those that it
+    consists of.
+    """
 
     about: str
     num_parameters: int
+    files: tuple[Path, ...]
 
 
-def check_judge(judge: Judge) -> CheckedJudge:
+def check_judge(settings: RunSettings, run_dir: RunDir) -> CheckedJudge:
     """Raises UsageError for a judge that could not score."""
-    match judge:
+    match settings.label.judge:
         case FunctionJudge(function=function):
-            load_function(function)
-            return CheckedJudge(f"the function {function}", 0)
-        case RewardModelJudge():
+            python = settings.label.python
+            environment = stage_environment(run_dir.path, settings.launch, python=python)
+            files = check_function(function, environment, python=python)
+            return CheckedJudge(f"the function {function}", 0, files)
+        case RewardModelJudge() as judge:
             return _check_reward_model(judge)
 
 
@@ -46,5 +55,8 @@ def _check_reward_model(judge: RewardModelJudge) -> CheckedJudge:
         )
     load_judge_tokenizer(judge.path, trust_remote_code=judge.trust_remote_code)
     shards = weight_files(judge.path, setting="label.judge.path")
-    about = f"the reward model {judge.path}: {', '.join(kinds)}"
-    return CheckedJudge(about, model_size(shards, "float32").num_parameters)
+    return CheckedJudge(
+        f"the reward model {judge.path}: {', '.join(kinds)}",
+        model_size(shards, "float32").num_parameters,
+        (),
+    )

@@ -25,7 +25,7 @@ from halos_backend.interpreters.sampler import check_sampler
 from halos_backend.stages.kernels_check import check_kernels
 from halos_backend.stages.models import load_config, load_tokenizer
 from halos_backend.stages.prepare.input_notes import note_inputs, policy_digest
-from halos_backend.stages.prepare.judge_check import check_judge
+from halos_backend.stages.prepare.judge_check import CheckedJudge, check_judge
 from halos_backend.stages.prepare.policy_check import (
     CheckedPolicy,
     check_policy,
@@ -73,16 +73,17 @@ class Inspection:
     settings: RunSettings
     findings: list[Finding] = field(default_factory=list)
     measured: dict[str, Any] = field(default_factory=dict)
+    _judge: CheckedJudge | None = None
     _policy: CheckedPolicy | None = None
     _tokenizer: PreTrainedTokenizerBase | None = None
     _max_tokens: int | None = None
 
     def judge(self) -> None:
         """Whether it can score, and with what."""
-        judge = self.settings.label.judge
-        if (checked := self._check("judge", check_judge, judge)) is not None:
-            self.findings.append(Finding("ok", "judge", checked.about))
-            self.measured["judge_parameters"] = checked.num_parameters
+        self._judge = self._check("judge", check_judge, self.settings, self.run_dir)
+        if self._judge is not None:
+            self.findings.append(Finding("ok", "judge", self._judge.about))
+            self.measured["judge_parameters"] = self._judge.num_parameters
         engine = self._check("judge", check_judge_engine, self.settings)
         self.measured["judge_engine"] = engine
         if engine is not None:

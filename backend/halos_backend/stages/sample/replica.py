@@ -14,11 +14,11 @@ from contextlib import suppress
 from halos_backend import clock
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import ExitCode, HalosError
+from halos_backend.stages.channel import Channel
 from halos_backend.stages.sample.engine import Request
 from halos_backend.stages.sample.replica_messages import (
     Ask,
     Begin,
-    Channel,
     Failed,
     Made,
     Order,

@@ -1,10 +1,7 @@
-"""What a sample stage and its replicas say to each other: a JSON line each, over a socket pair."""
+"""What a sample stage and its replicas say to each other."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -20,8 +17,6 @@ from halos_backend.errors import (
 )
 from halos_backend.records import FinishReason
 from halos_backend.stages.sample.weights import Weights
-
-CHUNK_BYTES = 1 << 16
 
 
 class Begin(msgspec.Struct, frozen=True, tag=True):
@@ -91,42 +86,3 @@ KINDS: dict[str, type[HalosError]] = {
     )
 }
 """The errors that keep their kind on their way from a replica to the stage."""
-
-
-class Channel:
-    """One end of the socket pair. It may be read by one thread while another writes."""
-
-    def __init__(self, ours: socket.socket, reads: Any) -> None:
-        self._socket = ours
-        self._decoder = msgspec.json.Decoder(reads)
-        self._rest = b""
-        self.is_closed = False
-
-    def send(self, message: msgspec.Struct) -> None:
-        """Raises OSError when nobody is there any more."""
-        self._socket.sendall(msgspec.json.encode(message) + b"\n")
-
-    def receive(self, *, wait: bool) -> Iterator[Any]:
-        """What has come; with `wait` at least one message, unless the other end is closed."""
-        self._socket.setblocking(wait)
-        try:
-            received = self._socket.recv(CHUNK_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            received = b""
-        finally:
-            self._socket.setblocking(True)
-        self.is_closed = not received
-        *lines, self._rest = (self._rest + received).split(b"\n")
-        for line in lines:
-            yield self._decoder.decode(line)
-
-    def shut(self) -> None:
-        """The other end sees it closed, and so does a thread that reads here."""
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Nobody reads or writes here any more."""
-        self._socket.close()

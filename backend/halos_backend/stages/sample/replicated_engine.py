@@ -7,28 +7,24 @@ the next prompt.
 from __future__ import annotations
 
 import queue
-import socket
-import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
-import psutil
 from transformers import PreTrainedTokenizerBase
 
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import EngineDiedError
-from halos_backend.interpreters.programs import program, program_environment
+from halos_backend.interpreters.programs import program_environment
+from halos_backend.stages.companion import Companion
 from halos_backend.stages.sample.engine import Generated, Request
 from halos_backend.stages.sample.replica_messages import (
     KINDS,
     Answer,
     Ask,
     Begin,
-    Channel,
     Failed,
     Made,
     Order,
@@ -50,17 +46,14 @@ class _Replica:
     def __init__(
         self, number: int, environment: Mapping[str, str], answers: queue.SimpleQueue[Any]
     ) -> None:
-        ours, theirs = socket.socketpair()
         self.number = number
         self.num_running = 0
-        self.process = subprocess.Popen(
-            program("halos_backend.stages.sample.replica", theirs.fileno()),
-            env={**program_environment(), **environment},
-            stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(),),
+        self.companion = Companion(
+            "halos_backend.stages.sample.replica",
+            answers=Answer,
+            environment={**program_environment(), **environment},
         )
-        theirs.close()
-        self.channel = Channel(ours, Answer)
+        self.channel = self.companion.channel
         self._answers = answers
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -140,11 +133,7 @@ class ReplicatedEngine:
         for replica in self._replicas:
             replica.channel.shut()
         for replica in self._replicas:
-            try:
-                replica.process.wait(CLOSE_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                _kill_tree(replica.process.pid)
-                replica.process.wait()
+            replica.companion.end(CLOSE_TIMEOUT_S)
 
     def _order(self, order: Order, done: type[Ready] | type[Parked]) -> None:
         """Have every replica do it, and wait for all; other answers are of the round that ended."""
@@ -174,7 +163,7 @@ class ReplicatedEngine:
         if isinstance(answer, Failed):
             raise KINDS.get(answer.kind, EngineDiedError)(f"{self._name(replica)}: {answer.reason}")
         if answer is None:
-            code = replica.process.wait()
+            code = replica.companion.process.wait()
             raise EngineDiedError(
                 f"{self._name(replica)} ended with exit code {code}; this attempt's stdout.log may"
                 " say why"
@@ -183,15 +172,6 @@ class ReplicatedEngine:
 
     def _name(self, replica: _Replica) -> str:
         return f"vLLM engine {replica.number} of {len(self._replicas)}"
-
-
-def _kill_tree(pid: int) -> None:
-    """A replica and the processes of its engine, which may outlive it."""
-    with suppress(psutil.NoSuchProcess):
-        replica = psutil.Process(pid)
-        for process in (*replica.children(recursive=True), replica):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
 
 
 def _groups(requests: Sequence[Request]) -> list[list[int]]:
