@@ -42,9 +42,10 @@ class Prepared:
         found = {"num_prompts": 1, "inputs": msgspec.to_builtins(noted)}
         self.dir.prepared.write_text(json.dumps(found))
 
-    def with_judge(self, function: str) -> RunSettings:
+    def with_judge(self, judge: str | dict[str, str]) -> RunSettings:
         plain: dict[str, Any] = settings().model_dump(mode="json")
-        plain["label"]["judge"] = {"kind": "function", "function": function}
+        function = {"kind": "function", "function": judge}
+        plain["label"]["judge"] = function if isinstance(judge, str) else judge
         return RunSettings.model_validate(plain)
 
     def changed(self) -> tuple[list[str], dict[str, tuple[str, str]]]:
@@ -113,6 +114,35 @@ def test_a_changed_judge_is_announced_once(prepared: Prepared) -> None:
     assert path == str(prepared.judge)
     assert before != now
     assert prepared.changed() == ([], {})
+
+
+def test_changed_code_of_the_policy_is_refused_and_a_changed_reward_model_is_announced(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    folder = tmp_path / "rewards"
+    folder.mkdir()
+    code, model = tmp_path / "modeling.py", folder / "model.safetensors"
+    code.write_text("SCALE = 1\n")
+    model.write_bytes(b"weights")
+    prepared.note(("policy.path", code), ("label.judge.path", model))
+    rewrite(model, b"others!")
+    assert prepared.changed() == ([], {}), "a function is the judge now"
+    prepared.settings = prepared.with_judge({"kind": "reward_model", "path": str(folder)})
+    refused, announced = prepared.changed()
+    assert (refused, list(announced)) == ([], [str(model)])
+    rewrite(code, b"SCALE = 2\n")
+    assert prepared.changed() == ([f"policy.path: {code} changed"], {})
+
+
+def test_a_changed_reference_is_refused_while_it_is_the_reference(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    prepared.note(("train.reference", prepared.weights))
+    rewrite(prepared.weights, b"Weights")
+    assert prepared.changed() == ([], {})
+    train = prepared.settings.train.model_copy(update={"reference": str(tmp_path)})
+    prepared.settings = prepared.settings.model_copy(update={"train": train})
+    assert prepared.changed()[0] == [f"train.reference: {prepared.weights} changed"]
 
 
 def test_a_judge_that_is_no_longer_asked_may_be_gone(prepared: Prepared) -> None:

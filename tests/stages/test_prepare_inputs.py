@@ -11,6 +11,7 @@ import pytest
 from halos_backend.findings import InputsError, refuse_inputs
 from halos_backend.stages.prepare.prepare import prepare
 
+from tests.stages.label_fixtures import save_classifier
 from tests.stages.prepare_fixtures import ROWS, PreparePlace
 
 
@@ -40,6 +41,47 @@ def test_prompts_policy_and_judge_are_noted_with_digests(place: PreparePlace) ->
     assert judge["path"] == str(path)
     assert judge["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert (judge["bytes"], judge["inode"]) == (path.stat().st_size, path.stat().st_ino)
+
+
+def names(place: PreparePlace, what: str) -> set[str]:
+    return {Path(file["path"]).name for file in noted(place).get(what, [])}
+
+
+def test_processors_adapters_and_trusted_code_are_noted_too(place: PreparePlace) -> None:
+    (place.policy / "layers").mkdir()
+    for name in ("modeling.py", "layers/mine.py", "results.json", "readme.txt"):
+        (place.policy / name).write_text("{}")
+    for name in ("preprocessor_config.json", "processor_config.json", "adapter_config.json"):
+        (place.policy / name).write_text("{}")
+    place.prepare(place.json_lines(ROWS))
+    usual = {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json"}
+    beside = {"preprocessor_config.json", "processor_config.json", "adapter_config.json"}
+    others = {"tokenizer_config.json", "chat_template.jinja"}
+    assert names(place, "policy.path") == usual | beside | others
+    place.prepare(place.json_lines(ROWS), policy={"trust_remote_code": True})
+    assert names(place, "policy.path") == usual | beside | others | {"modeling.py", "mine.py"}
+
+
+def test_a_reward_model_and_a_reference_are_noted(place: PreparePlace) -> None:
+    model = save_classifier(place.path / "rewards")
+    judge = {"kind": "reward_model", "path": str(model)}
+    place.prepare(place.json_lines(ROWS), label={"judge": judge}, train={"reference": str(model)})
+    expected = {path.name for path in model.iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= expected
+    assert names(place, "label.judge.path") == names(place, "train.reference") == expected
+    assert names(place, "label.judge.function") == set()
+
+
+def test_what_a_function_imports_beside_it_is_noted(place: PreparePlace) -> None:
+    place.source("rules_of_the_judge.py", "NUMBER = 3\n")
+    place.source("judge.py", "import rules_of_the_judge\ndef reward(p, c, r):\n    return 1\n")
+    place.prepare(place.json_lines(ROWS))
+    assert names(place, "label.judge.function") == {"judge.py", "rules_of_the_judge.py"}
+
+
+def test_a_reference_that_is_not_there_is_refused(place: PreparePlace) -> None:
+    with pytest.raises(InputsError, match=r"train\.reference = '/nowhere"):
+        place.prepare(place.json_lines(ROWS), train={"reference": "/nowhere/model"})
 
 
 def test_a_chat_template_is_noted(place: PreparePlace) -> None:

@@ -1,20 +1,21 @@
 """Finds inputs of a run that changed since its creation: with them it would be another run.
 
-Prompts and policy must stay what they were. A changed judge is announced only: who mends a judge
-between rounds means to go on with it.
+Prompts, policy and reference must stay what they were. A changed judge is announced only: who mends
+a judge between rounds means to go on with it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from halos_backend.config.schema import FunctionJudge, RunSettings
+from halos_backend.config.schema import FunctionJudge, RewardModelJudge, RunSettings
 from halos_backend.store.input_files import InputFile, look_again, read_inputs, write_inputs
 from halos_backend.store.manifest import sha256_of
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState
 
-JUDGE = "label.judge.function"
+JUDGES = ("label.judge.function", "label.judge.path")
 PROMPTS = "prompts.jsonl"
 SHORT = 12
 """Digits of a digest that a person compares."""
@@ -43,7 +44,7 @@ def changed_inputs(run_dir: RunDir, state: RunState, settings: RunSettings) -> I
     announced: dict[str, tuple[str, str]] = {}
     fresh = list(noted)
     for index, file in enumerate(noted):
-        if file.what == JUDGE and not _is_judge(file, settings):
+        if not _is_in_use(file, settings):
             continue
         try:
             now = look_again(file, run_dir)
@@ -52,7 +53,7 @@ def changed_inputs(run_dir: RunDir, state: RunState, settings: RunSettings) -> I
             continue
         if now.sha256 == file.sha256:
             fresh[index] = now
-        elif file.what == JUDGE:
+        elif file.what in JUDGES:
             fresh[index] = now
             announced[file.path] = (file.sha256[:SHORT], now.sha256[:SHORT])
         else:
@@ -81,9 +82,29 @@ def _changed_prompts(run_dir: RunDir, state: RunState) -> tuple[str, ...]:
     return () if now == state.prompts_sha256 else (f"{run_dir.prompts} changed",)
 
 
-def _is_judge(file: InputFile, settings: RunSettings) -> bool:
+def _is_in_use(file: InputFile, settings: RunSettings) -> bool:
+    """Settings may name another judge or reference than those that were noted."""
     judge = settings.label.judge
-    return isinstance(judge, FunctionJudge) and judge.function.rpartition(":")[0] == file.path
+    match file.what:
+        case "label.judge.function":
+            return isinstance(judge, FunctionJudge) and _is_in(
+                file, Path(judge.function.rpartition(":")[0]).parent
+            )
+        case "label.judge.path":
+            return isinstance(judge, RewardModelJudge) and _is_of_model(file, judge.path)
+        case "train.reference":
+            return _is_of_model(file, settings.train.reference)
+        case _:
+            return True
+
+
+def _is_of_model(file: InputFile, model: str) -> bool:
+    """Of a directory, or of a repository of the hub, which is in the hub's cache by its name."""
+    return _is_in(file, Path(model)) or f"/models--{model.replace('/', '--')}/" in file.path
+
+
+def _is_in(file: InputFile, folder: Path) -> bool:
+    return Path(file.path).is_relative_to(folder.absolute())
 
 
 def _why_changed(file: InputFile, now: InputFile, run_dir: RunDir) -> str:

@@ -11,24 +11,45 @@ from halos_backend.store.input_files import InputFile, look_at
 from halos_backend.store.run_dir import RunDir
 
 BESIDE_WEIGHTS = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
+    "*config.json",
+    "*.safetensors.index.json",
+    "adapter_model.safetensors",
+    "tokenizer*",
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.json",
+    "vocab*",
     "merges.txt",
-    "vocab.txt",
-    "chat_template.jinja",
+    "*.model",
+    "*.tiktoken",
+    "*.jinja",
+    "additional_chat_templates/*.jinja",
 )
-"""What else of a model's directory says what it is. Other files there are its owner's business."""
+"""What else of a model's directory says what it is: configurations, those of adapters and
+processors too, the tokenizer, templates. Other files there are its owner's business."""
 
 
-def note_inputs(run_dir: RunDir, settings: RunSettings, weights: Sequence[Path]) -> list[InputFile]:
-    """The frozen prompts first, then the policy's files, its chat template, the judge's program."""
-    return [look_at(what, path, run_dir) for what, path in _inputs(run_dir, settings, weights)]
+def model_files(weights: Sequence[Path], *, has_code: bool) -> tuple[Path, ...]:
+    """The weights, and what lies beside them and decides what they compute.
+
+    `has_code`: Python files that come with the model are run.
+    """
+    folder = weights[0].parent
+    patterns = [*BESIDE_WEIGHTS, *(("**/*.py",) if has_code else ())]
+    beside = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    return (*weights, *sorted(beside - set(weights)))
+
+
+def note_inputs(
+    run_dir: RunDir,
+    settings: RunSettings,
+    *,
+    policy: Sequence[Path],
+    judge: Sequence[Path],
+    reference: Sequence[Path],
+) -> list[InputFile]:
+    """The frozen prompts first, then the files of models, the template and the judge."""
+    inputs = _inputs(run_dir, settings, policy=policy, judge=judge, reference=reference)
+    return [look_at(what, path, run_dir) for what, path in inputs]
 
 
 def policy_digest(inputs: Sequence[InputFile]) -> str:
@@ -38,14 +59,20 @@ def policy_digest(inputs: Sequence[InputFile]) -> str:
 
 
 def _inputs(
-    run_dir: RunDir, settings: RunSettings, weights: Sequence[Path]
+    run_dir: RunDir,
+    settings: RunSettings,
+    *,
+    policy: Sequence[Path],
+    judge: Sequence[Path],
+    reference: Sequence[Path],
 ) -> Iterator[tuple[str, Path]]:
     yield "prompts.jsonl", run_dir.prompts
-    folder = weights[0].parent
-    beside = [folder / name for name in BESIDE_WEIGHTS]
-    for path in (*weights, *(path for path in beside if path.is_file())):
+    for path in policy:
         yield "policy.path", path
     if settings.policy.chat_template is not None:
         yield "policy.chat_template", Path(settings.policy.chat_template)
-    if isinstance(settings.label.judge, FunctionJudge):
-        yield "label.judge.function", Path(settings.label.judge.function.rpartition(":")[0])
+    is_function = isinstance(settings.label.judge, FunctionJudge)
+    for path in judge:
+        yield "label.judge.function" if is_function else "label.judge.path", path
+    for path in reference:
+        yield "train.reference", path

@@ -12,6 +12,7 @@ from halos_backend.interpreters.programs import stage_environment
 from halos_backend.stages.label.conversations import load_judge_tokenizer
 from halos_backend.stages.label.function import check_function
 from halos_backend.stages.models import load_config
+from halos_backend.stages.prepare.input_notes import model_files
 from halos_backend.stages.prepare.policy_check import weight_files
 from halos_backend.store.run_dir import RunDir
 
@@ -58,5 +59,5 @@ def _check_reward_model(judge: RewardModelJudge) -> CheckedJudge:
     return CheckedJudge(
         f"the reward model {judge.path}: {', '.join(kinds)}",
         model_size(shards, "float32").num_parameters,
-        (),
+        model_files(shards, has_code=judge.trust_remote_code),
     )

@@ -16,6 +16,7 @@ import msgspec
 from transformers import PreTrainedTokenizerBase
 
 from halos_backend import atomic
+from halos_backend.config.named_files import REFERENCE_WORDS
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import UsageError
 from halos_backend.findings import Finding, as_finding
@@ -24,13 +25,14 @@ from halos_backend.interpreters.judge import check_judge_engine
 from halos_backend.interpreters.sampler import check_sampler
 from halos_backend.stages.kernels_check import check_kernels
 from halos_backend.stages.models import load_config, load_tokenizer
-from halos_backend.stages.prepare.input_notes import note_inputs, policy_digest
+from halos_backend.stages.prepare.input_notes import model_files, note_inputs, policy_digest
 from halos_backend.stages.prepare.judge_check import CheckedJudge, check_judge
 from halos_backend.stages.prepare.policy_check import (
     CheckedPolicy,
     check_policy,
     check_stop_tokens,
     longest_prompt,
+    weight_files,
 )
 from halos_backend.stages.prepare.prompts import (
     Counts,
@@ -56,6 +58,7 @@ def prepare(run_dir: RunDir, *, has_prompts: bool = False) -> dict[str, Any]:
     inspection.judge()
     inspection.sampler()
     inspection.policy()
+    inspection.reference()
     inspection.prompts(has_prompts=has_prompts)
     inspection.digests()
     found: dict[str, Any] = msgspec.to_builtins(
@@ -75,6 +78,7 @@ class Inspection:
     measured: dict[str, Any] = field(default_factory=dict)
     _judge: CheckedJudge | None = None
     _policy: CheckedPolicy | None = None
+    _reference: tuple[Path, ...] = ()
     _tokenizer: PreTrainedTokenizerBase | None = None
     _max_tokens: int | None = None
 
@@ -115,6 +119,15 @@ class Inspection:
                 "lengths", longest_prompt, settings, config, self._tokenizer
             )
 
+    def reference(self) -> None:
+        """A model that is neither the initial policy nor the one of the round before."""
+        path, policy = self.settings.train.reference, self.settings.policy
+        if path in REFERENCE_WORDS:
+            return
+        weights = self._check("reference", weight_files, path, setting="train.reference")
+        if weights is not None:
+            self._reference = model_files(weights, has_code=policy.trust_remote_code)
+
     def prompts(self, *, has_prompts: bool) -> None:
         """Read as they are; rendered, measured and frozen where the policy can say how."""
         settings, tokenizer, max_tokens = self.settings, self._tokenizer, self._max_tokens
@@ -140,7 +153,14 @@ class Inspection:
         """Of all files that the run depends on, once they are right."""
         if self._policy is None or any(finding.level == "problem" for finding in self.findings):
             return
-        inputs = note_inputs(self.run_dir, self.settings, self._policy.weights)
+        policy = self.settings.policy
+        inputs = note_inputs(
+            self.run_dir,
+            self.settings,
+            policy=model_files(self._policy.weights, has_code=policy.trust_remote_code),
+            judge=self._judge.files if self._judge is not None else (),
+            reference=self._reference,
+        )
         self.measured |= {
             "prompts_sha256": inputs[0].sha256,
             "policy_sha256": policy_digest(inputs),
