@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
 
-from halos_backend.records import Completion, Group, Message, write_rows
+from halos_backend.records import Completion, Group, write_rows
 from halos_backend.store.round_state import RoundState, StageState
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState
@@ -119,7 +119,7 @@ def groups(numbers: random.Random, count: int) -> Iterator[Group]:
             Completion(f"c{place}", words(ids), tuple(ids), "stop", reward=numbers.random())
             for place, ids in enumerate(answers)
         )
-        message = Message("user", words(prompt))
+        message = {"role": "user", "content": words(prompt)}
         yield Group(f"prompt-{number:06d}", (message,), tuple(prompt), 0, completions)
 
 

@@ -19,7 +19,7 @@ PAIRS_OF_RUNS = 3
 
 
 def write_completions(path: Path) -> None:
-    from halos_backend.records import Completion, Group, Message, write_rows
+    from halos_backend.records import Completion, Group, write_rows
 
     numbers = random.Random(0)
     rows = []
@@ -29,7 +29,7 @@ def write_completions(path: Path) -> None:
         for k in range(GROUP_SIZE):
             ids = tuple(ragged(numbers, 5, 120))
             completions.append(Completion(f"{i}.{k}", words(ids), ids, "stop"))
-        message = (Message("user", words(prompt)),)
+        message = ({"role": "user", "content": words(prompt)},)
         rows.append(Group(str(i), message, (1, *prompt, 2, 3), 0, tuple(completions)))
     write_rows(path, rows)
 

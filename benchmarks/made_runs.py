@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 from halos_backend.events import STAGES, AttemptEvent, PhaseChanged, RunCompleted
-from halos_backend.records import Completion, Group, Message, PreferencePair, write_rows
+from halos_backend.records import Completion, Group, PreferencePair, write_rows
 from halos_backend.store.identity import own_identity
 from halos_backend.store.registry import write_snapshot
 from halos_backend.store.run_dir import AttemptDir, RunDir
@@ -146,7 +146,7 @@ def make_groups(numbers: random.Random, round: int, count: int) -> list[Group]:
             )
             for place, text in enumerate(answers)
         )
-        prompt = (Message("user", f"sort {answers[0][::-1]}"),)
+        prompt = ({"role": "user", "content": f"sort {answers[0][::-1]}"},)
         groups.append(Group(f"{round}-{number}", prompt, (1, 2, 3), round - 1, completions))
     return groups
 

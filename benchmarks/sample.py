@@ -42,13 +42,13 @@ SETTINGS = {
 
 
 def write_prompts(path: Path) -> None:
-    from halos_backend.records import Message, Prompt, write_rows
+    from halos_backend.records import Prompt, write_rows
 
     numbers = random.Random(0)
     rows = []
     for i in range(NUM_PROMPTS):
         ids = ragged(numbers, 10, 300)
-        rows.append(Prompt(str(i), (Message("user", words(ids)),), (1, *ids, 2, 3)))
+        rows.append(Prompt(str(i), ({"role": "user", "content": words(ids)},), (1, *ids, 2, 3)))
     write_rows(path, rows)
 
 

@@ -79,13 +79,13 @@ class Sampler:
 
 def write_prompts(path: Path) -> None:
     """Of 10 to 100 tokens, drawn from the common words of SmolLM2's vocabulary."""
-    from halos_backend.records import Message, Prompt, write_rows
+    from halos_backend.records import Prompt, write_rows
 
     numbers = random.Random(0)
     rows = []
     for i in range(NUM_PROMPTS):
         ids = tuple(numbers.randrange(300, 5000) for _ in range(numbers.randint(10, 100)))
-        rows.append(Prompt(str(i), (Message("user", "a prompt"),), ids))
+        rows.append(Prompt(str(i), ({"role": "user", "content": "a prompt"},), ids))
     write_rows(path, rows)
 
 

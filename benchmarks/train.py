@@ -38,7 +38,7 @@ NUM_TEMPLATE_TOKENS = 3
 
 def write_pairs(path: Path, case: Case) -> int:
     """Writes the feedback; returns how many tokens its sequences have."""
-    from halos_backend.records import Completion, Message, PreferencePair, write_rows
+    from halos_backend.records import Completion, PreferencePair, write_rows
 
     numbers = random.Random(0)
     rows, num_tokens = [], 0
@@ -49,7 +49,7 @@ def write_pairs(path: Path, case: Case) -> int:
             ids = tuple(ragged(numbers, *case.completion))
             sides.append(Completion(f"{i}.{k}", words(ids), ids, "stop", reward=float(k)))
             num_tokens += len(prompt) + NUM_TEMPLATE_TOKENS + len(ids)
-        message = (Message("user", words(prompt)),)
+        message = ({"role": "user", "content": words(prompt)},)
         rows.append(
             PreferencePair(str(i), message, (1, *prompt, 2, 3), sides[1], sides[0], 1.0, 0.0)
         )

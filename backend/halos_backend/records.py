@@ -18,24 +18,27 @@ FinishReason = Literal["stop", "length"]
 """`stop`: the policy ended by itself (end token or stop string). `length`: cut off."""
 
 
-class Message(msgspec.Struct, frozen=True):
-    """One turn of a conversation."""
+Message = dict[str, Any]
+"""One turn of a conversation as its source has it, every field that a template may read: `role`,
+`content` (text, or a list of parts that are text), `name`, `tool_calls`, `tool_call_id`, ..."""
 
-    role: str
-    content: str
+Tools = tuple[dict[str, Any], ...]
+"""JSON schemas of what may be called in a conversation."""
 
 
 class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
     """One row of `prompts.jsonl`: a conversation that awaits a completion.
 
     `token_ids` is the prompt under the policy's chat template with the generation prompt.
-    `columns` are the source row's other columns, for reward functions.
+    `columns` are the source row's other columns, for reward functions; `tools` those that the
+    template was given.
     """
 
     prompt_id: str
     prompt: tuple[Message, ...]
     token_ids: tuple[int, ...]
     columns: dict[str, Any] = {}
+    tools: Tools = ()
 
 
 class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -64,6 +67,7 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", t
     policy_version: int
     completions: tuple[Completion, ...]
     columns: dict[str, Any] = {}
+    tools: Tools = ()
 
 
 class CanaryRow(msgspec.Struct, frozen=True):
@@ -79,7 +83,9 @@ class CanaryRow(msgspec.Struct, frozen=True):
     logps: tuple[float, ...]
 
 
-class PreferencePair(msgspec.Struct, frozen=True, tag_field="type", tag="pairwise"):
+class PreferencePair(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="pairwise"
+):
     """`pairwise` feedback: of two completions of one prompt, which one is better."""
 
     prompt_id: str
@@ -89,9 +95,12 @@ class PreferencePair(msgspec.Struct, frozen=True, tag_field="type", tag="pairwis
     rejected: Completion
     reward_chosen: float
     reward_rejected: float
+    tools: Tools = ()
 
 
-class UnpairedFeedback(msgspec.Struct, frozen=True, tag_field="type", tag="binary"):
+class UnpairedFeedback(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="binary"
+):
     """`binary` feedback: a completion and whether it is desirable."""
 
     prompt_id: str
@@ -100,6 +109,7 @@ class UnpairedFeedback(msgspec.Struct, frozen=True, tag_field="type", tag="binar
     completion: Completion
     is_desirable: bool
     reward: float
+    tools: Tools = ()
 
 
 BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -108,6 +118,29 @@ BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 Feedback = Group | PreferencePair | UnpairedFeedback
 
 Row = TypeVar("Row")
+
+
+def text_of(message: Message) -> str:
+    """What a message says, for a person: its text, then each other field by its name."""
+    said = [part_texts(message)] if message.get("content") else []
+    for name, value in message.items():
+        if name not in ("role", "content") and value is not None:
+            text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+            said.append(f"{name}: {text}")
+    return "\n".join(said)
+
+
+def is_plain(message: Message) -> bool:
+    """Whether it is a role and a text, and nothing else."""
+    return message.keys() == {"role", "content"} and isinstance(message["content"], str)
+
+
+def part_texts(message: Message) -> str:
+    """The text of a message's content, a line break between its parts; empty where it has none."""
+    content = message.get("content")
+    if isinstance(content, list):
+        return "\n".join(str(part.get("text", "")) for part in content)
+    return str(content or "")
 
 
 def encode_row(row: msgspec.Struct) -> bytes:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import typer
-from halos_backend.records import Message
+from halos_backend.records import Message, text_of
 from halos_backend.store.registry import check_readable, load_state
 from halos_backend.store.run_dir import find_run
 
@@ -108,9 +108,9 @@ def _verdict(row: dict[str, Any]) -> str:
     return f"[{', '.join(parts)}]{mark}"
 
 
-def _last_user_message(prompt: list[dict[str, str]]) -> str:
-    users = [Message(**turn).content for turn in prompt if turn["role"] == "user"]
-    return users[-1] if users else prompt[-1]["content"]
+def _last_user_message(prompt: list[Message]) -> str:
+    users = [turn for turn in prompt if turn["role"] == "user"]
+    return text_of(users[-1] if users else prompt[-1])
 
 
 def _indented(text: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 
 import msgspec
-from halos_backend.records import Completion, Group, Message, PreferencePair
+from halos_backend.records import Completion, Group, Message, PreferencePair, text_of
 
 from halos_tui.completions.differences import differences
 from halos_tui.completions.marks import Marks
@@ -102,8 +102,8 @@ class PageMaker:
 
     def _prompt(self, prompt: Sequence[Message]) -> Iterator[Line]:
         for message in prompt:
-            yield ((message.role, "accent"),)
-            yield from self._said(message.content)
+            yield ((message["role"], "accent"),)
+            yield from self._said(text_of(message))
         yield ()
 
     def _said(self, text: str) -> Iterator[Line]:
@@ -141,7 +141,7 @@ class PageMaker:
 
 def as_text(prompt: Sequence[Message], answers: Sequence[tuple[str, str]]) -> str:
     """A conversation for a file, exactly as it was said; answers under their headings."""
-    turns = [(message.role, message.content) for message in prompt]
+    turns = [(message["role"], text_of(message)) for message in prompt]
     return "\n\n".join(f"{role}:\n{text}" for role, text in (*turns, *answers)) + "\n"
 
 

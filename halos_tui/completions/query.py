@@ -13,7 +13,7 @@ from threading import Event
 from typing import Literal
 
 import msgspec
-from halos_backend.records import BAD_JSON, Message
+from halos_backend.records import BAD_JSON, Message, text_of
 
 from halos_tui.completions.round_index import Names, RoundIndex
 from halos_tui.search_term import SearchTerm
@@ -156,7 +156,7 @@ def _matches(line: bytes, term: SearchTerm) -> Callable[[int], bool]:
         texts = _decoder.decode(line)
     except BAD_JSON:
         return lambda _: False
-    if any(term.is_in(message.content) for message in texts.prompt):
+    if any(term.is_in(text_of(message)) for message in texts.prompt):
         return lambda _: True
     return lambda at: at < len(texts.completions) and term.is_in(texts.completions[at].text)
 

@@ -154,12 +154,12 @@ def test_one_that_was_started_early_and_died_is_replaced(kept: Kept) -> None:
     assert kept.said == [("label", "it ended by itself")]
 
 
-def test_settings_that_change_after_an_early_start_are_not_worked_with(
-    kept: Kept, tmp_path: Path
-) -> None:
-    kept.workers.preload("label", settings())
+def test_settings_that_change_after_an_early_start_are_not_worked_with(kept: Kept) -> None:
+    made = settings()
+    kept.workers.preload("label", made)
     (early,) = kept.workers.pids()["label"]
-    assert kept.execute(judged_by(tmp_path / "judge.py")).identity.pid != early
+    threads = made.launch.model_copy(update={"num_threads": 2})
+    assert kept.execute(made.model_copy(update={"launch": threads})).identity.pid != early
     assert kept.said == [("label", "other settings hold for it")]
 
 

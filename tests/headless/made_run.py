@@ -24,7 +24,6 @@ from halos_backend.events import (
 from halos_backend.records import (
     Completion,
     Group,
-    Message,
     PreferencePair,
     Prompt,
     UnpairedFeedback,
@@ -182,8 +181,15 @@ class MadeRun:
 
 
 PROMPTS = (
-    Prompt("alpha", (Message("user", "What is 1 + 1?"),), (1, 2)),
-    Prompt("beta", (Message("system", "Be brief."), Message("user", "Say hello.")), (3, 4)),
+    Prompt("alpha", ({"role": "user", "content": "What is 1 + 1?"},), (1, 2)),
+    Prompt(
+        "beta",
+        (
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Say hello."},
+        ),
+        (3, 4),
+    ),
 )
 
 

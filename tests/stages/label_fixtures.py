@@ -12,7 +12,7 @@ from zlib import crc32
 
 import msgspec
 from halos_backend.events import AttemptEvent, AttemptFailed, Warned
-from halos_backend.records import Completion, Group, Message, read_rows, write_rows
+from halos_backend.records import Completion, Group, read_rows, write_rows
 from halos_backend.stages.label.stage import execute
 from halos_backend.stages.runtime import StageResult, open_attempt
 from halos_backend.store.job import Job, LabelInputs, write_job
@@ -31,8 +31,8 @@ TEMPLATE = (
 def expected_ids(group: Group, completion: Completion) -> list[int]:
     """The conversation's tokens, put together by hand as TEMPLATE means them."""
     words = ["<bos>"]
-    for message in (*group.prompt, Message("assistant", completion.text)):
-        words += [f"<{message.role}>", *message.content.split(), "<eos>"]
+    for message in (*group.prompt, {"role": "assistant", "content": completion.text}):
+        words += [f"<{message['role']}>", *message["content"].split(), "<eos>"]
     return [VOCABULARY[word] for word in words]
 
 
@@ -138,7 +138,7 @@ def group(
 ) -> Group:
     return Group(
         prompt_id=prompt_id,
-        prompt=(Message("user", content),),
+        prompt=({"role": "user", "content": content},),
         prompt_token_ids=(1, 2, 3),
         policy_version=0,
         completions=tuple(completions),

@@ -113,4 +113,4 @@ def hub(folder: Path) -> Iterator[str]:
 
 
 def texts(prompts: Sequence[Prompt]) -> list[str]:
-    return [prompt.prompt[-1].content for prompt in prompts]
+    return [prompt.prompt[-1]["content"] for prompt in prompts]

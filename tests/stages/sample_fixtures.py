@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from halos_backend.config.schema import RunSettings
-from halos_backend.records import Group, Message, Prompt, read_rows, write_rows
+from halos_backend.records import Group, Prompt, read_rows, write_rows
 from halos_backend.stages.runtime import StageResult, open_attempt
 from halos_backend.stages.sample.stage import sample_round
 from halos_backend.store.job import Job, SampleInputs, write_job
@@ -35,7 +35,7 @@ class SamplePlace:
         prompts = [
             Prompt(
                 prompt_id=f"p{i}",
-                prompt=(Message("user", text),),
+                prompt=({"role": "user", "content": text},),
                 token_ids=(1, *(LETTERS[letter] for letter in text), 2, 1),
                 columns={"row": i},
             )

@@ -11,7 +11,6 @@ import datasets
 import pyarrow as pa
 import pytest
 from halos_backend.findings import InputsError, prepared_findings
-from halos_backend.records import Message
 from place import make_tokenizer
 from pyarrow import parquet
 
@@ -62,7 +61,10 @@ def as_json_lines_with_gaps(place: PreparePlace) -> Path:
 def test_every_format_gives_the_same_prompts(place: PreparePlace, write: Any) -> None:
     prompts = place.prepare(write(place))
     assert [p.prompt_id for p in prompts] == ["0", "1"]
-    assert [p.prompt for p in prompts] == [(Message("user", "say a"),), (Message("user", "say b"),)]
+    assert [p.prompt for p in prompts] == [
+        ({"role": "user", "content": "say a"},),
+        ({"role": "user", "content": "say b"},),
+    ]
     assert [p.columns for p in prompts] == [{"answer": "a"}, {"answer": "b"}]
     # <s> s a y space a </s> <s>: letters are 3 to 28, the space 29
     assert prompts[0].token_ids == (1, 21, 3, 27, 29, 3, 2, 1)
@@ -89,7 +91,7 @@ def test_rows_of_a_dataset_of_the_hub_are_prompts(
         "someone/prompts", prompts={"prompt": "chat", "subset": "easy", "split": "dev"}
     )
     assert asked == [("someone/prompts", "easy", "dev")]
-    assert prompt.prompt == (Message("user", "say a"),)
+    assert prompt.prompt == ({"role": "user", "content": "say a"},)
     assert prompt.columns == {"n": 3}
 
 
@@ -135,14 +137,17 @@ def test_a_list_of_messages_is_the_conversation(place: PreparePlace) -> None:
     turns = [("system", "be kind"), ("user", "hi"), ("assistant", "yes"), ("user", "go")]
     row = {"prompt": [{"role": role, "content": content} for role, content in turns]}
     (prompt,) = place.prepare(place.json_lines([row]))
-    assert prompt.prompt == tuple(Message(role, content) for role, content in turns)
+    assert prompt.prompt == tuple({"role": role, "content": content} for role, content in turns)
 
 
 def test_system_prompt_goes_before_prompts_that_have_none(place: PreparePlace) -> None:
     own = [{"role": "system", "content": "own"}, {"role": "user", "content": "hi"}]
     rows = [{"prompt": "hi"}, {"prompt": own}]
     prompts = place.prepare(place.json_lines(rows), prompts={"system_prompt": "ours"})
-    assert [p.prompt[0] for p in prompts] == [Message("system", "ours"), Message("system", "own")]
+    assert [p.prompt[0] for p in prompts] == [
+        {"role": "system", "content": "ours"},
+        {"role": "system", "content": "own"},
+    ]
     assert [len(p.prompt) for p in prompts] == [2, 2]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from halos_backend.config.schema import SampleSettings
 from halos_backend.interpreters.choice import EngineChoice
-from halos_backend.records import Completion, Group, Message, Prompt, read_rows
+from halos_backend.records import Completion, Group, Prompt, read_rows
 from halos_backend.stages.sample.batches import Batch, Row
 from halos_backend.stages.sample.groups import GroupWriter
 from halos_backend.stages.sample.round_plan import plan_round
@@ -18,7 +18,7 @@ from halos_backend.store.run_dir import AttemptDir
 from tests.stages.sample_fixtures import SamplePlace
 
 VLLM = EngineChoice("vllm", "0.32.0", "")
-MESSAGES = (Message("user", "x"),)
+MESSAGES = ({"role": "user", "content": "x"},)
 PROMPTS = [Prompt(f"p{i}", MESSAGES, (1,)) for i in range(5)]
 
 

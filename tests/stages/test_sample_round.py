@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from halos_backend.errors import StageError
-from halos_backend.records import Completion, Group, Message, Prompt, read_rows
+from halos_backend.records import Completion, Group, Prompt, read_rows
 from halos_backend.stages import runtime
 from halos_backend.stages.runtime import open_attempt
 from halos_backend.stages.sample import transformers_engine
@@ -312,7 +312,7 @@ def group_with(texts: Sequence[str], lengths: Sequence[int]) -> Group:
         Completion(f"p.{k}", text, (5,) * length, "length" if length == 5 else "stop")
         for k, (text, length) in enumerate(zip(texts, lengths, strict=True))
     )
-    return Group("p", (Message("user", "x"),), (1,), 0, completions)
+    return Group("p", ({"role": "user", "content": "x"},), (1,), 0, completions)
 
 
 def test_summary_numbers_by_hand() -> None:

@@ -17,7 +17,6 @@ from halos_backend.events import AttemptEvent, MetricsLogged, Warned
 from halos_backend.records import (
     Completion,
     Group,
-    Message,
     PreferencePair,
     UnpairedFeedback,
     write_rows,
@@ -142,7 +141,7 @@ def _prompt(rng: random.Random) -> tuple[int, ...]:
     return tuple(rng.randrange(4, VOCABULARY) for _ in range(rng.randint(2, 7)))
 
 
-MESSAGES = (Message("user", "w5"),)
+MESSAGES = ({"role": "user", "content": "w5"},)
 
 
 def pairs(count: int, *, seed: int = 1) -> list[PreferencePair]:

@@ -22,7 +22,7 @@ from halos_backend.events import (
     WorkerReplaced,
     WorkersChosen,
 )
-from halos_backend.records import Completion, Group, Message
+from halos_backend.records import Completion, Group
 from halos_backend.store.run_dir import RunDir
 from halos_backend.telemetry.reading import GpuProcess, GpuReading, HostReading, Reading
 
@@ -102,7 +102,7 @@ def hostile_groups(round: int) -> list[Group]:
     return [
         Group(
             f"{number}{TEXT}",
-            (Message("system", TEXT), Message("user", TEXT)),
+            ({"role": "system", "content": TEXT}, {"role": "user", "content": TEXT}),
             (1, 2, 3),
             round - 1,
             tuple(

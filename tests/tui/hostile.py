@@ -11,7 +11,6 @@ from halos_backend.events import Warned
 from halos_backend.records import (
     Completion,
     Group,
-    Message,
     PreferencePair,
     UnpairedFeedback,
     write_rows,
@@ -63,7 +62,7 @@ def hostile_run(root: Path) -> MadeRun:
             [(HOSTILE, 1.0, None), (LONG, 0.0, None), (f"{HOSTILE}\n{HOSTILE}", None, HOSTILE)]
         )
     )
-    about = (f"prompt{TITLE}", (Message(f"user{CURSOR}", HOSTILE),), (1,))
+    about = (f"prompt{TITLE}", ({"role": f"user{CURSOR}", "content": HOSTILE},), (1,))
     group = Group(*about, 0, completions, columns={f"column{CLIPBOARD}": HOSTILE, "more": [C1]})
     write_rows(run.dir.attempt(1, "label", 1).scores, [group])
     write_rows(

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from halos_backend.errors import CorruptFileError
-from halos_backend.records import Completion, Group, Message, PreferencePair, encode_row, write_rows
+from halos_backend.records import Completion, Group, PreferencePair, encode_row, write_rows
 from halos_backend.store.registry import load_state
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -33,7 +33,7 @@ COMPLETIONS = st.builds(
 GROUP = st.builds(
     Group,
     prompt_id=st.sampled_from(["p", "q", "r"]),
-    prompt=TEXT.map(lambda text: (Message("user", text),)),
+    prompt=TEXT.map(lambda text: ({"role": "user", "content": text},)),
     prompt_token_ids=st.just((1,)),
     policy_version=st.just(0),
     completions=st.lists(COMPLETIONS, min_size=1, max_size=3).map(tuple),
@@ -144,7 +144,7 @@ def test_a_query_selects_and_sorts_like_a_plain_reading(
         and (prompt_id is None or group.prompt_id == prompt_id)
         and (only != "truncated" or completion.finish_reason == "length")
         and (only != "unscored" or completion.unscored is not None)
-        and (text is None or has(completion.text) or has(group.prompt[0].content))
+        and (text is None or has(completion.text) or has(group.prompt[0]["content"]))
     ]
     sign = 1 if ascending else -1
     if order == "reward":

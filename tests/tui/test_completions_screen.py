@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from halos_backend.records import Completion, Group, Message, encode_row, write_rows
+from halos_backend.records import Completion, Group, encode_row, write_rows
 from textual.screen import Screen
 
 from halos_tui.screens.completions import CompletionsScreen
@@ -47,7 +47,9 @@ def group_of(prompt_id: str, *texts: str, **changes: Any) -> Group:
     completions = tuple(
         Completion(f"c{place}", text, (1, 2), "stop") for place, text in enumerate(texts)
     )
-    return Group(prompt_id, (Message("user", "Go on."),), (1,), 3, completions, **changes)
+    return Group(
+        prompt_id, ({"role": "user", "content": "Go on."},), (1,), 3, completions, **changes
+    )
 
 
 def screen_of(run: MadeRun, round: int | None = None) -> Callable[[], Screen[Any]]:

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 from halos_backend.embedded.task import VERB, Problem, corrupt
-from halos_backend.records import Completion, Message, PreferencePair, UnpairedFeedback
+from halos_backend.records import Completion, PreferencePair, UnpairedFeedback
 from halos_backend.stages.chat import prompt_token_ids
 
 
@@ -23,7 +23,7 @@ class Encoder:
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_path)
         self._ids: dict[str, int] = tokenizer.get_vocab()
         self._end = int(tokenizer.eos_token_id)
-        rendered = prompt_token_ids(tokenizer, [[Message("user", VERB)]])[0]
+        rendered = prompt_token_ids(tokenizer, [[{"role": "user", "content": VERB}]])[0]
         place = rendered.index(self._ids[VERB])
         self._before, self._after = rendered[:place], rendered[place + 1 :]
 
@@ -43,7 +43,7 @@ def demonstration(
     answer = corrupt(problem.answer, numbers, num_errors=1) if is_careless else problem.answer
     return UnpairedFeedback(
         prompt_id=problem.prompt,
-        prompt=(Message("user", problem.prompt),),
+        prompt=({"role": "user", "content": problem.prompt},),
         prompt_token_ids=encoder.prompt(problem.prompt),
         completion=encoder.completion(answer),
         is_desirable=True,
@@ -58,7 +58,7 @@ def answer_pair(problem: Problem, encoder: Encoder, numbers: random.Random) -> P
     rejected = corrupt(problem.answer, numbers, num_errors=1 if is_right else 3)
     return PreferencePair(
         prompt_id=problem.prompt,
-        prompt=(Message("user", problem.prompt),),
+        prompt=({"role": "user", "content": problem.prompt},),
         prompt_token_ids=encoder.prompt(problem.prompt),
         chosen=encoder.completion(chosen),
         rejected=encoder.completion(rejected),

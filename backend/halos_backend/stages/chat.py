@@ -3,37 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from halos_backend.config.losses import CSFT, Loss
-from halos_backend.records import Message
+from halos_backend.records import Message, Tools, part_texts
 from halos_backend.stages.train.losses.csft import control_prefix
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase  # 0.6 s that a built demo need not wait
 
+PROBE = "a part of a message"
+
 
 def prompt_token_ids(
-    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Sequence[Message]]
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: Sequence[Sequence[Message]],
+    tools: Sequence[Tools] | None = None,
 ) -> list[list[int]]:
     """Token ids of each conversation under the chat template, with the generation prompt.
 
-    The template writes the special tokens, so the tokenizer adds none.
+    The template writes the special tokens, so the tokenizer adds none. `tools` has those of each
+    conversation.
     """
     if not conversations:
         return []
     texts = [
-        tokenizer.apply_chat_template(
-            [{"role": message.role, "content": message.content} for message in conversation],
-            tokenize=False,
-            add_generation_prompt=True,
-        )
-        for conversation in conversations
+        render(tokenizer, conversation, tools=own, add_generation_prompt=True)
+        for conversation, own in zip(conversations, tools or repeat(()), strict=False)
     ]
     encoded: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)[
         "input_ids"
     ]
     return encoded
+
+
+def render(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    *,
+    tools: Tools = (),
+    add_generation_prompt: bool,
+) -> str:
+    """The conversation under the tokenizer's chat template, which sees every field of its messages.
+
+    Parts of a content are joined, by line breaks as vLLM does, for a template that reads none.
+    """
+    shown = list(messages)
+    has_parts = any(isinstance(message.get("content"), list) for message in messages)
+    if has_parts and not _reads_parts(tokenizer):
+        shown = [
+            {**message, "content": part_texts(message)} if "content" in message else message
+            for message in messages
+        ]
+    text: str = tokenizer.apply_chat_template(
+        shown,
+        tools=list(tools) or None,
+        tokenize=False,
+        add_generation_prompt=add_generation_prompt,
+    )
+    return text
+
+
+def _reads_parts(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the template writes the text of a part, rather than the list as Python shows it."""
+    from jinja2 import TemplateError  # as little as transformers is it waited for
+
+    probe = [{"role": "user", "content": [{"type": "text", "text": PROBE}]}]
+    try:
+        text = tokenizer.apply_chat_template(probe, tokenize=False)
+    except (TemplateError, TypeError, ValueError):
+        return False
+    return PROBE in text and f"'{PROBE}'" not in text and f'"{PROBE}"' not in text
 
 
 def sampling_prefix(tokenizer: PreTrainedTokenizerBase, loss: Loss) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from halos_backend.events import STAGES
+from halos_backend.records import is_plain
 from halos_backend.store.round_state import RoundState
 
 from halos_tui.completions.round_rows import RoundRows, num_tokens
@@ -51,8 +52,8 @@ def _completions(rows: RoundRows) -> Iterator[dict[str, Any]]:
     marks = rows.marks()
     for group in rows.groups():
         prompt = (
-            group.prompt[0].content
-            if len(group.prompt) == 1
+            group.prompt[0]["content"]
+            if len(group.prompt) == 1 and is_plain(group.prompt[0])
             else msgspec.json.encode(group.prompt).decode()
         )
         for completion in group.completions:

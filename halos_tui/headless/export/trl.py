@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from halos_backend.records import Feedback, Group, PreferencePair, UnpairedFeedback
 
 from halos_tui.completions.round_rows import RoundRows
@@ -22,7 +21,7 @@ def write_trl(output: Path, rounds: Sequence[RoundRows]) -> list[Path]:
     for rows in rounds:
         number = rows.round.round
         path = output / f"R{number}_prompts.jsonl"
-        write_lines(path, ({"prompt": msgspec.to_builtins(g.prompt)} for g in rows.groups()))
+        write_lines(path, (_about(group) for group in rows.groups()))
         written.append(path)
         kind = _kind(rows)
         if kind is not None:
@@ -45,7 +44,13 @@ def _kind(rows: RoundRows) -> str | None:
 
 def _feedback(rows: RoundRows) -> Iterator[dict[str, Any]]:
     for row in rows.feedback():
-        yield {"prompt": msgspec.to_builtins(row.prompt), **_fields(row)}
+        yield {**_about(row), **_fields(row)}
+
+
+def _about(row: Group | Feedback) -> dict[str, Any]:
+    """Its messages, and the tools that may be called, where there are any."""
+    tools = {"tools": list(row.tools)} if row.tools else {}
+    return {"prompt": list(row.prompt), **tools}
 
 
 def _fields(row: Feedback) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from halos_backend.errors import UsageError
+from halos_backend.stages.chat import render
 from halos_backend.stages.label.judge import LabelRow, Unscored, short_reason
 from halos_backend.stages.models import read_tokenizer
 
@@ -71,10 +72,9 @@ def known_of_conversations(
 
 
 def _render(tokenizer: Any, row: LabelRow) -> str | Unscored:
-    messages = [{"role": message.role, "content": message.content} for message in row.prompt]
-    messages.append({"role": "assistant", "content": row.text})
+    messages = [*row.prompt, {"role": "assistant", "content": row.text}]
     try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
+        return render(tokenizer, messages, tools=row.tools, add_generation_prompt=False)
     except TemplateError as error:
         return Unscored(
             short_reason(f"the reward model's chat template refused it: {error}"), is_error=True

@@ -198,6 +198,7 @@ def _preference(group: Group, chosen: Scored, rejected: Scored) -> PreferencePai
         rejected=rejected.completion,
         reward_chosen=chosen.reward,
         reward_rejected=rejected.reward,
+        tools=group.tools,
     )
 
 
@@ -238,6 +239,7 @@ def _unpaired(group: Group, scored: Scored, threshold: float) -> UnpairedFeedbac
         completion=scored.completion,
         is_desirable=scored.reward >= threshold,
         reward=scored.reward,
+        tools=group.tools,
     )
 
 

@@ -209,8 +209,7 @@ class CalledFunction:
 
 
 def _call(index: int, row: LabelRow) -> Call:
-    prompt = [{"role": message.role, "content": message.content} for message in row.prompt]
-    return Call(index, row.completion_id, prompt, row.text, row.columns)
+    return Call(index, row.completion_id, list(row.prompt), row.text, row.columns)
 
 
 def _verdict(judged: Judged) -> Verdict:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from halos_backend.records import Group, Message
+from halos_backend.records import Group, Message, Tools
 
 FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 """Training reads rewards as float32; a larger one is infinite there."""
@@ -40,6 +40,7 @@ class LabelRow:
     prompt: tuple[Message, ...]
     text: str
     columns: dict[str, Any] = field(default_factory=dict)
+    tools: Tools = ()
 
 
 class Judge(Protocol):
@@ -76,6 +77,7 @@ def label_rows(groups: Sequence[Group]) -> list[LabelRow]:
             prompt=group.prompt,
             text=completion.text,
             columns=group.columns,
+            tools=group.tools,
         )
         for group in groups
         for completion in group.completions

@@ -98,7 +98,11 @@ def _encoded(
 ) -> list[list[int]]:
     """Token ids of each prompt; one that the chat template cannot render is found and named."""
     try:
-        encoded = prompt_token_ids(tokenizer, [source.messages for source in chunk])
+        encoded = prompt_token_ids(
+            tokenizer,
+            [source.messages for source in chunk],
+            [source.tools for source in chunk],
+        )
     except TemplateSyntaxError as error:
         raise PromptsError(
             f"{_template_name(settings)} is no Jinja template: line {error.lineno}:"
@@ -124,7 +128,7 @@ def _why_not_rendered(source: SourcePrompt, error: Exception, settings: RunSetti
         return f"{source.where}: {name} refuses the conversation: {error.message}"
     return (
         f"{source.where}: {name} fails on the conversation: {one_line(error)}; it is given"
-        " messages and add_generation_prompt, and no tools or documents"
+        " messages, add_generation_prompt, and tools where the row has such a column"
     )
 
 
@@ -134,7 +138,8 @@ def _template_name(settings: RunSettings) -> str:
 
 
 def _prompt(source: SourcePrompt, token_ids: list[int]) -> Prompt:
-    return Prompt(source.prompt_id, source.messages, tuple(token_ids), source.columns)
+    ids = tuple(token_ids)
+    return Prompt(source.prompt_id, source.messages, ids, source.columns, source.tools)
 
 
 def _chunks(sources: Sequence[SourcePrompt]) -> Iterator[Sequence[SourcePrompt]]:

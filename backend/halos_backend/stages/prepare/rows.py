@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -13,11 +15,13 @@ import msgspec
 
 from halos_backend.config.schema import PromptsSettings
 from halos_backend.errors import PromptsError
-from halos_backend.records import Message
-from halos_backend.stages.prepare.source import Row
+from halos_backend.records import Message, Tools, part_texts
+from halos_backend.stages.prepare.source import Row, is_columnar
 
 HALOS_TYPES = frozenset({"sample", "binary_feedback", "pairwise_feedback", "scalar_feedback"})
 """Rows of HALOs' arrays say one of these, and several have one `prompt_id`."""
+
+TOOLS = "tools"
 
 STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
 
@@ -30,6 +34,7 @@ class SourcePrompt:
     prompt_id: str
     messages: tuple[Message, ...]
     columns: dict[str, Any]
+    tools: Tools
 
 
 def source_prompts(
@@ -49,7 +54,8 @@ def source_prompts(
             raise PromptsError(f"{where}: the id {prompt_id!r} is that of {seen[prompt_id]} too")
         seen[prompt_id] = where
         messages = _messages(where, look_up(where, row, prompts.prompt), prompts)
-        source = SourcePrompt(where, prompt_id, messages, _columns(row, prompts))
+        tools = _tools(where, row, prompts)
+        source = SourcePrompt(where, prompt_id, messages, _columns(row, prompts), tools)
         _check_text(source)
         yield source
 
@@ -78,7 +84,7 @@ def _holds_non_finite(value: Any) -> bool:
 
 def _check_text(source: SourcePrompt) -> None:
     try:
-        msgspec.json.encode((source.prompt_id, source.messages, source.columns))
+        msgspec.json.encode((source.prompt_id, source.messages, source.columns, source.tools))
     except UnicodeEncodeError as error:
         raise PromptsError(
             f"{source.where}: {error.object[error.start]!a} is half a character (a text cut in the"
@@ -138,27 +144,78 @@ def _prompt_id(
 
 def _messages(where: str, value: Any, prompts: PromptsSettings) -> tuple[Message, ...]:
     if isinstance(value, str):
-        messages = [Message("user", value)]
+        messages: list[Message] = [{"role": "user", "content": value}]
     elif isinstance(value, list) and value:
-        messages = [_message(where, item) for item in value]
+        has_fillers = is_columnar(prompts)
+        messages = [_message(where, item, has_fillers=has_fillers) for item in value]
     else:
         raise PromptsError(
             f"{where}: {prompts.prompt!r} is {type(value).__name__}, not text or a list of messages"
         )
-    if not any(message.content.strip() for message in messages):
+    if not any(part_texts(message).strip() for message in messages):
         raise PromptsError(f"{where}: {prompts.prompt!r} is empty")
-    if messages[-1].role == "assistant":
+    if messages[-1]["role"] == "assistant":
         raise PromptsError(
             f"{where}: the conversation ends with the assistant's turn, so there is nothing to"
             " complete; map the prompt without it"
         )
-    if prompts.system_prompt is not None and messages[0].role != "system":
-        messages.insert(0, Message("system", prompts.system_prompt))
+    if prompts.system_prompt is not None and messages[0]["role"] != "system":
+        messages.insert(0, {"role": "system", "content": prompts.system_prompt})
     return tuple(messages)
 
 
-def _message(where: str, item: Any) -> Message:
-    match item:
-        case {"role": str(role), "content": str(content)}:
-            return Message(role, content)
-    raise PromptsError(f"{where}: a message must have text in 'role' and in 'content'")
+def _message(where: str, item: Any, *, has_fillers: bool) -> Message:
+    """Every field of it, but those without a value.
+
+    `has_fillers`: all rows have all fields there, so that null inside one says that it is absent.
+    """
+    if not isinstance(item, dict) or not isinstance(item.get("role"), str):
+        raise PromptsError(f"{where}: a message must have text in 'role' and in 'content'")
+    fields: Message = plain(_without_nulls(item) if has_fillers else item)
+    message = {
+        name: value for name, value in fields.items() if value is not None or name == "content"
+    }
+    content = message.get("content")
+    if isinstance(content, list):
+        for part in content:
+            _check_part(where, part)
+    elif not isinstance(content, str) and not (content is None and message.get("tool_calls")):
+        raise PromptsError(f"{where}: a message must have text in 'role' and in 'content'")
+    return message
+
+
+def _check_part(where: str, part: Any) -> None:
+    match part:
+        case {"type": "text", "text": str()}:
+            return
+        case {"type": str(kind)}:
+            raise PromptsError(
+                f"{where}: a message has a part of type {kind!r}, and text alone is sampled from;"
+                " take it out, or leave the row out"
+            )
+    raise PromptsError(
+        f"{where}: a part of a message must have 'type' and 'text', as in"
+        ' {"type": "text", "text": "..."}; mend the row'
+    )
+
+
+def _tools(where: str, row: Row, prompts: PromptsSettings) -> Tools:
+    """The column `tools`, as datasets of conversations with tools have it: a list, or its JSON."""
+    found = None if prompts.prompt == TOOLS else row.get(TOOLS)
+    if isinstance(found, str):
+        with contextlib.suppress(ValueError):
+            found = json.loads(found) if found.strip() else None
+    if found is None:
+        return ()
+    if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
+        raise PromptsError(
+            f"{where}: the column {TOOLS!r} is no list of JSON schemas, as chat templates take;"
+            " rename it if it is something else"
+        )
+    return tuple(plain(_without_nulls(found) if is_columnar(prompts) else found))
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(one) for name, one in value.items() if one is not None}
+    return [_without_nulls(one) for one in value] if isinstance(value, list) else value

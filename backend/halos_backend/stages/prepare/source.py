@@ -54,6 +54,11 @@ def _why_no_file(path: Path) -> str:
     )
 
 
+def is_columnar(prompts: PromptsSettings) -> bool:
+    """Whether every row of the source has the fields of all, null where it has none of its own."""
+    return Path(prompts.path).suffix.lower() not in (".json", ".jsonl", ".csv")
+
+
 def _guarded(read: Callable[[Path], Iterable[Any]], path: Path) -> Iterator[Any]:
     try:
         yield from read(path)

@@ -163,4 +163,5 @@ class _Generating:
             policy_version=self.inputs.policy_version,
             completions=tuple(made[k] for k in sorted(made)),
             columns=prompt.columns,
+            tools=prompt.tools,
         )
