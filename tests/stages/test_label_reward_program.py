@@ -222,7 +222,7 @@ def test_a_process_that_always_dies_fails_the_stage_by_name(tmp_path: Path) -> N
 def test_a_death_is_seen_though_a_child_of_it_lives_on(tmp_path: Path) -> None:
     source = (
         "import os, time\n" + HEAD + "    if completion == 'die':\n"
-        "        if os.fork() == 0:\n            time.sleep(1000)\n"
+        "        if os.fork() == 0:\n            time.sleep(20)\n"
         "        os._exit(7)\n"
         "    return 1\n"
     )
