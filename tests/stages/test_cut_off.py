@@ -149,7 +149,8 @@ def judge(prompt, completion, row):
     mark = pathlib.Path(__file__).with_name("died")
     if completion == "0.5" and not mark.exists():
         mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getppid(), signal.SIGKILL)
+        signal.pause()
     return worth(prompt, completion, row)
 """
 
