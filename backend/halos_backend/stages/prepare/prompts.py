@@ -128,7 +128,7 @@ def _why_not_rendered(source: SourcePrompt, error: Exception, settings: RunSetti
         return f"{source.where}: {name} refuses the conversation: {error.message}"
     return (
         f"{source.where}: {name} fails on the conversation: {one_line(error)}; it is given"
-        " messages, add_generation_prompt, and tools where the row has such a column"
+        " messages, add_generation_prompt, and no tools but those of a column of that name"
     )
 
 
