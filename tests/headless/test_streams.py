@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from halos_backend.records import Completion, Group, Message, write_rows
+from halos_backend.records import Completion, Group, write_rows
 from halos_backend.store.run_dir import RunDir
 
 from benchmarks.made_events import Shape
@@ -21,7 +21,7 @@ EMOJI = "caf\u00e9 \U0001f600"
 def run(runs: Path) -> RunDir:
     run_dir = make_run(runs / "a-run", Shape(num_rounds=1, num_groups=1))
     said = Completion("p-0", EMOJI, (1,), "stop", reward=1.0)
-    group = Group("p", (Message("user", "hi"),), (1,), 0, (said,))
+    group = Group("p", ({"role": "user", "content": "hi"},), (1,), 0, (said,))
     for path in (
         run_dir.attempt(1, "sample", 1).completions,
         run_dir.attempt(1, "label", 1).scores,
