@@ -75,7 +75,8 @@ def test_a_storm_of_sizes_ends_with_the_right_screen(long_run: DemoRun) -> None:
         terminal.resize(120, 40)
         shows_the_newest_round(terminal, long_run)
         with long_run.attach() as fresh:
-            assert skeleton(fresh) == skeleton(terminal)
+            same = "both terminals show the same"  # the run goes on between two looks
+            wait_until(lambda: skeleton(fresh) == skeleton(terminal), same)
     long_run.goes_on()
 
 
