@@ -244,19 +244,25 @@ class NewRunScreen(FormActions):
 
     def _plan(self, draft: Draft) -> None:
         lines = plan_of(draft, self._report)
-        self.app.call_later(self._show_plan, lines)
+        self.app.call_later(self._show_plan, draft, lines)
 
     def _make(self, draft: Draft) -> None:
         made = make_and_start(draft, self._report)
         self.app.call_later(self._open, made)
 
-    def _show_plan(self, lines: Lines) -> None:
-        """It may be longer than the details have room for."""
-        if self.is_current:
-            self._say()
-            text = "\n".join(line for line, _ in lines)
-            choices = [Choice("s", "start it", answer=True)]
-            self.app.push_screen(ChoiceDialog("The plan", text, choices), self._planned)
+    def _show_plan(self, draft: Draft, lines: Lines) -> None:
+        """In a dialog, for it may be longer than the details have room for; what is started from
+        there is what the form says, so that a plan of other settings is not shown.
+        """
+        if not self.is_current or self.form is None:
+            return
+        if (draft.assignments, draft.name) != (self.form.assignments, self._run_name):
+            self._say(("! changed while the plan was made: ask for it again", "warning"))
+            return
+        self._say()
+        text = "\n".join(line for line, _ in lines)
+        choices = [Choice("s", "start it", answer=True)]
+        self.app.push_screen(ChoiceDialog("The plan", text, choices), self._planned)
 
     def _planned(self, wanted: bool | None) -> None:
         if wanted:

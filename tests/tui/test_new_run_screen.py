@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from halos_tui.new_runs import starts
+from halos_tui.new_runs.drafts import Draft, Lines
 from halos_tui.screens.new_run import NewRunScreen
 from halos_tui.screens.run import RunScreen
 from halos_tui.widgets.offer_list import OfferList
@@ -292,6 +294,32 @@ def test_the_plan_is_shown_and_leaves_nothing(place: Place) -> None:
         assert not place.runs.exists()
 
     on_new_run(place.runs, act, size=(200, 60))
+
+
+def test_a_plan_of_settings_that_were_changed_meanwhile_is_not_shown(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_plan, is_planning = threading.Event(), threading.Event()
+
+    def held(draft: Draft, report: Any) -> Lines:
+        del draft, report
+        is_planning.set()
+        may_plan.wait(60)
+        return (("4 rounds of dpo", ""),)
+
+    monkeypatch.setattr("halos_tui.screens.new_run.plan_of", held)
+
+    async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
+        await take_file(pilot, place.config())
+        await until(pilot, lambda: editor(app).view)
+        await pilot.press("p")
+        await until(pilot, is_planning.is_set)
+        await set_value(pilot, "loop.num_rounds", "7")
+        may_plan.set()
+        await until_shown(pilot, "changed while the plan was made: ask for it again")
+        assert isinstance(app.screen, NewRunScreen)
+
+    on_new_run(place.runs, act)
 
 
 def test_inputs_that_are_wrong_are_said_and_nothing_is_left(place: Place) -> None:
