@@ -114,7 +114,7 @@ class LogsScreen(SearchingLogs, Asking):
             self._wish = replace(self._wish, follows=False)
             message.needs_rows = True
         if message.needs_rows and row is not None:
-            self.wish_for(place=row.place)
+            self.wish_for(place=self._place())
         self.say()
 
     @on(LogRows.Sideways)
@@ -213,6 +213,9 @@ class LogsScreen(SearchingLogs, Asking):
         self.wish_for(place=(line, 0), jump=self._wish.jump + 1, follows=False, to_hit=to_hit)
 
     def _place(self) -> tuple[int, int]:
+        """Of the row at the cursor; where the newest jump is not answered yet, where that goes."""
+        if self.view is not None and self.view.wish.jump != self._wish.jump:
+            return self._wish.place
         row = self._rows.row
         return END if row is None else row.place
 

@@ -83,11 +83,17 @@ async def until(pilot: Pilot[int], is_so: Callable[[], object], *, what: str = "
         await pilot.pause(0.02)
 
 
+def is_shown(app: HalosApp, text: str) -> bool:
+    """As it is, or broken over lines: where they break is up to the length of a path in it."""
+    shown = screen_text(app)
+    return text in shown or text in " ".join(shown.split())
+
+
 async def until_shown(pilot: Pilot[int], *texts: str) -> str:
     """Wait until all texts stand on the screen; gives all of it."""
     await until(
         pilot,
-        lambda: all(text in screen_text(pilot.app) for text in texts),
+        lambda: all(is_shown(pilot.app, text) for text in texts),
         what=f"to see {texts}",
     )
     return screen_text(pilot.app)

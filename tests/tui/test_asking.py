@@ -200,6 +200,22 @@ def test_a_hit_stays_in_sight_when_one_moves_while_it_is_looked_for(
     on(run, lambda: LogsScreen(run.dir), act)
 
 
+def test_a_jump_is_made_also_when_one_wraps_before_it_is(
+    run: MadeRun, hold: Callable[[type[Any]], Held]
+) -> None:
+    path, held = log_of(run), hold(LogReader)
+    path.write_bytes(b"".join(b"line %d of it\n" % number for number in range(900)))
+
+    async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
+        await until_shown(pilot, "line 899 of it")
+        await held.hold(pilot, lambda: longer(path))
+        await pilot.press("g", "w")
+        held.let_go()
+        await until_shown(pilot, "line 0 of it")
+
+    on(run, lambda: LogsScreen(run.dir), act)
+
+
 def test_a_row_up_while_new_lines_are_on_their_way_ends_the_following(run: MadeRun) -> None:
     log_of(run)
 
