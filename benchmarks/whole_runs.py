@@ -54,6 +54,7 @@ prompt = "question"
 [loop]
 num_rounds = {num_rounds}
 prompts_per_round = {size.num_prompts}
+score_final = false
 [sample]
 engine = "vllm"
 python = "{python}"

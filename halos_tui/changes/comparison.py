@@ -91,7 +91,7 @@ def compare(
 
 def last_round(state: RunState) -> int:
     """The last one that can be looked at: begun, or one that changes wait for."""
-    return max((len(state.rounds), *(change.from_round for change in state.changes)))
+    return max((state.num_rounds, *(change.from_round for change in state.changes)))
 
 
 def usual_rounds(state: RunState, entry: Entry | None) -> Rounds | None:
@@ -101,8 +101,9 @@ def usual_rounds(state: RunState, entry: Entry | None) -> Rounds | None:
     """
     if entry is not None:
         return entry.rounds
-    finished = [round.round for round in state.rounds[-2:] if round.finished_t is not None]
-    newest = finished[-1] if finished else len(state.rounds)
+    begun = state.rounds[: state.num_rounds]
+    finished = [round.round for round in begun[-2:] if round.finished_t is not None]
+    newest = finished[-1] if finished else state.num_rounds
     return None if newest == START else (newest - 1, newest)
 
 
@@ -122,12 +123,12 @@ def _settings(state: RunState, round: int, origin: Origin | None) -> dict[str, A
 def _round(state: RunState, round: int, origin: Origin | None) -> RoundState | None:
     if round == START:
         return None if origin is None else origin.round
-    return state.rounds[round - 1] if round <= len(state.rounds) else None
+    return state.rounds[round - 1] if round <= state.num_rounds else None
 
 
 def _too_early(state: RunState, newer: int) -> str:
     """A round samples from the policy that the round before it trained."""
-    if not 1 < newer <= len(state.rounds):
+    if not 1 < newer <= state.num_rounds:
         return ""
     changed = diff(state.settings_of(newer - 1), state.settings_of(newer))
     if not any(is_at_or_below(path, "train") for path in changed):
@@ -159,7 +160,7 @@ def _note(state: RunState, number: int) -> str:
     """Why the figures of a round are not there, or not what they usually are."""
     if number == START:
         return ""
-    if number > len(state.rounds):
+    if number > state.num_rounds:
         return f"round {number} has not begun: its settings are as far as they are known now"
     round = state.rounds[number - 1]
     if round.untrained:

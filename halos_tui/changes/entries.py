@@ -102,7 +102,7 @@ def _extended(event: RunExtended, state: RunState) -> Iterator[Entry]:
             t=event.t,
             verb="extend",
             by=event.by,
-            from_round=len(state.rounds) + 1,
+            from_round=state.num_rounds + 1,
             path=path,
             what=what,
             why=extended if path else "",

@@ -60,7 +60,7 @@ def _as_of_now(entry: Entry, later: list[Entry], state: RunState) -> Entry:
     over = [other for other in later if is_at_or_below(entry.path, other.path)]
     if over:
         return replace(entry, fate="replaced", replaced_t=over[-1].t)
-    if entry.from_round <= len(state.rounds):
+    if entry.from_round <= state.num_rounds:
         return replace(entry, fate="holds")
     if state.status in ENDED:
         return replace(entry, fate="unused")

@@ -116,7 +116,7 @@ class ChangesReader:
         return ChangesView(
             wish=wish,
             status=supervision_of(self.run_dir).status_of(state),
-            num_rounds=len(state.rounds),
+            num_rounds=state.num_rounds,
             planned=num_rounds(state),
             entries=entries,
             num_entries=len(everything),
@@ -130,7 +130,7 @@ class ChangesReader:
 
     def _paired_stderr(self, older: int, newer: int) -> float | None:
         """Of the reward's change; None where no prompt is in both rounds, or the rows are gone."""
-        if older == START or newer > len(self._state.rounds):
+        if older == START or newer > self._state.num_rounds:
             return None
         before, now = self._state.rounds[older - 1], self._state.rounds[newer - 1]
         if reward_of(before) is None or reward_of(now) is None:

@@ -57,7 +57,7 @@ def coming_rounds(ctx: typer.Context, incomplete: str) -> list[str]:
     if (state := _state(ctx)) is None:
         return []
     first = state.round_at_hand
-    return _fitting(range(first, max(first, len(state.rounds) + 1) + 1), incomplete)
+    return _fitting(range(first, max(first, state.num_rounds + 1) + 1), incomplete)
 
 
 def stages(incomplete: str) -> list[str]:
@@ -91,7 +91,7 @@ def settings(incomplete: str) -> Found:
 def settings_of_run(ctx: typer.Context, incomplete: str) -> Found:
     """Like `settings`, with the values that hold in the run."""
     state = _state(ctx)
-    return list(_assignments(incomplete, state.settings_of(len(state.rounds) + 1) if state else {}))
+    return list(_assignments(incomplete, state.settings_of(state.num_rounds + 1) if state else {}))
 
 
 def _assignments(incomplete: str, now: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

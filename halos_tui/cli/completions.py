@@ -11,11 +11,13 @@ import msgspec
 import typer
 from halos_backend.records import Message, text_of
 from halos_backend.store.registry import check_readable, load_state
+from halos_backend.store.round_state import RoundState
 from halos_backend.store.run_dir import find_run
 
 from halos_tui.cli.options import Json, Round, RunName, RunsDir, runs_root
 from halos_tui.completions.round_rows import RoundRows, num_tokens, pick_round, sampled_rounds
 from halos_tui.formatting import number, plural, visible, visible_lines
+from halos_tui.run.rounds import FINAL
 
 SHOWN = 20
 """Completions that are shown as text unless --limit says otherwise; --json has all."""
@@ -51,7 +53,7 @@ def command(
         for row in islice(rows, limit):
             sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
     else:
-        _print(rows, limit or SHOWN, round=source.round.round, is_sorted=sort is not None)
+        _print(rows, limit or SHOWN, source=source, is_sorted=sort is not None)
 
 
 def _rows(source: RoundRows) -> Iterator[dict[str, Any]]:
@@ -73,7 +75,9 @@ def _rows(source: RoundRows) -> Iterator[dict[str, Any]]:
             }
 
 
-def _print(rows: Iterable[dict[str, Any]], limit: int, *, round: int, is_sorted: bool) -> None:
+def _print(
+    rows: Iterable[dict[str, Any]], limit: int, *, source: RoundRows, is_sorted: bool
+) -> None:
     """Text: a prompt once above its completions, unless they are sorted."""
     shown = left_out = 0
     last: str | None = None
@@ -88,10 +92,17 @@ def _print(rows: Iterable[dict[str, Any]], limit: int, *, round: int, is_sorted:
             sys.stdout.write(f"\nprompt {visible(row['prompt_id'])}: {visible(said)}\n")
         sys.stdout.write(f"  {_verdict(row)}\n{_indented(row['text'])}\n")
     print(  # noqa: T201
-        f"round {round}: {plural(shown, 'completion')}"
+        f"{_whose(source.round)}: {plural(shown, 'completion')}"
         + (f", {left_out} more: --limit {shown + left_out}" if left_out else ""),
         file=sys.stderr,
     )
+
+
+def _whose(round: RoundState) -> str:
+    """Completions are those of the policy before the round's training."""
+    if round.closing is not None:
+        return FINAL
+    return f"round {round.round}, by the policy before its training"
 
 
 def _verdict(row: dict[str, Any]) -> str:

@@ -46,18 +46,20 @@ def command(
 ) -> None:
     """Write samples and feedback for other programs.
 
-    Prints the paths of the files it wrote.
+    Prints the paths of the files it wrote. What the result was scored on is in csv alone: nothing
+    was to be trained on it.
     """
     run_dir = find_run(runs_root(runs_dir), run)
     state = check_readable(load_state(run_dir), run_dir)
     rounds = _exportable(run_dir, state, round)
     output = output or Path(f"{run_dir.name}-{to}")
     _make_empty(output)
+    trained = [rows for rows in rounds if rows.round.closing is None]
     match to:
         case "halos":
-            written = write_halos(output, rounds, _dataset(state))
+            written = write_halos(output, trained, _dataset(state))
         case "trl":
-            written = write_trl(output, rounds)
+            written = write_trl(output, trained)
             if state.settings["label"]["feedback"]["kind"] == "scalar":
                 print(  # noqa: T201
                     "TRL has no row for whole groups with rewards: prompts only; --to csv has all",

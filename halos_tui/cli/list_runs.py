@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from halos_backend.errors import HalosError
 from halos_backend.store.registry import check_readable, list_runs, load_state
+from halos_backend.store.reward_change import reward_of
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import AT_WORK
 
@@ -46,11 +47,12 @@ def _row(run_dir: RunDir) -> dict[str, Any]:
     return {
         **row,
         "status": supervision.status_of(state),
-        "round": len(state.rounds),
+        "round": state.num_rounds,
         "num_rounds": num_rounds(state),
         "stage": current.active.stage if current is not None and current.active else None,
         "obstacle": state.obstacle if state.status in AT_WORK else None,
         "reward_mean": last_reward(state),
+        "is_final_reward": state.closing is not None and reward_of(state.closing) is not None,
         "created_t": state.created_t,
         "updated_t": state.updated_t,
     }

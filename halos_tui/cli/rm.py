@@ -66,4 +66,4 @@ def _describe(run_dir: RunDir) -> str:
         state = load_state(run_dir)
     except HalosError:
         return "unreadable"
-    return f"{state.status}, {plural(len(state.rounds), 'round')}"
+    return f"{state.status}, {plural(state.num_rounds, 'round')}"

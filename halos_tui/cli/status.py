@@ -45,7 +45,7 @@ def _text(seen: Observation, run_dir: RunDir, ahead: Forecast) -> list[str]:
     lines = [
         f"{state.run}  {seen.status}{where.rstrip()}{reason}",
         f"started {date_time(state.created_t)}, last event {date_time(state.updated_t)},"
-        f" round {len(state.rounds)}{f' of {planned}' if planned else ''},"
+        f" round {state.num_rounds}{f' of {planned}' if planned else ''},"
         f" {rounds.prompts_taken(state.cursor, state.num_prompts)}",
         str(run_dir.path),
     ]
@@ -55,9 +55,11 @@ def _text(seen: Observation, run_dir: RunDir, ahead: Forecast) -> list[str]:
     if state.rounds:
         changes = rounds.reward_changes(state)
         rows = [rounds.cells(entry, changes[entry.round - 1]) for entry in state.rounds]
-        lines += ["", *columns(rounds.HEADER, rows, right=" ".join(rounds.HEADER))]
+        table = columns(rounds.HEADER, rows, right=" ".join(rounds.HEADER))
+        lines += ["", f"({rounds.REWARD_NOTE})", *table]
+        lines += filter(None, [_about_cut_off(state), rounds.final_score(state)])
     for (round, stage), live in seen.live.items():
-        lines += ["", f"round {round} {stage}: {live.phase}"]
+        lines += ["", f"{rounds.place(state, round)} {stage}: {live.phase}"]
         if live.total:
             lines[-1] += (
                 f", {count(live.done)}/{count(live.total)} {live.unit},"
@@ -85,3 +87,17 @@ def _about_workers(state: RunState) -> str:
     if state.is_crowded:
         return "each stage has the memory to itself, for one did not find enough beside the others"
     return describe_workers(state.workers)
+
+
+def _about_cut_off(state: RunState) -> str:
+    """Of the newest labelled round: how many completions were cut off, and what became of them."""
+    for round in reversed(state.rounds):
+        label = rounds.summary_of(round, "label")
+        if found := label.get("num_cut_off"):
+            done = rounds.about_cut_off(label) or f"{count(found)} cut off"
+            return (
+                f"{rounds.place(state, round.round)}: {done} of {count(label['num_completions'])}"
+            )
+        if label:
+            return ""
+    return ""

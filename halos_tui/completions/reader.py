@@ -81,7 +81,7 @@ class CompletionsReader:
         return replace(
             view,
             rounds=tuple(self.index.rounds),
-            num_rounds=len(self._tail.state.rounds),
+            num_rounds=self._tail.state.num_rounds,
             num_completions=self.index.num_completions,
             problems=tuple(self.index.problems),
         )

@@ -6,6 +6,7 @@ from halos_backend.store.run_dir import RunDir
 
 from halos_tui.completions.views import ALL_ROUNDS, NEWEST, ListView, Wish
 from halos_tui.formatting import count, percent
+from halos_tui.run.rounds import FINAL
 from halos_tui.widgets.title_line import Title
 
 
@@ -39,6 +40,8 @@ def _rounds(view: ListView, wish: Wish) -> str:
             return f"all {view.num_rounds} rounds"
         case n if n == NEWEST:
             return "newest round"
+        case n if n > view.num_rounds:
+            return FINAL
         case _:
             return f"round {number} of {view.num_rounds}"
 

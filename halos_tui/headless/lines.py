@@ -10,6 +10,7 @@ from halos_tui.formatting import clock_time, visible
 from halos_tui.headless.lines_run import describe_run_event
 from halos_tui.headless.lines_stage import describe_stage_event, log_lines
 from halos_tui.run.observed import SeenStatus
+from halos_tui.run.rounds import place
 from halos_tui.tailing import RunTail
 
 
@@ -42,6 +43,6 @@ def describe(event: RunEvent | AttemptEvent, tail: RunTail) -> list[str]:
     text = describe_stage_event(event, tail.state)
     if text is None:
         return []
-    where = f"round {event.round} {event.stage}"
+    where = f"{place(tail.state, event.round)} {event.stage}"
     again = f" (attempt {event.attempt})" if event.attempt > 1 else ""
     return [f"{where}{again}: {line}" for line in (text, *log_lines(event, tail.state))]

@@ -29,7 +29,7 @@ from halos_backend.store.state import RunState
 
 from halos_tui.formatting import count, number, plural, setting_changes, size
 from halos_tui.run.notices import describe_restart, describe_workers
-from halos_tui.run.rounds import reward_change_in_words, reward_changes
+from halos_tui.run.rounds import FINAL, final_score, reward_change_in_words, reward_changes
 
 RequestNews = (
     PauseRequested
@@ -67,7 +67,7 @@ def describe_run_event(event: RunNews, state: RunState) -> str:
     """What happened, in a line. `state` is the newest known, which may be later than the event."""
     match event:
         case RoundStarted() | RoundFinished():
-            return f"round {event.round}: {_about_round(event, state)}"
+            return _about_round(event, state)
         case RunPaused(reason=reason):
             return f"run paused: {reason}"
         case RunAborted():
@@ -117,16 +117,27 @@ def _about_request(event: RequestNews) -> str:
 
 
 def _about_round(event: RoundStarted | RoundFinished, state: RunState) -> str:
+    where = f"round {event.round}"
     match event:
+        case RoundStarted(closing=str(prompts), num_prompts=num_prompts):
+            noun = "held-out prompt" if prompts == "held_out" else "prompt"
+            return f"scoring the {FINAL} on {plural(num_prompts, noun)}"
         case RoundStarted(num_prompts=num_prompts):
-            return plural(num_prompts, "prompt")
+            return f"{where}: {plural(num_prompts, 'prompt')}"
+        case RoundFinished(unscored=str(reason)):
+            return f"the {FINAL} has no score: {reason}"
         case RoundFinished(untrained=str(reason)):
-            return f"finished, policy unchanged: {reason}"
+            return f"{where}: finished, policy unchanged: {reason}"
+        case RoundFinished(checkpoint=None):
+            return final_score(state) or f"the {FINAL} was scored"
         case RoundFinished():
             change = reward_changes(state)[event.round - 1]
             mean = event.metrics.get("reward_mean")
             shown = "" if change is None else f" ({reward_change_in_words(change)})"
-            return f"finished, reward {number(mean)}{shown}, checkpoint {event.checkpoint}"
+            return (
+                f"{where}: finished, checkpoint {event.checkpoint}; the policy before it had reward"
+                f" {number(mean)}{shown}"
+            )
 
 
 def _about_upkeep(event: UpkeepNews) -> str:

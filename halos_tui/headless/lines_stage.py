@@ -141,8 +141,9 @@ def _summary(event: StageFinished) -> str:
         case "label":
             parts = [
                 f"{_reward(found)}, spread {number(found.get('reward_std'))}",
-                f"{count(found.get('num_feedback'))} rows of feedback",
             ]
+            if (num_rows := found.get("num_feedback")) is not None:
+                parts.append(f"{count(num_rows)} rows of feedback")
             if found.get("num_unscored"):
                 parts.append(f"{count(found['num_unscored'])} unscored{_reasons(found)}")
             if equal := found.get("num_equal_groups"):

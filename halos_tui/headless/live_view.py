@@ -11,6 +11,7 @@ from rich.live import Live
 
 from halos_tui.headless.picture import Picture, draw
 from halos_tui.run.observed import SeenStatus
+from halos_tui.run.rounds import place
 from halos_tui.tailing import RunTail
 from halos_tui.theme import load_theme
 
@@ -41,7 +42,9 @@ class LiveView:
         self._has_news = self._has_news or bool(events)
         for event in events:
             if isinstance(event, Warned):
-                self._warnings.append(f"round {event.round} {event.stage}: {event.text}")
+                self._warnings.append(
+                    f"{place(tail.state, event.round)} {event.stage}: {event.text}"
+                )
         interval = INTERVAL_S if self._has_news else IDLE_INTERVAL_S
         if clock.monotonic() - self._drawn_at >= interval:
             self._draw(tail)

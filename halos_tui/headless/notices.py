@@ -12,7 +12,7 @@ from halos_backend.store.run_dir import RunDir, cache_root
 from halos_backend.store.state import ENDED, RunState
 
 from halos_tui.commands import as_called, command_for
-from halos_tui.formatting import number, plural, visible, visible_lines
+from halos_tui.formatting import number, visible, visible_lines
 from halos_tui.run import rounds
 from halos_tui.run.observed import Supervision
 
@@ -101,7 +101,7 @@ def say_how_it_stands(run_dir: RunDir, state: RunState, *, status: str) -> None:
         return
     planned = rounds.num_rounds(state)
     of = f" of {planned}" if planned else ""
-    head = f"run {run_dir.name} is {status}, round {len(state.rounds)}{of}"
+    head = f"run {run_dir.name} is {status}, round {state.num_rounds}{of}"
     say(f"{head}\n{next_steps(run_dir, state)}")
 
 
@@ -136,14 +136,24 @@ def _result(run_dir: RunDir, state: RunState) -> str:
     """What was reached, and where it is."""
     if not any(round.checkpoint for round in state.rounds):
         return "; no round was trained, so there is no result"
-    rewards = [reward for round in state.rounds if (reward := reward_of(round)) is not None]
+    return f"{_worth(run_dir, state)}\nresult: {run_dir.final}"
+
+
+def _worth(run_dir: RunDir, state: RunState) -> str:
+    """Of the result, where it was scored; else what is known of the policies before it."""
+    if state.closing is not None and state.closing.unscored:
+        return f"\nonce mended, to score it: {command_for(run_dir, 'retry')}"
+    if score := rounds.final_score(state):
+        return f"\n{score}"
+    begun = state.rounds[: state.num_rounds]
+    rewards = [reward for round in begun if (reward := reward_of(round)) is not None]
     if len(rewards) < 2:
-        return f"\nresult: {run_dir.final}"
+        return ""
     first, last = rewards[0], rewards[-1]
     change = rounds.reward_change_in_words(change_between(first, last))
     return (
-        f"\nmean reward over {plural(len(rewards), 'round')}: {number(first.mean)} to"
-        f" {number(last.mean)} ({change})\nresult: {run_dir.final}"
+        f"\nmean reward before the training of rounds {first.round} and {last.round}:"
+        f" {number(first.mean)} and {number(last.mean)} ({change})"
     )
 
 

@@ -81,15 +81,16 @@ def _header(picture: Picture, width: int) -> Text:
     header.append(visible(state.run) or "run", style="accent")
     header.append("  ")
     header.append(picture.status, style=STYLE_OF_STATUS.get(picture.status, "good"))
-    header.append(f"  round {len(state.rounds)}{f' of {planned}' if planned else ''}")
+    header.append(f"  round {state.num_rounds}{f' of {planned}' if planned else ''}")
     header.append(f"  {visible(rounds.loss_kind(state))}  {duration(state.elapsed_s(picture.now))}")
     header.truncate(width)
     return header
 
 
 def _standing(state: RunState) -> list[Text]:
-    """Why it stopped or will stop, what is in its way, what changes next."""
-    lines = []
+    """Why it stopped or will stop, what its result is worth, what is in its way or to come."""
+    score = rounds.final_score(state)
+    lines = [Text(visible(score), style="good")] if score else []
     if state.reason and state.status in ("pausing", "paused", "failed"):
         lines.append(Text(visible(state.reason), style=STYLE_OF_STATUS[state.status]))
     if state.status in AT_WORK and (boundary := rounds.boundary(state)):

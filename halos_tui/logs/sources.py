@@ -10,6 +10,8 @@ from halos_backend.events import STAGES, Stage
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState
 
+from halos_tui.run.rounds import place
+
 
 @dataclass(frozen=True)
 class LogSource:
@@ -63,7 +65,7 @@ def _of_attempts(run_dir: RunDir, state: RunState) -> Iterator[LogSource]:
                 is_newest = number == stage.attempt
                 again = f", attempt {number} of {stage.attempt}" if stage.attempt > 1 else ""
                 yield LogSource(
-                    title=f"{stage.stage} of round {round.round}{again}",
+                    title=f"{stage.stage} of {place(state, round.round)}{again}",
                     path=run_dir.attempt(round.round, stage.stage, number).log,
                     attempt=(round.round, stage.stage, number),
                     is_running=is_newest and stage.status == "running",

@@ -18,7 +18,7 @@ from halos_backend.doctor.disk import existing_parent
 from halos_backend.events import STAGES
 from halos_backend.store.run_dir import RunDir, check_run_name
 from halos_backend.supervisor.launch import num_stage_processes, stage_command
-from halos_backend.supervisor.plan import round_sizes
+from halos_backend.supervisor.plan import round_sizes, scoring_size
 
 from halos_tui.formatting import count, number, percent, plural, size, visible
 from halos_tui.new_runs.checking import Report, Tell, examine, refuse_problems
@@ -66,6 +66,8 @@ def make_plan(
         "effective_batch_size": settings.train.batch_size,
         "example": example_noun(settings),
         "num_processes": settings.launch.num_processes,
+        "num_scored": _num_scored(settings, prepared, sum(sizes)),
+        "num_held_out": prepared["num_held_out"],
         "pause_after_each_round": settings.loop.pause_after_each_round,
         "guards": {
             name: _guard_words(guard)
@@ -88,6 +90,15 @@ def make_plan(
             for stage in STAGES
         },
     }
+
+
+def _num_scored(settings: RunSettings, prepared: Mapping[str, Any], cursor: int) -> int:
+    """Prompts on which the result is scored; 0 where it is not."""
+    is_policy = settings.train.loss.kind != "bradley_terry"
+    if settings.loop.score_final is False or not cursor or not is_policy:
+        return 0
+    size = scoring_size(settings, cursor=cursor, num_prompts=prepared["num_prompts"])
+    return int(prepared["num_held_out"]) or size
 
 
 def _round_plan(settings: RunSettings, num_prompts: int) -> dict[str, int]:
@@ -124,6 +135,7 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
         visible(plan["path"]),
         "",
         *(_round_line(group, plan["example"]) for group in plan["rounds"]),
+        *_scoring_lines(plan),
         "",
         f"one step sees {count(plan['effective_batch_size'])} {plan['example']} on"
         f" {plan['num_processes']} process{'es' if plan['num_processes'] > 1 else ''};"
@@ -135,6 +147,13 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
     ]
     commands = plan["commands"].items()
     return [*lines, *(f"{stage:7}{visible(shlex.join(words))}" for stage, words in commands)]
+
+
+def _scoring_lines(plan: dict[str, Any]) -> list[str]:
+    if not plan["num_scored"]:
+        return ["the final policy is not scored"]
+    noun = "held-out prompt" if plan["num_held_out"] else "prompt"
+    return [f"then the final policy is scored on {plural(plan['num_scored'], noun)}"]
 
 
 def _round_line(group: dict[str, Any], example: str) -> str:

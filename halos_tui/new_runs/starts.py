@@ -92,7 +92,7 @@ def start_from_file(path: Path) -> Start:
 def start_from_run(run_dir: RunDir) -> Start:
     """With the settings that hold for the round that comes next. Raises HalosError."""
     state = check_readable(load_state(run_dir), run_dir)
-    table = dict(state.settings_of(len(state.rounds) + 1))
+    table = dict(state.settings_of(state.num_rounds + 1))
     # of this machine, at that time
     table = apply_changes(table, {"launch.num_threads": (None, None)})
     return Start(f"the run {run_dir.name}", table, run_dir.path)

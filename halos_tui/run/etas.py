@@ -27,6 +27,8 @@ GUESSED_SPREAD = 0.25
 """Relative, where a single value tells of no spread."""
 LEAST_SPREAD = 0.05
 """Relative: work to come is never surer than this."""
+SCORING_STAGES: tuple[Stage, ...] = ("sample", "label")
+"""Of the round that scores the result."""
 NUM_ROUNDS_BACK = 8
 """Rounds that count; older ones ran under other conditions."""
 MOST_ROUNDS = 10_000
@@ -112,7 +114,9 @@ def forecast(state: RunState, work: Mapping[tuple[int, Stage], Work]) -> Forecas
         if (estimate := stage_left(running, stage_times(state, key[1]))) is not None
     }
     round = _round_left(state, stages)
-    return Forecast(stages, round, _run_left(state, round))
+    left = _run_left(state, round)
+    scoring = _scoring_left(state)
+    return Forecast(stages, round, left if left is None or scoring is None else left.then(scoring))
 
 
 def stage_left(work: Work, times: Sequence[float]) -> Estimate | None:
@@ -180,11 +184,17 @@ def stage_times(state: RunState, stage: Stage) -> list[float]:
 
 def num_rounds_left(state: RunState) -> int | None:
     """Rounds after the one at hand; None where the settings do not say."""
-    loop = state.settings_of(len(state.rounds) + 1).get("loop", {})
+    to_come = _to_come(state)
+    return None if to_come is None else to_come[0]
+
+
+def _to_come(state: RunState) -> tuple[int, int] | None:
+    """The rounds after the one at hand, and the prompts taken when they are done."""
+    loop = state.settings_of(state.num_rounds + 1).get("loop", {})
     wanted, num_rounds = loop.get("prompts_per_round"), loop.get("num_rounds")
     if not wanted:
         return None
-    most = MOST_ROUNDS if num_rounds is None else num_rounds - len(state.rounds)
+    most = MOST_ROUNDS if num_rounds is None else num_rounds - state.num_rounds
     cursor, count = state.cursor, 0
     while count < most and (
         size := round_size(
@@ -196,7 +206,7 @@ def num_rounds_left(state: RunState) -> int | None:
         )
     ):
         cursor, count = cursor + size, count + 1
-    return count
+    return count, cursor
 
 
 def _round_left(state: RunState, running: Mapping[tuple[int, Stage], Estimate]) -> Estimate | None:
@@ -208,7 +218,7 @@ def _round_left(state: RunState, running: Mapping[tuple[int, Stage], Estimate]) 
     known = [estimate for estimate in now if estimate is not None]
     later = [
         from_times(stage_times(state, stage))
-        for stage in STAGES
+        for stage in (SCORING_STAGES if round.closing else STAGES)
         if not _is_begun(round, stage) and not (stage == "label" and _overlaps(round))
     ]
     if not known and not any(later):
@@ -236,10 +246,29 @@ def _run_left(state: RunState, round: Estimate | None) -> Estimate | None:
     times = [
         _busy_s(done)
         for done in state.rounds[-NUM_ROUNDS_BACK - 1 :]
-        if done.finished_t is not None
+        if done.finished_t is not None and done.closing is None
     ]
     later = Estimate(0.0, 0.0) if left == 0 else _repeated(times, left)
     return later if round is None else round.then(later)
+
+
+def _scoring_left(state: RunState) -> Estimate | None:
+    """Of scoring the result, once the last round is done; None where it has begun, or will not."""
+    loop = state.settings_of(state.num_rounds + 1).get("loop", {})
+    to_come = _to_come(state)
+    if state.closing is not None or loop.get("score_final") is False or to_come is None:
+        return None
+    unseen = max(0, state.num_prompts - to_come[1])
+    size = state.num_held_out or min(unseen, loop["prompts_per_round"])
+    found = [from_times(stage_times(state, stage)) for stage in SCORING_STAGES]
+    parts = [estimate for estimate in found if estimate is not None]
+    if not size or len(parts) < len(SCORING_STAGES):
+        return None
+    share = size / state.rounds[-1].num_prompts
+    whole = (
+        max(parts, key=lambda part: part.mean_s) if loop.get("overlap") else parts[0].then(parts[1])
+    )
+    return Estimate(whole.mean_s * share, whole.sd_s * share)
 
 
 def _busy_s(round: RoundState) -> float:

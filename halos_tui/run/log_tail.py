@@ -7,6 +7,7 @@ from halos_backend.store.state import RunState
 
 from halos_tui.logs.blocks import LogSizes
 from halos_tui.logs.file import LogFile
+from halos_tui.run.rounds import place
 from halos_tui.run.view import LogView
 
 NUM_LINES = 60
@@ -36,7 +37,9 @@ class RunLog:
         round, stage, attempt = self._about
         again = f", attempt {attempt}" if attempt > 1 else ""
         lines = [line.text[:MOST_CHARACTERS] for line in self._file.last_page(NUM_LINES)]
-        self.view = LogView(f"{stage} of round {round}{again}", tuple(lines), status.problem)
+        self.view = LogView(
+            f"{stage} of {place(state, round)}{again}", tuple(lines), status.problem
+        )
 
     def _turn_to(self, state: RunState) -> None:
         """To the newest attempt of all."""

@@ -12,6 +12,7 @@ from halos_backend.store.live import LiveStage, fold_attempt
 from halos_backend.store.liveness import living_supervisor, stalled_for_s
 from halos_backend.store.reader import attempt_journal
 from halos_backend.store.registry import load_state
+from halos_backend.store.reward_change import reward_of
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import AT_WORK, RunState, RunStatus
 
@@ -69,6 +70,21 @@ def observe(run_dir: RunDir) -> Observation:
     return Observation(state, supervision, live)
 
 
+def _final_score(state: RunState) -> dict[str, Any] | None:
+    """None until the result is scored, or has been tried to be."""
+    closing = state.closing
+    if closing is None or closing.finished_t is None:
+        return None
+    reward = reward_of(closing)
+    return {
+        "reward_mean": None if reward is None else reward.mean,
+        "reward_stderr": None if reward is None else reward.stderr,
+        "num_prompts": closing.num_prompts,
+        "held_out": closing.closing == "held_out",
+        "unscored": closing.unscored,
+    }
+
+
 def supervision_of(run_dir: RunDir) -> Supervision:
     """Who supervises the run now."""
     supervisor = living_supervisor(run_dir)
@@ -86,6 +102,8 @@ def as_json(seen: Observation, run_dir: RunDir, ahead: Forecast) -> dict[str, An
         **state,
         "status": seen.status,
         "path": str(run_dir.path),
+        "num_rounds": seen.state.num_rounds,
+        "final_score": _final_score(seen.state),
         "supervisor": msgspec.to_builtins(seen.supervisor),
         "round_eta": etas.as_json(ahead.round),
         "run_eta": etas.as_json(ahead.run),

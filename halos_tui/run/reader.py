@@ -128,6 +128,7 @@ class RunReader:
             stage=stage,
             attempt=self._attempt_numbers[key],
             phase=live.phase,
+            place=rounds.place(state, round),
             elapsed_s=int(max(0.0, clock.now() - started)),
             done=live.done,
             total=live.total,
@@ -157,10 +158,12 @@ class RunReader:
             name=state.run,
             status=status,
             loss=rounds.loss_kind(state),
-            round=len(state.rounds),
+            round=state.num_rounds,
             num_rounds=rounds.num_rounds(state),
             elapsed_s=int(state.elapsed_s(clock.now())),
-            reason="; ".join(filter(None, (state.reason, rounds.boundary(state)))),
+            reason="; ".join(
+                filter(None, (state.reason, rounds.boundary(state), rounds.final_score(state)))
+            ),
             hint=hint_for(status, self.keys),
             round_eta=self._forecast.round if status in AT_WORK else None,
             run_eta=self._forecast.run if status in AT_WORK else None,
@@ -178,7 +181,7 @@ class RunReader:
 
     def _notices(self, state: RunState, selected: int | None) -> tuple[Notice, ...]:
         of_stages = [
-            Notice("warning", f"round {round} {stage}: {text}")
+            Notice("warning", f"{rounds.place(state, round)} {stage}: {text}")
             for (round, stage), tail in self._attempts.items()
             for text in reversed((*tail.live.warnings, *filter(None, [tail.problem])))
         ]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from halos_backend.events import STAGES
-from halos_backend.store.reward_change import Reward, change_between, number_of, reward_of
+from halos_backend.store.reward_change import Reward, number_of, reward_of
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.state import RunState
 
@@ -95,7 +95,7 @@ class RoundBook:
 
     def _write(self, round: RoundState) -> None:
         now, before = reward_of(round), next(filter(None, reversed(self._rewards)), None)
-        change = None if now is None or before is None else change_between(before, now)
+        change = rounds.reward_change(round, before)
         train, trained = round.stages.get("train"), rounds.summary_of(round, "train")
         self._rewards.append(now)
         self._rows.append(
@@ -108,6 +108,7 @@ class RoundBook:
                 kl_initial_stderr=number_of(trained.get("kl_initial_stderr")),
                 train_attempt=None if train is None else train.attempt,
                 is_running=round.active is not None,
+                is_closing=round.closing is not None,
                 notices=tuple(_notices(round)),
             )
         )
@@ -140,7 +141,8 @@ def _distribution(row: RoundRow) -> Distribution | None:
         return None
     quantiles = dict(zip(QUANTILES, row.rewards.quantiles, strict=True))
     known = {name: value for name, value in quantiles.items() if math.isfinite(value)}
-    return Distribution(f"round {row.round}", row.rewards.edges, row.rewards.counts, known)
+    name = rounds.FINAL if row.is_closing else f"round {row.round}"
+    return Distribution(name, row.rewards.edges, row.rewards.counts, known)
 
 
 def _reward_view(rows: Sequence[RoundRow]) -> RewardView:
@@ -161,7 +163,7 @@ def _reward_view(rows: Sequence[RoundRow]) -> RewardView:
 def _notices(round: RoundState) -> Iterator[Notice]:
     """What the summaries of a round's stages, and its end, say a person should know."""
     sample, label = rounds.summary_of(round, "sample"), rounds.summary_of(round, "label")
-    about = f"round {round.round}"
+    about = rounds.FINAL if round.closing else f"round {round.round}"
     truncated = sample.get("truncated_frac") or 0.0
     if truncated > TRUNCATED_LIMIT:
         done = rounds.about_cut_off(label)
@@ -176,6 +178,8 @@ def _notices(round: RoundState) -> Iterator[Notice]:
         yield Notice("warning", text, "unscored")
     if round.untrained:
         yield Notice("warning", f"{about} was not trained: {round.untrained}")
+    if round.unscored:
+        yield Notice("warning", f"{about} has no score: {round.unscored}")
     for stage in STAGES:
         found = round.stages.get(stage)
         if found is None or found.status != "failed":

@@ -17,8 +17,18 @@ from halos_backend.store.round_state import RoundState
 from halos_backend.store.setting_changes import Change
 from halos_backend.store.state import RunState
 
-from halos_tui.formatting import ABSENT, count, duration, measured, number, setting_changes
+from halos_tui.formatting import (
+    ABSENT,
+    count,
+    duration,
+    measured,
+    number,
+    plural,
+    setting_changes,
+)
 
+FINAL = "final policy"
+REWARD_NOTE = "reward: of the policy before the round's training"
 HEADER = ("round", "prompts", "reward", "change", "feedback", "loss", "KL", *STAGES)
 
 
@@ -28,9 +38,38 @@ def reward_changes(state: RunState) -> list[RewardChange | None]:
     last: Reward | None = None
     for round in state.rounds:
         now = reward_of(round)
-        changes.append(None if now is None or last is None else change_between(last, now))
+        changes.append(reward_change(round, last))
         last = last if now is None else now
     return changes
+
+
+def reward_change(round: RoundState, last: Reward | None) -> RewardChange | None:
+    """Of a round, since the last one that has a reward. Held-out prompts are others."""
+    now = reward_of(round)
+    if now is None or last is None or round.closing == "held_out":
+        return None
+    return change_between(last, now)
+
+
+def place(state: RunState, number: int) -> str:
+    """`round 3`, or what the round after the last one is for."""
+    closing = state.closing
+    return FINAL if closing is not None and closing.round == number else f"round {number}"
+
+
+def final_score(state: RunState) -> str:
+    """What the result is worth, or why nobody knows; empty where it is not scored."""
+    closing = state.closing
+    if closing is None or (closing.finished_t is None and reward_of(closing) is None):
+        return ""
+    reward = reward_of(closing)
+    if reward is None:
+        return f"the {FINAL} has no score: {closing.unscored or 'no completion could be scored'}"
+    noun = "held-out prompt" if closing.closing == "held_out" else "prompt"
+    first = next(filter(None, map(reward_of, state.rounds[: state.num_rounds])), None)
+    began = "" if first is None else f"; round {first.round} began at {number(first.mean)}"
+    worth = measured(reward.mean, reward.stderr)
+    return f"{FINAL}: reward {worth} on {plural(closing.num_prompts, noun)}{began}"
 
 
 def last_reward(state: RunState) -> float | None:
@@ -46,14 +85,14 @@ def describe_reward_change(change: RewardChange | None) -> str:
 
 def num_rounds(state: RunState) -> int | None:
     """Rounds that the run has at most, as far as one knows now; None where the prompts decide."""
-    loop = state.settings_of(len(state.rounds) + 1).get("loop", {})
+    loop = state.settings_of(state.num_rounds + 1).get("loop", {})
     planned: int | None = loop.get("num_rounds")
     return planned
 
 
 def loss_kind(state: RunState) -> str:
     """That of the newest round."""
-    settings = state.settings_of(max(1, len(state.rounds)))
+    settings = state.settings_of(max(1, state.num_rounds))
     return str(settings.get("train", {}).get("loss", {}).get("kind", ""))
 
 
@@ -67,8 +106,10 @@ def boundary(state: RunState) -> str:
         case _:
             return ""
     if not state.rounds or state.rounds[-1].finished_t is not None:
-        return f"before round {len(state.rounds) + 1}"
+        return f"before round {state.num_rounds + 1}"
     round = state.rounds[-1]
+    if round.closing is not None:
+        return f"when the {FINAL} is scored"
     if where == "round":
         return f"at the end of round {round.round}"
     if round.active is None:
@@ -78,7 +119,7 @@ def boundary(state: RunState) -> str:
 
 def pending_changes(state: RunState) -> list[Change]:
     """Changes of settings that wait for a round that has not begun, the next one first."""
-    waiting = [change for change in state.changes if change.from_round > len(state.rounds)]
+    waiting = [change for change in state.changes if change.from_round > state.num_rounds]
     return sorted(waiting, key=lambda change: change.from_round)
 
 
@@ -103,12 +144,12 @@ def cells(round: RoundState, change: RewardChange | None) -> list[str]:
     """One row, in the order of HEADER."""
     train, reward = summary_of(round, "train"), reward_of(round)
     return [
-        str(round.round),
+        "final" if round.closing else str(round.round),
         count(round.num_prompts),
         number(None if reward is None else reward.mean),
         describe_reward_change(change),
         count(summary_of(round, "label").get("num_feedback")),
-        "untrained" if round.untrained else number(train.get("loss_last")),
+        _loss_cell(round, train),
         kl_initial(train),
         *[_stage_cell(round, stage) for stage in STAGES],
     ]
@@ -124,6 +165,12 @@ def kl_initial(train: Mapping[str, Any]) -> str:
     """The KL to the initial policy, with its standard error where it has one: 2.70 ±0.11."""
     kl, stderr = (number_of(train.get(key)) for key in ("kl_initial", "kl_initial_stderr"))
     return ABSENT if kl is None else measured(kl, stderr or None)
+
+
+def _loss_cell(round: RoundState, train: Mapping[str, Any]) -> str:
+    if round.closing is not None:
+        return "unscored" if round.unscored else ABSENT
+    return "untrained" if round.untrained else number(train.get("loss_last"))
 
 
 def about_cut_off(label: Mapping[str, Any]) -> str:

@@ -52,12 +52,15 @@ class HeaderView:
 
 @dataclass(frozen=True)
 class StageView:
-    """A stage that runs. `rate` is in units a second; `metrics` are those of `step`."""
+    """A stage that runs, in what `place` names. `rate` is in units a second; `metrics` are
+    those of `step`.
+    """
 
     round: int
     stage: Stage
     attempt: int
     phase: str
+    place: str
     elapsed_s: int
     done: int = 0
     total: int = 0
@@ -95,6 +98,7 @@ class RoundRow:
     kl_initial_stderr: float | None = None
     train_attempt: int | None = None
     is_running: bool = False
+    is_closing: bool = False
     notices: tuple[Notice, ...] = ()
 
 

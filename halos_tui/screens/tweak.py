@@ -113,7 +113,7 @@ class TweakScreen(FormActions):
         planned = num_rounds(tweak.state)
         of = f" of {planned}" if planned else ""
         self._say(
-            f"{self.run_dir.name} is {tweak.state.status}, round {len(tweak.state.rounds)}{of};"
+            f"{self.run_dir.name} is {tweak.state.status}, round {tweak.state.num_rounds}{of};"
             f" changes hold from round {tweak.from_round} on"
         )
 
@@ -183,7 +183,7 @@ def _what_matters(state: RunState) -> tuple[object, ...]:
     """What a change of settings depends on."""
     last = state.rounds[-1] if state.rounds else None
     stages = tuple((name, stage.status) for name, stage in last.stages.items()) if last else ()
-    return state.run, state.status, len(state.rounds), len(state.changes), stages
+    return state.run, state.status, state.num_rounds, len(state.changes), stages
 
 
 def _why_not(view: FormView, state: RunState, *, and_resume: bool) -> str:

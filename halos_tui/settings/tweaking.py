@@ -37,12 +37,12 @@ class Tweak:
         if self.chosen is not None:
             return self.chosen
         failed = self.state.status == "failed"
-        return self.state.round_at_hand if failed else len(self.state.rounds) + 1
+        return self.state.round_at_hand if failed else self.state.num_rounds + 1
 
     def form(self) -> SettingsForm:
         """Raises UsageError for a run that has ended, or a round that is past."""
         base = run_control.settings_to_change(self.run_dir, self.state, self.chosen)
-        now = self.state.settings_of(max(1, len(self.state.rounds)))
+        now = self.state.settings_of(max(1, self.state.num_rounds))
         return SettingsForm(base, self.check(base), now=now, why_fixed=why_fixed)
 
     def check(self, base: dict[str, object]) -> Check:
@@ -89,7 +89,7 @@ class Tweak:
     def _too_late(self, changes: dict[str, tuple[object, object]]) -> list[Problem]:
         """What the round, if it has begun, cannot do otherwise any more."""
         round = self.from_round
-        if round > len(self.state.rounds):
+        if round > self.state.num_rounds:
             return []
         stages = self.state.rounds[round - 1].stages
         done = {name for name, stage in stages.items() if stage.status == "finished"}

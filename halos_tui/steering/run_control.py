@@ -99,9 +99,11 @@ def abort_request(run_dir: RunDir, seen: Observation, when: When) -> control.Abo
 
 
 def retry_request(run_dir: RunDir, seen: Observation) -> control.Retry:
-    """Raises UsageError where no stage has failed."""
+    """Raises UsageError where no stage has failed, and the result is not without a score."""
     state = seen.state
-    if state.status != "failed" and not (state.status in AT_WORK and state.failure is not None):
+    has_failed = state.status in AT_WORK and state.failure is not None
+    is_unscored = state.status == "completed" and state.closing and state.closing.unscored
+    if state.status != "failed" and not has_failed and not is_unscored:
         raise UsageError(f"the run {run_dir.name} is {seen.status}: no stage of it has failed")
     return control.Retry(request_id=control.new_request_id(), by=asker())
 
@@ -115,7 +117,7 @@ def extend_request(
         more = f"{command_for(run_dir, 'set', 'loop.num_rounds=N')} changes where it ends"
         hint = "" if state.status == "aborted" else f", not completed; {more}"
         raise UsageError(f"the run {run_dir.name} is {seen.status}{hint}")
-    settings = state.settings_of(len(state.rounds) + 1)
+    settings = state.settings_of(state.num_rounds + 1)
     return control.Extend(
         request_id=control.new_request_id(),
         by=asker(),
@@ -165,9 +167,9 @@ def settings_to_change(
         )
     if from_round is None:
         failed = state.status == "failed"
-        from_round = state.round_at_hand if failed else len(state.rounds) + 1
+        from_round = state.round_at_hand if failed else state.num_rounds + 1
     if from_round < state.round_at_hand:
-        raise UsageError(f"round {from_round} is past; the next is {len(state.rounds) + 1}")
+        raise UsageError(f"round {from_round} is past; the next is {state.num_rounds + 1}")
     return state.settings_of(from_round)
 
 

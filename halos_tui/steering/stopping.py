@@ -7,6 +7,7 @@ from halos_backend.store.run_dir import RunDir
 
 from halos_tui.formatting import count, percent, plural, rough_duration
 from halos_tui.run.observed import Observation
+from halos_tui.run.rounds import FINAL, place
 from halos_tui.steering.run_control import SOONEST_FIRST, When
 
 
@@ -23,7 +24,8 @@ def abort_times(seen: Observation) -> list[When]:
 def stops(seen: Observation) -> str:
     """`Stops: train of round 3, 12 of 40 steps done.`"""
     at_work = [
-        f"{stage} of round {round}, {how_far(live)}" for (round, stage), live in seen.live.items()
+        f"{stage} of {place(seen.state, round)}, {how_far(live)}"
+        for (round, stage), live in seen.live.items()
     ]
     if at_work:
         return f"Stops: {'; '.join(at_work)}."
@@ -64,6 +66,8 @@ def abort_words(when: When, seen: Observation) -> str:
         case "stage":
             return f"when {running(seen)} is done"
         case "round":
+            if state.closing is not None:
+                return f"when the {FINAL} is scored"
             number = state.round_at_hand
             finished = sum(1 for round in state.rounds if round.finished_t is not None)
             then = (
@@ -74,4 +78,6 @@ def abort_words(when: When, seen: Observation) -> str:
 
 def running(seen: Observation) -> str:
     """`train of round 3`; empty where nothing runs."""
-    return " and ".join(f"{stage} of round {round}" for round, stage in seen.state.active)
+    return " and ".join(
+        f"{stage} of {place(seen.state, round)}" for round, stage in seen.state.active
+    )

@@ -36,7 +36,7 @@ def _head(stage: StageView, width: int) -> Line:
     return beside(
         joined(
             [
-                [(stage.stage, "accent"), (f" round {stage.round}", "muted")],
+                [(stage.stage, "accent"), (f" {stage.place}", "muted")],
                 [(stage.phase, "title")],
                 [(duration(stage.elapsed_s), "muted")],
                 [(again, "warning")],

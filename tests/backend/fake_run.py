@@ -20,6 +20,7 @@ from halos_backend.store.state import RunState, fold
 from halos_backend.store.writer import EventWriter
 from halos_backend.supervisor import control
 from halos_backend.supervisor.spawn import GUARDIAN
+from msgspec.structs import replace
 
 from tests.backend.deadline import DEADLINE_S, wait_until
 from tests.backend.journals import created, settings
@@ -29,15 +30,19 @@ MARK = "HALOS_TEST_RUN"
 
 
 class FakeRun:
-    """A run of `num_rounds` rounds of two prompts."""
+    """A run of `num_rounds` rounds of two prompts, whose result is scored only on demand."""
 
-    def __init__(self, path: Path, *, num_rounds: int = 1, **loop: Any) -> None:
+    def __init__(
+        self, path: Path, *, num_rounds: int = 1, num_held_out: int = 0, **loop: Any
+    ) -> None:
         path.mkdir()
         self.dir = RunDir(path)
+        loop = {"score_final": False, **loop}
         made = settings(num_rounds=num_rounds, prompts_per_round=2, **loop)
         self.dir.resolved_config.write_text(made.model_dump_json())
         with EventWriter(self.dir.events) as writer:
-            writer.append(created(made), durable=True)
+            first = replace(created(made), num_held_out=num_held_out)
+            writer.append(first, durable=True)
         self._supervisors: list[subprocess.Popen[bytes]] = []
 
     def behave(self, **behaviours: str) -> None:

@@ -172,6 +172,33 @@ class MadeRun:
             self.finish_stage(round, stage, **(label if stage == "label" else {}))
         self.finish_round(round, reward_mean=label.get("reward_mean", 0.5))
 
+    def score_result(
+        self, *, reward_mean: float = 0.75, unscored: str | None = None, round: int = 3
+    ) -> None:
+        """The closing round after the last one, on held-out prompts."""
+        self.say(
+            RoundStarted(
+                t=self._later(),
+                round=round,
+                cursor=0,
+                num_prompts=2,
+                settings=self.settings,
+                closing="held_out",
+            )
+        )
+        for stage in STAGES[:2]:
+            self.start_stage(round, stage)
+            if unscored is None or stage == "sample":
+                changes = {"reward_mean": reward_mean, "reward_stderr": 0.02}
+                self.finish_stage(round, stage, **(changes if stage == "label" else {}))
+            else:
+                self.fail_stage(round, stage, unscored)
+        self.say(
+            RoundFinished(
+                t=self._later(), round=round, checkpoint=None, metrics={}, unscored=unscored
+            )
+        )
+
     def complete(self) -> None:
         self.say(RunCompleted(t=self._later(), reason="all rounds are done"))
 

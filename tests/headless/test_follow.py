@@ -99,7 +99,8 @@ def test_every_event_is_one_plain_line(halos: Halos, runs: Path) -> None:
         "round 1 label: reward 0.5, spread 0.1, 2 rows of feedback,"
         " 3 unscored (3 x the judge said no) in 1.5s",
         "round 1 train: 1 step, loss 0.6931 to 0.5, KL 0.0125 in 1.5s",
-        "round 1: finished, reward 0.5, checkpoint rounds/0001/train/attempt_1/checkpoint",
+        "round 1: finished, checkpoint rounds/0001/train/attempt_1/checkpoint; the policy before it"
+        " had reward 0.5",
         "round 2: finished, policy unchanged: no feedback is left: all are equal",
         "run completed: all rounds are done",
     ):

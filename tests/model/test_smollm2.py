@@ -26,6 +26,7 @@ prompt = "question"
 [loop]
 num_rounds = 1
 prompts_per_round = 8
+score_final = false
 
 [sample]
 group_size = 4

@@ -172,6 +172,7 @@ def make_attempt(
     *,
     feedback: dict[str, Any] | None = None,
     label: dict[str, Any] | None = None,
+    wants_feedback: bool = True,
     num_processes: int = 1,
     earlier: Sequence[Path] = (),
     device: str = "cpu",
@@ -196,7 +197,7 @@ def make_attempt(
         num_threads=1,
         num_processes=num_processes,
         settings=settings,
-        inputs=LabelInputs(str(completions)),
+        inputs=LabelInputs(str(completions), wants_feedback=wants_feedback),
         earlier_attempts=tuple(str(attempt) for attempt in earlier),
     )
     write_job(AttemptDir(path).job, job)

@@ -216,6 +216,13 @@ def test_a_stage_as_a_program_leaves_scores_feedback_and_done(tmp_path: Path) ->
     assert (progress[-1].done, progress[-1].total, progress[-1].unit) == (12, 12, "completions")
 
 
+def test_what_only_scores_the_result_makes_no_feedback(tmp_path: Path) -> None:
+    path = label_texts(tmp_path, COUNT_WORDS, ["one", "one two"], wants_feedback=False)
+    assert rewards_of(path) == [1.0, 2.0]
+    assert AttemptDir(path).feedback.read_bytes() == b""
+    assert warnings(path) == []
+
+
 def test_a_function_judge_waits_for_no_torch() -> None:
     code = (
         "import sys, halos_backend.stages.label.stage;"

@@ -11,6 +11,7 @@ import datasets
 import pyarrow as pa
 import pytest
 from halos_backend.findings import InputsError, prepared_findings
+from halos_backend.records import Prompt, read_rows
 from place import make_tokenizer
 from pyarrow import parquet
 
@@ -362,3 +363,27 @@ def test_mt_bench_first_turns_are_prompts(place: PreparePlace) -> None:
     assert texts(prompts) == [row["turns"][0] for row in rows]
     assert [p.prompt_id for p in prompts] == [str(row["question_id"]) for row in rows]
     assert prompts[0].columns["category"] == rows[0]["category"]
+
+
+def test_held_out_prompts_are_frozen_beside_those_of_the_run(place: PreparePlace) -> None:
+    held_out = place.path / "held_out.jsonl"
+    held_out.write_text("".join(f'{{"prompt": "{text}"}}\n' for text in "xyz"))
+    named = {"held_out": str(held_out), "num_held_out": 2}
+    prompts = place.prepare(place.json_lines([{"prompt": "a"}]), prompts=named)
+    assert texts(prompts) == ["a"]
+    assert texts(list(read_rows(place.run_dir.held_out, Prompt))) == ["x", "y"]
+    assert (place.prepared["num_prompts"], place.prepared["num_held_out"]) == (1, 2)
+    assert "held_out.jsonl" in [file["what"] for file in place.prepared["inputs"]]
+
+
+def test_what_is_wrong_with_held_out_prompts_is_said_of_their_setting(place: PreparePlace) -> None:
+    with pytest.raises(InputsError, match=r"prompts\.held_out = '/nowhere/held_out\.jsonl'"):
+        place.prepare(
+            place.json_lines([{"prompt": "a"}]), prompts={"held_out": "/nowhere/held_out.jsonl"}
+        )
+
+
+def test_without_held_out_prompts_none_are_frozen(place: PreparePlace) -> None:
+    place.prepare(place.json_lines([{"prompt": "a"}]))
+    assert not place.run_dir.held_out.exists()
+    assert place.prepared["num_held_out"] == 0

@@ -63,7 +63,7 @@ class Place:
         tables: dict[str, dict[str, Any]] = {
             "policy": {"path": str(self.path / "policy")},
             "prompts": {"path": str(self.path / "prompts.jsonl")},
-            "loop": {"num_rounds": 2, "prompts_per_round": 6, "seed": 7},
+            "loop": {"num_rounds": 2, "prompts_per_round": 6, "seed": 7, "score_final": False},
             "sample": {"group_size": 4, "max_new_tokens": 8, "temperature": 1.0, "batch_size": 8},
             "label.judge": {"kind": "function", "function": f"{self.path}/judge.py:vowels"},
             "label.feedback": {"kind": "pairwise"},

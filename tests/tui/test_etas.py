@@ -158,6 +158,16 @@ def test_a_run_with_rounds_to_come_needs_their_time_too() -> None:
     assert left.run.sd_s == pytest.approx(math.hypot(*parts))
 
 
+def test_a_run_whose_result_is_scored_needs_one_more_sample_and_label_stage() -> None:
+    state = run_state((10.0, 4.0, 6.0), (None,), num_rounds=2)
+
+    left = forecast(state, {(2, "sample"): Work(elapsed_s=0.0)})
+
+    # 10 + 4 + 6 left of round 2, then 10 + 4 for the 4 prompts that no round has taken
+    assert left.run is not None
+    assert left.run.mean_s == pytest.approx(34.0)
+
+
 @pytest.mark.parametrize(
     "loop, left",
     [({"num_rounds": 3}, 2), ({"num_rounds": 2}, 1), ({"num_rounds": None}, 2)],

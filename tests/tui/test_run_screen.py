@@ -269,7 +269,7 @@ def test_everything_is_on_a_large_screen(run: MadeRun) -> None:
 
     shown_at(
         run,
-        "reward by round",
+        "reward before each round",
         "rewards",
         "█ round 2",
         "─ round 1",
@@ -291,7 +291,15 @@ def test_everything_is_on_a_large_screen(run: MadeRun) -> None:
 def test_a_small_screen_has_the_essentials(run: MadeRun) -> None:
     write_train_events(running(run, "train"), 2)
 
-    shown_at(run, "running", "round 2 of 2", "ETA round", "8/16 steps", "reward by round", "loss")
+    shown_at(
+        run,
+        "running",
+        "round 2 of 2",
+        "ETA round",
+        "8/16 steps",
+        "reward before each round",
+        "loss",
+    )
 
 
 def test_gpus_are_shown_with_history_and_who_else_is_there(run: MadeRun) -> None:

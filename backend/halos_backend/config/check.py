@@ -180,6 +180,20 @@ def _judge_fits_engine(settings: RunSettings) -> Iterator[Conflict]:
             yield path, "is what the label stage itself depends on: take it out"
 
 
+def _scoring_has_effect(settings: RunSettings) -> Iterator[Conflict]:
+    prompts = settings.prompts
+    if prompts.held_out is None:
+        for name in ("held_out_split", "num_held_out"):
+            if getattr(prompts, name) != type(prompts).model_fields[name].default:
+                yield f"prompts.{name}", "has no effect without prompts.held_out: take it out"
+    if settings.train.loss.kind == "bradley_terry":
+        reason = "bradley_terry leaves the policy as it is, so there is none to score: take it out"
+        if prompts.held_out is not None:
+            yield "prompts.held_out", reason
+        if settings.loop.score_final:
+            yield "loop.score_final", reason
+
+
 def _cut_off_has_effect(settings: RunSettings) -> Iterator[Conflict]:
     label = settings.label
     default = type(label).model_fields["cut_off_penalty"].default
@@ -293,6 +307,7 @@ RULES: tuple[Callable[[RunSettings], Iterator[Conflict]], ...] = (
     _sampler_fits_engine,
     _judge_fits_engine,
     _cut_off_has_effect,
+    _scoring_has_effect,
     _engines_get_devices,
     _guards_can_trip,
     _devices_suffice,

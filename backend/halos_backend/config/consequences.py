@@ -103,7 +103,7 @@ def _rewards(before: RunSettings, now: RunSettings) -> Iterator[str]:
     if judging(_judge(before)) != judging(_judge(now)):
         yield (
             "rewards come of another judge: they cannot be compared with those of earlier rounds,"
-            " though loop.keep_best does"
+            " and loop.keep_best counts from there on"
             if now.loop.keep_best
             else "rewards come of another judge: they cannot be compared with those of earlier"
             " rounds"

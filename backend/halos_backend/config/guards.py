@@ -34,8 +34,9 @@ class Guard(Table):
     """One rule. It trips when its metric breaks any of the limits that are given."""
 
     metric: GuardMetric
-    """The number that is watched. Of a finished stage: loss_last, kl_initial, reward_mean,
-    length_mean, truncated_frac, unique_frac, reward_length_corr. Before each round:
+    """The number that is watched. Of a finished stage: loss_last, kl_initial, reward_mean (of the
+    policy before the round's training), length_mean, truncated_frac, unique_frac,
+    reward_length_corr. Before each round:
     disk_free_bytes, disk_free_rounds (how many more rounds fit)."""
     above: Annotated[float, Field(allow_inf_nan=False)] | None = None
     """Trips when the metric is over this, or not finite."""

@@ -28,6 +28,7 @@ PATH_KEYS = (
     "policy.path",
     "policy.chat_template",
     "prompts.path",
+    "prompts.held_out",
     "label.judge.path",
     "label.judge.function",
     "train.reference",

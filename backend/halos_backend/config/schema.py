@@ -48,6 +48,13 @@ class PromptsSettings(Table):
     max_tokens: PositiveInt | None = None
     """Prompts of more tokens are counted and skipped; by default what the policy's context
     leaves."""
+    held_out: str | None = Field(default=None, min_length=1)
+    """More prompts, a file or a data set with the same columns, on which no round trains: the run's
+    result is scored on them (loop.score_final)."""
+    held_out_split: str = "test"
+    """Split of `held_out`, where that is a Hugging Face dataset."""
+    num_held_out: PositiveInt | None = None
+    """The first so many prompts of `held_out`; absent is all."""
 
 
 class LoopSettings(Table):
@@ -66,13 +73,19 @@ class LoopSettings(Table):
     keep_checkpoints: PositiveInt = 2
     """The newest checkpoints that stay; older ones go once a later one is proven."""
     keep_best: bool = True
-    """Keep the checkpoint with the best mean reward, whatever its age."""
+    """Keep the checkpoint with the best mean reward, whatever its age: that whose completions got
+    it, in the round after it. Rewards of another judge than the newest do not count."""
     max_attempts: PositiveInt = 3
     """Attempts in a row of one stage that crash without progress on disk before the run waits for
     its owner. Attempts that made progress do not count."""
     overlap: bool = False
     """Score the completions of a round while it is still sampled. The rewards are the same; sampler
     and judge hold memory at the same time. Not with several processes."""
+    score_final: bool | None = None
+    """Whether the run ends with scoring its result: sampling and labelling with the last policy,
+    as in a round, and no training. By default where prompts.held_out is named, or prompts are there
+    that no round has taken, of which at most a round's are; `true` scores it on any prompts rather
+    than not at all. The reward of each round is that of the policy before its training."""
     pause_after_each_round: bool = False
     """Pause at the end of every round, for people who want to look each time."""
 

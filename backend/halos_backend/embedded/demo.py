@@ -18,6 +18,7 @@ from halos_backend.errors import ExitCode, HalosError, UsageError
 
 PROMPTS_PER_ROUND = 128
 GROUP_SIZE = 8
+NUM_HELD_OUT = 128
 
 LOSSES: dict[str, dict[str, Any]] = {
     "dpo": {"lr": 2e-4, "batch_size": 16, "loss": {"beta": 0.1}},
@@ -38,7 +39,11 @@ def demo_settings(files: EmbeddedFiles, *, loss: str, num_rounds: int) -> dict[s
     chosen = LOSSES[loss]
     return {
         "policy": {"path": str(files.policy)},
-        "prompts": {"path": str(files.prompts)},
+        "prompts": {
+            "path": str(files.prompts),
+            "held_out": str(files.held_out),
+            "num_held_out": NUM_HELD_OUT,
+        },
         "loop": {"num_rounds": num_rounds, "prompts_per_round": PROMPTS_PER_ROUND, "num_epochs": 9},
         "sample": {
             "group_size": GROUP_SIZE,

@@ -27,6 +27,7 @@ from halos_backend.events.base import (
 from halos_backend.events.run import (
     AbortRequested,
     CheckpointPruned,
+    ClosingPrompts,
     ForkOrigin,
     GuardTripped,
     PauseRequested,
@@ -62,6 +63,7 @@ __all__ = [
     "AttemptFailed",
     "Cause",
     "CheckpointPruned",
+    "ClosingPrompts",
     "Event",
     "ForkOrigin",
     "GuardTripped",

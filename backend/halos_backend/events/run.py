@@ -24,7 +24,8 @@ class ForkOrigin(msgspec.Struct, frozen=True, kw_only=True):
 class RunCreated(Event, frozen=True, kw_only=True):
     """The run exists: its prompts are frozen and its inputs checked.
 
-    `first_cursor` counts the prompts that the run it was forked from took before.
+    `num_held_out` more prompts are for scoring the result alone. `first_cursor` counts the prompts
+    that the run it was forked from took before.
     """
 
     schema_version: int
@@ -36,6 +37,7 @@ class RunCreated(Event, frozen=True, kw_only=True):
     prompts_sha256: str
     policy_sha256: str
     checkpoint_bytes: int
+    num_held_out: int = 0
     first_cursor: int = 0
     forked_from: ForkOrigin | None = None
 
@@ -63,13 +65,22 @@ class VersionsChanged(Event, frozen=True, kw_only=True):
     changes: dict[str, tuple[str, str]]
 
 
+ClosingPrompts = Literal["next", "held_out"]
+"""What the last policy is scored on: prompts that the next round would take, or held-out ones."""
+
+
 class RoundStarted(Event, frozen=True, kw_only=True):
-    """A round takes `num_prompts` prompts from `cursor` on, with these settings."""
+    """A round takes `num_prompts` prompts from `cursor` on, with these settings.
+
+    A `closing` round follows the last one: it samples and labels, to score the run's result, and
+    trains nothing. A round of the same number that begins later takes its place.
+    """
 
     round: int
     cursor: int
     num_prompts: int
     settings: dict[str, Any]
+    closing: ClosingPrompts | None = None
 
 
 class StageStarted(StageEvent, frozen=True, kw_only=True):
@@ -141,12 +152,14 @@ class RoundFinished(Event, frozen=True, kw_only=True):
     """All stages of a round are done. `checkpoint` is relative to the run directory.
 
     `untrained` says why the policy stays as it was (no feedback left, say); then no checkpoint.
+    Of a closing round `unscored` says why the result has no score.
     """
 
     round: int
     checkpoint: str | None
     metrics: dict[str, Any]
     untrained: str | None = None
+    unscored: str | None = None
 
 
 class CheckpointPruned(Event, frozen=True, kw_only=True):

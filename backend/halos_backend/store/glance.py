@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from halos_backend import SCHEMA_VERSION
+from halos_backend.events import ClosingPrompts
 from halos_backend.records import BAD_JSON
 from halos_backend.store.registry import check_readable, load_state
 from halos_backend.store.reward_change import (
@@ -30,8 +31,9 @@ from halos_backend.store.state import RunState, RunStatus
 
 class Glance(msgspec.Struct, frozen=True, dict=True, kw_only=True):
     """`round` is the newest, 0 before the first, of `num_rounds` planned as far as one knows;
-    `rewards` are the means of the rounds that have one, oldest first, `reward_change` that from the
-    first to the last; `loss` and `settings_json` are the newest round's.
+    `rewards` are the means of the rounds that have one, oldest first, and last of the result where
+    it is scored, `reward_change` that from the first to the last; `loss` and `settings_json` are
+    the newest round's.
     """
 
     status: RunStatus
@@ -85,6 +87,7 @@ class _Round(msgspec.Struct):
     round: int
     num_prompts: int
     stages: dict[str, _Stage] = {}
+    closing: ClosingPrompts | None = None
 
     @property
     def reward(self) -> Reward | None:
@@ -128,7 +131,7 @@ def glance(run_dir: RunDir, *, journal_bytes: int) -> Glance:
     settings = _settings_decoder.decode(state.settings)
     return Glance(
         status=state.status,
-        round=len(state.rounds),
+        round=sum(round.closing is None for round in state.rounds),
         num_rounds=settings.loop.num_rounds,
         loss=settings.train.loss.kind,
         stage=next((name for name, stage in newest.items() if stage.status == "running"), ""),
@@ -145,7 +148,7 @@ def glance_of(state: RunState) -> Glance:
     """The same of a state that is known."""
     active = state.rounds[-1].active if state.rounds else None
     rewards = [found for round in state.rounds if (found := reward_of(round)) is not None]
-    num_begun = len(state.rounds)
+    num_begun = state.num_rounds
     settings = state.settings_of(max(1, num_begun))
     return Glance(
         status=state.status,

@@ -34,12 +34,14 @@ class LabelInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="label"):
 
     `num_growing` is how many groups it will hold once the attempt, which still runs, is done; None
     where it is done. `earlier_scores` are the `scores.jsonl` of rounds that the reward is compared
-    with and that may share prompts with this one, by their numbers.
+    with and that may share prompts with this one, by their numbers. Without
+    `wants_feedback` nothing is trained on the rewards.
     """
 
     completions: str
     num_growing: int | None = None
     earlier_scores: dict[str, str] = {}
+    wants_feedback: bool = True
 
 
 class TrainInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="train"):

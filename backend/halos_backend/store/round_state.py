@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from halos_backend.events import (
     STAGES,
     Cause,
+    ClosingPrompts,
     ProcessIdentity,
     RoundFinished,
     Stage,
@@ -69,7 +70,10 @@ class StageState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoundState(msgspec.Struct, frozen=True, kw_only=True):
-    """One round: what it took, how far its stages are, what came of it."""
+    """One round: what it took, how far its stages are, what came of it.
+
+    A `closing` round scores the run's result and trains nothing; see RoundStarted.
+    """
 
     round: int
     cursor: int
@@ -81,6 +85,8 @@ class RoundState(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: str | None = None
     untrained: str | None = None
     metrics: dict[str, Any] = {}
+    closing: ClosingPrompts | None = None
+    unscored: str | None = None
 
     @property
     def active(self) -> StageState | None:
@@ -133,7 +139,13 @@ def finish_round(round: RoundState, event: RoundFinished) -> RoundState:
         checkpoint=event.checkpoint,
         untrained=event.untrained,
         metrics=event.metrics,
+        unscored=event.unscored,
     )
+
+
+def reopen(round: RoundState) -> RoundState:
+    """A closing round that ended without a score goes on: its owner wants that."""
+    return replace(round, finished_t=None, unscored=None)
 
 
 def _without_labels(stages: dict[Stage, StageState]) -> dict[Stage, StageState]:

@@ -153,6 +153,11 @@ class RunDir:
         return self.path / "prompts.jsonl"
 
     @property
+    def held_out(self) -> Path:
+        """Prompts that the result alone is scored on, frozen too; absent where none are named."""
+        return self.path / "held_out.jsonl"
+
+    @property
     def prepared(self) -> Path:
         """What the check of the inputs found: counts and digests."""
         return self.path / "prepared.json"

@@ -50,6 +50,7 @@ from halos_backend.store.round_state import (
     finds_no_room,
     finish_round,
     forgive_failures,
+    reopen,
     with_round,
 )
 from halos_backend.store.setting_changes import Change, settings_after
@@ -77,7 +78,8 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     `num_rounds_seen` were there when the owner last told the run to go on. `is_crowded`: with these
     settings its programs did not fit into memory beside each other. `workers` is what
     `launch.warm_workers = "auto"` came to, None until that is known. `idle_since` the run is
-    paused, failed or ended, as it was for `idle_s` before.
+    paused, failed or ended, as it was for `idle_s` before. The last of `rounds` may be a closing
+    one, which scores the result and is none of the `num_rounds`.
     """
 
     run: str = ""
@@ -89,6 +91,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Any] = {}
     num_prompts: int = 0
     num_too_long: int = 0
+    num_held_out: int = 0
     prompts_sha256: str = ""
     policy_sha256: str = ""
     checkpoint_bytes: int = 0
@@ -128,17 +131,33 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
+    def closing(self) -> RoundState | None:
+        """The round that scores the result, once it has begun."""
+        return self.rounds[-1] if self.rounds and self.rounds[-1].closing else None
+
+    @property
+    def num_rounds(self) -> int:
+        """Rounds that have begun."""
+        return len(self.rounds) - (self.closing is not None)
+
+    @property
     def round_at_hand(self) -> int:
         """The round that is not finished yet, or else the next one."""
         if self.rounds and self.rounds[-1].finished_t is None:
             return self.rounds[-1].round
-        return len(self.rounds) + 1
+        return self.num_rounds + 1
 
     def settings_of(self, round: int) -> dict[str, Any]:
         """The settings of a round, as far as one knows now for one to come."""
-        if round <= len(self.rounds):
+        if round <= len(self.rounds) and not self._is_closed(round):
             return self.rounds[round - 1].settings
         return settings_after(self.settings, self.changes, round)
+
+    def _is_closed(self, round: int) -> bool:
+        """Whether the round is a closing one that is done: another may take its place."""
+        return self.rounds[round - 1].closing is not None and (
+            self.rounds[round - 1].finished_t is not None
+        )
 
     def elapsed_s(self, now: float) -> float:
         """For how long the run has been at work: since its creation, less the time in which it was
@@ -155,9 +174,10 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def cursor(self) -> int:
         """Prompts taken by all rounds so far, and by those that a fork begins after."""
-        if not self.rounds:
+        if not self.num_rounds:
             return self.first_cursor
-        return self.rounds[-1].cursor + self.rounds[-1].num_prompts
+        last = self.rounds[self.num_rounds - 1]
+        return last.cursor + last.num_prompts
 
     @property
     def checkpoints(self) -> list[tuple[int, str]]:
@@ -206,6 +226,7 @@ def _apply(state: RunState, event: RunEvent) -> RunState:
                 settings=event.settings,
                 num_prompts=event.num_prompts,
                 num_too_long=event.num_too_long,
+                num_held_out=event.num_held_out,
                 prompts_sha256=event.prompts_sha256,
                 policy_sha256=event.policy_sha256,
                 checkpoint_bytes=event.checkpoint_bytes,
@@ -270,6 +291,8 @@ def _begin_to_stop(
 def _resume(state: RunState) -> RunState:
     """Go on; the failed attempts of the round at hand are forgiven."""
     rounds = state.rounds
+    if state.closing is not None and state.closing.unscored:
+        rounds = with_round(rounds, reopen(state.closing))
     if rounds and rounds[-1].finished_t is None:
         rounds = with_round(rounds, forgive_failures(rounds[-1]))
     return replace(
@@ -279,7 +302,7 @@ def _resume(state: RunState) -> RunState:
         reason=None,
         failure=None,
         pause_at=None,
-        num_rounds_seen=len(rounds),
+        num_rounds_seen=state.num_rounds,
         is_crowded=False,
         workers=_open_again(state.workers),
     )
@@ -291,7 +314,7 @@ def _open_again(workers: WorkersChosen | None) -> WorkersChosen | None:
 
 
 def _change_settings(state: RunState, event: SettingsChanged | RunExtended) -> RunState:
-    from_round = len(state.rounds) + 1 if isinstance(event, RunExtended) else event.from_round
+    from_round = state.num_rounds + 1 if isinstance(event, RunExtended) else event.from_round
     change = Change(t=event.t, from_round=from_round, changes=event.changes, by=event.by)
     rounds = state.rounds
     if from_round == len(rounds) and rounds[-1].finished_t is None:
@@ -307,18 +330,20 @@ def _change_settings(state: RunState, event: SettingsChanged | RunExtended) -> R
 
 
 def _start_round(state: RunState, event: RoundStarted) -> RunState:
-    if event.round != len(state.rounds) + 1:
+    if event.round != state.num_rounds + 1:
         return state
+    begun = state.rounds[: state.num_rounds]
     # rounds with equal settings share one object: a long run holds them once
-    known = state.rounds[-1].settings if state.rounds else state.settings
+    known = begun[-1].settings if begun else state.settings
     round = RoundState(
         round=event.round,
         cursor=event.cursor,
         num_prompts=event.num_prompts,
         settings=known if known == event.settings else event.settings,
         started_t=event.t,
+        closing=event.closing,
     )
-    return replace(state, rounds=(*state.rounds, round))
+    return replace(state, rounds=(*begun, round))
 
 
 def _apply_to_stage(state: RunState, event: StageNews) -> RunState:

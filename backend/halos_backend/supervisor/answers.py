@@ -79,7 +79,8 @@ def _resume(request: Resume, state: RunState, now: float) -> RunEvent:
 
 def _retry(request: Retry, state: RunState, now: float) -> RunEvent:
     waits = state.status == "running" and not state.active and state.failure is not None
-    if state.status != "failed" and not waits:
+    is_unscored = state.status == "completed" and state.closing and state.closing.unscored
+    if state.status != "failed" and not waits and not is_unscored:
         raise _RefusedError(f"nothing has failed: the run is {state.status}")
     return RunResumed(t=now, request_id=request.request_id)
 
@@ -103,8 +104,8 @@ def _set(request: Set, state: RunState, now: float) -> RunEvent:
     if problems := _too_late(change, state, from_round):
         raise SettingsError(f"round {from_round} has begun", problems)
     num_rounds = change.settings["loop"]["num_rounds"]
-    if num_rounds is not None and num_rounds < len(state.rounds):
-        least = f"round {len(state.rounds)} has begun: write at least {len(state.rounds)}"
+    if num_rounds is not None and num_rounds < state.num_rounds:
+        least = f"round {state.num_rounds} has begun: write at least {state.num_rounds}"
         raise SettingsError("halos-tui set", [("loop.num_rounds", least)])
     event = SettingsChanged(
         t=now,
@@ -120,7 +121,7 @@ def _set(request: Set, state: RunState, now: float) -> RunEvent:
 
 def _round_of(request: Set, state: RunState) -> int:
     """The round from which the change holds. A failed run's is that at hand, if it still can be."""
-    next_round = len(state.rounds) + 1
+    next_round = state.num_rounds + 1
     if request.from_round is None:
         return _first_possible(request, state) if state.status == "failed" else next_round
     if request.from_round >= next_round:
@@ -139,12 +140,12 @@ def _round_of(request: Set, state: RunState) -> int:
 def _first_possible(request: Set, state: RunState) -> int:
     at_hand = state.round_at_hand
     change = change_settings(state.settings_of(at_hand), request.assignments, directory=None)
-    return len(state.rounds) + 1 if _too_late(change, state, at_hand) else at_hand
+    return state.num_rounds + 1 if _too_late(change, state, at_hand) else at_hand
 
 
 def _too_late(change: Change, state: RunState, round: int) -> list[Problem]:
     """What the round, if it has begun, has done already and cannot do otherwise."""
-    if round > len(state.rounds):
+    if round > state.num_rounds:
         return []
     stages = state.rounds[round - 1].stages
     done = {name for name, stage in stages.items() if stage.status == "finished"}
@@ -167,8 +168,8 @@ def _extend(request: Extend, state: RunState, now: float) -> RunEvent:
     if state.status != "completed":
         hint = "; while it goes on: halos-tui set RUN loop.num_rounds=N"
         raise _RefusedError(f"the run is {state.status}{hint if state.status not in ENDED else ''}")
-    num_rounds = len(state.rounds) + request.num_rounds
-    before = state.settings_of(len(state.rounds) + 1)
+    num_rounds = state.num_rounds + request.num_rounds
+    before = state.settings_of(state.num_rounds + 1)
     assignments = list(request.assignments)
     if before["loop"]["num_rounds"] != num_rounds:
         assignments.append(f"loop.num_rounds={num_rounds}")

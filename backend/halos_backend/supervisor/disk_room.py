@@ -33,7 +33,7 @@ def measure_disk(run_dir: RunDir, state: RunState) -> DiskRoom:
     return DiskRoom(
         free_bytes=shutil.disk_usage(run_dir.path).free,
         num_parameters=_num_parameters(run_dir, state),
-        last_round_bytes=_tree_bytes(run_dir, len(state.rounds)) if state.rounds else 0,
+        last_round_bytes=_tree_bytes(run_dir, state.num_rounds) if state.num_rounds else 0,
     )
 
 

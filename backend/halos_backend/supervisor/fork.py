@@ -30,6 +30,8 @@ from halos_backend.supervisor import spawn
 from halos_backend.supervisor.fork_origin import Origin
 from halos_backend.supervisor.jobs import takes_over_weights
 
+HELD_OUT = {"held_out", "held_out_split", "num_held_out"}
+"""Settings of prompts on which no round trains."""
 Report = Callable[[str, int, int], None]
 """Called with what is being done, and how much of it is: (phase, done, total)."""
 
@@ -54,6 +56,8 @@ def create_fork(
         train = _copy_weights(origin, settings, unfinished, report)
         if has_same_prompts(origin, settings):
             _copy(origin.run_dir.prompts, unfinished.prompts)
+            if _has_same_held_out(origin, settings):
+                _copy(origin.run_dir.held_out, unfinished.held_out)
         prepared = spawn.prepare_inputs(
             unfinished,
             config_text,
@@ -87,11 +91,17 @@ def create_fork(
 
 def has_same_prompts(origin: Origin, settings: RunSettings) -> bool:
     """Whether the old run's frozen prompts are those that `settings` would freeze."""
-    now, before = settings.model_dump(mode="json"), origin.settings
+    now, before = settings, RunSettings.model_validate(origin.settings)
     return bool(
-        now["prompts"] == before["prompts"]
-        and now["policy"]["chat_template"] == before["policy"]["chat_template"]
+        now.prompts.model_dump(exclude=HELD_OUT) == before.prompts.model_dump(exclude=HELD_OUT)
+        and now.policy.chat_template == before.policy.chat_template
     )
+
+
+def _has_same_held_out(origin: Origin, settings: RunSettings) -> bool:
+    now, before = settings.prompts, RunSettings.model_validate(origin.settings).prompts
+    is_same = now.model_dump(include=HELD_OUT) == before.model_dump(include=HELD_OUT)
+    return is_same and origin.run_dir.held_out.exists()
 
 
 def first_cursor(origin: Origin, settings: RunSettings) -> int:

@@ -53,7 +53,7 @@ def find_origin(run_dir: RunDir, state: RunState, number: int) -> Origin:
 
 
 def _why_not(state: RunState, number: int) -> str | None:
-    if not 1 <= number <= len(state.rounds):
+    if not 1 <= number <= state.num_rounds:
         return f"the run {state.run} has no round {number}"
     round = state.rounds[number - 1]
     if round.finished_t is None:

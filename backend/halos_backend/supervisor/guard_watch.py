@@ -40,7 +40,12 @@ class GuardWatch:
         *,
         known: Collection[str] = (),
     ) -> None:
-        """The guards that are `known` to have tripped already are left out."""
+        """The guards that are `known` to have tripped already are left out.
+
+        When the result is scored there is nothing left to stop.
+        """
+        if state.rounds[ended.round - 1].closing is not None:
+            return
         for trip in check_stage(state, ended.round, ended.stage, settings, now=clock.now()):
             if trip.guard not in known:
                 self._record(trip)

@@ -16,7 +16,7 @@ from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState
 
 JUDGES = ("label.judge.function", "label.judge.path")
-PROMPTS = "prompts.jsonl"
+FROZEN = ("prompts.jsonl", "held_out.jsonl")
 SHORT = 12
 """Digits of a digest that a person compares."""
 
@@ -114,4 +114,4 @@ def _why_changed(file: InputFile, now: InputFile, run_dir: RunDir) -> str:
 
 def _name(file: InputFile, run_dir: RunDir) -> str:
     path = run_dir.path / file.path
-    return str(path) if file.what == PROMPTS else f"{file.what}: {path}"
+    return str(path) if file.what in FROZEN else f"{file.what}: {path}"

@@ -49,7 +49,7 @@ def _inputs(
             return SampleInputs(
                 policy=path,
                 policy_version=version,
-                prompts=str(run_dir.prompts),
+                prompts=str(run_dir.held_out if round.closing == "held_out" else run_dir.prompts),
                 cursor=round.cursor,
                 num_prompts=round.num_prompts,
                 base=_initial(state, settings, run_dir),
@@ -61,12 +61,15 @@ def _inputs(
                 completions=str(_newest_attempt(round, "sample", run_dir).completions),
                 num_growing=round.num_prompts if is_sampling else None,
                 earlier_scores=_earlier_scores(round, state, run_dir),
+                wants_feedback=round.closing is None,
             )
         case "train":
             return _train_inputs(round, state, settings, run_dir)
 
 
 def _earlier_scores(round: RoundState, state: RunState, run_dir: RunDir) -> dict[str, str]:
+    if round.closing == "held_out":  # whose ids may be those of other prompts of the run
+        return {}
     return {
         str(earlier.round): str(_newest_attempt(earlier, "label", run_dir).scores)
         for earlier in compared_rounds(state.rounds[: round.round - 1])

@@ -172,8 +172,19 @@ class Supervisor:
         if self._terminated and self.state.status in AT_WORK:
             return self._stop_now()
         if self._desk.refusal and self.state.status in GOING_ON and not self.state.active:
-            return (FailRun(self._desk.refusal),)
+            return self._refused(self._desk.refusal)
         return plan(self.state, self._cache.at_hand(self.state), clock.now())
+
+    def _refused(self, reason: str) -> tuple[Action, ...]:
+        """The run does not go on; one whose rounds are done ends without a score."""
+        closing = self.state.closing
+        if closing is None:
+            return (FailRun(reason),)
+        if closing.finished_t is None:
+            return (FinishRound(closing.round, unscored=reason),)
+        actions = plan(self.state, self._cache.at_hand(self.state), clock.now())
+        goes_on = any(isinstance(action, StartRound) for action in actions)
+        return (FailRun(reason),) if goes_on else actions
 
     def _stay_awake(self) -> None:
         """What must not wait for anything else."""
@@ -191,7 +202,20 @@ class Supervisor:
         except OSError as error:
             if self.state.active or self.state.status not in AT_WORK:
                 raise
-            self._record(RunFailed(t=clock.now(), reason=str(error)))
+            if isinstance(action, StartRound) and action.closing:
+                self._stop(
+                    FinishRun(f"all rounds are done; the final policy has no score: {error}")
+                )
+            else:
+                self._fail(str(error))
+
+    def _fail(self, reason: str) -> None:
+        """The run waits for its owner; one whose rounds are done ends without a score."""
+        closing = self.state.closing
+        if closing is not None and closing.finished_t is None:
+            self._books.finish(FinishRound(closing.round, unscored=reason), self.state)
+        else:
+            self._record(RunFailed(t=clock.now(), reason=reason))
 
     def _do(self, action: Action) -> None:
         match action:
@@ -219,7 +243,8 @@ class Supervisor:
 
     def _start_round(self, action: StartRound) -> None:
         settings = self._cache.at_hand(self.state)
-        self._guards.before_round(self.state, settings)
+        if action.closing is None:
+            self._guards.before_round(self.state, settings)
         if self.state.status == "running":
             self._books.begin(action, settings.model_dump(mode="json"))
 
@@ -232,7 +257,7 @@ class Supervisor:
             if self.state.active:
                 self._wait()
             else:
-                self._record(RunFailed(t=clock.now(), reason=str(error)))
+                self._fail(str(error))
             return
         if obstacle is None:
             if not self._warm_choice.make(action.round, self.state, settings):

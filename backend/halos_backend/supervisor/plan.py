@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from halos_backend.config.schema import RunSettings
-from halos_backend.events import STAGES, Cause, Stage
+from halos_backend.events import STAGES, Cause, ClosingPrompts, Stage
 from halos_backend.store.prompt_order import round_size
 from halos_backend.store.round_state import RoundState, StageState
 from halos_backend.store.state import AT_WORK, RunState
@@ -14,11 +14,12 @@ from halos_backend.supervisor.retention import Prunable, prunable
 
 @dataclass(frozen=True)
 class StartRound:
-    """Take the next prompts."""
+    """Take the next prompts. A `closing` round scores the run's result; see events.RoundStarted."""
 
     round: int
     cursor: int
     num_prompts: int
+    closing: ClosingPrompts | None = None
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,13 @@ class StopStage:
 
 @dataclass(frozen=True)
 class FinishRound:
-    """All stages are done; `untrained` says why there was nothing to train on."""
+    """All stages are done; `untrained` says why there was nothing to train on, `unscored` why a
+    closing round ends without a score.
+    """
 
     round: int
     untrained: str | None = None
+    unscored: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ WAIT_FOR_OWNER: frozenset[Cause] = frozenset(
 )
 """What would only happen again: a new attempt burns time."""
 
+SCORING_STAGES: tuple[Stage, ...] = ("sample", "label")
 FIRST_DELAY_S = 5.0
 LONGEST_DELAY_S = 300.0
 
@@ -112,11 +117,20 @@ def plan(state: RunState, settings: RunSettings, now: float) -> tuple[Action, ..
         return (_beside(state, settings),)
     if what := prunable(state, settings.loop):
         return (Prune(what),)
-    if state.rounds and state.rounds[-1].finished_t is None:
-        action = _next_stage(state.rounds[-1], settings, now)
-    else:
-        action = _next_round(state, settings)
-    return (_at_boundary(action, state, settings),)
+    return (_at_boundary(_next(state, settings, now), state, settings),)
+
+
+def _next(state: RunState, settings: RunSettings, now: float) -> Action:
+    """What follows while nothing runs, whatever its owner wants."""
+    at_hand = state.rounds[-1] if state.rounds and state.rounds[-1].finished_t is None else None
+    if at_hand is not None and at_hand.closing is None:
+        return _next_stage(at_hand, settings, now)
+    action = _next_round(state, settings)
+    if not isinstance(action, FinishRun):
+        return action  # also where rounds were added while the result was scored
+    if at_hand is not None:
+        return _next_scoring(at_hand, settings, now)
+    return _close(action, state, settings)
 
 
 def retry_delay_s(num_barren: int) -> float:
@@ -194,8 +208,9 @@ def _at_boundary(action: Action, state: RunState, settings: RunSettings) -> Acti
             return AbortRun()
         case "pausing" if begins_round or (begins_stage and state.pause_at == "stage"):
             return PauseRun(state.reason or f"by its owner, {_place(state)}")
-        case "running" if begins_round and settings.loop.pause_after_each_round:
-            if len(state.rounds) > state.num_rounds_seen:
+        case "running" if isinstance(action, StartRound) and settings.loop.pause_after_each_round:
+            is_seen = state.num_rounds <= state.num_rounds_seen
+            if not is_seen and action.closing is None:
                 return PauseRun(f"{_place(state)}, as loop.pause_after_each_round says")
     return action
 
@@ -204,11 +219,13 @@ def _place(state: RunState) -> str:
     if not state.rounds:
         return "before the first round"
     round = state.rounds[-1]
+    if round.closing is not None:
+        return "while it scored the final policy"
     return f"{'in' if round.finished_t is None else 'after'} round {round.round}"
 
 
-def _next_round(state: RunState, settings: RunSettings) -> Action:
-    done = len(state.rounds)
+def _next_round(state: RunState, settings: RunSettings) -> StartRound | FinishRun:
+    done = state.num_rounds
     if settings.loop.num_rounds is not None and done >= settings.loop.num_rounds:
         return FinishRun(f"all {done} rounds are done")
     size = _size_at(state.cursor, settings, state.num_prompts)
@@ -217,6 +234,45 @@ def _next_round(state: RunState, settings: RunSettings) -> Action:
         reached = budget is not None and state.cursor >= budget
         return FinishRun("the prompt budget is spent" if reached else "no prompts are left")
     return StartRound(round=done + 1, cursor=state.cursor, num_prompts=size)
+
+
+def _close(finish: FinishRun, state: RunState, settings: RunSettings) -> Action:
+    """The end of the run, or what is to be done before it: score its result, once."""
+    if state.closing is None:
+        return closing_round(state, settings) or finish
+    if state.closing.unscored:
+        return FinishRun(
+            f"{finish.reason}; the final policy has no score: {state.closing.unscored}"
+        )
+    return finish
+
+
+def closing_round(state: RunState, settings: RunSettings) -> StartRound | None:
+    """The round that scores the last policy; None where `loop.score_final` wants none."""
+    loop = settings.loop
+    is_trained = any(round.checkpoint for round in state.rounds)
+    if loop.score_final is False or not is_trained or settings.train.loss.kind == "bradley_terry":
+        return None
+    number = state.num_rounds + 1
+    if state.num_held_out:
+        return StartRound(number, 0, state.num_held_out, closing="held_out")
+    size = scoring_size(settings, cursor=state.cursor, num_prompts=state.num_prompts)
+    return StartRound(number, state.cursor, size, closing="next") if size else None
+
+
+def scoring_size(settings: RunSettings, *, cursor: int, num_prompts: int) -> int:
+    """How many of the run's prompts the last policy is scored on: at most a round's, which no round
+    has taken, whatever the budget; with `loop.score_final = true` any, rather than none.
+    """
+    if cursor >= num_prompts and not settings.loop.score_final:
+        return 0
+    return round_size(
+        cursor=cursor,
+        wanted=settings.loop.prompts_per_round,
+        num_prompts=num_prompts,
+        num_epochs=cursor // num_prompts + 1,
+        budget=None,
+    )
 
 
 def _size_at(cursor: int, settings: RunSettings, num_prompts: int) -> int:
@@ -240,6 +296,20 @@ def _next_stage(round: RoundState, settings: RunSettings, now: float) -> Action:
         if stage.status == "failed":
             return _after_failure(round.round, stage, settings, now)
     return FinishRound(round.round, untrained=round.stages["train"].summary.get("untrained"))
+
+
+def _next_scoring(round: RoundState, settings: RunSettings, now: float) -> Action:
+    """What a closing round still needs; it ends without a score rather than failing the run."""
+    for name in SCORING_STAGES:
+        stage = round.stages.get(name)
+        if stage is None:
+            return StartStage(round.round, name, attempt=1)
+        if stage.status == "failed":
+            action = _after_failure(round.round, stage, settings, now)
+            if isinstance(action, FailRun):
+                return FinishRound(round.round, unscored=f"{name}: {action.reason}")
+            return action
+    return FinishRound(round.round)
 
 
 def _after_failure(round: int, stage: StageState, settings: RunSettings, now: float) -> Action:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from halos_backend.config.judges import judging
 from halos_backend.config.schema import LoopSettings
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.state import RunState
@@ -44,19 +45,34 @@ def prunable(state: RunState, loop: LoopSettings) -> tuple[Prunable, ...]:
 
 
 def best_checkpoint_round(state: RunState) -> int | None:
-    """The round whose checkpoint earned the highest mean reward.
+    """The round whose checkpoint earned the highest mean reward, by the newest judge.
 
-    The reward of round n's samples is that of the policy of the last trained round before n.
+    The reward of round n's samples is that of the policy of the last trained round before n. What
+    held-out prompts earn says nothing beside what the others do. A reward model samples nothing.
     """
     best: tuple[float, int] | None = None
     policy_round: int | None = None
+    comparable = [round for round in state.rounds if _is_comparable(round)]
+    judge = _judge(comparable[-1]) if comparable else None
     for round in state.rounds:
-        reward = reward_mean(round)
+        reward = reward_mean(round) if _is_comparable(round) and _judge(round) == judge else None
         if policy_round is not None and reward is not None and (best is None or reward > best[0]):
             best = (reward, policy_round)
-        if round.checkpoint is not None:
+        if round.checkpoint is not None and not _trains_reward_model(round):
             policy_round = round.round
     return None if best is None else best[1]
+
+
+def _is_comparable(round: RoundState) -> bool:
+    return reward_mean(round) is not None and round.closing != "held_out"
+
+
+def _judge(round: RoundState) -> object:
+    return judging(round.settings["label"]["judge"])
+
+
+def _trains_reward_model(round: RoundState) -> bool:
+    return bool(round.settings["train"]["loss"]["kind"] == "bradley_terry")
 
 
 def reward_mean(round: RoundState) -> float | None:

@@ -45,6 +45,7 @@ class RoundBooks:
                 cursor=action.cursor,
                 num_prompts=action.num_prompts,
                 settings=settings,
+                closing=action.closing,
             )
         )
 
@@ -54,10 +55,13 @@ class RoundBooks:
         atomic.write_bytes(path, msgspec.json.format(msgspec.json.encode(settings)) + b"\n")
 
     def finish(self, action: FinishRound, state: RunState) -> None:
-        """Make the round's checkpoint the run's result, unless it is damaged after all."""
+        """Make the round's checkpoint the run's result, unless it is damaged after all.
+
+        A closing round has none.
+        """
         round = state.rounds[action.round - 1]
         checkpoint: str | None = None
-        if not action.untrained:
+        if round.closing is None and not action.untrained:
             attempt = self._run_dir.attempt(round.round, "train", round.stages["train"].attempt)
             if (damage := find_checkpoint_damage(attempt)) is not None:
                 self._record(damaged_checkpoint(round, damage))
@@ -72,6 +76,7 @@ class RoundBooks:
                 checkpoint=checkpoint,
                 metrics=round_metrics(round),
                 untrained=action.untrained,
+                unscored=action.unscored,
             )
         )
 

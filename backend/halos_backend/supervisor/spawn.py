@@ -216,6 +216,7 @@ def write_first_event(
                 prompts_sha256=prepared["prompts_sha256"],
                 policy_sha256=prepared["policy_sha256"],
                 checkpoint_bytes=prepared["checkpoint_bytes"],
+                num_held_out=prepared["num_held_out"],
                 first_cursor=first_cursor,
                 forked_from=forked_from,
             ),

@@ -77,9 +77,11 @@ def _round(round: RoundState) -> dict[str, Any]:
     """The round, and its stages' summaries as `stage_key`; tables inside them are left out."""
     return {
         "round": round.round,
+        "closing": round.closing,
         "num_prompts": round.num_prompts,
         "checkpoint": round.checkpoint,
         "untrained": round.untrained,
+        "unscored": round.unscored,
         **{
             f"{stage}_{name}": value
             for stage in STAGES

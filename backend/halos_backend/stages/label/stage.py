@@ -51,13 +51,10 @@ def execute(attempt: Attempt, *, kept: KeptJudge | None = None) -> StageResult:
     if not attempt.is_main:
         return StageResult((), {})
     _report_unscored(attempt, verdicts)
-    attempt.phase("making feedback")
     scored = with_penalties(scored_groups(groups, verdicts), settings)
-    seed = derived_seed(attempt.job.seed, attempt.job.round, "feedback")
     seen = as_training_sees(scored, settings)
     rounding = judge.rounding if judge else 0.0
-    feedback = make_feedback(seen, settings.feedback, seed=seed, rounding=rounding)
-    _warn_of_poor_feedback(attempt, feedback)
+    feedback = _feedback(attempt, seen, rounding)
     write_rows(attempt.directory.scores, scored)
     write_rows(attempt.directory.feedback, feedback.rows)
     summary = {
@@ -66,10 +63,28 @@ def execute(attempt: Attempt, *, kept: KeptJudge | None = None) -> StageResult:
         **_reward_errors(attempt, scored),
         **cut_off_summary(scored, settings),
     }
+    if not _wants_feedback(attempt):
+        summary["num_feedback"] = None
     if judge and judge.engine:
         summary["engine"] = judge.engine
     outputs = (attempt.directory.scores, attempt.directory.feedback)
     return StageResult(outputs, {**summary, "elapsed_s": clock.monotonic() - started})
+
+
+def _feedback(attempt: Attempt, seen: Sequence[Group], rounding: float) -> MadeFeedback:
+    """Of the rewards that training sees; none of a closing round, which only scores."""
+    if not _wants_feedback(attempt):
+        return MadeFeedback((), 0)
+    attempt.phase("making feedback")
+    seed = derived_seed(attempt.job.seed, attempt.job.round, "feedback")
+    feedback = make_feedback(seen, attempt.settings.label.feedback, seed=seed, rounding=rounding)
+    _warn_of_poor_feedback(attempt, feedback)
+    return feedback
+
+
+def _wants_feedback(attempt: Attempt) -> bool:
+    assert isinstance(attempt.job.inputs, LabelInputs)
+    return attempt.job.inputs.wants_feedback
 
 
 def _score(attempt: Attempt, kept: KeptJudge) -> tuple[list[Group], list[Verdict], Judge | None]:

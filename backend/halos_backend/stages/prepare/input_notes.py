@@ -67,6 +67,8 @@ def _inputs(
     reference: Sequence[Path],
 ) -> Iterator[tuple[str, Path]]:
     yield "prompts.jsonl", run_dir.prompts
+    if run_dir.held_out.exists():
+        yield "held_out.jsonl", run_dir.held_out
     for path in policy:
         yield "policy.path", path
     if settings.policy.chat_template is not None:

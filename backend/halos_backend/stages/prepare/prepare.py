@@ -39,6 +39,7 @@ from halos_backend.stages.prepare.prompts import (
     check_frozen,
     find_non_finite,
     freeze,
+    freeze_held_out,
     read_prompts,
 )
 from halos_backend.store.run_dir import RunDir
@@ -60,6 +61,7 @@ def prepare(run_dir: RunDir, *, has_prompts: bool = False) -> dict[str, Any]:
     inspection.policy()
     inspection.reference()
     inspection.prompts(has_prompts=has_prompts)
+    inspection.held_out(is_fork=has_prompts)
     inspection.digests()
     found: dict[str, Any] = msgspec.to_builtins(
         {**inspection.measured, "findings": inspection.findings}
@@ -143,11 +145,38 @@ class Inspection:
             counts = self._check("prompts", check_frozen, self.run_dir, settings, max_tokens)
         elif sources is not None:
             counts = self._check(
-                "prompts", freeze, self.run_dir, settings, sources, tokenizer, max_tokens
+                "prompts",
+                freeze,
+                self.run_dir.prompts,
+                settings,
+                sources,
+                tokenizer,
+                max_tokens,
             )
         if counts is not None:
             self.findings.append(_prompts_finding(counts, max_tokens))
             self.measured |= msgspec.to_builtins(counts)
+
+    def held_out(self, *, is_fork: bool) -> None:
+        """The prompts that the result is scored on, where any are named."""
+        self.measured["num_held_out"] = 0
+        tokenizer, max_tokens = self._tokenizer, self._max_tokens
+        if self.settings.prompts.held_out is None or tokenizer is None or max_tokens is None:
+            return
+        found = self._check(
+            "held out",
+            freeze_held_out,
+            self.run_dir,
+            self.settings,
+            tokenizer,
+            max_tokens,
+            is_fork=is_fork,
+        )
+        if found is not None:
+            self.measured["num_held_out"] = found
+            self.findings.append(
+                Finding("ok", "held out", f"the result is scored on {found:,} prompts")
+            )
 
     def digests(self) -> None:
         """Of all files that the run depends on, once they are right."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from jinja2 import TemplateError, TemplateSyntaxError, UndefinedError
 from transformers import PreTrainedTokenizerBase
@@ -11,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from halos_backend import atomic, clock
 from halos_backend.config.schema import PromptsSettings, RunSettings
 from halos_backend.errors import PromptsError, UsageError
-from halos_backend.records import Prompt, encode_row, read_rows
+from halos_backend.records import Prompt, encode_row, read_rows, write_rows
 from halos_backend.stages.chat import prompt_token_ids
 from halos_backend.stages.models import one_line
 from halos_backend.stages.prepare.rows import SourcePrompt, non_finite_columns, source_prompts
@@ -51,8 +52,35 @@ def find_non_finite(sources: Sequence[SourcePrompt]) -> list[str]:
     ]
 
 
-def freeze(
+def freeze_held_out(
     run_dir: RunDir,
+    settings: RunSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+    *,
+    is_fork: bool,
+) -> int:
+    """Write the prompts on which the result is scored; of those that a fork brings along the ones
+    that fit. Returns how many. Raises PromptsError.
+    """
+    if is_fork and run_dir.held_out.exists():
+        rows = list(read_rows(run_dir.held_out, Prompt))
+        return write_rows(run_dir.held_out, [r for r in rows if len(r.token_ids) <= max_tokens])
+    prompts = settings.prompts
+    held_out = prompts.model_copy(
+        update={"path": prompts.held_out, "split": prompts.held_out_split}
+    )
+    settings = settings.model_copy(update={"prompts": held_out})
+    try:
+        sources = read_prompts(held_out)[: prompts.num_held_out]
+        return freeze(run_dir.held_out, settings, sources, tokenizer, max_tokens).num_prompts
+    except PromptsError as error:  # its words are for those that are trained on
+        text = str(error).replace("prompts.path", "prompts.held_out")
+        raise PromptsError(text.replace("prompts.split", "prompts.held_out_split")) from error
+
+
+def freeze(
+    path: Path,
     settings: RunSettings,
     sources: Sequence[SourcePrompt],
     tokenizer: PreTrainedTokenizerBase,
@@ -60,7 +88,7 @@ def freeze(
 ) -> Counts:
     """Write the prompts of at most `max_tokens`. Raises PromptsError."""
     num_prompts = num_too_long = 0
-    with run_dir.prompts.open("wb") as file:
+    with path.open("wb") as file:
         for chunk in _chunks(sources):
             encoded = _encoded(tokenizer, chunk, settings)
             for source, token_ids in zip(chunk, encoded, strict=True):
@@ -69,7 +97,7 @@ def freeze(
                     continue
                 num_prompts += 1
                 file.write(encode_row(_prompt(source, token_ids)))
-    atomic.fsync_file(run_dir.prompts)
+    atomic.fsync_file(path)
     if num_prompts == 0:
         raise PromptsError(
             f"{settings.prompts.path}: all {num_too_long} prompts are longer than {max_tokens}"
