@@ -1,18 +1,24 @@
 """Loads tokenizers and models the one way every stage does: safetensors only, no foreign code
 unless the settings trust it, one chat template, errors that name the thing and the fix.
+
+A model is what the weights of its directory say: every tensor of its architecture must be there,
+and adapters that lie beside are left alone.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -34,6 +40,16 @@ WEIGHTS_FAILURES = (OSError, ValueError, KeyError, ImportError, SafetensorError)
 LONGEST_REASON = 300
 TOKENIZER_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken")
 """Of all files that tokenizers are made of, and of no weights."""
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_FILES = "adapter_"
+"""What the names of peft's files begin with."""
+ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
+"""Layers, as configurations name them, that find their past by the attention mask."""
+UNSCALED_ROPE = {"linear", "dynamic"}
+"""Scalings of rotary positions whose factor `max_position_embeddings` does not include; that of
+yarn, longrope and llama3 does. Source: vLLM 0.32, `_get_and_verify_max_len`."""
+NO_LIMIT = 1 << 20
+"""Tokens, of a model that knows no limit."""
 
 
 def pick_device(launch: LaunchSettings, *, local_rank: int = 0) -> torch.device:
@@ -127,19 +143,62 @@ def read_tokenizer(path: str, *, trust_remote_code: bool) -> PreTrainedTokenizer
     )
 
 
-def load_config(path: str, *, trust_remote_code: bool) -> PretrainedConfig:
-    """The model's configuration. Raises UsageError."""
-    return _loading(
+def load_config(path: str, *, trust_remote_code: bool, **changes: Any) -> PretrainedConfig:
+    """The model's configuration, with `changes`. Raises UsageError.
+
+    A padding id without an embedding is left out: torch refuses it, and takes a negative one for a
+    token at the vocabulary's end.
+    """
+    folder = Path(path)
+    if (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file():
+        raise UsageError(_only_an_adapter(path))
+    config = _loading(
         "model",
         path,
-        lambda: AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code),
+        lambda: AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code, **changes),
     )
+    for part in (config, config.get_text_config()):
+        pad_id = getattr(part, "pad_token_id", None)
+        if isinstance(pad_id, int) and not has_embedding(pad_id, config):
+            part.pad_token_id = None
+    return config
+
+
+def has_embedding(token_id: int, config: PretrainedConfig) -> bool:
+    """Whether the model knows the token."""
+    vocabulary = getattr(config.get_text_config(), "vocab_size", None)
+    return token_id >= 0 and (vocabulary is None or token_id < vocabulary)
+
+
+def filling_id(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> int:
+    """What fills rows where a mask hides it: the tokenizer's own, if the model knows that."""
+    for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token_id is not None and has_embedding(token_id, config):
+            return int(token_id)
+    return 0
 
 
 def load_policy(path: str, policy: PolicySettings, *, dtype: torch.dtype) -> PreTrainedModel:
     """A causal language model on the CPU, in evaluation mode. Raises UsageError."""
-    model = _load_weights(AutoModelForCausalLM, path, dtype, policy.trust_remote_code)
-    return model.eval()
+    return _load_policy(path, policy, dtype=dtype)
+
+
+def outline_policy(path: str, policy: PolicySettings) -> PreTrainedModel:
+    """The policy without the values of its weights, of which only the headers are read.
+
+    Raises UsageError where it could not be loaded either.
+    """
+    return _load_policy(path, policy, device_map="meta")
+
+
+def _load_policy(path: str, policy: PolicySettings, **how: Any) -> PreTrainedModel:
+    model, missing = _load_weights(AutoModelForCausalLM, path, policy.trust_remote_code, **how)
+    if missing:
+        raise UsageError(
+            f"{path} is no whole {type(model).__name__}: its weights have no {missing[0]}"
+            f"{_and_more(missing)}. Name a model that was saved with all its weights"
+        )
+    return model
 
 
 def load_classifier(
@@ -150,18 +209,31 @@ def load_classifier(
     `whole` refuses weights without the classifier's own head, which transformers would draw at
     random; without it a causal language model can be made into a classifier that is to be trained.
     """
-    auto_class = AutoModelForSequenceClassification
-    if not whole:
-        return _load_weights(auto_class, path, dtype, trust_remote_code, **config).eval()
-    model, loading = _load_weights(
-        auto_class, path, dtype, trust_remote_code, output_loading_info=True, **config
+    return _load_classifier(path, trust_remote_code, whole=whole, config=config, dtype=dtype)
+
+
+def outline_classifier(
+    path: str, *, trust_remote_code: bool, whole: bool = True, **config: Any
+) -> PreTrainedModel:
+    """The classifier without the values of its weights. See `outline_policy`."""
+    return _load_classifier(path, trust_remote_code, whole=whole, config=config, device_map="meta")
+
+
+def _load_classifier(
+    path: str, trust_remote_code: bool, *, whole: bool, config: Mapping[str, Any], **how: Any
+) -> PreTrainedModel:
+    model, missing = _load_weights(
+        AutoModelForSequenceClassification, path, trust_remote_code, changes=config, **how
     )
-    if missing := sorted(loading["missing_keys"]):
+    if not whole:
+        body = f"{model.base_model_prefix}."
+        missing = [name for name in missing if name.startswith(body)]
+    if missing:
         raise UsageError(
-            f"{path} is no reward model: its weights have no {missing[0]}."
+            f"{path} is no reward model: its weights have no {missing[0]}{_and_more(missing)}."
             " Name a model that was trained and saved as a sequence classifier"
         )
-    return model.eval()
+    return model
 
 
 def one_line(error: BaseException) -> str:
@@ -177,9 +249,50 @@ def one_line(error: BaseException) -> str:
 
 
 def context_length(config: PretrainedConfig) -> int:
-    """Tokens the model can see, prompt and completion together."""
+    """Tokens that a model of the configuration sees, prompt and completion together.
+
+    Windows and ALiBi set no limit. What a table of positions takes for itself, `usable_context`
+    knows.
+    """
     text_config = config.get_text_config()
-    return int(getattr(text_config, "max_position_embeddings", None) or 2**20)
+    if getattr(text_config, "alibi", False):
+        return NO_LIMIT
+    length = getattr(text_config, "max_position_embeddings", None)
+    length = length or getattr(text_config, "max_seq_len", None) or NO_LIMIT
+    return int(length * _rope_factor(text_config))
+
+
+def usable_context(model: PreTrainedModel) -> int:
+    """Tokens that the model, or its outline, sees.
+
+    RoBERTa and its kin count positions from behind the padding id, so that their table has fewer
+    places than rows.
+    """
+    length = context_length(model.config)
+    tables = [
+        module.num_embeddings - module.padding_idx - 1
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding)
+        and "position" in name.rpartition(".")[2]
+        and module.padding_idx is not None
+    ]
+    return min([length, *tables])
+
+
+def is_recurrent(model: PreTrainedModel) -> bool:
+    """Whether layers carry a state from token to token (Mamba, convolutions, linear attention)."""
+    kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
+    return bool(getattr(model, "_is_stateful", False)) or not ATTENTION_LAYERS.issuperset(kinds)
+
+
+def _rope_factor(config: PretrainedConfig) -> float:
+    """By how much positions are stretched beyond the configuration's own limit."""
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    parts = [rope, *(part for part in rope.values() if isinstance(part, dict))]
+    if config.model_type.startswith("gemma3"):  # whose limit has the factor in it
+        return 1.0
+    factors = [part.get("factor") for part in parts if part.get("rope_type") in UNSCALED_ROPE]
+    return max([1.0, *(float(factor) for factor in factors if factor)])
 
 
 def load_generation_config(path: str, config: PretrainedConfig) -> GenerationConfig:
@@ -205,16 +318,69 @@ def end_token_ids(
 
 
 def _load_weights(
-    auto_class: Any, path: str, dtype: torch.dtype, trust_remote_code: bool, **config: Any
-) -> Any:
-    return _loading(
-        "model",
-        path,
-        lambda: auto_class.from_pretrained(
-            path, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code, **config
-        ),
-        failures=WEIGHTS_FAILURES,
+    auto_class: Any,
+    path: str,
+    trust_remote_code: bool,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    **how: Any,
+) -> tuple[PreTrainedModel, list[str]]:
+    """The model, and which of its tensors its files do not have."""
+    config = load_config(path, trust_remote_code=trust_remote_code, **(changes or {}))
+    with _without_adapter(path) as folder:
+        model, found = _loading(
+            "model",
+            path,
+            lambda: auto_class.from_pretrained(
+                folder,
+                config=config,
+                use_safetensors=True,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **how,
+            ),
+            # of an outline whatever fails is about the files
+            failures=(Exception,) if "device_map" in how else WEIGHTS_FAILURES,
+        )
+    model.config._name_or_path = model.name_or_path = path
+    for name, saved, expected in sorted(found["mismatched_keys"]):
+        raise UsageError(
+            f"cannot load the model {path}: its weights have {name} of shape {tuple(saved)}, and"
+            f" by its config.json that is {tuple(expected)}; the two do not belong together"
+        )
+    return model.eval(), sorted(found["missing_keys"])
+
+
+@contextmanager
+def _without_adapter(path: str) -> Iterator[str]:
+    """The model's directory without adapter files: transformers attaches them by itself."""
+    folder = Path(path)
+    if not (folder / ADAPTER_CONFIG).is_file():
+        yield path
+        return
+    with TemporaryDirectory(prefix="halos-weights-") as place:
+        view = Path(place) / folder.resolve().name
+        view.mkdir()
+        for entry in folder.iterdir():
+            if not entry.name.startswith(ADAPTER_FILES):
+                (view / entry.name).symlink_to(entry.resolve())
+        yield str(view)
+
+
+def _only_an_adapter(path: str) -> str:
+    merging = (
+        "from peft import AutoPeftModelForCausalLM as Model;"
+        f" Model.from_pretrained({path!r}).merge_and_unload().save_pretrained({path + '-merged'!r})"
     )
+    return (
+        f"{path} holds an adapter ({ADAPTER_CONFIG}) and no model. Merge it into its base model,"
+        f' for example: python -c "{merging}"; then copy the tokenizer there, and name that'
+    )
+
+
+def _and_more(names: list[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
 def _loading(

@@ -1,7 +1,9 @@
 """Owns the `transformers` engine: one decoding loop for any causal language model.
 
-Deviates from `GenerationMixin.generate` in two ways: each row draws with random numbers of its own,
-and rows that have ended leave the batch instead of being decoded to the end of the slowest.
+Deviates from `GenerationMixin.generate` in three ways: each row draws with random numbers of its
+own, rows that have ended leave the batch instead of being decoded to the end of the slowest, and
+models with a state that runs from token to token see neither padding, which may get into it, nor a
+mask, which some of them take for the new tokens' alone.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from halos_backend.config.schema import RunSettings
-from halos_backend.errors import StageError
+from halos_backend.errors import UsageError
 from halos_backend.stages.models import (
+    filling_id,
+    is_recurrent,
     load_config,
     load_policy,
     load_tokenizer,
@@ -30,6 +34,8 @@ from halos_backend.stages.sample.sampling import Sampling, make_sampling
 
 LEAVE_FRAC = 0.25
 """Ended rows leave when they are this share of a batch; leaving copies the cache once."""
+CACHES = ("past_key_values", "cache_params")
+"""What models call what they keep of past tokens; the second are Mamba's."""
 
 
 @dataclass
@@ -40,17 +46,35 @@ class TransformersEngine:
     tokenizer: PreTrainedTokenizerBase
     sampling: Sampling
     device: torch.device
-    _last_logits_only: bool = field(init=False)
+    _parameters: frozenset[str] = field(init=False)
+    _is_recurrent: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        parameters = inspect.signature(self.model.forward).parameters
-        self._last_logits_only = "logits_to_keep" in parameters
+        self._is_recurrent = is_recurrent(self.model)
+        self._parameters = frozenset(inspect.signature(self.model.forward).parameters)
 
-    @torch.inference_mode()
     def generate(
         self, requests: Sequence[Request], *, stepped: Callable[[], None]
     ) -> Iterator[tuple[int, Generated]]:
         """See Engine."""
+        for places in self._batches(requests):
+            batch = [requests[place] for place in places]
+            for place, generated in self._generate(batch, stepped=stepped):
+                yield places[place], generated
+
+    def _batches(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Places of requests that are decoded together: of one length where nothing may pad."""
+        if not self._is_recurrent:
+            return [list(range(len(requests)))]
+        by_length: dict[int, list[int]] = {}
+        for place, request in enumerate(requests):
+            by_length.setdefault(len(request.prompt_token_ids), []).append(place)
+        return list(by_length.values())
+
+    @torch.inference_mode()
+    def _generate(
+        self, requests: Sequence[Request], *, stepped: Callable[[], None]
+    ) -> Iterator[tuple[int, Generated]]:
         sampling, ending = self.sampling, self.sampling.ending
         numbers = uniforms([request.seed for request in requests], sampling.max_new_tokens)
         numbers = numbers.to(self.device)
@@ -77,9 +101,10 @@ class TransformersEngine:
             num_ended = int(has_ended.sum())
             if num_ended == len(rows):
                 break
-            if num_ended >= LEAVE_FRAC * len(rows) and _can_shrink(cache):
+            if num_ended >= LEAVE_FRAC * len(rows) and hasattr(cache, "reorder_cache"):
                 staying = (~has_ended).nonzero().squeeze(-1)
-                cache.batch_select_indices(staying)
+                # takes fewer rows too; `batch_select_indices` forgets the states of hybrid layers
+                cache.reorder_cache(staying)
                 rows, mask, tokens = rows[staying], mask[staying], tokens[staying]
                 has_ended = has_ended[staying]
             ids = tokens.unsqueeze(-1)
@@ -89,29 +114,23 @@ class TransformersEngine:
 
     def _left_padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         width = max(len(prompt) for prompt in prompts)
-        pad = self.tokenizer.pad_token_id or 0
+        pad = filling_id(self.tokenizer, self.model.config)
         ids = [[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]
         mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
         return torch.tensor(ids, device=self.device), torch.tensor(mask, device=self.device)
 
     def _forward(self, ids: Tensor, mask: Tensor, cache: Any) -> tuple[Tensor, Any]:
         """Logits (rows, vocabulary) after the last token, and the cache with all tokens in it."""
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        extra = {"logits_to_keep": 1} if self._last_logits_only else {}
-        output = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            **extra,
-        )
-        if output.past_key_values is None:
-            raise StageError(
-                f"{type(self.model).__name__} keeps no cache of past tokens, which the transformers"
-                " engine needs"
-            )
-        return output.logits[:, -1], output.past_key_values
+        name = next(name for name in CACHES if name in self._parameters)
+        given: dict[str, Any] = {name: cache, "use_cache": True}
+        if not self._is_recurrent:
+            given["attention_mask"] = mask
+        if "position_ids" in self._parameters:
+            given["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        if "logits_to_keep" in self._parameters:
+            given["logits_to_keep"] = 1
+        output = self.model(input_ids=ids, **given)
+        return output.logits[:, -1], getattr(output, name)
 
     def _take(
         self,
@@ -140,6 +159,8 @@ def load_engine(path: str, settings: RunSettings) -> TransformersEngine:
     config = load_config(path, trust_remote_code=policy.trust_remote_code)
     tokenizer = load_tokenizer(path, policy)
     model = load_policy(path, policy, dtype=resolve_dtype(policy.dtype, config))
+    if obstacle := find_obstacle(model):
+        raise UsageError(f"the transformers engine cannot sample from {path}: {obstacle}")
     device = pick_device(settings.launch)
     return TransformersEngine(
         model=model.to(device),
@@ -149,8 +170,15 @@ def load_engine(path: str, settings: RunSettings) -> TransformersEngine:
     )
 
 
-def _can_shrink(cache: Any) -> bool:
-    return hasattr(cache, "batch_select_indices")
+def find_obstacle(model: PreTrainedModel) -> str | None:
+    """Why the engine cannot sample from the model, or its outline; None where nothing is known."""
+    parameters = inspect.signature(model.forward).parameters
+    name = type(model).__name__
+    if not any(cache in parameters for cache in CACHES):
+        return f"{name} keeps nothing of past tokens that could be handed back to it"
+    if "attention_mask" not in parameters:
+        return f"{name} takes no attention mask"
+    return None
 
 
 def _take_logps(
