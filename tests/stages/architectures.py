@@ -10,7 +10,7 @@ import torch
 import transformers as t
 from transformers import PreTrainedModel
 
-from tests.stages.train_fixtures import GEMMA, VOCABULARY, save_policy
+from tests.stages.train_fixtures import GEMMA, TEMPLATE, VOCABULARY, save_policy
 
 IDS: dict[str, Any] = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
 BODY: dict[str, Any] = {**IDS, "vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2}
@@ -126,4 +126,16 @@ def make_model(config: t.PretrainedConfig, auto_class: Any = t.AutoModelForCausa
 
 def make_architecture(name: str, path: Path) -> Path:
     """A policy's directory."""
-    return save_policy(make_model(POLICIES[name]()), path)
+    save_policy(make_model(POLICIES[name]()), path)
+    if name == "qwen2":  # whose tokenizer is read as bytes, whatever its files say
+        symbols = ["<pad>", "<end>", *(str(digit) for digit in range(10)), "w", "\u0120"]
+        tokenizer = t.Qwen2Tokenizer(
+            vocab={symbol: index for index, symbol in enumerate(symbols)},
+            merges=[],
+            pad_token="<pad>",
+            eos_token="<end>",
+            unk_token="w",
+        )
+        tokenizer.chat_template = TEMPLATE
+        tokenizer.save_pretrained(path)
+    return path

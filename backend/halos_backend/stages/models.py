@@ -31,6 +31,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from halos_backend.config.model_files import INDEX, WEIGHTS
 from halos_backend.config.schema import LaunchSettings, PolicySettings
 from halos_backend.errors import UsageError
 
@@ -279,6 +280,15 @@ def usable_context(model: PreTrainedModel) -> int:
     return min([length, *tables])
 
 
+def surplus_weights(path: str) -> str | None:
+    """A safetensors file beside the model's own that vLLM would take for a part of it."""
+    folder = Path(path)
+    if (folder / WEIGHTS).is_file() and not (folder / INDEX).is_file():
+        names = {file.name for file in folder.glob("*.safetensors")} - {WEIGHTS}
+        return min(names, default=None)
+    return None
+
+
 def is_recurrent(model: PreTrainedModel) -> bool:
     """Whether layers carry a state from token to token (Mamba, convolutions, linear attention)."""
     kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
@@ -370,12 +380,12 @@ def _without_adapter(path: str) -> Iterator[str]:
 
 def _only_an_adapter(path: str) -> str:
     merging = (
-        "from peft import AutoPeftModelForCausalLM as Model;"
-        f" Model.from_pretrained({path!r}).merge_and_unload().save_pretrained({path + '-merged'!r})"
+        f"from peft import AutoPeftModelForCausalLM as M;M.from_pretrained({path!r})"
+        f".merge_and_unload().save_pretrained({path + '-merged'!r})"
     )
     return (
-        f"{path} holds an adapter ({ADAPTER_CONFIG}) and no model. Merge it into its base model,"
-        f' for example: python -c "{merging}"; then copy the tokenizer there, and name that'
+        f"{path} holds an adapter ({ADAPTER_CONFIG}) and no model; merge it into its base model,"
+        f' copy the tokenizer there and name that, for example: python -c "{merging}"'
     )
 
 

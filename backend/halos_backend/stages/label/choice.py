@@ -11,7 +11,7 @@ from halos_backend.interpreters.choice import EngineChoice
 from halos_backend.interpreters.device import device_of
 from halos_backend.interpreters.judge import decide
 from halos_backend.interpreters.probe import look_for
-from halos_backend.stages.models import load_config
+from halos_backend.stages.models import load_config, surplus_weights
 from halos_backend.stages.vllm.environment import NOT_IMPORTED, prepare_process
 
 CLASSIFIER, LANGUAGE_MODEL = "ForSequenceClassification", "ForCausalLM"
@@ -35,6 +35,9 @@ def choose_engine(settings: RunSettings) -> EngineChoice:
     )
     if choice.engine == "transformers":
         return choice
+    if (name := surplus_weights(judge.path)) is not None:
+        reason = f"vLLM would read {name} in {judge.path} as weights; move it out of the directory"
+        return EngineChoice("transformers", versions["transformers"], reason)
     prepare_process(judge.vllm, device)
     try:
         from halos_backend.stages.vllm import support  # imports vLLM, which takes seconds

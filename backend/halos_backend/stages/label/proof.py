@@ -29,7 +29,7 @@ from halos_backend.stages.label.reward_model import (
     scoring_dtype,
 )
 from halos_backend.stages.label.vllm_arguments import pooling_arguments
-from halos_backend.stages.models import load_config
+from halos_backend.stages.models import outline_classifier
 from halos_backend.stages.runtime import Attempt
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ class VllmOrTransformers:
         self._kept = kept
         trust = settings.trust_remote_code
         self._dtype = scoring_dtype(settings.dtype, ranks.device)
-        self._config = load_config(settings.path, trust_remote_code=trust)
+        outline = outline_classifier(settings.path, trust_remote_code=trust)
+        self._config, self._most_tokens = outline.config, most_tokens(settings, outline)
         self._tokenizer = load_judge_tokenizer(settings.path, trust_remote_code=trust)
         choice = choose_engine(attempt.settings)
         self._engine = f"{choice.engine} {choice.version}"
@@ -91,8 +92,7 @@ class VllmOrTransformers:
         return self._instead
 
     def _proven(self, rows: Sequence[LabelRow]) -> Judge:
-        limit = most_tokens(self._settings, self._config)
-        tokenized = tokenize_conversations(self._tokenizer, rows, max_tokens=limit)
+        tokenized = tokenize_conversations(self._tokenizer, rows, max_tokens=self._most_tokens)
         lengths = {index: len(ids) for index, ids in enumerate(tokenized) if isinstance(ids, list)}
         if not lengths:
             reasons = [ids for ids in tokenized if isinstance(ids, Unscored)]
@@ -147,7 +147,7 @@ class VllmOrTransformers:
         from halos_backend.stages.vllm.loading import load_engine
 
         settings, device = self._settings, self._ranks.device
-        limit = most_tokens(settings, self._config)
+        limit = self._most_tokens
         room = min(limit, max(LEAST_ROOM, 2 ** (2 * longest - 1).bit_length()))
         batch_tokens = settings.batch_tokens or DEFAULT_BATCH_TOKENS[device.type]
         arguments = pooling_arguments(

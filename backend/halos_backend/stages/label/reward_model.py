@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import transformers
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from halos_backend.config import schema
@@ -37,7 +38,7 @@ from halos_backend.stages.label.packed import (
     shared_beginnings,
 )
 from halos_backend.stages.label.ranks import Ranks
-from halos_backend.stages.models import context_length, load_classifier, load_config
+from halos_backend.stages.models import load_classifier, usable_context
 
 DEFAULT_BATCH_TOKENS = {"cuda": 16384, "cpu": 1024}
 """Measured on CPUs: 16,384 is half as fast as 1,024, and with long rows slower than no batches."""
@@ -194,7 +195,8 @@ def check_vocabulary(
     if last >= known:
         raise UsageError(
             f"{path}: its tokenizer gives token {last}, but the model knows only"
-            f" {known}; the two do not belong together"
+            f" {known}; the two do not belong together, or the tokenizer was given tokens after"
+            f" the model: then model.resize_token_embeddings({last + 1}), train, and save it"
         )
 
 
@@ -219,7 +221,6 @@ def load_judge(
     """A judge that nobody keeps. Raises UsageError."""
     trust = settings.trust_remote_code
     tokenizer = load_judge_tokenizer(settings.path, trust_remote_code=trust)
-    config = load_config(settings.path, trust_remote_code=trust)
     model = load_classifier(settings.path, dtype=dtype, trust_remote_code=trust, whole=True)
     model.config.use_cache = False  # keys and values of finished conversations serve nobody
     model.to(ranks.device)
@@ -230,7 +231,7 @@ def load_judge(
         tokenizer=tokenizer,
         ranks=ranks,
         batch_tokens=settings.batch_tokens or DEFAULT_BATCH_TOKENS[ranks.device.type],
-        max_tokens=most_tokens(settings, config),
+        max_tokens=most_tokens(settings, model),
         identity=identity,
         own_pad_id=own_pad_id,
         packs=packs_rewards(model, ranks.device, own_pad_id),
@@ -238,9 +239,9 @@ def load_judge(
     )
 
 
-def most_tokens(settings: schema.RewardModelJudge, config: Any) -> int:
-    """Of a conversation that is scored."""
-    limit = context_length(config)
+def most_tokens(settings: schema.RewardModelJudge, model: PreTrainedModel) -> int:
+    """Of a conversation that is scored; of `model` the outline is enough."""
+    limit = usable_context(model)
     return min(limit, settings.max_tokens or limit)
 
 

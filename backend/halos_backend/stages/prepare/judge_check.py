@@ -9,12 +9,18 @@ from halos_backend.config.model_files import model_size
 from halos_backend.config.schema import FunctionJudge, RewardModelJudge, RunSettings
 from halos_backend.errors import UsageError
 from halos_backend.interpreters.programs import stage_environment
-from halos_backend.stages.label.conversations import load_judge_tokenizer
+from halos_backend.records import Message
+from halos_backend.stages.label.conversations import load_judge_tokenizer, tokenize_conversations
 from halos_backend.stages.label.function import check_function
-from halos_backend.stages.models import load_config
+from halos_backend.stages.label.judge import LabelRow
+from halos_backend.stages.label.reward_model import check_vocabulary, most_tokens
+from halos_backend.stages.models import load_config, outline_classifier
 from halos_backend.stages.prepare.input_notes import model_files
 from halos_backend.stages.prepare.policy_check import weight_files
 from halos_backend.store.run_dir import RunDir
+
+PROBE = LabelRow("", "", (Message("user", "a"),), "b")
+"""A conversation by which one sees the special tokens that the chat template writes."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +60,15 @@ def _check_reward_model(judge: RewardModelJudge) -> CheckedJudge:
             f"label.judge.path = {judge.path!r} has {config.num_labels} labels; a reward model has"
             " one or two (ArmoRM's own `score` needs label.judge.trust_remote_code = true)"
         )
-    load_judge_tokenizer(judge.path, trust_remote_code=judge.trust_remote_code)
+    tokenizer = load_judge_tokenizer(judge.path, trust_remote_code=judge.trust_remote_code)
     shards = weight_files(judge.path, setting="label.judge.path")
+    num_parameters = model_size(shards, "float32").num_parameters
+    outline = outline_classifier(judge.path, trust_remote_code=judge.trust_remote_code)
+    (ids,) = tokenize_conversations(tokenizer, [PROBE], max_tokens=most_tokens(judge, outline))
+    if isinstance(ids, list):
+        check_vocabulary([ids], outline.config, tokenizer, f"label.judge.path = {judge.path!r}")
     return CheckedJudge(
         f"the reward model {judge.path}: {', '.join(kinds)}",
-        model_size(shards, "float32").num_parameters,
+        num_parameters,
         model_files(shards, has_code=judge.trust_remote_code),
     )

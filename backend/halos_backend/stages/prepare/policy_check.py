@@ -1,4 +1,6 @@
-"""Checks the policy without loading its weights: files, context, tokens; and measures them."""
+"""Checks the policy without loading its weights, and measures it: its kind, files, context, tokens,
+and whether what the settings ask of sampling and training can be done with it.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +8,41 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForMaskedLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import cached_file
 
+from halos_backend.config.losses import BradleyTerry
 from halos_backend.config.model_files import file_in, find_weights, model_size
-from halos_backend.config.schema import RunSettings
-from halos_backend.errors import UsageError
+from halos_backend.config.schema import PolicySettings, RunSettings
+from halos_backend.errors import StageError, UsageError
 from halos_backend.stages.chat import sampling_prefix
-from halos_backend.stages.models import context_length, resolve_dtype
+from halos_backend.stages.companions import OF_PROCESSORS
+from halos_backend.stages.models import (
+    ADAPTER_CONFIG,
+    context_length,
+    end_token_ids,
+    has_embedding,
+    load_generation_config,
+    outline_classifier,
+    outline_policy,
+    resolve_dtype,
+)
+from halos_backend.stages.sample.transformers_engine import find_obstacle
+from halos_backend.stages.train.checkpointing import enable_checkpointing
+from halos_backend.stages.train.trainee import with_adapters
 
 
 @dataclass(frozen=True)
 class CheckedPolicy:
-    """What the run needs to know of its policy. `checkpoint_bytes` are those of its weights."""
+    """What the run needs to know of its policy. `checkpoint_bytes` are those of its weights.
+
+    `outline` is the policy without the values of its weights.
+    """
 
     architecture: str
     context_length: int
@@ -26,6 +50,7 @@ class CheckedPolicy:
     checkpoint_bytes: int
     dtype: str
     weights: tuple[Path, ...]
+    outline: PreTrainedModel
 
     def measures(self) -> dict[str, int | str]:
         """By the names of `prepared.json`."""
@@ -39,9 +64,11 @@ class CheckedPolicy:
 
 def check_policy(settings: RunSettings, config: PretrainedConfig) -> CheckedPolicy:
     """Measure the policy of this configuration by its files. Raises UsageError."""
+    _check_kind(settings.policy, config)
     shards = weight_files(settings.policy.path, setting="policy.path")
     dtype = str(resolve_dtype(settings.policy.dtype, config)).removeprefix("torch.")
     size = model_size(shards, dtype)
+    _fetch_companions(settings.policy.path)
     return CheckedPolicy(
         architecture=", ".join(map(str, config.architectures or [config.model_type])),
         context_length=context_length(config),
@@ -49,7 +76,107 @@ def check_policy(settings: RunSettings, config: PretrainedConfig) -> CheckedPoli
         checkpoint_bytes=size.checkpoint_bytes,
         dtype=dtype,
         weights=tuple(shards),
+        outline=outline_policy(settings.policy.path, settings.policy),
     )
+
+
+def check_ends(
+    policy: PolicySettings, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Raises UsageError for an end token that the policy cannot say."""
+    generation = load_generation_config(policy.path, config)
+    for token_id in sorted(end_token_ids(generation, tokenizer)):
+        if token_id >= 0 and not has_embedding(token_id, config):
+            raise UsageError(
+                f"policy.path = {policy.path!r}: its end token {told(token_id, tokenizer)}"
+                f" {unknown(token_id, config)}, or name another end token in tokenizer_config.json"
+                " and generation_config.json"
+            )
+
+
+def told(token_id: int, tokenizer: PreTrainedTokenizerBase) -> str:
+    """`7 ('</s>')`."""
+    return f"{token_id} ({tokenizer.convert_ids_to_tokens(token_id)!r})"
+
+
+def unknown(token_id: int, config: PretrainedConfig) -> str:
+    """What is wrong with a token that the policy does not know, and what can be done."""
+    return (
+        f"has no row in the policy's embedding of {config.get_text_config().vocab_size};"
+        f" call model.resize_token_embeddings({token_id + 1}) and save the model"
+    )
+
+
+def check_transformers_engine(policy: PolicySettings, outline: PreTrainedModel) -> None:
+    """Raises UsageError for a policy that the transformers engine cannot sample from."""
+    if obstacle := find_obstacle(outline):
+        raise UsageError(
+            f"policy.path = {policy.path!r} cannot be sampled by the transformers engine:"
+            f" {obstacle}; name another policy, or sample with vLLM if that knows it"
+        )
+
+
+def check_training(settings: RunSettings) -> None:
+    """Raises UsageError for adapters or checkpointing that the model does not have."""
+    policy, train = settings.policy, settings.train
+    is_classifier = isinstance(train.loss, BradleyTerry)
+    if is_classifier:
+        model = outline_classifier(
+            policy.path, trust_remote_code=policy.trust_remote_code, whole=False, num_labels=1
+        )
+    elif train.gradient_checkpointing or train.lora is not None:
+        model = outline_policy(policy.path, policy)
+    else:
+        return
+    try:
+        if train.gradient_checkpointing:
+            enable_checkpointing(model)
+        if train.lora is not None:
+            with_adapters(model, train.lora, is_classifier=is_classifier)
+    except StageError as error:
+        raise UsageError(f"policy.path = {policy.path!r}: {error}") from error
+
+
+def find_adapter(setting: str, path: str) -> str | None:
+    """What is said of adapter files beside weights."""
+    if not (Path(path) / ADAPTER_CONFIG).is_file():
+        return None
+    return (
+        f"{setting} = {path!r} has an adapter ({ADAPTER_CONFIG}) beside its weights, which are"
+        " taken without it; if it is not in them yet, merge it and name the merged model"
+    )
+
+
+def _check_kind(policy: PolicySettings, config: PretrainedConfig) -> None:
+    """Raises UsageError for what is no plain causal language model."""
+    kind, named = type(config).__name__.removesuffix("Config"), f"policy.path = {policy.path!r}"
+    if not Path(policy.path).is_dir() and _found(policy.path, ADAPTER_CONFIG, setting="policy.path"):
+        raise UsageError(
+            f"{named} has an adapter beside its weights ({ADAPTER_CONFIG}); download it without"
+            " adapter_* files, and name that directory"
+        )
+    is_encoder = type(config) in AutoModelForMaskedLM._model_mapping and not getattr(
+        config, "is_decoder", False
+    )
+    if config.is_encoder_decoder or is_encoder:
+        raise UsageError(
+            f"{named} is {kind}, which does not write text from left to right; name a causal"
+            " language model"
+        )
+    quantized = getattr(config, "quantization_config", None)
+    if quantized is not None:
+        how = quantized.get("quant_method") if isinstance(quantized, dict) else None
+        raise UsageError(
+            f"{named} is quantized ({how or 'quantization_config in config.json'}) and cannot be"
+            " trained; name the model before it was quantized, or one that was dequantized"
+        )
+
+
+def _fetch_companions(path: str) -> None:
+    """Have the hub's processor files on this machine, so that checkpoints get them."""
+    if not Path(path).is_dir():
+        for name in OF_PROCESSORS:
+            _found(path, name, setting="policy.path")
 
 
 def weight_files(path: str, *, setting: str) -> list[Path]:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import msgspec
-from transformers import PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from halos_backend import atomic
 from halos_backend.config.named_files import REFERENCE_WORDS
-from halos_backend.config.schema import RunSettings
+from halos_backend.config.schema import RewardModelJudge, RunSettings
 from halos_backend.errors import UsageError
 from halos_backend.findings import Finding, as_finding
 from halos_backend.interpreters.choice import EngineChoice
@@ -29,8 +29,12 @@ from halos_backend.stages.prepare.input_notes import model_files, note_inputs, p
 from halos_backend.stages.prepare.judge_check import CheckedJudge, check_judge
 from halos_backend.stages.prepare.policy_check import (
     CheckedPolicy,
+    check_ends,
     check_policy,
     check_stop_tokens,
+    check_training,
+    check_transformers_engine,
+    find_adapter,
     longest_prompt,
     weight_files,
 )
@@ -79,6 +83,7 @@ class Inspection:
     findings: list[Finding] = field(default_factory=list)
     measured: dict[str, Any] = field(default_factory=dict)
     _judge: CheckedJudge | None = None
+    _config: PretrainedConfig | None = None
     _policy: CheckedPolicy | None = None
     _reference: tuple[Path, ...] = ()
     _tokenizer: PreTrainedTokenizerBase | None = None
@@ -86,6 +91,9 @@ class Inspection:
 
     def judge(self) -> None:
         """Whether it can score, and with what."""
+        judge = self.settings.label.judge
+        if isinstance(judge, RewardModelJudge):
+            self._name_adapter("label.judge.path", judge.path)
         self._judge = self._check("judge", check_judge, self.settings, self.run_dir)
         if self._judge is not None:
             self.findings.append(Finding("ok", "judge", self._judge.about))
@@ -109,14 +117,20 @@ class Inspection:
         )
         if config is None:
             return
+        self._config = config
+        self._name_adapter("policy.path", policy.path)
         self._check("kernels", check_kernels, settings, policy.path)
         self._policy = self._check("policy", check_policy, settings, config)
         if self._policy is not None:
             self.findings.append(_policy_finding(self._policy))
             self.measured |= self._policy.measures()
+            self._check("policy", check_training, settings)
+            if self.measured.get("sampler") == "transformers":
+                self._check("sampler", check_transformers_engine, policy, self._policy.outline)
         self._tokenizer = self._check("policy", load_tokenizer, policy.path, policy)
         if self._tokenizer is not None:
             self._check("policy", check_stop_tokens, settings, len(self._tokenizer))
+            self._check("policy", check_ends, policy, config, self._tokenizer)
             self._max_tokens = self._check(
                 "lengths", longest_prompt, settings, config, self._tokenizer
             )
@@ -138,7 +152,8 @@ class Inspection:
             sources = self._check("prompts", read_prompts, settings.prompts)
             for text in find_non_finite(sources or ()):
                 self.findings.append(as_finding("warning", "prompts", text))
-        if tokenizer is None or max_tokens is None:
+        config = self._config
+        if tokenizer is None or max_tokens is None or config is None:
             return
         counts = None
         if has_prompts:
@@ -152,6 +167,7 @@ class Inspection:
                 sources,
                 tokenizer,
                 max_tokens,
+                config,
             )
         if counts is not None:
             self.findings.append(_prompts_finding(counts, max_tokens))
@@ -195,6 +211,10 @@ class Inspection:
             "policy_sha256": policy_digest(inputs),
             "inputs": inputs,
         }
+
+    def _name_adapter(self, setting: str, path: str) -> None:
+        if text := find_adapter(setting, path):
+            self.findings.append(as_finding("warning", setting.partition(".")[0], text))
 
     def _check(
         self, subject: str, check: Callable[P, T], *args: P.args, **kwargs: P.kwargs

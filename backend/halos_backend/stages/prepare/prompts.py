@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import TemplateError, TemplateSyntaxError, UndefinedError
-from transformers import PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from halos_backend import atomic, clock
 from halos_backend.config.schema import PromptsSettings, RunSettings
 from halos_backend.errors import PromptsError, UsageError
 from halos_backend.records import Prompt, encode_row, read_rows, write_rows
 from halos_backend.stages.chat import prompt_token_ids
-from halos_backend.stages.models import one_line
+from halos_backend.stages.models import has_embedding, one_line
+from halos_backend.stages.prepare.policy_check import told, unknown
 from halos_backend.stages.prepare.rows import SourcePrompt, non_finite_columns, source_prompts
 from halos_backend.stages.prepare.source import read_source
 from halos_backend.store.run_dir import RunDir
@@ -85,8 +86,12 @@ def freeze(
     sources: Sequence[SourcePrompt],
     tokenizer: PreTrainedTokenizerBase,
     max_tokens: int,
+    config: PretrainedConfig,
 ) -> Counts:
-    """Write the prompts of at most `max_tokens`. Raises PromptsError."""
+    """Write the prompts of at most `max_tokens`. Raises PromptsError.
+
+    `config` is the policy's, by which a token without an embedding is found.
+    """
     num_prompts = num_too_long = 0
     with path.open("wb") as file:
         for chunk in _chunks(sources):
@@ -95,6 +100,11 @@ def freeze(
                 if len(token_ids) > max_tokens:
                     num_too_long += 1
                     continue
+                if not has_embedding(last := max(token_ids), config):
+                    raise PromptsError(
+                        f"{source.where}: {_template_name(settings)} makes token"
+                        f" {told(last, tokenizer)} of it, which {unknown(last, config)}"
+                    )
                 num_prompts += 1
                 file.write(encode_row(_prompt(source, token_ids)))
     atomic.fsync_file(path)

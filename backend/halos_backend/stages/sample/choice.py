@@ -11,7 +11,7 @@ from halos_backend.interpreters.choice import EngineChoice
 from halos_backend.interpreters.device import device_of
 from halos_backend.interpreters.probe import look_for
 from halos_backend.interpreters.sampler import WITHOUT, decide
-from halos_backend.stages.models import load_config
+from halos_backend.stages.models import load_config, surplus_weights
 from halos_backend.stages.vllm.environment import NOT_IMPORTED
 
 
@@ -42,6 +42,8 @@ def choose_engine(settings: RunSettings, policy: str) -> EngineChoice:
 
 def _find_obstacle(settings: RunSettings, policy: str) -> str | None:
     """Why the vLLM that is there cannot sample; None where nothing is known. Raises UsageError."""
+    if (name := surplus_weights(policy)) is not None:
+        return f"vLLM would read {name} in {policy} as weights; move it out of the directory"
     try:
         from halos_backend.stages.vllm import support  # imports vLLM, which takes seconds
     except NOT_IMPORTED as error:

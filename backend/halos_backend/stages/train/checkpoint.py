@@ -1,4 +1,6 @@
-"""Writes a round's results: a plain Hugging Face directory, and the trainer's state beside it."""
+"""Writes a round's results: a plain Hugging Face directory, proven to load alone, and the trainer's
+state beside it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,11 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from halos_backend.config.schema import TrainSettings
+from halos_backend.config.losses import BradleyTerry
+from halos_backend.config.schema import RunSettings
+from halos_backend.errors import StageError, UsageError
+from halos_backend.stages.companions import carry_along
+from halos_backend.stages.models import outline_classifier, outline_policy
 from halos_backend.stages.train.optimizer import Moments
 from halos_backend.stages.train.trainee import Trainee, merged, state_files
 from halos_backend.stages.train.trainer_state import (
@@ -32,17 +38,19 @@ def save_round(
     trainee: Trainee,
     moments: Moments,
     tokenizer: PreTrainedTokenizerBase,
-    settings: TrainSettings,
+    settings: RunSettings,
     seals: Seals,
     *,
+    source: str,
     stays: bool = False,
 ) -> tuple[Path, Path]:
-    """The attempt's two outputs, each sealed once it is whole.
+    """The attempt's two outputs, each sealed once it is whole. Raises StageError, OSError.
 
-    The trainee is used up, merged and cast to its checkpoints' dtype, unless it `stays`: then it is
-    as before, but for adapters.
+    `source` is the model that was trained, whose companions go along. The trainee is used up,
+    merged and cast to its checkpoints' dtype, unless it `stays`: then it is as before, but for
+    adapters.
     """
-    is_wanted = settings.keep_optimizer is not False
+    is_wanted = settings.train.keep_optimizer is not False
     kept = {**state_files(trainee), OPTIMIZER: moments if is_wanted else {}}
     # the fp32 values, whatever becomes of the parameters
     files = {
@@ -51,7 +59,7 @@ def save_round(
     }
 
     def save_state() -> None:
-        digests = write_trainer_state(directory.trainer_state, header_of(settings), files)
+        digests = write_trainer_state(directory.trainer_state, header_of(settings.train), files)
         _save_adapter(directory.adapter, trainee)
         for path, digest in digests.items():
             seals.add(path, digest)
@@ -63,7 +71,9 @@ def save_round(
             saving.result()  # adapters are merged into the very weights that are saved
         try:
             _save_checkpoint(directory.checkpoint, trainee, tokenizer, stays=stays)
+            carry_along(source, directory.checkpoint)
             seals.begin(directory.checkpoint)
+            _prove(directory.checkpoint, settings)
         finally:
             saving.result()
     return directory.checkpoint, directory.trainer_state
@@ -85,6 +95,18 @@ def _save_checkpoint(
     with cast, disk_errors(path):
         model.save_pretrained(path)
     tokenizer.save_pretrained(path)
+
+
+def _prove(path: Path, settings: RunSettings) -> None:
+    """Raises StageError for a checkpoint that does not load by itself with all of its tensors."""
+    policy = settings.policy
+    try:
+        if isinstance(settings.train.loss, BradleyTerry):
+            outline_classifier(str(path), trust_remote_code=policy.trust_remote_code)
+        else:
+            outline_policy(str(path), policy)
+    except UsageError as error:
+        raise StageError(f"the checkpoint that was just written does not load: {error}") from error
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from halos_backend import clock
 from halos_backend.config.losses import KTO
 from halos_backend.errors import StageError
 from halos_backend.stages.kernels_check import check_kernels
-from halos_backend.stages.models import load_tokenizer
+from halos_backend.stages.models import filling_id, load_config, load_tokenizer
 from halos_backend.stages.runtime import Attempt, StageResult
 from halos_backend.stages.train.batches import Step, plan_steps
 from halos_backend.stages.train.canary_check import check_canary
@@ -67,7 +67,8 @@ def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult
 
     attempt.phase("loading policy")
     torch.manual_seed(derived_seed(job.seed, job.round, "train"))
-    pad_token_id = _pad_token_id(tokenizer, inputs)
+    trusted = settings.policy.trust_remote_code
+    pad_token_id = filling_id(tokenizer, load_config(inputs.model, trust_remote_code=trusted))
     state = open_trainer_state(inputs.trainer_state)
     trainee, moments = (kept.trainee(inputs, settings, ranks.device) if kept else None) or (
         load_trainee(inputs, settings, state, pad_token_id=pad_token_id, ranks=ranks),
@@ -107,8 +108,9 @@ def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult
         whole,
         trained_moments,
         tokenizer,
-        settings.train,
+        settings,
         attempt.seals,
+        source=inputs.model,
         stays=kept is not None,
     )
     if kept is not None:
@@ -129,12 +131,6 @@ def _train_inputs(attempt: Attempt) -> TrainInputs:
     if not isinstance(inputs, TrainInputs):
         raise StageError(f"{attempt.directory.job}: its inputs are not those of a train stage")
     return inputs
-
-
-def _pad_token_id(tokenizer: PreTrainedTokenizerBase, inputs: TrainInputs) -> int:
-    if tokenizer.pad_token_id is None:
-        raise StageError(f"the tokenizer of {inputs.model} names neither a pad nor an end token")
-    return int(tokenizer.pad_token_id)
 
 
 def _plan(

@@ -128,7 +128,7 @@ def load_trainee(
     wrapper = None
     if settings.train.lora is not None:
         is_classifier = isinstance(settings.train.loss, BradleyTerry)
-        wrapper = _with_adapters(model, settings.train.lora, is_classifier=is_classifier)
+        wrapper = with_adapters(model, settings.train.lora, is_classifier=is_classifier)
         model = wrapper.get_base_model()
     else:
         train_all(model)
@@ -186,7 +186,8 @@ def _load_fp32(path: str, settings: RunSettings, pad_token_id: int) -> PreTraine
     return classifier
 
 
-def _with_adapters(model: PreTrainedModel, lora: LoRA, *, is_classifier: bool) -> Any:
+def with_adapters(model: PreTrainedModel, lora: LoRA, *, is_classifier: bool) -> Any:
+    """peft's wrapper around the model, in which adapters are now. Raises StageError."""
     from peft import LoraConfig, TaskType, get_peft_model  # 0.3 s that full training need not pay
 
     targets = lora.target_modules
@@ -199,8 +200,10 @@ def _with_adapters(model: PreTrainedModel, lora: LoRA, *, is_classifier: bool) -
     )
     try:
         with warnings.catch_warnings():
-            # peft 0.21 asks transformers 5.23 by a name that is on its way out
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")
+            # peft 0.21 asks transformers 5.23 by a name that is on its way out, finds out by itself
+            # how GPT-2's weights lie, and looks for experts that are not targeted
+            for message in (".*is_gradient_checkpointing", "fan_in_fan_out", ".*_pattern keys"):
+                warnings.filterwarnings("ignore", message=message)
             return get_peft_model(model, config)
     except ValueError as error:
         raise StageError(f"train.lora.target_modules: {error}") from error
@@ -211,7 +214,7 @@ def _with_merged(
 ) -> PreTrainedModel:
     """The previous round's policy in fp32: its adapters, which this round has not, merged in."""
     lora = LoRA.model_validate(state.header.adapter)
-    wrapper = _with_adapters(model, lora, is_classifier=state.header.is_classifier)
+    wrapper = with_adapters(model, lora, is_classifier=state.header.is_classifier)
     named = wrapper.get_base_model().named_parameters()
     trained = {name: weight for name, weight in named if weight.requires_grad}
     _overwrite(trained, adapters, what="adapters")
