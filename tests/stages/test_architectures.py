@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import torch
 import transformers as t
 from halos_backend import atomic
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import UsageError
+from halos_backend.findings import refuse_inputs
 from halos_backend.stages.label.stage import execute as label_round
 from halos_backend.stages.models import is_recurrent
 from halos_backend.stages.packing import is_packed, pack
@@ -81,10 +81,11 @@ class Round:
         )
 
     def prepare(self) -> dict[str, Any]:
+        """What the check found. Raises InputsError."""
         written = self.settings.model_dump_json().encode()
         atomic.write_bytes(self.run_dir.resolved_config, written)
-        prepare(self.run_dir)
-        found: dict[str, Any] = msgspec.json.decode(self.run_dir.prepared.read_bytes())
+        found = prepare(self.run_dir)
+        refuse_inputs(found)
         return found
 
     def run(self, kept: KeptModels | None = None) -> Path:
@@ -212,12 +213,17 @@ BART: dict[str, Any] = {
 REFUSED: dict[str, tuple[t.PretrainedConfig, Any, str]] = {
     "bert": (t.BertConfig(**HEADS), t.AutoModelForMaskedLM, "is Bert, which does not write text"),
     "bart": (t.BartConfig(**BART), t.AutoModelForSeq2SeqLM, "is Bart, which does not write text"),
+    "gpt": (
+        t.OpenAIGPTConfig(vocab_size=VOCABULARY, n_embd=32, n_layer=1, n_head=2, n_positions=64),
+        t.AutoModelForCausalLM,
+        "OpenAIGPTLMHeadModel gives back nothing of past tokens",
+    ),
     "recurrent_gemma": (
         t.RecurrentGemmaConfig(
             **{**LLAMA, "num_hidden_layers": 3}, head_dim=8, lru_width=32, attention_window_size=8
         ),
         t.AutoModelForCausalLM,
-        "RecurrentGemmaForCausalLM keeps nothing of past tokens",
+        "RecurrentGemmaForCausalLM gives back nothing of past tokens",
     ),
     "classifier": (
         t.LlamaConfig(**LLAMA),
@@ -301,14 +307,14 @@ def test_a_prompt_with_a_token_that_has_no_embedding_is_refused_at_the_check(
     policy = make_architecture("llama", tmp_path / "llama")
     add_token(policy, "<turn>")
     (policy / "chat_template.jinja").write_text("<turn> {{ messages[0]['content'] }}")
-    with pytest.raises(UsageError, match=r"row 1: .* token 64 \('<turn>'\).*which has 64"):
+    with pytest.raises(UsageError, match=r"row 1: .* token 64 \('<turn>'\).*embedding of 64"):
         Round(tmp_path / "round", policy).prepare()
 
 
 def test_a_prompt_of_no_tokens_is_refused_at_the_check(tmp_path: Path) -> None:
     policy = make_architecture("llama", tmp_path / "llama")
     (policy / "chat_template.jinja").write_text("{{ '' }}")
-    with pytest.raises(UsageError, match=r"row 1: .*make no tokens of it"):
+    with pytest.raises(UsageError, match=r"row 1: .*makes no tokens of"):
         Round(tmp_path / "round", policy).prepare()
 
 

@@ -150,7 +150,9 @@ def find_adapter(setting: str, path: str) -> str | None:
 def _check_kind(policy: PolicySettings, config: PretrainedConfig) -> None:
     """Raises UsageError for what is no plain causal language model."""
     kind, named = type(config).__name__.removesuffix("Config"), f"policy.path = {policy.path!r}"
-    if not Path(policy.path).is_dir() and _found(policy.path, ADAPTER_CONFIG, setting="policy.path"):
+    if not Path(policy.path).is_dir() and _found(
+        policy.path, ADAPTER_CONFIG, setting="policy.path"
+    ):
         raise UsageError(
             f"{named} has an adapter beside its weights ({ADAPTER_CONFIG}); download it without"
             " adapter_* files, and name that directory"

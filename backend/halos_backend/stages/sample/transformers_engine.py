@@ -174,11 +174,23 @@ def find_obstacle(model: PreTrainedModel) -> str | None:
     """Why the engine cannot sample from the model, or its outline; None where nothing is known."""
     parameters = inspect.signature(model.forward).parameters
     name = type(model).__name__
-    if not any(cache in parameters for cache in CACHES):
-        return f"{name} keeps nothing of past tokens that could be handed back to it"
+    cache = next((cache for cache in CACHES if cache in parameters), None)
+    if cache is None or (is_recurrent(model) and not _gives_back(model, cache)):
+        return f"{name} gives back nothing of past tokens that could be handed to it again"
     if "attention_mask" not in parameters:
         return f"{name} takes no attention mask"
     return None
+
+
+def _gives_back(model: PreTrainedModel, cache: str) -> bool:
+    """Whether the model's output has the cache; some keep their state in themselves."""
+    ids = torch.zeros((1, 2), dtype=torch.long, device=model.device)
+    with torch.inference_mode():
+        try:
+            output = model(input_ids=ids, use_cache=True)
+        except (NotImplementedError, RuntimeError):
+            return True  # an outline cannot compute everything
+    return getattr(output, cache, None) is not None
 
 
 def _take_logps(
