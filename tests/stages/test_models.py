@@ -15,6 +15,7 @@ from halos_backend.stages.companions import LARGEST_BYTES
 from halos_backend.stages.models import (
     NO_LIMIT,
     context_length,
+    empty_classifier,
     load_config,
     load_policy,
     load_tokenizer,
@@ -171,6 +172,13 @@ ENCODER: dict[str, Any] = {
     "intermediate_size": 16,
     "max_position_embeddings": 20,
 }
+
+
+def test_modules_alone_tell_the_usable_context(tmp_path: Path) -> None:
+    RobertaConfig(**ENCODER).save_pretrained(tmp_path)
+    empty = empty_classifier(str(tmp_path), trust_remote_code=False)
+    assert usable_context(empty) == 18
+    assert {weight.device.type for weight in empty.parameters()} == {"meta"}
 
 
 @pytest.mark.parametrize(

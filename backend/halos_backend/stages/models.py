@@ -220,6 +220,23 @@ def outline_classifier(
     return _load_classifier(path, trust_remote_code, whole=whole, config=config, device_map="meta")
 
 
+def empty_classifier(path: str, *, trust_remote_code: bool) -> PreTrainedModel:
+    """The classifier's modules by its configuration alone. Raises UsageError.
+
+    It needs no accelerate, which an interpreter that is not ours may lack.
+    """
+    config = load_config(path, trust_remote_code=trust_remote_code)
+
+    def build() -> PreTrainedModel:
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForSequenceClassification.from_config(
+                config, trust_remote_code=trust_remote_code
+            )
+        return model
+
+    return _loading("model", path, build)
+
+
 def _load_classifier(
     path: str, trust_remote_code: bool, *, whole: bool, config: Mapping[str, Any], **how: Any
 ) -> PreTrainedModel:

@@ -29,7 +29,7 @@ from halos_backend.stages.label.reward_model import (
     scoring_dtype,
 )
 from halos_backend.stages.label.vllm_arguments import pooling_arguments
-from halos_backend.stages.models import outline_classifier
+from halos_backend.stages.models import empty_classifier
 from halos_backend.stages.runtime import Attempt
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ class VllmOrTransformers:
         self._kept = kept
         trust = settings.trust_remote_code
         self._dtype = scoring_dtype(settings.dtype, ranks.device)
-        outline = outline_classifier(settings.path, trust_remote_code=trust)
-        self._config, self._most_tokens = outline.config, most_tokens(settings, outline)
+        empty = empty_classifier(settings.path, trust_remote_code=trust)
+        self._config, self._most_tokens = empty.config, most_tokens(settings, empty)
         self._tokenizer = load_judge_tokenizer(settings.path, trust_remote_code=trust)
         choice = choose_engine(attempt.settings)
         self._engine = f"{choice.engine} {choice.version}"

@@ -240,7 +240,7 @@ def load_judge(
 
 
 def most_tokens(settings: schema.RewardModelJudge, model: PreTrainedModel) -> int:
-    """Of a conversation that is scored; of `model` the outline is enough."""
+    """Of a conversation that is scored; of `model` the modules are enough."""
     limit = usable_context(model)
     return min(limit, settings.max_tokens or limit)
 
