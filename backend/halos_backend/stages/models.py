@@ -168,7 +168,7 @@ def load_config(path: str, *, trust_remote_code: bool, **changes: Any) -> Pretra
 def has_embedding(token_id: int, config: PretrainedConfig) -> bool:
     """Whether the model knows the token."""
     vocabulary = getattr(config.get_text_config(), "vocab_size", None)
-    return token_id >= 0 and (vocabulary is None or token_id < vocabulary)
+    return token_id >= 0 and (not isinstance(vocabulary, int) or token_id < vocabulary)
 
 
 def filling_id(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> int:
@@ -323,11 +323,18 @@ def _rope_factor(config: PretrainedConfig) -> float:
 
 
 def load_generation_config(path: str, config: PretrainedConfig) -> GenerationConfig:
-    """The policy's generation settings without the policy: its file's, else its configuration's."""
-    try:
-        return GenerationConfig.from_pretrained(path)
-    except OSError:
-        return GenerationConfig.from_model_config(config)
+    """The policy's generation settings without the policy: its file's, else its configuration's.
+
+    Raises UsageError.
+    """
+
+    def load() -> GenerationConfig:
+        try:
+            return GenerationConfig.from_pretrained(path)
+        except OSError:
+            return GenerationConfig.from_model_config(config)
+
+    return _loading("generation settings of", path, load)
 
 
 def end_token_ids(

@@ -84,8 +84,13 @@ def check_ends(
     policy: PolicySettings, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     """Raises UsageError for an end token that the policy cannot say."""
-    generation = load_generation_config(policy.path, config)
-    for token_id in sorted(end_token_ids(generation, tokenizer)):
+    ends = end_token_ids(load_generation_config(policy.path, config), tokenizer)
+    if not all(isinstance(token_id, int) for token_id in ends):
+        raise UsageError(
+            f"policy.path = {policy.path!r}: its end tokens are no numbers; mend eos_token_id in"
+            " generation_config.json or config.json"
+        )
+    for token_id in sorted(ends):
         if token_id >= 0 and not has_embedding(token_id, config):
             raise UsageError(
                 f"policy.path = {policy.path!r}: its end token {told(token_id, tokenizer)}"
