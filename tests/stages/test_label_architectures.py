@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 import transformers as t
-from halos_backend.config.schema import RewardModelJudge
+from halos_backend.config.schema import RunSettings
 from halos_backend.errors import UsageError
 from halos_backend.stages.prepare.judge_check import check_judge
+from halos_backend.store.run_dir import RunDir
 
 from tests.stages.architectures import make_model
 from tests.stages.label_fixtures import (
@@ -87,6 +88,16 @@ JUDGES: dict[str, tuple[t.PretrainedConfig, int]] = {
 """Each with the longest conversation that it can judge."""
 
 
+def check(path: Path) -> None:
+    table = {
+        "policy": {"path": "unused"},
+        "prompts": {"path": "unused"},
+        "label": {"judge": reward_model_judge(path), "feedback": {"kind": "pairwise"}},
+        "train": {"loss": {"kind": "dpo"}},
+    }
+    check_judge(RunSettings.model_validate(table), RunDir(path.parent))
+
+
 def save_judge(name: str, path: Path) -> Path:
     model = make_model(JUDGES[name][0], t.AutoModelForSequenceClassification)
     model.save_pretrained(path)
@@ -99,7 +110,7 @@ def test_rewards_of_a_batch_are_those_of_each_alone_and_what_is_too_long_has_non
     name: str, tmp_path: Path
 ) -> None:
     path, longest = save_judge(name, tmp_path / name), JUDGES[name][1]
-    check_judge(RewardModelJudge(kind="reward_model", path=str(path)))
+    check(path)
     groups = ragged_groups(3, 3)
     attempt = make_attempt(tmp_path / "attempt", groups, reward_model_judge(path))
     label(attempt)
@@ -126,7 +137,7 @@ def test_a_judge_whose_template_writes_a_token_without_an_embedding_is_refused_a
     tokenizer.save_pretrained(path)
     last = len(VOCABULARY)
     with pytest.raises(UsageError, match=rf"gives token {last}, but the model knows only {last}"):
-        check_judge(RewardModelJudge(kind="reward_model", path=str(path)))
+        check(path)
 
 
 def test_a_judge_whose_padding_has_no_embedding_judges_as_without_padding(tmp_path: Path) -> None:
