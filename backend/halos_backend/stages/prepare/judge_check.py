@@ -9,7 +9,6 @@ from halos_backend.config.model_files import model_size
 from halos_backend.config.schema import FunctionJudge, RewardModelJudge, RunSettings
 from halos_backend.errors import UsageError
 from halos_backend.interpreters.programs import stage_environment
-from halos_backend.records import Message
 from halos_backend.stages.label.conversations import load_judge_tokenizer, tokenize_conversations
 from halos_backend.stages.label.function import check_function
 from halos_backend.stages.label.judge import LabelRow
@@ -19,7 +18,7 @@ from halos_backend.stages.prepare.input_notes import model_files
 from halos_backend.stages.prepare.policy_check import weight_files
 from halos_backend.store.run_dir import RunDir
 
-PROBE = LabelRow("", "", (Message("user", "a"),), "b")
+PROBE = LabelRow("", "", ({"role": "user", "content": "a"},), "b")
 """A conversation by which one sees the special tokens that the chat template writes."""
 
 
