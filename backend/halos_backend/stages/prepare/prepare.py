@@ -176,8 +176,10 @@ class Inspection:
     def held_out(self, *, is_fork: bool) -> None:
         """The prompts that the result is scored on, where any are named."""
         self.measured["num_held_out"] = 0
-        tokenizer, max_tokens = self._tokenizer, self._max_tokens
-        if self.settings.prompts.held_out is None or tokenizer is None or max_tokens is None:
+        if self.settings.prompts.held_out is None:
+            return
+        tokenizer, max_tokens, config = self._tokenizer, self._max_tokens, self._config
+        if tokenizer is None or max_tokens is None or config is None:
             return
         found = self._check(
             "held out",
@@ -186,6 +188,7 @@ class Inspection:
             self.settings,
             tokenizer,
             max_tokens,
+            config,
             is_fork=is_fork,
         )
         if found is not None:

@@ -58,6 +58,7 @@ def freeze_held_out(
     settings: RunSettings,
     tokenizer: PreTrainedTokenizerBase,
     max_tokens: int,
+    config: PretrainedConfig,
     *,
     is_fork: bool,
 ) -> int:
@@ -74,7 +75,8 @@ def freeze_held_out(
     settings = settings.model_copy(update={"prompts": held_out})
     try:
         sources = read_prompts(held_out)[: prompts.num_held_out]
-        return freeze(run_dir.held_out, settings, sources, tokenizer, max_tokens).num_prompts
+        path = run_dir.held_out
+        return freeze(path, settings, sources, tokenizer, max_tokens, config).num_prompts
     except PromptsError as error:  # its words are for those that are trained on
         text = str(error).replace("prompts.path", "prompts.held_out")
         raise PromptsError(text.replace("prompts.split", "prompts.held_out_split")) from error
