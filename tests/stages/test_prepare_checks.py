@@ -167,7 +167,7 @@ def test_a_file_that_may_not_be_read_is_a_problem(
 def test_a_defect_is_told_with_the_file_of_its_traceback(
     place: PreparePlace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*_others: object) -> None:
+    def fail(*_others: object, **_named: object) -> None:
         raise KeyError("of ours")
 
     monkeypatch.setattr(prepare_module, "note_inputs", fail)
