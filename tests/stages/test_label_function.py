@@ -208,7 +208,7 @@ def test_a_stage_as_a_program_leaves_scores_feedback_and_done(tmp_path: Path) ->
         "reward_min", "reward_max", "reward_q05", "reward_q25", "reward_q50", "reward_q75",
         "reward_q95", "reward_histogram", "reward_length_corr", "num_feedback", "num_pairs_kept",
         "num_pairs_dropped", "margin_mean", "num_desirable", "num_equal_groups",
-        "num_cut_off", "elapsed_s",
+        "num_cut_off", "host_own_peak_memory_bytes", "elapsed_s",
     }  # fmt: skip
     phases = [event.phase for event in events(path) if isinstance(event, PhaseChanged)]
     assert phases[:3] == ["loading judge", "scoring", "making feedback"]
