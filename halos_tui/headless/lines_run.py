@@ -25,11 +25,18 @@ from halos_backend.events import (
     WorkerReplaced,
     WorkersChosen,
 )
+from halos_backend.store.reward_change import reward_of
 from halos_backend.store.state import RunState
 
-from halos_tui.formatting import count, number, plural, setting_changes, size
+from halos_tui.formatting import count, plural, setting_changes, size
 from halos_tui.run.notices import describe_restart, describe_workers
-from halos_tui.run.rounds import FINAL, final_score, reward_change_in_words, reward_changes
+from halos_tui.run.rounds import (
+    FINAL,
+    describe_reward,
+    final_score,
+    reward_change_in_words,
+    reward_changes,
+)
 
 RequestNews = (
     PauseRequested
@@ -132,11 +139,12 @@ def _about_round(event: RoundStarted | RoundFinished, state: RunState) -> str:
             return final_score(state) or f"the {FINAL} was scored"
         case RoundFinished():
             change = reward_changes(state)[event.round - 1]
-            mean = event.metrics.get("reward_mean")
+            reward = reward_of(state.rounds[event.round - 1])
+            worth = "none" if reward is None else describe_reward(reward)
             shown = "" if change is None else f" ({reward_change_in_words(change)})"
             return (
                 f"{where}: finished, checkpoint {event.checkpoint}; the policy before it had reward"
-                f" {number(mean)}{shown}"
+                f" {worth}{shown}"
             )
 
 

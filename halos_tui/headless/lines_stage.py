@@ -134,7 +134,7 @@ def _summary(event: StageFinished) -> str:
         case "sample":
             parts = [
                 f"{count(found.get('num_completions'))} completions of"
-                f" {number(found.get('length_mean'))} tokens",
+                f" {number(found.get('length_mean'))} tokens on average",
                 f"{percent(found.get('truncated_frac'))} cut off",
                 rate(found.get("tokens_per_s"), "tokens"),
             ]

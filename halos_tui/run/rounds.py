@@ -67,9 +67,15 @@ def final_score(state: RunState) -> str:
         return f"the {FINAL} has no score: {closing.unscored or 'no completion could be scored'}"
     noun = "held-out prompt" if closing.closing == "held_out" else "prompt"
     first = next(filter(None, map(reward_of, state.rounds[: state.num_rounds])), None)
-    began = "" if first is None else f"; round {first.round} began at {number(first.mean)}"
-    worth = measured(reward.mean, reward.stderr)
-    return f"{FINAL}: reward {worth} on {plural(closing.num_prompts, noun)}{began}"
+    began = "" if first is None else f"; round {first.round} began at {describe_reward(first)}"
+    return (
+        f"{FINAL}: reward {describe_reward(reward)} on {plural(closing.num_prompts, noun)}{began}"
+    )
+
+
+def describe_reward(reward: Reward) -> str:
+    """A mean with its standard error, where that is known: 0.38 ±0.16."""
+    return measured(reward.mean, reward.stderr)
 
 
 def last_reward(state: RunState) -> float | None:
