@@ -40,7 +40,7 @@ def _rounds(view: ListView, wish: Wish) -> str:
             return f"all {view.num_rounds} rounds"
         case n if n == NEWEST:
             return "newest round"
-        case n if n > view.num_rounds:
+        case n if n > view.num_rounds and n in view.rounds:
             return FINAL
         case _:
             return f"round {number} of {view.num_rounds}"
