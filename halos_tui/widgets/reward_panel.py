@@ -18,7 +18,7 @@ class RewardChart(LineChart):
     """Mean reward by round, with one standard error around it."""
 
     def __init__(self, *, is_ascii: bool = False, id: str | None = None) -> None:
-        super().__init__("reward before each round's training", is_ascii=is_ascii, id=id)
+        super().__init__("reward before training", is_ascii=is_ascii, id=id)
         self._shown: RewardView | None = None
 
     def show(self, shown: RewardView) -> None:

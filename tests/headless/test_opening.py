@@ -78,7 +78,7 @@ def test_the_end_of_a_followed_run_says_what_was_reached_and_what_is_next(
         run.whole_round(round, reward_mean=reward)
     run.complete()
     said = halos("watch", "mine").stderr
-    assert "mean reward over 2 rounds: 0.25 to 0.75 (+0.5" in said
+    assert "mean reward before the training of rounds 1 and 2: 0.25 and 0.75 (+0.50 ±0.14)" in said
     assert f"result: {run.dir.final}\nnext:\n  halos-tui completions mine " in said
 
 

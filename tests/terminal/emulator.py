@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 import pyte
+from wcwidth import wcwidth
 
 UNKNOWN_TO_PYTE = re.compile(rb"\x1b\[[<>=][0-9;]*[a-zA-Z]|\x1b\[\?[0-9]+\$p")
 CUT_SEQUENCE = re.compile(rb"\x1b(\[[0-9;?<>=$]*)?\Z")
@@ -30,8 +31,25 @@ class Emulator:
 
     @property
     def lines(self) -> list[str]:
-        return [line.rstrip() for line in self.screen.display]
+        return [self._line(y).rstrip() for y in range(self.screen.lines)]
+
+    def _line(self, y: int) -> str:
+        """Half of a wide character whose other half was drawn over is blank, as terminals have it;
+        pyte's own `display` fails on a right half that is left.
+        """
+        row = self.screen.buffer[y]
+        cells = [row[x].data for x in range(self.screen.columns)]
+        drawn = list(cells)
+        for x, cell in enumerate(cells):
+            follows_wide = x > 0 and is_wide(cells[x - 1])
+            if (not cell and not follows_wide) or (is_wide(cell) and any(cells[x + 1 : x + 2])):
+                drawn[x] = " "
+        return "".join(drawn)
 
     @property
     def text(self) -> str:
         return "\n".join(self.lines)
+
+
+def is_wide(cell: str) -> bool:
+    return bool(cell) and wcwidth(cell[0]) == 2

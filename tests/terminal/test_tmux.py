@@ -48,7 +48,7 @@ def test_the_app_lives_in_tmux_and_the_run_outlives_tmux(long_run: DemoRun, tmp_
     try:
         tmux.wait_for("running")
         tmux("resize-window", "-x", "132", "-y", "43")
-        tmux.wait_for("reward by round")
+        tmux.wait_for("reward before training")
         tmux("send-keys", "?")
         tmux.wait_for("All keys of this screen")
         tmux("send-keys", "Escape")

@@ -40,7 +40,7 @@ def tour(terminal: Terminal, *, run: str, first_text: str) -> list[str]:
     seen.append(terminal.settle(0.3))
     terminal.press("enter", pause_s=PAUSE_S)
     terminal.press("enter", pause_s=PAUSE_S)
-    terminal.wait_for("reward by round")
+    terminal.wait_for("reward before training")
     seen += walk(terminal, ("v", "down", "up", "end", "home", "ctrl+t"))
     for visit in VISITS:
         terminal.press(visit.key)
@@ -61,7 +61,7 @@ def come_back(terminal: Terminal) -> None:
     """To the run screen: escape closes one thing at a time, and the list of runs is behind it."""
     for _ in range(6):
         screen = terminal.text
-        if "reward by round" in screen and PALETTE not in screen:
+        if "reward before training" in screen and PALETTE not in screen:
             return
         terminal.press("y" if FORGET in screen else "escape")
         terminal.settle(0.3)

@@ -269,7 +269,7 @@ def test_everything_is_on_a_large_screen(run: MadeRun) -> None:
 
     shown_at(
         run,
-        "reward before each round",
+        "reward before training",
         "rewards",
         "█ round 2",
         "─ round 1",
@@ -297,7 +297,7 @@ def test_a_small_screen_has_the_essentials(run: MadeRun) -> None:
         "round 2 of 2",
         "ETA round",
         "8/16 steps",
-        "reward before each round",
+        "reward before training",
         "loss",
     )
 

@@ -204,7 +204,7 @@ def test_no_color_leaves_attributes_alone(tmp_path: Path, monkeypatch: pytest.Mo
             await until_shown(pilot, "Select all runs shown")
             assert colours_in(sgr_of(app)) == set()
             await pilot.press("escape", "enter")
-            await until_shown(pilot, "reward before each round")
+            await until_shown(pilot, "reward before training")
             assert colours_in(sgr_of(app)) == set()
 
     drive(look())
@@ -226,7 +226,7 @@ def test_the_sixteen_colours_are_the_only_ones(tmp_path: Path) -> None:
             assert used_colours(app) <= {ColorType.DEFAULT, ColorType.STANDARD}
             assert ColorType.STANDARD in used_colours(app)
             await pilot.press("enter")
-            await until_shown(pilot, "reward before each round")
+            await until_shown(pilot, "reward before training")
             assert used_colours(app) <= {ColorType.DEFAULT, ColorType.STANDARD}
             await pilot.press("ctrl+p")
             await until_shown(pilot, "To the screen before")
