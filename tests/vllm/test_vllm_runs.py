@@ -187,7 +187,7 @@ def test_smollm2_samples_with_vllm_and_trains_with_ours(
         loop__prompts_per_round=2,
         train__lr=1e-5,
         train__num_kl_completions=2,
-        launch__num_threads=2,
+        launch__num_threads=1,
     )
     done = place.halos("run", str(config), "--no-ui", "--name", "smollm2")
     assert done.code == 0, done.stderr
