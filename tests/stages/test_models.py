@@ -11,7 +11,7 @@ import pytest
 import torch
 from halos_backend.config.schema import PolicySettings
 from halos_backend.errors import UsageError
-from halos_backend.stages.companions import LARGEST_BYTES
+from halos_backend.stages.carried_files import LARGEST_BYTES
 from halos_backend.stages.models import (
     NO_LIMIT,
     context_length,
@@ -115,7 +115,7 @@ def test_a_directory_with_an_adapter_alone_is_refused_with_the_way_to_merge_it(
         load_config(str(policy), trust_remote_code=False)
 
 
-def test_companions_go_along_and_nothing_else_does(tmp_path: Path) -> None:
+def test_other_files_go_along_and_nothing_else_does(tmp_path: Path) -> None:
     policy = with_adapter(make_policy(tmp_path / "policy"))
     carried = ["preprocessor_config.json", "processor_config.json", "modeling_own.py", "LICENSE"]
     left = ["pytorch_model.bin", "model.gguf", "optimizer.pt", "trainer_state.json", ".hidden"]

@@ -20,8 +20,8 @@ from halos_backend.config.losses import BradleyTerry
 from halos_backend.config.model_files import file_in, find_weights, model_size
 from halos_backend.config.schema import PolicySettings, RunSettings
 from halos_backend.errors import StageError, UsageError
+from halos_backend.stages.carried_files import OF_PROCESSORS
 from halos_backend.stages.chat import sampling_prefix
-from halos_backend.stages.companions import OF_PROCESSORS
 from halos_backend.stages.models import (
     ADAPTER_CONFIG,
     context_length,
@@ -68,7 +68,7 @@ def check_policy(settings: RunSettings, config: PretrainedConfig) -> CheckedPoli
     shards = weight_files(settings.policy.path, setting="policy.path")
     dtype = str(resolve_dtype(settings.policy.dtype, config)).removeprefix("torch.")
     size = model_size(shards, dtype)
-    _fetch_companions(settings.policy.path)
+    _fetch_carried_files(settings.policy.path)
     return CheckedPolicy(
         architecture=", ".join(map(str, config.architectures or [config.model_type])),
         context_length=context_length(config),
@@ -179,7 +179,7 @@ def _check_kind(policy: PolicySettings, config: PretrainedConfig) -> None:
         )
 
 
-def _fetch_companions(path: str) -> None:
+def _fetch_carried_files(path: str) -> None:
     """Have the hub's processor files on this machine, so that checkpoints get them."""
     if not Path(path).is_dir():
         for name in OF_PROCESSORS:

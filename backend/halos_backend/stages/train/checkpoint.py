@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from halos_backend.config.losses import BradleyTerry
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import StageError, UsageError
-from halos_backend.stages.companions import carry_along
+from halos_backend.stages.carried_files import carry_along
 from halos_backend.stages.models import outline_classifier, outline_policy
 from halos_backend.stages.train.optimizer import Moments
 from halos_backend.stages.train.trainee import Trainee, merged, state_files
@@ -46,7 +46,7 @@ def save_round(
 ) -> tuple[Path, Path]:
     """The attempt's two outputs, each sealed once it is whole. Raises StageError, OSError.
 
-    `source` is the model that was trained, whose companions go along. The trainee is used up,
+    `source` is the model that was trained, whose other files go along. The trainee is used up,
     merged and cast to its checkpoints' dtype, unless it `stays`: then it is as before, but for
     adapters.
     """

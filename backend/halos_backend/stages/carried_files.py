@@ -29,7 +29,7 @@ OF_PROCESSORS = (
 """What transformers does not fetch from the hub with a model or its tokenizer."""
 
 
-def companions(folder: Path) -> list[Path]:
+def carried_files(folder: Path) -> list[Path]:
     """The files that go along, sorted: of the folder, and of folders in it that hold no others."""
     found = []
     for entry in sorted(folder.iterdir()):
@@ -42,14 +42,14 @@ def companions(folder: Path) -> list[Path]:
 
 
 def carry_along(model: str, checkpoint: Path) -> None:
-    """Copy the companions of `model`, a directory or a hub name, that `checkpoint` does not have.
+    """Copy the files of `model`, a directory or a hub name, that go along and are not there yet.
 
     Raises OSError.
     """
     folder = _folder_of(model)
     if folder is None:
         return
-    for path in companions(folder):
+    for path in carried_files(folder):
         target = checkpoint / path.relative_to(folder)
         if not target.exists():
             target.parent.mkdir(exist_ok=True)
