@@ -124,8 +124,9 @@ def _is_sampling(event: StageFailed, state: RunState) -> bool:
 
 
 def _is_past(event: StageFailed, stage: StageState) -> bool:
-    """Whether a newer attempt has begun since."""
-    return stage.stage == event.stage and stage.attempt > event.attempt
+    """Whether a newer attempt has begun since, of this stage or of the sampling that it blames."""
+    is_newer = stage.stage == event.stage and stage.attempt > event.attempt
+    return is_newer or stage.status != "failed"
 
 
 def _summary(event: StageFinished) -> str:

@@ -242,6 +242,22 @@ def test_a_round_that_another_policy_sampled_is_sampled_anew_where_the_engine_ha
     assert describe(failed, tail)[0] == f"{said}; it waits for its owner"
 
 
+def test_a_round_that_is_sampled_anew_says_so_however_late_its_lines_are_read(runs: Path) -> None:
+    """The next attempt is no warm one, and begins 50 ms after the failure is written."""
+    run = MadeRun(runs)
+    run.start_round(1)
+    for stage in STAGES:
+        run.start_stage(1, stage, is_warm=True)
+    failed = _failed("other_policy", stage="train")
+    run.say(failed)
+    run.start_stage(1, "sample", 2)
+    tail = RunTail(run.dir)
+    tail.read()
+    assert describe(failed, tail) == [
+        "round 1 train: failed (another policy's samples): broken; the round is sampled anew"
+    ]
+
+
 def test_a_run_that_gave_up_waits_for_its_owner(runs: Path) -> None:
     failed = RunFailed(t=2.0, reason="broken (3 attempts without progress)")
     lines = _lines_of_failures(runs, _failed("crashed"), failed)
