@@ -17,9 +17,9 @@ from collections.abc import Callable
 from textual.app import App, ComposeResult
 from textual.drivers.headless_driver import HeadlessDriver
 
-from halos_tui.widgets.chart_picture import draw_chart
-from halos_tui.widgets.line_chart import ChartLook, LineChart, Series, thinned
-from halos_tui.wire import SparingApp
+from halos_tui.charts.line_chart import ChartLook, LineChart, Series, thinned
+from halos_tui.charts.picture import draw_chart
+from halos_tui.terminal.diff_output import SparingApp
 
 NUM_POINTS = 1_000_000
 NUM_STEPS = 300

@@ -25,14 +25,14 @@ from typing import Any
 
 from halos_backend.config.schema import RunSettings
 from halos_backend.events import RunCreated, RunEvent, StageAdopted, SupervisorStarted
+from halos_backend.store import requests
 from halos_backend.store.identity import lock_holder
 from halos_backend.store.reader import JournalReader, run_journal
 from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.state import RunState, fold
 from halos_backend.store.writer import EventWriter
-from halos_backend.supervisor import control
-from halos_backend.supervisor.guardian import __file__ as guardian
-from halos_backend.supervisor.process import attempt_processes
+from halos_backend.supervisor.processes.guardian import __file__ as guardian
+from halos_backend.supervisor.processes.process import attempt_processes
 
 HERE = Path(__file__).parent
 NUM_REQUESTS = 200
@@ -155,19 +155,19 @@ def answer_times(run: Run, *, until: Callable[[], bool] = lambda: False) -> list
     journal = run_journal(run.dir.events, offset=run.dir.events.stat().st_size)
     taken = []
     for number in range(NUM_REQUESTS):
-        request_id = control.new_request_id()
+        request_id = requests.new_request_id()
         match number % 4:
             case 0:
-                request: control.Request = control.Pause(request_id=request_id)
+                request: requests.Request = requests.Pause(request_id=request_id)
             case 1:
-                request = control.Resume(request_id=request_id)
+                request = requests.Resume(request_id=request_id)
             case 2:
                 lr = f"train.lr={1e-6 * (number + 2)}"
-                request = control.Set(request_id=request_id, assignments=(lr,))
+                request = requests.Set(request_id=request_id, assignments=(lr,))
             case _:
-                request = control.Set(request_id=request_id, assignments=("train.lr=fast",))
+                request = requests.Set(request_id=request_id, assignments=("train.lr=fast",))
         begun = time.monotonic()
-        control.send(run.dir, request)
+        requests.send(run.dir, request)
         wait_for(partial(has_answer, journal, request_id))
         taken.append(time.monotonic() - begun)
         if until():

@@ -18,7 +18,7 @@ from typing import Any
 def make_ours(job: dict[str, Any]) -> Callable[[int], int]:
     """The whole sample stage: engine, seeds, texts, groups on disk."""
     from halos_backend.stages.runtime import open_attempt
-    from halos_backend.stages.sample.kept import KeptEngine
+    from halos_backend.stages.sample.engine_cache import KeptEngine
     from halos_backend.stages.sample.stage import sample_round
     from halos_backend.store.job import Job, SampleInputs, write_job
     from halos_backend.store.run_dir import AttemptDir

@@ -21,13 +21,12 @@ from textual.widgets import Input
 
 from halos_tui.actions import actions_of
 from halos_tui.app_options import AppOptions as AppOptions
-from halos_tui.app_themes import MONOCHROME, load_app_themes, monochrome_theme
 from halos_tui.keymap import UserConfig, load_config
-from halos_tui.line_filters import AsciiOnly, NoColours, SixteenColours
 from halos_tui.screens.base import HalosScreen
 from halos_tui.screens.too_small import TooSmallScreen, has_room
-from halos_tui.theme import DEFAULT_THEME
-from halos_tui.wire import SparingApp
+from halos_tui.terminal.diff_output import SparingApp
+from halos_tui.terminal.filters import AsciiOnly, NoColours, SixteenColours
+from halos_tui.theme import DEFAULT_THEME, MONOCHROME, load_app_themes, monochrome_theme
 
 
 class HalosApp(SparingApp[int]):
@@ -88,7 +87,7 @@ class HalosApp(SparingApp[int]):
             event.widget.cursor_blink = False
 
     def on_mount(self) -> None:
-        from halos_tui.screens.runs import RunsScreen
+        from halos_tui.runs.screen import RunsScreen
 
         if not self.is_headless:  # a terminal is left as it was found
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit)
@@ -123,13 +122,13 @@ class HalosApp(SparingApp[int]):
             self.push_screen(HelpScreen(self.screen.NAME))
 
     def open_run(self, run_dir: RunDir) -> None:
-        from halos_tui.screens.run import RunScreen
+        from halos_tui.run.screen import RunScreen
 
         self.push_screen(RunScreen(run_dir))
 
     def open_completions(self, run_dir: RunDir, *, round: int | None = None) -> None:
         """Of the newest round, unless one is named."""
-        from halos_tui.screens.completions import CompletionsScreen
+        from halos_tui.completions.screen import CompletionsScreen
 
         self.push_screen(CompletionsScreen(run_dir, round=round))
 
@@ -137,30 +136,30 @@ class HalosApp(SparingApp[int]):
         self, run_dir: RunDir, *, round: int | None = None, stage: Stage | None = None
     ) -> None:
         """Of the stage that runs, or ran last, unless one is named."""
-        from halos_tui.screens.logs import LogsScreen
+        from halos_tui.logs.screen import LogsScreen
 
         self.push_screen(LogsScreen(run_dir, round=round, stage=stage))
 
     def open_changes(self, run_dir: RunDir) -> None:
         """What was changed in it, and what its rounds differ in."""
-        from halos_tui.screens.changes import ChangesScreen
+        from halos_tui.changes.screen import ChangesScreen
 
         self.push_screen(ChangesScreen(run_dir))
 
     def open_metrics(self, run_dirs: Sequence[RunDir]) -> None:
         """Of one run, or of several over each other."""
-        from halos_tui.screens.metrics import MetricsScreen
+        from halos_tui.metrics.screen import MetricsScreen
 
         self.push_screen(MetricsScreen(run_dirs))
 
     def open_tweak(self, run_dir: RunDir) -> None:
-        from halos_tui.screens.tweak import TweakScreen
+        from halos_tui.settings.tweak_screen import TweakScreen
 
         self.push_screen(TweakScreen(run_dir))
 
     def open_new_run(self, *, start_from: RunDir | None = None) -> None:
         """With the settings of a preset, or of another run."""
-        from halos_tui.screens.new_run import NewRunScreen
+        from halos_tui.new_run.screen import NewRunScreen
 
         self.push_screen(NewRunScreen(start_from=start_from))
 

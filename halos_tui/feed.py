@@ -1,14 +1,26 @@
-"""Reads, decodes and counts in a thread of its own, so that no screen ever waits on a file."""
+"""Reads, decodes and counts in a thread of its own, so that no screen ever waits on a file.
+
+What the feeds tell the screens.
+
+Waits for work of a thread without holding up the event loop, or the end of the program.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
+from threading import Event
 from typing import Generic, TypeVar
 
 from halos_backend.errors import HalosError
+from textual.message import Message
 
 from halos_tui.formatting import visible
+
+Result = TypeVar("Result")
+
 
 View = TypeVar("View")
 
@@ -96,3 +108,63 @@ class Feed(Generic[View]):
         if problem != self._problem and not self._is_stopped:
             self._problem = problem
             self._fail(problem)
+
+
+class Updated(Message, Generic[View]):
+    """A feed has something new to draw. Only its own screen sees it.
+
+    `is_drawn` is set once that is done; the feed reads on only then.
+    """
+
+    def __init__(self, view: View, is_drawn: Event | None = None) -> None:
+        super().__init__()
+        self.view = view
+        self.is_drawn = is_drawn or Event()
+
+
+class FeedFailed(Message):
+    """A feed cannot read what it should, and why."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__()
+        self.problem = problem
+
+
+async def in_background(work: Callable[[], Result]) -> Result:
+    """What `work` returns or raises, done in a thread of its own.
+
+    Quitting the app does not wait for it: a request that was sent is answered all the same.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Result] = loop.create_future()
+
+    def settle(result: Result | None, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result: Result | None = None
+        failure: BaseException | None = None
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the app is gone, and its loop with it
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=run, name="background", daemon=True).start()
+    return await future
+
+
+class LeftError(HalosError):
+    """The person left before the work was done."""
+
+
+def stop_if(is_left: threading.Event) -> None:
+    """For work to call now and then: raises LeftError once nobody waits for it any more."""
+    if is_left.is_set():
+        raise LeftError("left before it was done")

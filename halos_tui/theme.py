@@ -1,5 +1,7 @@
 """Reads a theme: what colour each meaning has. Themes are TOML files under `themes/`, and in the
 user's configuration directory.
+
+Makes the app's themes of the theme files; one that is wrong is told and left out.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from halos_backend.errors import HalosError, UsageError
 from rich.errors import StyleSyntaxError
 from rich.style import Style
 from rich.theme import Theme
+from textual.color import Color, ColorParseError
+from textual.theme import Theme as AppTheme
 
 from halos_tui.formatting import visible
 
@@ -20,6 +24,33 @@ DEFAULT_THEME = "dark"
 MEANINGS = ("accent", "good", "bad", "warning", "muted")
 PLACES = (Path(__file__).parent / "themes", Path(__file__).parents[1] / "themes")
 """In an installed wheel, and in a source tree."""
+
+
+COLOURS = (
+    "primary",
+    "secondary",
+    "accent",
+    "success",
+    "warning",
+    "error",
+    "foreground",
+    "background",
+    "surface",
+    "panel",
+)
+ANSI_VARIABLES = {
+    "ansi-background": "ansi_default",  # Textual 8.2.8 gives these two to all but ANSI themes,
+    "ansi-foreground": "ansi_default",  # and then looks for them
+    "block-cursor-foreground": "ansi_default",
+    "block-cursor-background": "ansi_default",
+    "block-cursor-text-style": "reverse",
+    "block-cursor-blurred-text-style": "underline",
+    "border-blurred": "ansi_default",
+    "input-cursor-text-style": "reverse",
+}
+"""Nothing is known of the terminal's own colours, so what stands out is reversed."""
+MONOCHROME = "monochrome"
+"""What NO_COLOR takes instead of any theme: what a colour would say, an attribute says."""
 
 
 def load_theme(name: str = DEFAULT_THEME) -> Theme:
@@ -58,3 +89,48 @@ def read_theme(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise HalosError(f"{path}: cannot be read as a theme ({visible(str(error))})") from error
+
+
+def app_theme(path: Path) -> AppTheme:
+    """The theme of a file, for the app. Raises HalosError naming file and fault."""
+    table = read_theme(path).get("app")
+    if not isinstance(table, dict):
+        raise HalosError(f"{path}: has no table [app] with {', '.join(COLOURS)}")
+    colours: dict[str, Any] = {}
+    for name in COLOURS:
+        value = table.get(name)
+        try:
+            Color.parse(str(value))
+        except ColorParseError as error:
+            raise HalosError(
+                f"{path}: app.{name} = '{visible(str(value))}' is no colour; write one like"
+                ' "#7aa2f7", "red" or "ansi_red"'
+            ) from error
+        colours[name] = str(value)
+    theme = AppTheme(name=path.stem, dark=bool(table.get("dark", True)), **colours)
+    if table.get("ansi", False):
+        theme.ansi = True
+        theme.variables = dict(ANSI_VARIABLES)
+    return theme
+
+
+def monochrome_theme() -> AppTheme:
+    """The terminal's own two colours, reversed where something stands out."""
+    plain = "ansi_default"
+    return AppTheme(
+        name=MONOCHROME,
+        ansi=True,
+        **dict.fromkeys(COLOURS, plain),  # type: ignore[arg-type] # they are all texts
+        variables={**ANSI_VARIABLES, "button-focus-text-style": "bold reverse"},
+    )
+
+
+def load_app_themes() -> tuple[dict[str, AppTheme], list[str]]:
+    """All themes by their names, and what is wrong with those that are left out."""
+    themes, problems = {}, []
+    for name, path in theme_files().items():
+        try:
+            themes[name] = app_theme(path)
+        except HalosError as error:
+            problems.append(str(error))
+    return themes, problems

@@ -1,6 +1,12 @@
 """A change and the two rounds around it as a page: settings that differ, and results. Pure.
 
 Values may be long, so that it belongs into a thread.
+
+What is taken out of the changes screen: the page, or the history with it. Pure.
+
+Nothing is cut short, so that it belongs into a thread.
+
+The results of two rounds as the lines of a table, as wide as there is room. Pure.
 """
 
 from __future__ import annotations
@@ -12,12 +18,11 @@ from itertools import zip_longest
 from halos_backend.store.reward_change import NUM_STDERRS
 
 from halos_tui.changes.comparison import START, Comparison
-from halos_tui.changes.entries import Entry
-from halos_tui.changes.history import fate_of
+from halos_tui.changes.entries import Entry, fate_of
 from halos_tui.changes.results import REWARD, Result
-from halos_tui.changes.results_table import table
-from halos_tui.changes.wording import how, plus_minus, when
-from halos_tui.formatting import count, plural, setting, signed, visible
+from halos_tui.changes.view import ChangesView
+from halos_tui.changes.wording import difference, figure, how, plus_minus, relative, stderr, when
+from halos_tui.formatting import columns, count, date_time, plural, setting, signed, visible
 from halos_tui.text_layout import Line, Run, laid_out, num_cells
 
 MOST_CHARACTERS = 2_000
@@ -27,6 +32,13 @@ RESULTS_WIDTH, LEAST_SETTINGS = 76, 36
 INDENT = 2
 UNBROKEN = 1_000_000_000
 """A width for files, in which every value is on one line."""
+
+
+HEADER = ("when", "from", "how", "what", "")
+
+
+Cell = tuple[str, str]
+"""A value, and its standard error behind it."""
 
 
 @dataclass(frozen=True)
@@ -152,3 +164,74 @@ def _style(result: Result) -> str:
     if result.verdict != "more than noise" or result.difference is None:
         return ""
     return "good" if result.difference > 0 else "bad"
+
+
+def page_text(view: ChangesView) -> str:
+    """The page as it is shown, values whole."""
+    return as_text(ChangesPage(UNBROKEN, view.now, most=None).lines(view.found, view.about))
+
+
+def whole_text(view: ChangesView, run: str) -> str:
+    """The entries that are listed, and the page."""
+    head = f"{visible(run)}: {plural(len(view.entries), 'change')}"
+    return "\n".join([head, *_listed(view.entries), "", page_text(view)])
+
+
+def _listed(entries: Sequence[Entry]) -> list[str]:
+    if not entries:
+        return []
+    rows = [
+        (date_time(entry.t), f"round {entry.from_round}", how(entry), entry.what, _fate(entry))
+        for entry in entries
+    ]
+    return columns(HEADER, [[visible(cell) for cell in row] for row in rows])
+
+
+def _fate(entry: Entry) -> str:
+    """With the reason, where it was refused or is no setting."""
+    return "; ".join(filter(None, (fate_of(entry), entry.why)))
+
+
+def table(
+    results: Sequence[Result], names: tuple[str, str], *, width: int, is_ascii: bool = False
+) -> list[str]:
+    """The heading, then a line for each result; `names` are those of the older and newer round.
+
+    Where the lines do not fit, the relative change is left out first, then the standard errors.
+    """
+    titles = ["results", *names, "change", "%"]
+    rows = [_cells(result, is_ascii=is_ascii) for result in results]
+    shorter = [row[:-1] for row in rows]
+    bare = [[(value, "") for value, _ in row] for row in shorter]
+    lines: list[str] = []
+    for kept in (rows, shorter, bare):
+        lines = _lines(titles, kept)
+        if max(map(len, lines)) <= width:
+            break
+    return lines
+
+
+def _lines(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[str]:
+    columns = [
+        _column(title, column, to_left=not place)
+        for place, (title, column) in enumerate(zip(titles, zip(*rows, strict=True), strict=False))
+    ]
+    return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
+
+
+def _cells(result: Result, *, is_ascii: bool) -> list[Cell]:
+    unit = result.measure.unit
+    figures = [
+        (figure(found, unit), stderr(found.stderr if found else None, is_ascii=is_ascii))
+        for found in (result.older, result.newer)
+    ]
+    change = (difference(result), stderr(result.stderr, is_ascii=is_ascii))
+    return [(result.measure.name, ""), *figures, change, (relative(result), "")]
+
+
+def _column(title: str, cells: Sequence[Cell], *, to_left: bool) -> list[str]:
+    """The values under each other, whether an error follows or not."""
+    of_errors = max(len(error) for _, error in cells)
+    texts = [title, *(value + error.ljust(of_errors) for value, error in cells)]
+    width = max(map(len, texts))
+    return [text.ljust(width) if to_left else text.rjust(width) for text in texts]

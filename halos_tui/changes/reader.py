@@ -8,6 +8,7 @@ from pathlib import Path
 from halos_backend import clock
 from halos_backend.errors import CorruptFileError, HalosError
 from halos_backend.events import ForkOrigin, RequestRejected, RunCreated, RunEvent
+from halos_backend.store import requests
 from halos_backend.store.reader import run_journal
 from halos_backend.store.registry import check_readable, load_state
 from halos_backend.store.reward_change import (
@@ -21,7 +22,6 @@ from halos_backend.store.reward_change import (
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.state import RunState, apply
-from halos_backend.supervisor import control
 
 from halos_tui.changes.comparison import (
     START,
@@ -31,14 +31,13 @@ from halos_tui.changes.comparison import (
     last_round,
     usual_rounds,
 )
-from halos_tui.changes.entries import Entry, entries_of, entries_of_fork
-from halos_tui.changes.history import History
+from halos_tui.changes.entries import Entry, History, entries_of, entries_of_fork
 from halos_tui.changes.page import ChangesPage
 from halos_tui.changes.view import NEWEST, ChangesView, Wish
 from halos_tui.changes.wording import MINUTE_S
-from halos_tui.run.observed import supervision_of
-from halos_tui.run.rounds import num_rounds
-from halos_tui.run.state_tail import check_is_there
+from halos_tui.tracking.rounds import num_rounds
+from halos_tui.tracking.state_tail import check_is_there
+from halos_tui.tracking.status import supervision_of
 
 BLOCK_BYTES = 1 << 20
 
@@ -53,7 +52,7 @@ class ChangesReader:
         self._state = RunState()
         self._history = History()
         self._origin: Origin | None = None
-        self._requests: dict[str, control.Request] = {}
+        self._requests: dict[str, requests.Request] = {}
         self._now = 0.0
         self._view: ChangesView | None = None
 
@@ -96,8 +95,8 @@ class ChangesReader:
         """What was asked for that the journal says only was refused."""
         refused = {event.request_id for event in events if isinstance(event, RequestRejected)}
         if refused - {"", *self._requests}:
-            for _, request in (*control.pending(self.run_dir), *control.filed(self.run_dir)):
-                if not isinstance(request, control.Unreadable):
+            for _, request in (*requests.pending(self.run_dir), *requests.filed(self.run_dir)):
+                if not isinstance(request, requests.Unreadable):
                     self._requests[request.request_id] = request
 
     def _make(self, wish: Wish) -> ChangesView:

@@ -14,12 +14,12 @@ from halos_backend.store.run_dir import RunDir
 from halos_tui.cli import asking
 from halos_tui.cli.options import RunName, RunsDir, Yes, runs_root
 from halos_tui.commands import command_for
+from halos_tui.control import requests
+from halos_tui.control.stopping import stays, stops
 from halos_tui.headless import notices
 from halos_tui.headless.interrupts import agrees
-from halos_tui.run import rounds
-from halos_tui.run.observed import Observation
-from halos_tui.steering import run_control
-from halos_tui.steering.stopping import stays, stops
+from halos_tui.tracking import rounds
+from halos_tui.tracking.status import Observation
 
 TIMEOUT_S = 60.0
 """Longer than the grace that a stage gets, and the time to kill it after that."""
@@ -28,7 +28,7 @@ TIMEOUT_S = 60.0
 def command(
     run: RunName,
     when: Annotated[
-        run_control.When, typer.Option(help="At once, or when the running stage or round is done.")
+        requests.When, typer.Option(help="At once, or when the running stage or round is done.")
     ] = "now",
     yes: Yes = False,
     runs_dir: RunsDir = None,
@@ -39,7 +39,7 @@ def command(
     later is only requested (exit code 0).
     """
     run_dir, seen = asking.look_at(runs_root(runs_dir), run)
-    request = run_control.abort_request(run_dir, seen, when)
+    request = requests.abort_request(run_dir, seen, when)
     if not yes and not _is_meant(run_dir, seen):
         notices.say(f"{run_dir.name} was left as it is")
         return ExitCode.COMPLETED

@@ -6,16 +6,17 @@ import time
 from pathlib import Path
 
 from halos_backend import clock
+from halos_backend.client import ask
 from halos_backend.errors import ExitCode, HalosError
 from halos_backend.events import RunEvent
+from halos_backend.store.requests import Request
 from halos_backend.store.run_dir import RunDir, find_run
 from halos_backend.store.state import AT_WORK
-from halos_backend.supervisor import asking, control
 
 from halos_tui.commands import command_for
+from halos_tui.control import requests
 from halos_tui.headless import notices
-from halos_tui.run.observed import Observation, observe
-from halos_tui.steering import run_control
+from halos_tui.tracking.status import Observation, observe
 
 POLL_S = 0.05
 LOST_AFTER_S = 5.0
@@ -25,23 +26,23 @@ LOST_AFTER_S = 5.0
 def look_at(root: Path, run: str) -> tuple[RunDir, Observation]:
     """The run of that name and how it stands. Raises HalosError for what cannot be read."""
     run_dir = find_run(root, run)
-    return run_dir, run_control.look(run_dir)
+    return run_dir, requests.look(run_dir)
 
 
-def ask_seen(run_dir: RunDir, seen: Observation, request: control.Request) -> RunEvent:
-    """The answer, as of `run_control.ask`; says first where nobody supervises the run."""
+def ask_seen(run_dir: RunDir, seen: Observation, request: Request) -> RunEvent:
+    """The answer, as of `requests.ask`; says first where nobody supervises the run."""
     if seen.status == "lost":
-        asking.check_writable(run_dir)
+        ask.check_writable(run_dir)
         notices.say_taken_up(run_dir)
-    return run_control.ask(run_dir, request)
+    return requests.ask(run_dir, request)
 
 
 def take_up(run_dir: RunDir, seen: Observation) -> None:
     """Start a supervisor on a run that has none and goes on by itself then."""
     if seen.status == "lost":
-        asking.check_writable(run_dir)
+        ask.check_writable(run_dir)
         notices.say_taken_up(run_dir)
-    run_control.take_up(run_dir)
+    requests.take_up(run_dir)
 
 
 def wait_until_stopped(run_dir: RunDir, *, timeout_s: float = float("inf")) -> ExitCode:

@@ -72,7 +72,7 @@ def losses(incomplete: str) -> Found:
 
 
 def presets(incomplete: str) -> list[str]:
-    from halos_backend.config.preset_files import preset_names
+    from halos_backend.config.presets import preset_names
 
     return [name for name in preset_names() if name.startswith(incomplete)]
 

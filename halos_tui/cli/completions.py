@@ -17,7 +17,7 @@ from halos_backend.store.run_dir import find_run
 from halos_tui.cli.options import Json, Round, RunName, RunsDir, runs_root
 from halos_tui.completions.round_rows import RoundRows, num_tokens, pick_round, sampled_rounds
 from halos_tui.formatting import number, plural, visible, visible_lines
-from halos_tui.run.rounds import FINAL
+from halos_tui.tracking.rounds import FINAL
 
 SHOWN = 20
 """Completions that are shown as text unless --limit says otherwise; --json has all."""

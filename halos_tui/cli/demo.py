@@ -54,7 +54,7 @@ def command(
     from halos_tui.cli import starting  # pydantic: 0.15 s
     from halos_tui.cli.opening import can_show_app
     from halos_tui.headless.progress import ProgressBar
-    from halos_tui.new_runs.demo_settings import demo_table
+    from halos_tui.new_run.starts import demo_table
 
     with ProgressBar() as bar:
         table = demo_table(loss, rounds, bar.update)

@@ -31,10 +31,10 @@ def command(
     from halos_backend.config.toml_text import read_run_file
     from halos_backend.doctor import examine_machine
 
-    from halos_tui.headless.findings import finding_lines
     from halos_tui.headless.interrupts import ends_tidily
+    from halos_tui.headless.notices import finding_lines
     from halos_tui.headless.progress import ProgressBar
-    from halos_tui.new_runs.checking import examine
+    from halos_tui.new_run.checking import examine
 
     root = runs_root(runs_dir)
     findings = []

@@ -12,8 +12,8 @@ from halos_backend.errors import ExitCode
 from halos_tui.cli.starting import say_warning
 from halos_tui.headless.interrupts import ends_tidily
 from halos_tui.headless.progress import ProgressBar
-from halos_tui.new_runs.making import default_name
-from halos_tui.new_runs.plan import find_plan, plan_lines
+from halos_tui.new_run.create import default_name
+from halos_tui.new_run.plan import find_plan, plan_lines
 
 
 def show_plan(

@@ -18,7 +18,7 @@ from halos_tui.cli.options import (
     RunsDir,
     runs_root,
 )
-from halos_tui.steering import run_control
+from halos_tui.control import requests
 
 
 def command(
@@ -38,7 +38,7 @@ def command(
     from halos_tui.cli import following  # pydantic: 0.1 s
 
     run_dir, seen = asking.look_at(runs_root(runs_dir), run)
-    request = run_control.extend_request(run_dir, seen, rounds, overrides or ())
+    request = requests.extend_request(run_dir, seen, rounds, overrides or ())
     return following.follow_from(
         partial(asking.ask_seen, run_dir, seen, request),
         run_dir,

@@ -7,15 +7,15 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
+from halos_backend.client import start
 from halos_backend.errors import ExitCode, UsageError
 from halos_backend.store.run_dir import RunDir
-from halos_backend.supervisor import spawn
 
 from halos_tui.commands import command_for
 from halos_tui.headless import notices
 from halos_tui.headless.follow import Follower, Output
 from halos_tui.headless.interrupts import Signals, somebody_can_answer
-from halos_tui.tailing import RunTail
+from halos_tui.tracking.run_tail import RunTail
 
 OWNER_FOOTER = "Ctrl-C: detach, stop or abort. The run outlives this terminal."
 WATCHER_FOOTER = "Ctrl-C leaves; the run goes on."
@@ -31,7 +31,7 @@ def start_and_follow(
     run_dir: RunDir, *, json: bool, detach: bool, pause_on_term: bool = False
 ) -> ExitCode:
     """Start a new run's supervisor and follow the run from its first event on."""
-    begin = partial(spawn.start_supervisor, run_dir)
+    begin = partial(start.start_supervisor, run_dir)
     tail = RunTail(run_dir)
     return _begin_and_follow(begin, tail, json=json, detach=detach, pause_on_term=pause_on_term)
 

@@ -53,17 +53,17 @@ def command(
     from halos_tui.cli import starting  # pydantic: 0.15 s
     from halos_tui.headless import notices
     from halos_tui.headless.progress import ProgressBar
-    from halos_tui.new_runs import forking
+    from halos_tui.new_run import create
 
     root = runs_root(runs_dir)
-    plan = forking.plan_fork(find_run(root, run), round, overrides or ())
+    plan = create.plan_fork(find_run(root, run), round, overrides or ())
     starting.say_defaults(overrides, plan.settings)
 
-    def create(bar: ProgressBar) -> RunDir:
-        made = forking.create_fork(plan, root=root, name=name, report=bar.update)
-        notices.say(forking.describe_fork(made, plan))
+    def make(bar: ProgressBar) -> RunDir:
+        made = create.create_fork(plan, root=root, name=name, report=bar.update)
+        notices.say(create.describe_fork(made, plan))
         return made
 
     return starting.start_new(
-        plan.settings, create, root=root, json=json, detach=detach, pause_on_term=pause_on_term
+        plan.settings, make, root=root, json=json, detach=detach, pause_on_term=pause_on_term
     )[1]

@@ -81,8 +81,7 @@ def command(
     runs as it is; what is not named stays to be filled in. BETA is tau for ipo and delta for slic.
     """
     from halos_backend.config.own_inputs import examine_inputs  # pydantic: 0.1 s
-    from halos_backend.config.preset_files import preset_settings
-    from halos_backend.config.presets import init_file, minimal_file
+    from halos_backend.config.presets import init_file, minimal_file, preset_settings
     from halos_backend.config.schema import LaunchSettings
     from halos_backend.interpreters.device import device_of
 

@@ -15,8 +15,8 @@ from halos_backend.store.state import AT_WORK
 from halos_tui.cli.options import Json, RunsDir, runs_root
 from halos_tui.formatting import ABSENT, columns, date_time, number, visible
 from halos_tui.headless import notices
-from halos_tui.run.observed import supervision_of
-from halos_tui.run.rounds import last_reward, num_rounds
+from halos_tui.tracking.rounds import last_reward, num_rounds
+from halos_tui.tracking.status import supervision_of
 
 HEADER = ("name", "status", "round", "stage", "reward", "started")
 

@@ -24,7 +24,7 @@ from halos_tui.cli import shells
 from halos_tui.cli.options import Ascii, NoMouse, ReadOnly, RunsDir, ThemeName, runs_root
 from halos_tui.commands import NAME, VERBS, as_called
 from halos_tui.formatting import visible_lines
-from halos_tui.streams import prepare_streams, silence_stdout
+from halos_tui.headless.streams import prepare_streams, silence_stdout
 
 GLOBAL = ("runs_dir", "read_only", "ascii", "no_mouse", "theme")
 """Options of the program, which stand before or behind any verb."""

@@ -1,24 +1,37 @@
-"""Opens the app where a terminal can show it, and says afterwards how a run stands."""
+"""Opens the app where a terminal can show it, and says afterwards how a run stands.
+
+Garbage collection that keeps nobody waiting.
+
+Python looks through everything that lives again and again, and no other code runs meanwhile: 0.15 s
+at a time for the app while a run says much. What is loaded at the start lives as long as the app
+does, so it is not looked at any more; the rest is looked at less often.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from halos_backend.client import start
 from halos_backend.errors import ExitCode, UsageError
 from halos_backend.store.run_dir import RunDir
-from halos_backend.supervisor import spawn
 
 from halos_tui.app_options import AppOptions
-from halos_tui.garbage import collected_rarely
 from halos_tui.headless import notices
 from halos_tui.headless.interrupts import Signals
-from halos_tui.run.observed import observe
+from halos_tui.tracking.status import observe
 
 SWITCH_S = 0.001
 """For so long a thread that reads a run may keep a key press waiting, instead of Python's 0.005."""
 STALE = ("COLUMNS", "LINES")
 """What a shell exported once; Textual would believe it over the terminal, whatever its size."""
+
+
+NUM_YOUNG = 20_000
+"""So many more objects than before are made until the newest are looked through."""
 
 
 def can_show_app() -> bool:
@@ -59,7 +72,7 @@ def open_app(options: AppOptions, *, run_dir: RunDir | None = None) -> ExitCode:
 def start_in_app(run_dir: RunDir, options: AppOptions) -> ExitCode:
     """Start a new run's supervisor and show the run; the exit code is that of how it stands."""
     with Signals():  # a Ctrl-C must not end us between the run and its supervisor
-        spawn.start_supervisor(run_dir)
+        start.start_supervisor(run_dir)
     code = open_app(options, run_dir=run_dir)
     if code != ExitCode.COMPLETED:
         return code
@@ -76,3 +89,15 @@ def _obstacle() -> str:
             return f"its {name} is none"
     term = os.environ.get("TERM", "")
     return f"TERM={term} can place no text" if term in ("", "dumb") else ""
+
+
+@contextmanager
+def collected_rarely() -> Iterator[None]:
+    """What is loaded inside is never garbage. Afterwards it is collected, but rarely."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.set_threshold(NUM_YOUNG, 10, 10)
+        gc.enable()

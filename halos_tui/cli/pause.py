@@ -12,9 +12,9 @@ from halos_backend.store.run_dir import RunDir
 from halos_tui.cli import asking
 from halos_tui.cli.options import RunName, RunsDir, runs_root
 from halos_tui.commands import command_for
+from halos_tui.control import requests
 from halos_tui.headless import notices
-from halos_tui.run import rounds
-from halos_tui.steering import run_control
+from halos_tui.tracking import rounds
 
 
 def command(
@@ -33,7 +33,7 @@ def command(
     Nothing is lost, and the GPUs are let go. Returns once the supervisor knows (exit code 0).
     """
     run_dir, seen = asking.look_at(runs_root(runs_dir), run)
-    asking.ask_seen(run_dir, seen, run_control.pause_request(run_dir, seen, at))
+    asking.ask_seen(run_dir, seen, requests.pause_request(run_dir, seen, at))
     _say_where(run_dir)
     return asking.wait_until_stopped(run_dir) if wait else ExitCode.COMPLETED
 

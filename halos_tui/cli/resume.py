@@ -18,7 +18,7 @@ from halos_tui.cli.options import (
     RunsDir,
     runs_root,
 )
-from halos_tui.steering import run_control
+from halos_tui.control import requests
 
 
 def command(
@@ -56,7 +56,7 @@ def command(
     if run is None:
         raise UsageError("name a run, or write --all for every run that lost its supervisor")
     run_dir, seen = asking.look_at(runs_root(runs_dir), run)
-    request = run_control.resume_request(run_dir, seen)
+    request = requests.resume_request(run_dir, seen)
     begin: Callable[[], object]
     if request is not None:
         begin = partial(asking.ask_seen, run_dir, seen, request)

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+from halos_backend.client import ask, start
 from halos_backend.errors import ExitCode, HalosError, RunInUseError
 from halos_backend.store.registry import check_readable, list_runs
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import ENDED
-from halos_backend.supervisor import asking, spawn
 
 from halos_tui.formatting import visible
 from halos_tui.headless import notices
-from halos_tui.run.observed import observe
+from halos_tui.tracking.status import observe
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -56,8 +56,8 @@ def _resume(run_dir: RunDir) -> Outcome | None:
         if seen.status != "lost":
             reason = f" ({seen.state.reason})" if seen.state.reason else ""
             return Outcome(name, "left alone", f"it is {seen.status}{reason}")
-        asking.check_writable(run_dir)
-        spawn.start_supervisor(run_dir)
+        ask.check_writable(run_dir)
+        start.start_supervisor(run_dir)
     except RunInUseError:
         return Outcome(name, "resumed", "by somebody else")
     except (HalosError, OSError) as error:

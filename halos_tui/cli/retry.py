@@ -14,7 +14,7 @@ from halos_tui.cli.options import (
     RunsDir,
     runs_root,
 )
-from halos_tui.steering import run_control
+from halos_tui.control import requests
 
 
 def command(
@@ -32,7 +32,7 @@ def command(
     from halos_tui.cli import following  # pydantic: 0.1 s
 
     run_dir, seen = asking.look_at(runs_root(runs_dir), run)
-    request = run_control.retry_request(run_dir, seen)
+    request = requests.retry_request(run_dir, seen)
     return following.follow_from(
         partial(asking.ask_seen, run_dir, seen, request),
         run_dir,

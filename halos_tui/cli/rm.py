@@ -32,7 +32,7 @@ def command(
     One that is supervised or whose stage still runs is refused (exit code 5), and then nothing is
     deleted. Asks on a terminal.
     """
-    from halos_backend.supervisor.removal import check_unused, remove_run  # pydantic: 0.1 s
+    from halos_backend.client.remove import check_unused, remove_run  # pydantic: 0.1 s
 
     root = runs_root(runs_dir)
     found = list(dict.fromkeys(find_run(root, run) for run in runs))

@@ -13,9 +13,9 @@ from halos_backend.store.state import RunState
 from halos_tui.cli import asking, completing
 from halos_tui.cli.options import RunName, RunsDir, runs_root
 from halos_tui.commands import command_for
+from halos_tui.control import requests
 from halos_tui.formatting import setting_changes, visible
 from halos_tui.headless import notices
-from halos_tui.steering import run_control
 
 
 def command(
@@ -46,8 +46,8 @@ def command(
     hold again, and turns off what may be absent; it is said what that is.
     """
     run_dir, seen = asking.look_at(runs_root(runs_dir), run)
-    request = run_control.set_request(run_dir, seen, assignments, from_round)
-    for sentence in run_control.defaults_taken_by(run_dir, seen, assignments, from_round):
+    request = requests.set_request(run_dir, seen, assignments, from_round)
+    for sentence in requests.defaults_taken_by(run_dir, seen, assignments, from_round):
         notices.say(visible(sentence))
     event = asking.ask_seen(run_dir, seen, request)
     if isinstance(event, SettingsChanged):

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from halos_backend.config.overrides import defaults_taken
+from halos_backend.client.start import create_run
+from halos_backend.config.load import defaults_taken
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import ExitCode
 from halos_backend.findings import Finding
 from halos_backend.store.run_dir import RunDir
-from halos_backend.supervisor import spawn
 
 from halos_tui.app_options import AppOptions
 from halos_tui.cli import following, opening
 from halos_tui.formatting import visible
 from halos_tui.headless import notices
-from halos_tui.headless.findings import marked
 from halos_tui.headless.interrupts import ends_tidily
+from halos_tui.headless.notices import marked
 from halos_tui.headless.progress import ProgressBar
-from halos_tui.new_runs.checking import prompts_reporter
-from halos_tui.new_runs.making import default_name, make_run
+from halos_tui.new_run.checking import prompts_reporter
+from halos_tui.new_run.create import default_name, make_run
 
 
 def start(
@@ -39,7 +39,7 @@ def start(
     """
 
     def create(bar: ProgressBar) -> RunDir:
-        return spawn.create_run(
+        return create_run(
             root,
             name or default_name(settings, root),
             config_text=config_text,

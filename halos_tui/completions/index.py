@@ -19,8 +19,7 @@ from halos_backend.records import BAD_JSON, Group, PreferencePair
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState
 
-from halos_tui.completions.marks import Marks, read_marks
-from halos_tui.completions.pairs import PairRow, derived_pair, pair_rows
+from halos_tui.completions.feedback import Marks, PairRow, derived_pair, pair_rows, read_marks
 from halos_tui.completions.query import CompletionQuery, Selection, key_of, select, split_key
 from halos_tui.completions.round_index import CompletionRow, Names, RoundIndex
 from halos_tui.completions.round_rows import RoundRows, sampled_rounds

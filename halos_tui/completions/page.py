@@ -12,9 +12,9 @@ from itertools import zip_longest
 import msgspec
 from halos_backend.records import Completion, Group, Message, PreferencePair, text_of
 
-from halos_tui.completions.differences import differences
-from halos_tui.completions.marks import Marks
+from halos_tui.completions.feedback import Marks
 from halos_tui.completions.round_rows import Mark, num_tokens, penalty_of
+from halos_tui.completions.word_diff import differences
 from halos_tui.formatting import count, number, plural
 from halos_tui.search_term import SearchTerm
 from halos_tui.text_layout import Line, Run, laid_out, marked, num_cells

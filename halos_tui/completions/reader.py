@@ -15,8 +15,8 @@ from halos_backend.store.run_dir import RunDir
 
 from halos_tui.completions.index import CompletionsIndex, IndexProgress
 from halos_tui.completions.query import CompletionQuery, Selection
-from halos_tui.completions.views import ALL_ROUNDS, NEWEST, ListView, Wish
-from halos_tui.run.state_tail import StateTail
+from halos_tui.completions.view import ALL_ROUNDS, NEWEST, ListView, Wish
+from halos_tui.tracking.state_tail import StateTail
 
 WORK_S = 0.3
 """Of one `read`, about."""

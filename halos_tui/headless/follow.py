@@ -1,26 +1,44 @@
-"""Follows a run until it stops, or until the person leaves; the run never depends on it."""
+"""Follows a run until it stops, or until the person leaves; the run never depends on it.
+
+Gives a run that its owner follows a new supervisor when it lost the old one; not for ever.
+
+Rings the terminal's bell when the followed run stops or needs its owner.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import sys
 import time
+from collections.abc import Iterable
 from typing import Protocol
 
 from halos_backend import clock
-from halos_backend.errors import ExitCode
-from halos_backend.events import AttemptEvent, ProcessIdentity, RunEvent
+from halos_backend.client import start
+from halos_backend.client.ask import asker
+from halos_backend.config.notify import occasion_of
+from halos_backend.errors import ExitCode, RunInUseError
+from halos_backend.events import (
+    AttemptEvent,
+    MetricsLogged,
+    ProcessIdentity,
+    Progressed,
+    RoundFinished,
+    RoundStarted,
+    RunEvent,
+    StageFinished,
+)
+from halos_backend.store import requests
 from halos_backend.store.identity import is_alive
-from halos_backend.store.state import AT_WORK
-from halos_backend.supervisor import control, spawn
-from halos_backend.supervisor.asking import asker
+from halos_backend.store.run_dir import RunDir
+from halos_backend.store.state import AT_WORK, RunState
 
 from halos_tui.headless import notices
-from halos_tui.headless.bell import Bell
 from halos_tui.headless.interrupts import Signals, ask, types
-from halos_tui.headless.reviving import MOST_REVIVALS, Reviver
-from halos_tui.run.observed import SeenStatus, Supervision, supervision_of
-from halos_tui.streams import silence_stdout
-from halos_tui.tailing import RunTail
+from halos_tui.headless.streams import silence_stdout
+from halos_tui.tracking.run_tail import RunTail
+from halos_tui.tracking.status import SeenStatus, Supervision, supervision_of
 
 POLL_S = 0.1
 GONE_LIMIT_S = 0.8
@@ -29,6 +47,11 @@ guardian to replace it.
 """
 LINGER_LIMIT_S = 5.0
 """How long a supervisor may take to leave after its last word; resume is refused until then."""
+
+
+MOST_REVIVALS = 5
+"""Without progress in between; more would be a loop."""
+PROGRESS = (RoundStarted, Progressed, MetricsLogged, StageFinished, RoundFinished)
 
 
 class Output(Protocol):
@@ -170,11 +193,11 @@ class Follower:
         self._output.hide()
         self._stop("told to end: stopping the run, so that it can be resumed")
         if is_alive(supervisor):
-            spawn.interrupt_supervisor(self._run_dir)
+            start.interrupt_supervisor(self._run_dir)
         else:  # on another host
-            request_id = control.new_request_id()
-            control.send(
-                self._run_dir, control.Pause(request_id=request_id, by=asker(), at="stage")
+            request_id = requests.new_request_id()
+            requests.send(
+                self._run_dir, requests.Pause(request_id=request_id, by=asker(), at="stage")
             )
 
     def _ask(self) -> ExitCode | None:
@@ -183,11 +206,11 @@ class Follower:
         self._seen_interrupts = self._signals.interrupts
         match answer:
             case "abort" if types(self._signals, "abort", notices.last_question(self._run_dir)):
-                request_id = control.new_request_id()
-                control.send(self._run_dir, control.Abort(request_id=request_id, by=asker()))
+                request_id = requests.new_request_id()
+                requests.send(self._run_dir, requests.Abort(request_id=request_id, by=asker()))
                 self._stop("aborting; Ctrl-C leaves without waiting for it")
             case "pause":
-                spawn.interrupt_supervisor(self._run_dir)
+                start.interrupt_supervisor(self._run_dir)
                 self._stop("stopping; Ctrl-C leaves without waiting for it")
             case "detach":
                 return self._detach()
@@ -204,3 +227,45 @@ class Follower:
         self._output.close()
         notices.say_detached(self._run_dir)
         return ExitCode.UNFINISHED
+
+
+class Reviver:
+    """Starts supervisors, and counts those since the run last got further."""
+
+    def __init__(self, run_dir: RunDir) -> None:
+        self._run_dir = run_dir
+        self.num_revivals = 0
+
+    def see(self, events: Iterable[RunEvent | AttemptEvent]) -> None:
+        """What happened meanwhile."""
+        if any(isinstance(event, PROGRESS) for event in events):
+            self.num_revivals = 0
+
+    @property
+    def has_given_up(self) -> bool:
+        return self.num_revivals >= MOST_REVIVALS
+
+    def revive(self) -> None:
+        """Start a supervisor. Raises HalosError, with its log, when it does not start."""
+        self.num_revivals += 1
+        with contextlib.suppress(RunInUseError):  # somebody else was faster
+            start.start_supervisor(self._run_dir)
+
+
+class Bell:
+    """Rings once for all that one look finds, where `notify.bell` is set and a terminal is there.
+
+    The first look is silent: what it finds may be long past.
+    """
+
+    def __init__(self) -> None:
+        self._has_looked = False
+
+    def hear(self, events: Iterable[RunEvent | AttemptEvent], state: RunState) -> None:
+        is_first, self._has_looked = not self._has_looked, True
+        notify = state.settings_of(state.round_at_hand).get("notify", {})
+        if is_first or not notify.get("bell"):
+            return
+        if any(occasion_of(event) in notify["on"] for event in events) and sys.stderr.isatty():
+            sys.stderr.write("\a")
+            sys.stderr.flush()

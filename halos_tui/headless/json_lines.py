@@ -7,8 +7,8 @@ import sys
 import msgspec
 from halos_backend.events import AttemptEvent, AttemptFailed, PhaseChanged, Progressed, RunEvent
 
-from halos_tui.run.observed import SeenStatus
-from halos_tui.tailing import RunTail
+from halos_tui.tracking.run_tail import RunTail
+from halos_tui.tracking.status import SeenStatus
 
 LEFT_OUT = (PhaseChanged, Progressed, AttemptFailed)
 """Worthless once past; why an attempt failed is in StageFailed."""

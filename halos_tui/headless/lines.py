@@ -1,17 +1,124 @@
-"""One plain line for every event of the run journal, and for the warnings of stages."""
+"""One plain line for every event of the run journal, and for the warnings of stages.
+
+Words for what happens to a run and its rounds, stages apart.
+
+Words for what happens to a stage, and for what comes of it.
+"""
 
 from __future__ import annotations
 
 import sys
+from typing import Any, assert_never
 
-from halos_backend.events import AttemptEvent, RunEvent, StageEvent
+from halos_backend.events import (
+    AbortRequested,
+    AttemptEvent,
+    Cause,
+    CheckpointPruned,
+    GuardTripped,
+    PauseRequested,
+    RequestRejected,
+    RoundFinished,
+    RoundStarted,
+    RunAborted,
+    RunCompleted,
+    RunCreated,
+    RunEvent,
+    RunExtended,
+    RunFailed,
+    RunPaused,
+    RunResumed,
+    SettingsChanged,
+    StageAdopted,
+    StageDelayed,
+    StageEvent,
+    StageFailed,
+    StageFinished,
+    StageStalled,
+    StageStarted,
+    SupervisorStarted,
+    VersionsChanged,
+    Warned,
+    WorkerReplaced,
+    WorkersChosen,
+)
+from halos_backend.store.reward_change import number_of, reward_of
+from halos_backend.store.round_state import StageState
+from halos_backend.store.state import RunState
 
-from halos_tui.formatting import clock_time, visible
-from halos_tui.headless.lines_run import describe_run_event
-from halos_tui.headless.lines_stage import describe_stage_event, log_lines
-from halos_tui.run.observed import SeenStatus
-from halos_tui.run.rounds import place
-from halos_tui.tailing import RunTail
+from halos_tui.formatting import (
+    ABSENT,
+    clock_time,
+    count,
+    duration,
+    measured,
+    number,
+    percent,
+    plural,
+    rate,
+    setting_changes,
+    size,
+    visible,
+)
+from halos_tui.run.notices import describe_restart, describe_workers
+from halos_tui.tracking.rounds import (
+    FINAL,
+    about_cut_off,
+    describe_reward,
+    final_score,
+    kl_initial,
+    place,
+    reward_change_in_words,
+    reward_changes,
+)
+from halos_tui.tracking.run_tail import RunTail
+from halos_tui.tracking.status import SeenStatus
+
+RequestNews = (
+    PauseRequested
+    | AbortRequested
+    | SettingsChanged
+    | RunExtended
+    | RunResumed
+    | RequestRejected
+    | GuardTripped
+)
+UpkeepNews = (
+    RunCreated
+    | SupervisorStarted
+    | VersionsChanged
+    | CheckpointPruned
+    | WorkerReplaced
+    | WorkersChosen
+)
+EndNews = RunPaused | RunAborted | RunFailed | RunCompleted
+RunNews = RequestNews | UpkeepNews | EndNews | RoundStarted | RoundFinished
+
+BOUNDARIES = {
+    "now": "now",
+    "stage": "when the running stage is done",
+    "round": "at the end of the round",
+}
+CONSEQUENCES_OF_GUARD = {
+    "pause": "the run pauses",
+    "abort": "the run is aborted",
+    "warn": "only a warning",
+}
+
+
+LOG_LINES = 10
+WORDS_FOR_CAUSE: dict[Cause, str] = {
+    "damaged": "its output is damaged",
+    "lost": "lost",
+    "stalled": "stalled",
+    "out_of_memory": "out of memory",
+    "non_finite": "not finite",
+    "missing_input": "an input is missing",
+    "no_space": "the disk is full",
+    "other_policy": "another policy's samples",
+    "refused": "refused",
+}
+"""What a reason alone does not always say."""
 
 
 class Lines:
@@ -46,3 +153,238 @@ def describe(event: RunEvent | AttemptEvent, tail: RunTail) -> list[str]:
     where = f"{place(tail.state, event.round)} {event.stage}"
     again = f" (attempt {event.attempt})" if event.attempt > 1 else ""
     return [f"{where}{again}: {line}" for line in (text, *log_lines(event, tail.state))]
+
+
+def describe_run_event(event: RunNews, state: RunState) -> str:
+    """What happened, in a line. `state` is the newest known, which may be later than the event."""
+    match event:
+        case RoundStarted() | RoundFinished():
+            return _about_round(event, state)
+        case RunPaused(reason=reason):
+            return f"run paused: {reason}"
+        case RunAborted():
+            return "run aborted"
+        case RunFailed(reason=reason):
+            return f"run failed: {reason}"
+        case RunCompleted(reason=reason):
+            return f"run completed: {reason}"
+        case (
+            RunCreated()
+            | SupervisorStarted()
+            | VersionsChanged()
+            | CheckpointPruned()
+            | WorkerReplaced()
+            | WorkersChosen()
+        ):
+            return _about_upkeep(event)
+        case _:
+            return _about_request(event)
+
+
+def by_whom(by: str) -> str:
+    return f" (by {by})" if by else ""
+
+
+def _about_request(event: RequestNews) -> str:
+    match event:
+        case PauseRequested(at=at):
+            return f"pausing {BOUNDARIES[at]}"
+        case AbortRequested(when=when):
+            return f"aborting {BOUNDARIES[when]}"
+        case SettingsChanged(from_round=from_round, consequences=consequences):
+            changed = f"{setting_changes(event.changes)} from round {from_round}"
+            return "; ".join([f"{changed}{by_whom(event.by)}", *consequences])
+        case RunExtended(num_rounds=num_rounds):
+            changed = f": {setting_changes(event.changes)}" if event.changes else ""
+            return f"run extended to {plural(num_rounds, 'round')}{changed}{by_whom(event.by)}"
+        case RunResumed():
+            return "run goes on"
+        case RequestRejected(reason=reason):
+            return f"request refused: {reason}"
+        case GuardTripped(guard=guard, reason=reason, action=action):
+            where = f"round {event.round}{f' {event.stage}' if event.stage else ''}"
+            return f"{where}: guard {guard} tripped: {reason}; {CONSEQUENCES_OF_GUARD[action]}"
+        case _:
+            assert_never(event)
+
+
+def _about_round(event: RoundStarted | RoundFinished, state: RunState) -> str:
+    where = f"round {event.round}"
+    match event:
+        case RoundStarted(closing=str(prompts), num_prompts=num_prompts):
+            noun = "held-out prompt" if prompts == "held_out" else "prompt"
+            return f"scoring the {FINAL} on {plural(num_prompts, noun)}"
+        case RoundStarted(num_prompts=num_prompts):
+            return f"{where}: {plural(num_prompts, 'prompt')}"
+        case RoundFinished(unscored=str(reason)):
+            return f"the {FINAL} has no score: {reason}"
+        case RoundFinished(untrained=str(reason)):
+            return f"{where}: finished, policy unchanged: {reason}"
+        case RoundFinished(checkpoint=None):
+            return final_score(state) or f"the {FINAL} was scored"
+        case RoundFinished():
+            change = reward_changes(state)[event.round - 1]
+            reward = reward_of(state.rounds[event.round - 1])
+            worth = "none" if reward is None else describe_reward(reward)
+            shown = "" if change is None else f" ({reward_change_in_words(change)})"
+            return (
+                f"{where}: finished, checkpoint {event.checkpoint}; the policy before it had reward"
+                f" {worth}{shown}"
+            )
+
+
+def _about_upkeep(event: UpkeepNews) -> str:
+    match event:
+        case RunCreated(run=run, num_prompts=num_prompts, num_too_long=num_too_long):
+            skipped = f", {count(num_too_long)} too long and skipped" if num_too_long else ""
+            return f"run {run} created: {plural(num_prompts, 'prompt')}{skipped}"
+        case SupervisorStarted(process=process):
+            restart = describe_restart(event)
+            return f"{restart or 'supervisor started'}, process {process.pid}"
+        case VersionsChanged(changes=changes):
+            return f"it goes on with other code than before: {setting_changes(changes)}"
+        case CheckpointPruned(path=path, freed_bytes=freed_bytes):
+            return f"deleted {path}, {size(freed_bytes)}"
+        case WorkerReplaced(stage=stage, reason=reason):
+            return f"the {stage} stage is loaded anew: {reason}"
+        case WorkersChosen():
+            return describe_workers(event)
+
+
+def describe_stage_event(event: StageEvent, state: RunState) -> str | None:
+    """What happened, without saying to which stage; None for what only live views show.
+
+    `state` is the newest known, which may be later than the event.
+    """
+    match event:
+        case StageStarted(process=process):
+            return f"started, process {process.pid}"
+        case StageAdopted(process=process):
+            return f"still running, process {process.pid}"
+        case StageDelayed(reason=reason):
+            return f"waits: {reason}"
+        case StageStalled(silent_s=silent_s, phase=phase):
+            return f"stalled: no sign of life for {duration(silent_s)} while {phase}; it is stopped"
+        case StageFailed():
+            return _failure(event, state)
+        case StageFinished():
+            return f"{_summary(event)} in {duration(event.elapsed_s)}"
+        case Warned(text=text):
+            return f"warning: {text}"
+        case _:
+            return None
+
+
+def log_lines(event: StageEvent, state: RunState) -> list[str]:
+    """The end of a failed attempt's output, where its owner has to see to it."""
+    if isinstance(event, StageFailed) and _waits_for_owner(event, state):
+        return [f"| {line}" for line in event.last_lines[-LOG_LINES:]]
+    return []
+
+
+def _failure(event: StageFailed, state: RunState) -> str:
+    if event.cause == "stopped":
+        if state.status in ("aborting", "aborted"):
+            return "aborted"
+        return f"stopped: {event.reason}"
+    cause = "" if event.cause not in WORDS_FOR_CAUSE else f" ({WORDS_FOR_CAUSE[event.cause]})"
+    return f"failed{cause}: {event.reason}{_what_next(event, state)}"
+
+
+def _what_next(event: StageFailed, state: RunState) -> str:
+    from halos_backend.supervisor.plan import retry_delay_s  # pydantic: 0.1 s, paid by failures
+
+    stage = _newest(event, state)
+    if stage is None or state.status in ("aborting", "aborted"):
+        return ""
+    if _waits_for_owner(event, state):
+        return "; it waits for its owner"
+    if event.stage == "label" and _is_sampling(event, state):
+        return "; it is tried again when sampling is done"
+    what = "the round is sampled anew" if event.cause == "other_policy" else "it is tried again"
+    if _is_past(event, stage) or stage.failed_t is None:
+        return f"; {what}"
+    delay_s = retry_delay_s(stage.num_barren)
+    return f"; {what} {f'in {duration(delay_s)}' if delay_s else 'at once'}"
+
+
+def _waits_for_owner(event: StageFailed, state: RunState) -> bool:
+    """Whether the supervisor leaves it at that, as far as event and state tell."""
+    from halos_backend.supervisor.plan import WAIT_FOR_OWNER, waits_for_owner
+
+    stage = _newest(event, state)
+    if stage is None:
+        return event.cause in WAIT_FOR_OWNER
+    if event.cause == "stopped" or _is_past(event, stage):
+        return False
+    if waits_for_owner(stage):
+        return True
+    loop = state.rounds[event.round - 1].settings.get("loop", {})
+    most = loop.get("max_attempts")
+    return state.status == "failed" or (most is not None and stage.num_barren >= most)
+
+
+def _newest(event: StageFailed, state: RunState) -> StageState | None:
+    """The stage that another attempt is made of."""
+    if not 1 <= event.round <= len(state.rounds):
+        return None
+    stage = "sample" if event.cause == "other_policy" else event.stage
+    return state.rounds[event.round - 1].stages.get(stage)
+
+
+def _is_sampling(event: StageFailed, state: RunState) -> bool:
+    sample = state.rounds[event.round - 1].stages.get("sample")
+    return sample is not None and sample.status == "running"
+
+
+def _is_past(event: StageFailed, stage: StageState) -> bool:
+    """Whether a newer attempt has begun since, of this stage or of the sampling that it blames."""
+    is_newer = stage.stage == event.stage and stage.attempt > event.attempt
+    return is_newer or stage.status != "failed"
+
+
+def _summary(event: StageFinished) -> str:
+    found = event.summary
+    match event.stage:
+        case "sample":
+            parts = [
+                f"{count(found.get('num_completions'))} completions of"
+                f" {number(found.get('length_mean'))} tokens on average",
+                f"{percent(found.get('truncated_frac'))} cut off",
+                rate(found.get("tokens_per_s"), "tokens"),
+            ]
+        case "label":
+            parts = [
+                f"{_reward(found)}, spread {number(found.get('reward_std'))}",
+            ]
+            if (num_rows := found.get("num_feedback")) is not None:
+                parts.append(f"{count(num_rows)} rows of feedback")
+            if found.get("num_unscored"):
+                parts.append(f"{count(found['num_unscored'])} unscored{_reasons(found)}")
+            if equal := found.get("num_equal_groups"):
+                parts.append(f"{plural(equal, 'group')} of equal rewards")
+            if cut_off := about_cut_off(found):
+                parts.append(cut_off)
+        case "train" if found.get("untrained"):
+            parts = [f"nothing to train on: {found['untrained']}"]
+        case "train":
+            parts = [
+                plural(found.get("num_steps", 0), "step"),
+                f"loss {number(found.get('loss_first'))} to {number(found.get('loss_last'))}",
+                f"KL {kl_initial(found)}",
+            ]
+            if masked := found.get("num_masked"):
+                parts.append(f"{count(masked)} cut off and masked")
+    return ", ".join(parts)
+
+
+def _reward(label: dict[str, Any]) -> str:
+    mean = number_of(label.get("reward_mean"))
+    if mean is None:
+        return f"reward {ABSENT}"
+    return f"reward {measured(mean, number_of(label.get('reward_stderr')))}"
+
+
+def _reasons(summary: dict[str, Any]) -> str:
+    reasons = summary.get("unscored_reasons") or {}
+    return f" ({'; '.join(f'{n} x {reason}' for reason, n in reasons.items())})" if reasons else ""

@@ -1,10 +1,15 @@
-"""What is said on standard error about a followed run: how it ended, and what to do now."""
+"""What is said on standard error about a followed run: how it ended, and what to do now.
+
+The doctor's findings as lines of text.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from halos_backend.findings import Finding, complaint
 from halos_backend.store.liveness import describe_stall
 from halos_backend.store.reader import tail_lines
 from halos_backend.store.reward_change import change_between, reward_of
@@ -12,9 +17,9 @@ from halos_backend.store.run_dir import RunDir, cache_root
 from halos_backend.store.state import ENDED, RunState
 
 from halos_tui.commands import as_called, command_for
-from halos_tui.formatting import number, visible, visible_lines
-from halos_tui.run import rounds
-from halos_tui.run.observed import Supervision
+from halos_tui.formatting import columns, number, visible, visible_lines
+from halos_tui.tracking import rounds
+from halos_tui.tracking.status import Supervision
 
 LOG_LINES = 10
 
@@ -168,3 +173,22 @@ def _logs(run_dir: RunDir, state: RunState) -> str:
                 ends = f"its output ends with:\n{''.join(lines)}" if lines else ""
                 return f"{ends}its output: {command_for(run_dir, 'logs', stage.stage, *where)}\n"
     return ""
+
+
+def finding_lines(findings: Sequence[Finding]) -> list[str]:
+    """An aligned table; below a finding that is not well, what to do now."""
+    rows = [
+        [finding.level, visible(finding.subject), visible(finding.text)] for finding in findings
+    ]
+    table = columns(("level", "subject", "finding"), rows)
+    lines = []
+    for finding, row in zip(findings, table[1:], strict=True):
+        lines.append(row)
+        if finding.fix:
+            lines.append(f"{'':8} -> {visible(as_called(finding.fix))}")
+    return lines
+
+
+def marked(finding: Finding) -> str:
+    """On one line, its level first."""
+    return f"{finding.level}: {complaint(finding)}"

@@ -14,9 +14,8 @@ from pathlib import Path
 from threading import Event
 from typing import Literal
 
-from halos_tui.logs.blocks import LogBytes, LogSizes
+from halos_tui.logs.blocks import LineIndex, LogBytes, LogSizes
 from halos_tui.logs.line import LogLine, read_line
-from halos_tui.logs.line_index import LineIndex
 from halos_tui.logs.search import SearchBatch, search_backward, search_forward
 from halos_tui.search_term import SearchTerm
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from halos_tui.charts.series import MAX_STYLE, Series
 from halos_tui.search_term import SearchTerm
-from halos_tui.widgets.series import MAX_STYLE, Series
 
 Kind = Literal["round", "step"]
 """A metric has one value a round, or one a step of a round's training."""

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from halos_backend.events import Stage
 from halos_backend.store.run_dir import RunDir
 
-from halos_tui.run.attempt_tail import AttemptTail
 from halos_tui.run.round_book import RoundBook
 from halos_tui.run.view import CurvesView, CurveView, RoundRow
+from halos_tui.tracking.attempt_tail import AttemptTail
 
 Key = tuple[int, Stage]
 

@@ -7,8 +7,8 @@ from halos_backend.store.state import RunState
 
 from halos_tui.logs.blocks import LogSizes
 from halos_tui.logs.file import LogFile
-from halos_tui.run.rounds import place
 from halos_tui.run.view import LogView
+from halos_tui.tracking.rounds import place
 
 NUM_LINES = 60
 MOST_CHARACTERS = 400

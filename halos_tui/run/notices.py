@@ -20,8 +20,8 @@ from halos_backend.events import (
 from halos_backend.store.state import AT_WORK, RunState
 
 from halos_tui.formatting import clock_time
-from halos_tui.run.observed import SeenStatus
 from halos_tui.run.view import Notice, RoundRow
+from halos_tui.tracking.status import SeenStatus
 
 MOST_NOTICES = 50
 NUM_ROUNDS_BACK = 5

@@ -13,16 +13,11 @@ from halos_backend.store.liveness import describe_stall
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import AT_WORK, ENDED, RunState
 
-from halos_tui.run import rounds
-from halos_tui.run.attempt_tail import AttemptTail, Key, work_at_hand
 from halos_tui.run.curves import RunCurves
-from halos_tui.run.etas import Forecast, forecast
 from halos_tui.run.log_tail import RunLog
 from halos_tui.run.machine import MachineHistory
 from halos_tui.run.notices import JournalNotices, all_notices, hint_for
-from halos_tui.run.observed import Supervision, supervision_of
 from halos_tui.run.round_book import RoundBook
-from halos_tui.run.state_tail import StateTail
 from halos_tui.run.view import (
     DistributionView,
     HeaderView,
@@ -30,6 +25,11 @@ from halos_tui.run.view import (
     RunView,
     StageView,
 )
+from halos_tui.tracking import rounds
+from halos_tui.tracking.attempt_tail import AttemptTail, Key, work_at_hand
+from halos_tui.tracking.eta import Forecast, forecast
+from halos_tui.tracking.state_tail import StateTail
+from halos_tui.tracking.status import Supervision, supervision_of
 
 STAGE_EVERY_S = 0.5
 REST_EVERY_S = 1.0

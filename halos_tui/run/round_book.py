@@ -13,9 +13,8 @@ from halos_backend.store.reward_change import Reward, number_of, reward_of
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.state import RunState
 
+from halos_tui.charts.histogram import QUANTILES, Distribution
 from halos_tui.formatting import percent, plural
-from halos_tui.run import rounds
-from halos_tui.run.state_tail import NUM_WHOLE
 from halos_tui.run.view import (
     CurveView,
     DistributionView,
@@ -25,7 +24,8 @@ from halos_tui.run.view import (
     RoundRow,
     RoundsView,
 )
-from halos_tui.widgets.distribution import QUANTILES, Distribution
+from halos_tui.tracking import rounds
+from halos_tui.tracking.state_tail import NUM_WHOLE
 
 TRUNCATED_LIMIT = 0.2
 """A greater share of completions that were cut off is worth a warning."""

@@ -13,9 +13,9 @@ from typing import Literal
 
 from halos_backend.events import Stage
 
-from halos_tui.run.etas import Estimate
-from halos_tui.run.observed import SeenStatus
-from halos_tui.widgets.distribution import Distribution
+from halos_tui.charts.histogram import Distribution
+from halos_tui.tracking.eta import Estimate
+from halos_tui.tracking.status import SeenStatus
 
 Severity = Literal["bad", "warning", "muted"]
 

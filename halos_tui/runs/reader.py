@@ -9,13 +9,13 @@ from stat import S_ISREG
 from typing import Literal
 
 from halos_backend.errors import HalosError
-from halos_backend.store.glance import Glance, glance
 from halos_backend.store.reward_change import RewardChange
 from halos_backend.store.run_dir import RunDir
+from halos_backend.store.run_summary import Glance, glance
 from halos_backend.store.state import AT_WORK
 
-from halos_tui.run.observed import SeenStatus, supervision_of
 from halos_tui.runs.filter import FIELDS, setting_at
+from halos_tui.tracking.status import SeenStatus, supervision_of
 
 ListedStatus = SeenStatus | Literal["unreadable"]
 

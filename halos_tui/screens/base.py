@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from textual.screen import Screen
 
 from halos_tui.actions import ScreenName, actions_of, bindings_of
-from halos_tui.feed import Feed
-from halos_tui.messages import FeedFailed, Updated
+from halos_tui.feed import Feed, FeedFailed, Updated
 
 if TYPE_CHECKING:
     from halos_tui.app import HalosApp

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from halos_backend.config.changes import forget_defaults
-from halos_backend.config.overrides import DEFAULT, apply_overrides, overridden_keys
+from halos_backend.config.load import DEFAULT, apply_overrides, overridden_keys
 from halos_backend.config.schema import RunSettings
 from halos_backend.config.shape import choices_of, entry_table, field_at
 from halos_backend.config.wording import Problem

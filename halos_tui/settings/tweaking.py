@@ -1,26 +1,37 @@
 """Changes a run's settings from a round on: the form, what follows, the command, the request.
 
 The app calls what reads files or asks a supervisor in threads only.
+
+Estimates what changed settings cost in each round, by how long the rounds so far took. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from halos_backend.config.changes import FIXED, change_settings, is_fixed, refuse_for_begun_round
-from halos_backend.config.overrides import defaults_taken
+from halos_backend.config.load import defaults_taken
+from halos_backend.config.needs import example_noun, examples_per_round
+from halos_backend.config.schema import RunSettings
 from halos_backend.config.wording import Problem
 from halos_backend.errors import HalosError
+from halos_backend.events import STAGES, Stage
 from halos_backend.settings_json import is_at_or_below
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState
 
 from halos_tui.commands import command_for
+from halos_tui.control import batch, requests
+from halos_tui.formatting import count, rough_duration
 from halos_tui.settings.form import Check, Checked, SettingsForm, checked
-from halos_tui.settings.round_cost import describe_cost
-from halos_tui.steering import run_control, several
+from halos_tui.tracking.eta import stage_times
+
+LEAST_SHARE = 0.02
+"""A round that takes this much more or less is as long as before."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +52,7 @@ class Tweak:
 
     def form(self) -> SettingsForm:
         """Raises UsageError for a run that has ended, or a round that is past."""
-        base = run_control.settings_to_change(self.run_dir, self.state, self.chosen)
+        base = requests.settings_to_change(self.run_dir, self.state, self.chosen)
         now = self.state.settings_of(max(1, self.state.num_rounds))
         return SettingsForm(base, self.check(base), now=now, why_fixed=why_fixed)
 
@@ -62,9 +73,9 @@ class Tweak:
         """Ask for it; what came of it, in words. Raises HalosError where it is refused."""
         said = []
         if assignments:
-            seen = run_control.look(self.run_dir)
-            request = run_control.set_request(self.run_dir, seen, assignments, self.chosen)
-            said.append(several.say(self.run_dir, run_control.ask(self.run_dir, request)))
+            seen = requests.look(self.run_dir)
+            request = requests.set_request(self.run_dir, seen, assignments, self.chosen)
+            said.append(batch.say(self.run_dir, requests.ask(self.run_dir, request)))
         if and_resume:
             said.append(resume(self.run_dir))
         return "; ".join(said)
@@ -107,7 +118,7 @@ def why_fixed(path: str) -> str:
 def why_not_tweak(state: RunState, run_dir: RunDir) -> str:
     """Why nothing can be changed any more; empty while something can."""
     try:
-        run_control.settings_to_change(run_dir, state, None)
+        requests.settings_to_change(run_dir, state, None)
     except HalosError as error:
         return str(error)
     return ""
@@ -115,7 +126,58 @@ def why_not_tweak(state: RunState, run_dir: RunDir) -> str:
 
 def resume(run_dir: RunDir) -> str:
     """Go on with a run that stopped, in words. Raises HalosError where it cannot."""
-    (outcome,) = several.take(several.resumes([several.look(run_dir)]))
+    (outcome,) = batch.take(batch.resumes([batch.look(run_dir)]))
     if not outcome.is_done:
         raise HalosError(outcome.text)
     return outcome.text
+
+
+def describe_cost(state: RunState, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """`a round has at most 1,024 pairs instead of 512`, `a round takes about 9m more ...`.
+
+    Both settings are whole and valid. Nothing is said of what stays the same, or is not known.
+    """
+    old, new = RunSettings.model_validate(before), RunSettings.model_validate(now)
+    return [*_examples(old, new), *_time(state, old, new)]
+
+
+def _examples(old: RunSettings, new: RunSettings) -> list[str]:
+    was, becomes = examples_per_round(old), examples_per_round(new)
+    if (was, example_noun(old)) == (becomes, example_noun(new)):
+        return []
+    of_old = (
+        count(was)
+        if example_noun(old) == example_noun(new)
+        else f"{count(was)} {example_noun(old)}"
+    )
+    return [f"a round has at most {count(becomes)} {example_noun(new)} instead of {of_old}"]
+
+
+def _time(state: RunState, old: RunSettings, new: RunSettings) -> list[str]:
+    was = becomes = 0.0
+    for stage in STAGES:
+        times = stage_times(state, stage)
+        if not times:
+            return []
+        # stage_times are for as many prompts as the newest round had
+        scale = old.loop.prompts_per_round / state.rounds[-1].num_prompts
+        mean = statistics.fmean(times) * scale
+        was += mean
+        becomes += mean * _work(stage, new) / _work(stage, old)
+    if abs(becomes - was) <= LEAST_SHARE * was:
+        return []
+    more = "more" if becomes > was else "less"
+    return [
+        f"a round takes about {rough_duration(abs(becomes - was))} {more}"
+        f" ({rough_duration(becomes)} instead of {rough_duration(was)}), as the rounds so far went"
+    ]
+
+
+def _work(stage: Stage, settings: RunSettings) -> float:
+    """What the stage's time is taken to grow with."""
+    completions = settings.loop.prompts_per_round * settings.sample.group_size
+    match stage:
+        case "sample" | "label":
+            return float(completions)
+        case "train":
+            return float(examples_per_round(settings) * settings.train.num_epochs)

@@ -10,8 +10,7 @@ from textual.events import MouseScrollDown, MouseScrollUp
 
 from halos_tui.completions.page import Page
 from halos_tui.formatting import plural
-from halos_tui.widgets.paced import Paced
-from halos_tui.widgets.panel import Line
+from halos_tui.widgets.panel import Line, Paced
 
 WHEEL_LINES = 3
 

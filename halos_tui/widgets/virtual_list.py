@@ -11,8 +11,7 @@ from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
 from halos_tui.text_layout import filled
-from halos_tui.widgets.paced import Paced
-from halos_tui.widgets.panel import Line, PanelData
+from halos_tui.widgets.panel import Line, Paced, PanelData
 
 WHEEL_ROWS = 3
 

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from halos_backend.events import Stage
-from halos_backend.supervisor import plan, stage_runner
+from halos_backend.supervisor import plan
 from halos_backend.supervisor.__main__ import main
+from halos_backend.supervisor.processes import stage_runner
 
 FAKE_STAGE = Path(__file__).with_name("fake_stage.py")
 

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from halos_backend.client.start import GUARDIAN
 from halos_backend.events import RunEvent, Stage, StageFailed, StageStarted
+from halos_backend.store import requests
 from halos_backend.store.identity import lock_holder, process_status
 from halos_backend.store.reader import run_journal
 from halos_backend.store.registry import load_state
 from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.state import RunState, fold
 from halos_backend.store.writer import EventWriter
-from halos_backend.supervisor import control
-from halos_backend.supervisor.spawn import GUARDIAN
 from msgspec.structs import replace
 
 from tests.backend.deadline import DEADLINE_S, wait_until
@@ -88,13 +88,13 @@ class FakeRun:
         """Run a supervisor to its end; returns its exit code."""
         return self.start(prefix=prefix, **environment).wait(timeout=DEADLINE_S)
 
-    def ask(self, request: control.Request) -> None:
+    def ask(self, request: requests.Request) -> None:
         """Drop a request for the next supervisor, or the one that lives."""
-        control.send(self.dir, request)
+        requests.send(self.dir, request)
 
     def resume(self, **environment: str) -> int:
         """Go on with a failed or paused run, as `halos-tui resume` does; to its end."""
-        self.ask(control.Resume(request_id=control.new_request_id()))
+        self.ask(requests.Resume(request_id=requests.new_request_id()))
         return self.supervise(**environment)
 
     def hold(self, round: int, stage: Stage, attempt: int = 1) -> AttemptDir:

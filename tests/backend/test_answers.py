@@ -19,9 +19,9 @@ from halos_backend.events import (
     RunResumed,
     SettingsChanged,
 )
+from halos_backend.store.requests import Abort, Extend, Pause, Request, Resume, Retry, Set
 from halos_backend.store.state import RunState, fold
-from halos_backend.supervisor.answers import answer
-from halos_backend.supervisor.control import Abort, Extend, Pause, Request, Resume, Retry, Set
+from halos_backend.supervisor.requests import answer
 
 from tests.backend.journals import (
     created,

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
+from halos_backend.client import start
+from halos_backend.client.ask import ask, asker
 from halos_backend.errors import HalosError, UsageError
 from halos_backend.events import PauseRequested, ProcessIdentity, RequestRejected, SettingsChanged
 from halos_backend.store.identity import lock_holder, own_identity
 from halos_backend.store.liveness import living_supervisor, silence_s, stalled_for_s
-from halos_backend.supervisor import spawn
-from halos_backend.supervisor.asking import ask, asker
-from halos_backend.supervisor.control import Extend, Pause, Set
+from halos_backend.store.requests import Extend, Pause, Set
 
 from tests.backend.deadline import wait_until
 from tests.backend.fake_run import FakeRun
@@ -27,7 +27,7 @@ ELSEWHERE = ProcessIdentity(pid=1, start_time=1.0, boot_id="another", host="else
 def ended() -> Iterator[None]:
     """The guardians that asking started end by themselves."""
     yield
-    wait_until(lambda: all(child.poll() is not None for child in spawn._started))
+    wait_until(lambda: all(child.poll() is not None for child in start._started))
 
 
 @pytest.fixture

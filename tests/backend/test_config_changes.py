@@ -16,9 +16,8 @@ from halos_backend.config.changes import (
     is_fixed,
     refuse_for_begun_round,
 )
-from halos_backend.config.load import parse_settings, resolve
-from halos_backend.config.moments import reset_reason
-from halos_backend.config.overrides import defaults_taken
+from halos_backend.config.consequences import reset_reason
+from halos_backend.config.load import defaults_taken, parse_settings, resolve
 from halos_backend.config.schema import RunSettings, TrainSettings
 from halos_backend.errors import ExitCode, SettingsError
 

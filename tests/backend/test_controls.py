@@ -17,9 +17,9 @@ from halos_backend.events import (
     SettingsChanged,
     StageStalled,
 )
+from halos_backend.store import requests
 from halos_backend.store.job import read_job
-from halos_backend.supervisor import control
-from halos_backend.supervisor.control import Abort, Extend, Pause, Resume, Retry, Set
+from halos_backend.store.requests import Abort, Extend, Pause, Resume, Retry, Set
 
 from tests.backend.deadline import DEADLINE_S, wait_until
 from tests.backend.fake_run import FakeRun
@@ -27,10 +27,10 @@ from tests.backend.fake_run import FakeRun
 MakeRun = Callable[..., FakeRun]
 
 
-def answered(run: FakeRun, request: control.Request) -> RunEvent:
+def answered(run: FakeRun, request: requests.Request) -> RunEvent:
     """Ask a living supervisor and wait for its answer."""
     run.ask(request)
-    assert control.wait_for_answer(run.dir, request.request_id, timeout_s=DEADLINE_S)
+    assert requests.wait_for_answer(run.dir, request.request_id, timeout_s=DEADLINE_S)
     return next(
         event for event in run.events if getattr(event, "request_id", None) == request.request_id
     )

@@ -20,8 +20,8 @@ from halos_backend.interpreters.device import device_names
 from halos_backend.interpreters.programs import ATTEMPT_TAG, stage_environment
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.writer import EventWriter
-from halos_backend.supervisor.device_locks import RUNTIME_DIR, device_file, runtime_dir
-from halos_backend.supervisor.devices import (
+from halos_backend.supervisor.gpus.locks import RUNTIME_DIR, device_file, runtime_dir
+from halos_backend.supervisor.gpus.reservation import (
     Busy,
     Reservation,
     find_busy,
@@ -29,7 +29,7 @@ from halos_backend.supervisor.devices import (
     refuse_busy,
     reserved_devices,
 )
-from halos_backend.telemetry.nvml import gpu_number
+from halos_backend.telemetry.gpu import gpu_number
 
 from tests.backend.deadline import wait_until
 from tests.backend.fake_run import FakeRun
@@ -40,7 +40,7 @@ import sys
 from pathlib import Path
 from halos_backend.config.schema import LaunchSettings
 from halos_backend.store.run_dir import RunDir
-from halos_backend.supervisor.devices import Reservation
+from halos_backend.supervisor.gpus.reservation import Reservation
 reservation = Reservation(RunDir(Path(sys.argv[1])), {})
 print(reservation.try_take(LaunchSettings(devices=tuple(map(int, sys.argv[2:])))), flush=True)
 import subprocess, os
@@ -55,7 +55,7 @@ child.wait()
 @pytest.fixture(autouse=True)
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(RUNTIME_DIR, str(tmp_path / "runtime"))
-    monkeypatch.setattr("halos_backend.supervisor.devices.LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr("halos_backend.supervisor.gpus.reservation.LOOK_AGAIN_S", 0.0)
     return tmp_path / "runtime"
 
 

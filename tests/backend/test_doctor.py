@@ -21,10 +21,10 @@ from halos_backend.doctor import (
     examine_settings,
 )
 from halos_backend.doctor.disk import examine_runs_root
-from halos_backend.doctor.engine_memory import examine_engine_memory
+from halos_backend.doctor.engines import examine_engine_memory
 from halos_backend.doctor.gpu import examine_devices, examine_gpus, gpu_memory_bytes
-from halos_backend.doctor.logout import examine_logout
 from halos_backend.doctor.machine import (
+    examine_logout,
     examine_memory,
     examine_open_files,
     examine_packages,

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from halos_backend.config.forks import fork_settings
+from halos_backend.client.fork import (
+    Origin,
+    find_origin,
+    first_cursor,
+    fork_settings,
+    has_same_prompts,
+    has_trainer_state,
+)
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import SettingsError, UsageError
 from halos_backend.events import (
@@ -19,11 +26,8 @@ from halos_backend.events import (
 from halos_backend.store.job import SampleInputs, TrainInputs
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import fold
-from halos_backend.supervisor.fork import first_cursor, has_same_prompts, has_trainer_state
-from halos_backend.supervisor.fork_origin import Origin, find_origin
 from halos_backend.supervisor.jobs import make_job
-from halos_backend.supervisor.plan import StartRound, StartStage, plan
-from halos_backend.supervisor.retention import Prunable, prunable
+from halos_backend.supervisor.plan import Prunable, StartRound, StartStage, plan, prunable
 from msgspec.structs import replace
 
 from tests.backend.journals import (

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from halos_backend.config.schema import LaunchSettings
 from halos_backend.events import Stage
-from halos_backend.supervisor.gate import UNKNOWN, MemoryGate
+from halos_backend.supervisor.gpus.memory_gate import UNKNOWN, MemoryGate
 from halos_backend.telemetry.reading import GpuProcess, GpuReading, HostReading, Reading
 
 GIB = 1 << 30

@@ -14,8 +14,8 @@ from halos_backend.events import (
     SettingsChanged,
     StageDelayed,
 )
-from halos_backend.store.glance import Glance, glance, glance_of
 from halos_backend.store.registry import load_state, write_snapshot
+from halos_backend.store.run_summary import Glance, glance, glance_of
 
 from tests.headless.made_run import STARTED_T, MadeRun
 

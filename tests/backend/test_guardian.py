@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 from halos_backend import clock
+from halos_backend.client import start
 from halos_backend.errors import ExitCode
 from halos_backend.events import ProcessIdentity, Stage, StageAdopted, StageStarted
 from halos_backend.store.identity import (
@@ -27,9 +28,9 @@ from halos_backend.store.identity import (
 )
 from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.writer import EventWriter
-from halos_backend.supervisor import guardian, spawn, subreaper
-from halos_backend.supervisor.guardian import Restarts, leave_exit_code
-from halos_backend.supervisor.process import StageProcess
+from halos_backend.supervisor.processes import guardian, subreaper
+from halos_backend.supervisor.processes.guardian import Restarts, leave_exit_code
+from halos_backend.supervisor.processes.process import StageProcess
 
 from tests.backend.deadline import DEADLINE_S, wait_until
 from tests.backend.fake_run import FakeRun
@@ -237,9 +238,9 @@ def test_clients_start_supervisors_under_a_guardian(
     stand_in = run.dir.path / "guardian.py"
     stand_in.write_text("import os, sys; print(sys.flags.isolated, os.getsid(0) == os.getpid())\n")
     stand_in.write_text(stand_in.read_text() + "print(*sys.argv, sep='\\n')\n")
-    monkeypatch.setattr(spawn, "GUARDIAN", stand_in)
+    monkeypatch.setattr(start, "GUARDIAN", stand_in)
 
-    spawn.start_supervisor(run.dir)
+    start.start_supervisor(run.dir)
 
     path = str(run.dir.path)
     supervisor = [sys.executable, "-m", "halos_backend.supervisor", "--run-dir", path]
@@ -502,8 +503,8 @@ CLAIMS = """
 import os, subprocess, sys, time
 from pathlib import Path
 from halos_backend.store.identity import identify, process_status
-from halos_backend.supervisor import subreaper
-from halos_backend.supervisor.guardian import become_subreaper
+from halos_backend.supervisor.processes import subreaper
+from halos_backend.supervisor.processes.guardian import become_subreaper
 
 become_subreaper()
 ours, other = (Path(f"/r/rounds/0001/label/attempt_{n}") for n in (1, 2))
@@ -717,7 +718,7 @@ def test_an_idle_guardian_sleeps_and_is_small(make_run: MakeRun) -> None:
 
 
 def test_the_guardian_imports_nothing_but_a_little_of_the_standard_library() -> None:
-    show = f"import runpy, sys; runpy.run_path({str(spawn.GUARDIAN)!r}); print(*sys.modules)"
+    show = f"import runpy, sys; runpy.run_path({str(start.GUARDIAN)!r}); print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", show], capture_output=True, text=True, check=True
     )

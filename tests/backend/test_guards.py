@@ -14,8 +14,13 @@ from halos_backend.events import Cause, GuardTripped, RoundStarted, RunEvent, St
 from halos_backend.store.manifest import read_done, write_done
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState, apply, fold
-from halos_backend.supervisor.disk_room import DiskRoom, measure_disk
-from halos_backend.supervisor.guards import STAGE_OF_METRIC, check_disk, check_stage
+from halos_backend.supervisor.guards import (
+    STAGE_OF_METRIC,
+    DiskRoom,
+    check_disk,
+    check_stage,
+    measure_disk,
+)
 
 from tests.backend.journals import (
     created,

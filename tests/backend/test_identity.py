@@ -22,7 +22,7 @@ from halos_backend.store.identity import (
     send_signal,
 )
 from halos_backend.store.run_dir import RunDir
-from halos_backend.supervisor.lock import take_lock
+from halos_backend.supervisor.heartbeat import take_lock
 from msgspec.structs import replace
 
 

@@ -13,8 +13,8 @@ from halos_backend.config.schema import RunSettings
 from halos_backend.store.input_files import look_at
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState
-from halos_backend.supervisor import inputs
-from halos_backend.supervisor.inputs import changed_inputs, refusal
+from halos_backend.supervisor import provenance
+from halos_backend.supervisor.provenance import changed_inputs, refusal
 
 from tests.backend.journals import settings
 
@@ -164,7 +164,7 @@ def test_a_run_of_an_earlier_version_has_the_digest_of_its_prompts_checked(
     digest = "4a3d8cea9f5bd1bdb2f4b4d8c6f1b0f0"
     prepared.state = RunState(run="run", prompts_sha256=digest)
     assert prepared.changed()[0] == [f"{prepared.dir.prompts} changed"]
-    true_digest = inputs.sha256_of(prepared.dir.prompts)
+    true_digest = provenance.sha256_of(prepared.dir.prompts)
     prepared.state = RunState(run="run", prompts_sha256=true_digest)
     assert prepared.changed() == ([], {})
 

@@ -12,9 +12,8 @@ import pytest
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import UsageError
 from halos_backend.interpreters.bootstrap import NEEDED
-from halos_backend.interpreters.builds import Vllm, installed_vllm
-from halos_backend.interpreters.choice import EngineChoice
 from halos_backend.interpreters.device import Device
+from halos_backend.interpreters.engine_choice import EngineChoice, Vllm, installed_vllm
 from halos_backend.interpreters.foreign import (
     REQUIREMENTS,
     Interpreter,
@@ -29,7 +28,7 @@ from halos_backend.interpreters.programs import (
     stage_environment,
 )
 from halos_backend.interpreters.sampler import check_sampler, decide
-from halos_backend.supervisor.launch import stage_command
+from halos_backend.supervisor.processes.commands import stage_command
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from halos_backend.config.consequences import find_consequences
-from halos_backend.config.judges import judging
+from halos_backend.config.consequences import find_consequences, judging
 from halos_backend.config.load import load_settings, parse_settings
 from halos_backend.config.schema import RunSettings
-from halos_backend.doctor.engine_memory import examine_engine_memory
+from halos_backend.doctor.engines import examine_engine_memory
 from halos_backend.errors import SettingsError, UsageError
 from halos_backend.findings import GIB
-from halos_backend.interpreters.builds import Vllm
-from halos_backend.interpreters.choice import EngineChoice
 from halos_backend.interpreters.device import Device
+from halos_backend.interpreters.engine_choice import EngineChoice, Vllm
 from halos_backend.interpreters.judge import check_judge_engine, decide
-from halos_backend.supervisor.launch import num_stage_processes, planned_command, stage_python
+from halos_backend.supervisor.processes.commands import (
+    num_stage_processes,
+    planned_command,
+    stage_python,
+)
 
 WHOLE = {"msgspec": "0.22", "psutil": "7", "pydantic": "2.14", "torch": "2.13", "transformers": "5"}
 FUNCTION = {"kind": "function", "function": "judge.py:reward"}

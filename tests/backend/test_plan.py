@@ -31,6 +31,7 @@ from halos_backend.supervisor.plan import (
     FinishRound,
     FinishRun,
     PauseRun,
+    Prunable,
     Prune,
     StartRound,
     StartStage,
@@ -39,7 +40,6 @@ from halos_backend.supervisor.plan import (
     plan,
     round_sizes,
 )
-from halos_backend.supervisor.retention import Prunable
 from msgspec.structs import replace
 
 from tests.backend.journals import (

@@ -28,10 +28,10 @@ from halos_backend.supervisor.plan import (
     PauseRun,
     StartRound,
     StartStage,
+    best_checkpoint_round,
     plan,
     scoring_size,
 )
-from halos_backend.supervisor.retention import best_checkpoint_round
 from msgspec.structs import replace
 
 from tests.backend.journals import (

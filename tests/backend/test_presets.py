@@ -14,8 +14,13 @@ import pytest
 from halos_backend.config.load import load_settings, parse_settings
 from halos_backend.config.losses import FEEDBACK_OF_LOSS
 from halos_backend.config.own_inputs import examine_inputs
-from halos_backend.config.preset_files import preset_notes
-from halos_backend.config.presets import init_file, minimal_file, preset_names, preset_settings
+from halos_backend.config.presets import (
+    init_file,
+    minimal_file,
+    preset_names,
+    preset_notes,
+    preset_settings,
+)
 from halos_backend.config.schema import RunSettings
 from halos_backend.config.shape import tables_of
 from halos_backend.config.table import Table

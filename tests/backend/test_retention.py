@@ -11,8 +11,7 @@ from halos_backend.events import CheckpointPruned, RunEvent
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState, fold
 from halos_backend.supervisor.jobs import make_job
-from halos_backend.supervisor.plan import StartStage
-from halos_backend.supervisor.retention import best_checkpoint_round, prunable
+from halos_backend.supervisor.plan import StartStage, best_checkpoint_round, prunable
 
 from tests.backend.journals import (
     checkpoint_path,

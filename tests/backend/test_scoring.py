@@ -10,8 +10,8 @@ import pytest
 from halos_backend.errors import ExitCode
 from halos_backend.events import GuardTripped, RoundStarted
 from halos_backend.store.job import LabelInputs, SampleInputs, read_job
+from halos_backend.store.requests import Abort, Extend, Pause, Retry
 from halos_backend.store.round_state import RoundState
-from halos_backend.supervisor.control import Abort, Extend, Pause, Retry
 
 from tests.backend.deadline import DEADLINE_S, wait_until
 from tests.backend.fake_run import FakeRun

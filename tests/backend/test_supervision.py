@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from halos_backend.client.start import interrupt_supervisor, start_supervisor
 from halos_backend.errors import ExitCode, HalosError, RunInUseError
 from halos_backend.events import (
     AbortRequested,
@@ -27,13 +28,12 @@ from halos_backend.events import (
     SupervisorStarted,
 )
 from halos_backend.interpreters.programs import ATTEMPT_TAG
+from halos_backend.store import requests
 from halos_backend.store.identity import is_alive, lock_holder
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import fold
-from halos_backend.supervisor import control
 from halos_backend.supervisor.plan import StartStage
-from halos_backend.supervisor.spawn import interrupt_supervisor, start_supervisor
-from halos_backend.supervisor.stage_runner import StageRunner
+from halos_backend.supervisor.processes.stage_runner import StageRunner
 
 from tests.backend.deadline import DEADLINE_S, wait_until
 from tests.backend.drive_supervisor import fake_command
@@ -103,9 +103,9 @@ def test_requests_are_answered_and_the_heart_beats_during_the_grace(make_run: Ma
     supervisor.send_signal(signal.SIGTERM)
     beats = run.dir.heartbeat.read_text()
 
-    control.send(run.dir, control.Abort(request_id="stop-it"))
+    requests.send(run.dir, requests.Abort(request_id="stop-it"))
 
-    assert control.wait_for_answer(run.dir, "stop-it", timeout_s=DEADLINE_S)
+    assert requests.wait_for_answer(run.dir, "stop-it", timeout_s=DEADLINE_S)
     assert run.state.status == "aborting"
     wait_until(lambda: run.dir.heartbeat.read_text() != beats)
     assert supervisor.poll() is None
@@ -314,9 +314,9 @@ def test_abort_stops_the_stage_and_keeps_the_last_result(make_run: MakeRun) -> N
     supervisor = run.start()
     run.hold(2, "label")
 
-    control.send(run.dir, control.Abort(request_id="stop-it"))
+    requests.send(run.dir, requests.Abort(request_id="stop-it"))
 
-    assert control.wait_for_answer(run.dir, "stop-it", timeout_s=DEADLINE_S)
+    assert requests.wait_for_answer(run.dir, "stop-it", timeout_s=DEADLINE_S)
     assert supervisor.wait(timeout=DEADLINE_S) == ExitCode.COMPLETED
     assert run.processes() == []
     assert run.state.status == "aborted"
@@ -333,7 +333,7 @@ def test_an_abort_is_obeyed_by_the_next_supervisor_when_the_first_dies_over_it(
     run.behave(r1_sample_1="hold and ignore SIGTERM")
     first = run.start(**LONG_GRACE)
     run.hold(1, "sample")
-    control.send(run.dir, control.Abort(request_id="stop-it"))
+    requests.send(run.dir, requests.Abort(request_id="stop-it"))
     wait_until(lambda: of_type(run, AbortRequested))
     run.kill(first)
     stage = run.state.rounds[0].stages["sample"].process
@@ -358,7 +358,7 @@ def test_an_abort_that_waits_for_a_supervisor_comes_before_any_stage(
         run.behave(r1_sample_1="fail")
         run.supervise()
     started = len(run.attempts)
-    control.send(run.dir, control.Abort(request_id="stop-it"))
+    requests.send(run.dir, requests.Abort(request_id="stop-it"))
 
     assert run.supervise() == ExitCode.COMPLETED
 
@@ -381,7 +381,7 @@ def test_a_request_is_applied_once_however_often_it_lies_there(make_run: MakeRun
 def test_a_request_to_an_ended_run_is_rejected(make_run: MakeRun) -> None:
     run = make_run()
     run.supervise()
-    control.send(run.dir, control.Abort(request_id="stop-it"))
+    requests.send(run.dir, requests.Abort(request_id="stop-it"))
 
     assert run.supervise() == ExitCode.COMPLETED
 
@@ -457,7 +457,7 @@ def test_wherever_the_disk_fills_up_nothing_is_lost_and_resume_goes_on(make_run:
     for limit in limits:
         size = run.dir.events.stat().st_size
         if run.state.status == "failed":
-            run.ask(control.Resume(request_id=control.new_request_id()))
+            run.ask(requests.Resume(request_id=requests.new_request_id()))
         code = run.supervise(TEST_FILE_LIMIT=str(max(limit, size + 30)))
         seen.add(code)
         if run.state.status == "completed":

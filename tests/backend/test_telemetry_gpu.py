@@ -10,11 +10,9 @@ from typing import NoReturn
 
 import pynvml
 import pytest
-from halos_backend.telemetry import nvml as opening
-from halos_backend.telemetry.devices import Holder, holders, select_gpus
-from halos_backend.telemetry.gpu import REOPEN_S, Gpus
-from halos_backend.telemetry.nvml import has_library, load_nvml
-from halos_backend.telemetry.ownership import mark_owners
+from halos_backend.telemetry import gpu as opening
+from halos_backend.telemetry.devices import Holder, holders, mark_owners, select_gpus
+from halos_backend.telemetry.gpu import REOPEN_S, Gpus, has_library, load_nvml
 from halos_backend.telemetry.reading import GpuProcess, GpuReading, Key
 
 from tests.backend.fake_nvml import LOST, NOT_LOADED, NOT_SUPPORTED, UNKNOWN, FakeGpu, FakeNvml

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from halos_backend.telemetry.cgroup import MemoryCgroup, MemoryUse
-from halos_backend.telemetry.host import Host, read_oom_kills
+from halos_backend.telemetry.host import Host, MemoryCgroup, MemoryUse, read_oom_kills
 
 MIB = 1 << 20
 UNLIMITED_V1 = "9223372036854771712\n"

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 from halos_backend.store.run_dir import RunDir
-from halos_backend.telemetry import nvml as opening
-from halos_backend.telemetry.energy import EnergyMeter
+from halos_backend.telemetry import gpu as opening
 from halos_backend.telemetry.log import telemetry_tail
 from halos_backend.telemetry.reading import GpuProcess, GpuReading, HostReading, Key, Reading
 from halos_backend.telemetry.sampler import Sampler, reader
-from halos_backend.telemetry.stage_summary import StageUse
+from halos_backend.telemetry.stage_summary import EnergyMeter, StageUse
 
 from tests.backend.deadline import wait_until
 from tests.backend.fake_nvml import FakeGpu, FakeNvml

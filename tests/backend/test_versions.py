@@ -8,7 +8,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from halos_backend.supervisor.versions import changed_versions, code_versions, source_digest
+from halos_backend.supervisor.provenance import changed_versions, code_versions, source_digest
 
 
 def test_versions_are_those_of_the_installed_packages() -> None:
@@ -21,7 +21,7 @@ def test_versions_are_those_of_the_installed_packages() -> None:
 
 def test_no_package_is_imported_for_its_version() -> None:
     code = (
-        "import sys; from halos_backend.supervisor.versions import code_versions;"
+        "import sys; from halos_backend.supervisor.provenance import code_versions;"
         "code_versions(); print({'torch', 'transformers', 'peft'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

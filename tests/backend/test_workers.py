@@ -17,9 +17,9 @@ from halos_backend.store.identity import is_alive
 from halos_backend.store.job import Job, LabelInputs
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import fold
-from halos_backend.supervisor import workers
-from halos_backend.supervisor.process import attempt_processes
-from halos_backend.supervisor.workers import WorkerAttempt, Workers
+from halos_backend.supervisor.processes import workers
+from halos_backend.supervisor.processes.process import attempt_processes
+from halos_backend.supervisor.processes.workers import WorkerAttempt, Workers
 
 from tests.backend.deadline import wait_until
 from tests.backend.journals import created, settings

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from halos_backend.client.start import create_run
 from halos_backend.config.load import load_settings, resolve
 from halos_backend.events import Stage
-from halos_backend.supervisor.spawn import create_run
 from place import JUDGE, LETTERS, Place, make_policy
 
 NAME = "run"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from halos_backend.errors import ExitCode
+from halos_backend.store import requests
 from halos_backend.store.run_dir import RunDir
-from halos_backend.supervisor import control
 
 from tests.chaos.chaos_run import ChaosRun
 from tests.chaos.invariants import check_nothing_runs, check_results, check_stages
@@ -89,8 +89,8 @@ def test_a_journal_that_lost_a_change_of_settings_is_not_gone_on_with_without_it
     run = make_run()
     run.begin()
     run.wait_for_event("StageStarted", round=1, stage="train")
-    change = control.Set(request_id="slower", assignments=("train.lr=0.0005",))
-    control.send(RunDir(run.path), change)
+    change = requests.Set(request_id="slower", assignments=("train.lr=0.0005",))
+    requests.send(RunDir(run.path), change)
     run.wait_for_event("SettingsChanged", request_id="slower", from_round=2)
     run.wait_for_event("StageStarted", round=2, stage="label")
     run.strike("client", "guardian", "supervisor", "stage")

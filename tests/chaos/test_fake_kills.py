@@ -16,7 +16,7 @@ import pytest
 from halos_backend.store.identity import lock_holder, process_status, send_signal
 from halos_backend.store.reader import run_journal
 from halos_backend.store.state import ENDED, fold
-from halos_backend.supervisor.guardian import __file__ as GUARDIAN
+from halos_backend.supervisor.processes.guardian import __file__ as GUARDIAN
 
 from tests.backend.deadline import wait_until
 from tests.backend.fake_run import FakeRun

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from halos_backend.errors import ExitCode
-from halos_backend.supervisor.guardian import __file__ as GUARDIAN
+from halos_backend.supervisor.processes.guardian import __file__ as GUARDIAN
 
 from tests.chaos.chaos_run import ChaosRun
 from tests.chaos.invariants import check_all

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+from halos_backend.store import requests
 from halos_backend.store.run_dir import RunDir
-from halos_backend.supervisor import control
 
 from tests.chaos.chaos_run import ChaosRun
 from tests.chaos.invariants import check_all
@@ -53,10 +53,10 @@ def _drop(folder: Path, number: int, draw: random.Random, outside: Path) -> None
         lambda path: os.mkfifo(path),
         lambda path: path.mkdir(),
         lambda path: path.write_bytes(
-            msgspec.json.encode(control.Set(request_id="fixed", assignments=("policy.path=/etc",)))
+            msgspec.json.encode(requests.Set(request_id="fixed", assignments=("policy.path=/etc",)))
         ),
         lambda path: path.write_bytes(
-            msgspec.json.encode(control.Set(request_id="gone", assignments=("../../x=1",)))
+            msgspec.json.encode(requests.Set(request_id="gone", assignments=("../../x=1",)))
         ),
     ]
     draw.shuffle(kinds)
@@ -68,8 +68,8 @@ def test_a_request_is_answered_once_though_its_supervisor_dies(make_run: MakeRun
     run = make_run()
     run.begin()
     run.wait_for_event("StageStarted", round=1, stage="label")
-    change = control.Set(request_id="later", assignments=("loop.num_rounds=2", "notify.bell=true"))
-    control.send(RunDir(run.path), change)
+    change = requests.Set(request_id="later", assignments=("loop.num_rounds=2", "notify.bell=true"))
+    requests.send(RunDir(run.path), change)
     for _ in range(3):
         run.strike("supervisor")
     run.wait_for(lambda: not list((run.path / "control").glob("[0-9]*.json")), "it is answered")

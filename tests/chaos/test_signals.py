@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from halos_backend.errors import HalosError
 from halos_backend.store.run_dir import RunDir
-from halos_backend.supervisor.spawn import start_supervisor
+from halos_backend.client.start import start_supervisor
 try:
     start_supervisor(RunDir(Path(sys.argv[1])))
 except HalosError as error:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from halos_backend.client import ask, start
 from halos_backend.config.schema import RunSettings
 from halos_backend.config.toml_text import dump_toml
 from halos_backend.errors import ExitCode, HalosError
 from halos_backend.stages.prepare.__main__ import main as prepare_main
 from halos_backend.store.run_dir import RunDir
-from halos_backend.supervisor import asking, spawn
 
 from benchmarks.made_events import Shape
 from benchmarks.made_runs import make_run
@@ -39,9 +39,9 @@ def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(run_dir: RunDir, *_others: object, **_options: object) -> Any:
         raise HalosError(f"{run_dir.name} gets no supervisor in this test")
 
-    monkeypatch.setattr(spawn, "_run_prepare", prepare_here)
-    monkeypatch.setattr(spawn, "start_supervisor", refuse)
-    monkeypatch.setattr(asking, "ask", refuse)
+    monkeypatch.setattr(start, "_run_prepare", prepare_here)
+    monkeypatch.setattr(start, "start_supervisor", refuse)
+    monkeypatch.setattr(ask, "ask", refuse)
 
 
 def as_toml(draw: random.Random, table: Any) -> bytes:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from halos_backend.stages.label.kept import KeptJudge
+from halos_backend.stages.label.judge_cache import KeptJudge
 from halos_backend.stages.label.stage import execute as label
 from halos_backend.stages.runtime import Attempt, StageResult, open_attempt
 from halos_backend.stages.sample.__main__ import SampleStage

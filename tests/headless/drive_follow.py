@@ -8,7 +8,7 @@ from halos_backend.store.run_dir import RunDir
 from halos_tui.cli.following import OWNER_FOOTER, make_output
 from halos_tui.headless.follow import Follower
 from halos_tui.headless.interrupts import Signals, somebody_can_answer
-from halos_tui.tailing import RunTail
+from halos_tui.tracking.run_tail import RunTail
 
 if __name__ == "__main__":
     json = "--json" in sys.argv

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from halos_backend.supervisor import spawn
+from halos_backend.client import start
 
 from halos_tui.cli.main import main
 
@@ -15,7 +15,7 @@ DIES = (
 )
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
 
-guarded_supervisor = spawn._guarded_supervisor
+guarded_supervisor = start._guarded_supervisor
 
 
 def fake_supervisor(path: Path) -> list[str]:
@@ -36,5 +36,5 @@ def become_bound_by_permissions() -> None:
 if __name__ == "__main__":
     if os.environ.pop("TEST_BOUND_BY_PERMISSIONS", ""):
         become_bound_by_permissions()
-    spawn._guarded_supervisor = fake_supervisor
+    start._guarded_supervisor = fake_supervisor
     sys.exit(main())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from halos_backend.client.ask import asker
 from halos_backend.events import (
     AbortRequested,
     RequestRejected,
@@ -22,7 +23,6 @@ from halos_backend.events import (
     SettingsChanged,
 )
 from halos_backend.store.identity import lock_holder
-from halos_backend.supervisor.asking import asker
 
 from tests.backend.deadline import DEADLINE_S, wait_until
 from tests.backend.fake_run import MARK, FakeRun

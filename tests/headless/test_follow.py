@@ -23,7 +23,7 @@ from halos_backend.events import (
 )
 from halos_backend.store.writer import EventWriter
 
-from halos_tui.tailing import RunTail
+from halos_tui.tracking.run_tail import RunTail
 from tests.backend.deadline import wait_until
 from tests.headless.conftest import Halos
 from tests.headless.made_run import GONE, MadeRun

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from halos_backend.client import remove
 from halos_backend.config.schema import LaunchSettings
 from halos_backend.interpreters.programs import ATTEMPT_TAG
 from halos_backend.store.disk_use import DiskMeter, DiskUse
 from halos_backend.store.identity import lock_holder
 from halos_backend.store.run_dir import RunDir
-from halos_backend.supervisor import removal
-from halos_backend.supervisor.device_locks import RUNTIME_DIR
-from halos_backend.supervisor.devices import Reservation
+from halos_backend.supervisor.gpus.locks import RUNTIME_DIR
+from halos_backend.supervisor.gpus.reservation import Reservation
 
 from tests.backend.deadline import wait_until
 from tests.backend.fake_run import MARK, FakeRun
@@ -166,9 +166,9 @@ def test_a_run_that_is_deleted_by_half_is_no_run(
     def die(_path: Path) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(removal, "_delete", die)
+    monkeypatch.setattr(remove, "_delete", die)
     with pytest.raises(KeyboardInterrupt):
-        removal.remove_run(RunDir(runs / "first"))
+        remove.remove_run(RunDir(runs / "first"))
     assert len(list(runs.iterdir())) == 2
     listed = halos("list", "--json").stdout.splitlines()
     assert [json.loads(line)["name"] for line in listed] == ["second"]
@@ -321,7 +321,7 @@ def test_a_tag_of_another_runs_attempt_is_no_stage_of_this_one(runs: Path) -> No
     attempt = RunDir(runs / "mine-too").attempt(1, "train", 1).path
     other = subprocess.Popen(["sleep", "1000"], env={ATTEMPT_TAG: str(attempt)})
     try:
-        assert removal.remove_run(RunDir(runs / "mine")) > 0
+        assert remove.remove_run(RunDir(runs / "mine")) > 0
     finally:
         other.kill()
         other.wait()

@@ -20,12 +20,12 @@ from halos_backend.stages.packing import is_packed, pack
 from halos_backend.stages.prepare.prepare import prepare
 from halos_backend.stages.runtime import StageResult, open_attempt
 from halos_backend.stages.sample.stage import sample_round
-from halos_backend.stages.train.checkpointing import enable_checkpointing, is_checkpointed
 from halos_backend.stages.train.collate import collate
 from halos_backend.stages.train.examples import TokenSequence
-from halos_backend.stages.train.kept import KeptModels
 from halos_backend.stages.train.logps import has_plain_head, token_logps
+from halos_backend.stages.train.model_cache import KeptModels
 from halos_backend.stages.train.train_round import train_round
+from halos_backend.stages.train.trainee import enable_checkpointing, is_checkpointed
 from halos_backend.store.job import Job, LabelInputs, SampleInputs, TrainInputs, write_job
 from halos_backend.store.manifest import write_done
 from halos_backend.store.run_dir import AttemptDir, RunDir

@@ -10,7 +10,7 @@ import torch
 import transformers as t
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import UsageError
-from halos_backend.stages.prepare.judge_check import check_judge
+from halos_backend.stages.prepare.model_checks import check_judge
 from halos_backend.store.run_dir import RunDir
 
 from tests.stages.architectures import make_model

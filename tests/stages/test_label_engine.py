@@ -14,15 +14,14 @@ from typing import Any
 import pytest
 import torch
 from halos_backend.errors import OutOfMemoryError, StageError
-from halos_backend.interpreters.builds import installed_vllm
-from halos_backend.interpreters.choice import EngineChoice
+from halos_backend.interpreters.engine_choice import EngineChoice, installed_vllm
 from halos_backend.interpreters.foreign import examine_interpreter
-from halos_backend.stages.label import proof
-from halos_backend.stages.label.batches import plan_waves
+from halos_backend.stages.label import vllm_parity
 from halos_backend.stages.label.judge import LabelRow, Unscored, Verdict
-from halos_backend.stages.label.kept import KeptJudge
-from halos_backend.stages.label.proof import VllmOrTransformers, tolerance
+from halos_backend.stages.label.judge_cache import KeptJudge
+from halos_backend.stages.label.packed import plan_waves
 from halos_backend.stages.label.stage import execute
+from halos_backend.stages.label.vllm_parity import VllmOrTransformers, tolerance
 from halos_backend.stages.runtime import open_attempt
 from halos_backend.store.run_dir import AttemptDir
 from hypothesis import given
@@ -113,7 +112,7 @@ class FakeVllmJudge:
 @pytest.fixture
 def vllm_there(monkeypatch: pytest.MonkeyPatch) -> None:
     there = EngineChoice("vllm", "0.32.0", "asked for")
-    monkeypatch.setattr(proof, "choose_engine", lambda settings: there)
+    monkeypatch.setattr(vllm_parity, "choose_engine", lambda settings: there)
 
 
 def scored_by_transformers(

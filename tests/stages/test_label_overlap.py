@@ -18,8 +18,14 @@ from halos_backend.errors import StageError
 from halos_backend.events import AttemptFailed, Progressed
 from halos_backend.records import Group, encode_row
 from halos_backend.stages import presence
-from halos_backend.stages.label.blocks import BLOCK_COMPLETIONS, blocks_of, groups_per_block
-from halos_backend.stages.label.following import Follower, Patience, SupervisorGoneError
+from halos_backend.stages.label.completions import (
+    BLOCK_COMPLETIONS,
+    Follower,
+    Patience,
+    SupervisorGoneError,
+    blocks_of,
+    groups_per_block,
+)
 from halos_backend.stages.runtime import open_attempt
 from halos_backend.store.job import Job, LabelInputs, read_job, write_job
 from halos_backend.store.manifest import write_done

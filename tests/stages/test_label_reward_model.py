@@ -18,9 +18,13 @@ from halos_backend.config.schema import RewardModelJudge
 from halos_backend.errors import StageError, UsageError
 from halos_backend.records import Group
 from halos_backend.stages.label import reward_model
-from halos_backend.stages.label.batches import plan_batches
 from halos_backend.stages.label.judge import label_rows
-from halos_backend.stages.label.packed import packs_rewards, plan_packed, shared_beginnings
+from halos_backend.stages.label.packed import (
+    packs_rewards,
+    plan_batches,
+    plan_packed,
+    shared_beginnings,
+)
 from halos_backend.stages.label.ranks import Ranks
 from halos_backend.stages.label.reward_model import ClassifierJudge, load_judge, scoring_dtype
 from halos_backend.store.manifest import read_done

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from halos_backend.errors import EngineDiedError, UsageError
 from halos_backend.stages.label.function import check_function
-from halos_backend.stages.label.kept import KeptJudge
+from halos_backend.stages.label.judge_cache import KeptJudge
 from halos_backend.stages.label.stage import execute
 from halos_backend.stages.runtime import open_attempt
 from halos_backend.store.run_dir import AttemptDir

@@ -13,7 +13,7 @@ from halos_backend.findings import (
     prepared_findings,
     problems_in,
 )
-from halos_backend.interpreters.choice import EngineChoice
+from halos_backend.interpreters.engine_choice import EngineChoice
 from halos_backend.stages.prepare import prepare as prepare_module
 from halos_backend.stages.prepare.prepare import prepare
 

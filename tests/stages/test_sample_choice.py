@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import UsageError
-from halos_backend.interpreters.choice import EngineChoice
+from halos_backend.interpreters.engine_choice import EngineChoice
 from halos_backend.stages.label import check as label_check
 from halos_backend.stages.label import choice as label_choice
 from halos_backend.stages.models import load_config

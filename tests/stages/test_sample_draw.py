@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import torch
 from halos_backend.errors import NonFiniteError
-from halos_backend.stages.sample.draw import NUM_CANDIDATES, draw_tokens, uniforms
+from halos_backend.stages.sample.transformers_engine import NUM_CANDIDATES, draw_tokens, uniforms
 
 BELOW_ONE = math.nextafter(1.0, 0.0)
 

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 from halos_backend.config.schema import SampleSettings
-from halos_backend.interpreters.choice import EngineChoice
+from halos_backend.interpreters.engine_choice import EngineChoice
 from halos_backend.records import Completion, Group, Prompt, read_rows
 from halos_backend.stages.sample.batches import Batch, Row
-from halos_backend.stages.sample.groups import GroupWriter
-from halos_backend.stages.sample.round_plan import plan_round
-from halos_backend.stages.sample.takeover import finished_groups
+from halos_backend.stages.sample.group_writer import GroupWriter
+from halos_backend.stages.sample.resume import finished_groups, plan_round
 from halos_backend.store.run_dir import AttemptDir
 
 from tests.stages.sample_fixtures import SamplePlace

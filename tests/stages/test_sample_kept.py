@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from halos_backend.interpreters.choice import EngineChoice
+from halos_backend.interpreters.engine_choice import EngineChoice
 from halos_backend.stages.runtime import open_attempt
-from halos_backend.stages.sample import kept as kept_module
+from halos_backend.stages.sample import engine_cache as kept_module
 from halos_backend.stages.sample.__main__ import SampleStage
-from halos_backend.stages.sample.kept import KeptEngine
+from halos_backend.stages.sample.engine_cache import KeptEngine
 from halos_backend.store.job import SampleInputs
 
 from tests.stages.sample_fixtures import SamplePlace

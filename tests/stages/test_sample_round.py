@@ -13,7 +13,7 @@ from halos_backend.stages import runtime
 from halos_backend.stages.runtime import open_attempt
 from halos_backend.stages.sample import transformers_engine
 from halos_backend.stages.sample.engine import Request
-from halos_backend.stages.sample.summary import Tally
+from halos_backend.stages.sample.group_writer import Tally
 from halos_backend.stages.sample.transformers_engine import TransformersEngine, load_engine
 from halos_backend.store.reader import attempt_journal
 from place import make_tokenizer

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from halos_backend.interpreters.choice import EngineChoice
+from halos_backend.interpreters.engine_choice import EngineChoice
 from halos_backend.stages.runtime import open_attempt
-from halos_backend.stages.sample.takeover import similar_attempts
+from halos_backend.stages.sample.resume import similar_attempts
 from halos_backend.store.manifest import read_done, write_done
 from halos_backend.store.run_dir import AttemptDir
 from place import wait_for

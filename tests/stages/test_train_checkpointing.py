@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from halos_backend.stages.train.checkpointing import enable_checkpointing
 from halos_backend.stages.train.collate import collate
 from halos_backend.stages.train.examples import TokenSequence
 from halos_backend.stages.train.logps import token_logps
-from halos_backend.stages.train.trainee import Trainee
+from halos_backend.stages.train.trainee import Trainee, enable_checkpointing
 from transformers import OPTConfig, OPTForCausalLM
 
 from tests.stages.train_fixtures import (

@@ -9,7 +9,7 @@ import pytest
 import torch
 from halos_backend.stages.runtime import open_attempt
 from halos_backend.stages.train import train_round as rounds
-from halos_backend.stages.train.kept import KeptModels
+from halos_backend.stages.train.model_cache import KeptModels
 from halos_backend.stages.train.train_loop import train_steps
 from halos_backend.store.job import TrainInputs, read_job
 from halos_backend.store.manifest import write_done

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import torch
 from halos_backend.events import PhaseChanged
-from halos_backend.stages.train.partial_state import (
+from halos_backend.stages.train.mid_round_state import (
     PartialHeader,
     find_partial_state,
     write_partial_state,

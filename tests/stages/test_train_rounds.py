@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from halos_backend.config.moments import reset_reason
+from halos_backend.config.consequences import reset_reason
 from halos_backend.config.schema import TrainSettings
 from halos_backend.errors import StageError
 from halos_backend.store.run_dir import AttemptDir

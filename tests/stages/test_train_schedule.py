@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from halos_backend.stages.train.schedule import Schedule, schedule_factor, step_progress
+from halos_backend.stages.train.optimizer import Schedule, schedule_factor, step_progress
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,15 @@ import pytest
 import torch
 from halos_backend.events import AttemptFailed, MetricsLogged
 from halos_backend.stages import runtime
-from halos_backend.stages.train import state_writer
+from halos_backend.stages.train import mid_round_state
 from halos_backend.stages.train.__main__ import execute
-from halos_backend.stages.train.partial_state import (
+from halos_backend.stages.train.mid_round_state import (
     PartialHeader,
+    StateWriter,
     find_partial_state,
+    has_room,
     write_partial_state,
 )
-from halos_backend.stages.train.state_writer import StateWriter, has_room
 from halos_backend.stages.train.train_step import Trainer
 from halos_backend.store.job import read_job
 from halos_backend.store.run_dir import AttemptDir
@@ -109,7 +110,7 @@ class Gate:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     gate = Gate()
-    monkeypatch.setattr(state_writer, "write_partial_state", gate)
+    monkeypatch.setattr(mid_round_state, "write_partial_state", gate)
     return gate
 
 
@@ -162,8 +163,8 @@ def test_without_room_for_copies_it_writes_at_once(
     def write(directory: AttemptDir, header: PartialHeader, tensors: Tensors) -> None:
         threads.append(threading.current_thread())
 
-    monkeypatch.setattr(state_writer, "write_partial_state", write)
-    monkeypatch.setattr(state_writer, "has_room", lambda tensors: False)
+    monkeypatch.setattr(mid_round_state, "write_partial_state", write)
+    monkeypatch.setattr(mid_round_state, "has_room", lambda tensors: False)
     with StateWriter(AttemptDir(tmp_path)) as writer:
         writer.write(PartialHeader(1, "digest", []), state_of(1.0))
         assert threads == [threading.current_thread()]
@@ -199,7 +200,7 @@ def test_training_goes_on_while_a_slow_disk_takes_a_state(
     first = make_attempt(tmp_path / "slow" / "attempt_1", **settings)
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "step", counted)
-        patched.setattr(state_writer, "write_partial_state", slowly)
+        patched.setattr(mid_round_state, "write_partial_state", slowly)
         train(first)
     assert most == 1
     assert sorted(int(path.name) for path in kept.iterdir()) == [5, 10, 15, 20, 25]
@@ -231,7 +232,7 @@ def test_a_full_disk_fails_the_round_as_ever(
         if header.step == failing:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "the/state")
 
-    monkeypatch.setattr(state_writer, "write_partial_state", write)
+    monkeypatch.setattr(mid_round_state, "write_partial_state", write)
     attempt = make_attempt(tmp_path / "attempt_1", model=policy, reference=policy, **DPO)
     assert runtime._execute(execute, runtime.open_attempt(attempt.path)) == 1
     (failure,) = [event for event in events(attempt) if isinstance(event, AttemptFailed)]

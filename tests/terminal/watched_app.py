@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from halos_tui.app_options import AppOptions
-from halos_tui.garbage import collected_rarely
+from halos_tui.cli.opening import collected_rarely
 from tests.tui.watchdog import Watchdog
 
 with collected_rarely():

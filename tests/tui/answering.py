@@ -6,11 +6,12 @@ import threading
 import time
 from types import TracebackType
 
+from halos_backend.client import start
 from halos_backend.events import RequestRejected
+from halos_backend.store import requests
 from halos_backend.store.registry import load_state
 from halos_backend.store.writer import EventWriter
-from halos_backend.supervisor import control, spawn
-from halos_backend.supervisor.answers import answer
+from halos_backend.supervisor.requests import answer
 
 from tests.backend.deadline import wait_until
 from tests.headless.made_run import MadeRun
@@ -18,7 +19,7 @@ from tests.headless.made_run import MadeRun
 
 def wait_for_guardians() -> None:
     """Those that this process started, so that none is left to the interpreter's end."""
-    wait_until(lambda: all(child.poll() is not None for child in spawn._started))
+    wait_until(lambda: all(child.poll() is not None for child in start._started))
 
 
 class Answering:
@@ -29,7 +30,7 @@ class Answering:
 
     def __init__(self, run: MadeRun, *, refusal: str = "") -> None:
         self.run = run
-        self.requests: list[control.Request] = []
+        self.requests: list[requests.Request] = []
         self.may_answer = threading.Event()
         self.may_answer.set()
         self._refusal = refusal
@@ -54,12 +55,12 @@ class Answering:
         while not self._is_stopped.wait(0.01):
             self.run.dir.heartbeat.touch()
             if self.may_answer.is_set():
-                for path, request in control.pending(self.run.dir):
+                for path, request in requests.pending(self.run.dir):
                     self._answer(request)
-                    control.file_away(self.run.dir, path)
+                    requests.file_away(self.run.dir, path)
 
-    def _answer(self, request: control.Request | control.Unreadable) -> None:
-        assert not isinstance(request, control.Unreadable), request
+    def _answer(self, request: requests.Request | requests.Unreadable) -> None:
+        assert not isinstance(request, requests.Unreadable), request
         self.requests.append(request)
         now = time.time()
         event = answer(request, load_state(self.run.dir), now)

@@ -115,6 +115,6 @@ def drive(test: Coroutine[Any, Any, None]) -> None:
 
 
 def run_screen(run_dir: RunDir) -> Callable[[], Screen[Any]]:
-    from halos_tui.screens.run import RunScreen
+    from halos_tui.run.screen import RunScreen
 
     return lambda: RunScreen(run_dir)

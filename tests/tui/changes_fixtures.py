@@ -7,7 +7,7 @@ from typing import Any
 
 from halos_backend.events import SettingsChanged
 from halos_backend.settings_json import apply_changes, value_at
-from halos_backend.supervisor.control import new_request_id
+from halos_backend.store.requests import new_request_id
 
 from tests.headless.made_run import STARTED_T, MadeRun
 

@@ -11,8 +11,8 @@ from halos_backend.store.run_dir import RunDir
 from textual.pilot import Pilot
 
 from halos_tui.app import AppOptions, HalosApp
-from halos_tui.screens.runs import RunsScreen
-from halos_tui.widgets.run_list import RunList
+from halos_tui.runs.run_list import RunList
+from halos_tui.runs.screen import RunsScreen
 from tests.tui.app_fixtures import until_shown
 
 

@@ -13,21 +13,20 @@ from halos_backend.store.registry import load_state
 from textual.pilot import Pilot
 from textual.screen import Screen
 
+from halos_tui.changes.change_list import ChangeList
 from halos_tui.changes.reader import ChangesReader
+from halos_tui.changes.screen import ChangesScreen
 from halos_tui.completions.reader import CompletionsReader
-from halos_tui.feed import Feed
+from halos_tui.completions.screen import CompletionsScreen
+from halos_tui.feed import Feed, Updated
+from halos_tui.logs.log_view import LogRows
 from halos_tui.logs.reader import LogReader
-from halos_tui.messages import Updated
+from halos_tui.logs.screen import LogsScreen
 from halos_tui.metrics.reader import MetricsReader
+from halos_tui.metrics.screen import MetricsScreen
 from halos_tui.run.reader import RunReader
-from halos_tui.screens.changes import ChangesScreen
-from halos_tui.screens.completions import CompletionsScreen
-from halos_tui.screens.logs import LogsScreen
-from halos_tui.screens.metrics import MetricsScreen
-from halos_tui.screens.run import RunScreen
-from halos_tui.screens.tweak import TweakScreen
-from halos_tui.widgets.change_list import ChangeList
-from halos_tui.widgets.log_view import LogRows
+from halos_tui.run.screen import RunScreen
+from halos_tui.settings.tweak_screen import TweakScreen
 from tests.backend.deadline import wait_until
 from tests.headless.made_run import MadeRun, write_round_files
 from tests.tui.app_fixtures import OneScreenApp, drive, opened, screen_text, until, until_shown

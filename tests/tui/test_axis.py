@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from halos_tui.widgets.axis import Axis, Scale, linear_axis, log_axis, tick_labels
+from halos_tui.charts.axis import Axis, Scale, linear_axis, log_axis, tick_labels
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 LARGEST = sys.float_info.max

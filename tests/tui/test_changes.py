@@ -22,10 +22,10 @@ from halos_backend.events import (
 )
 from halos_backend.records import write_rows
 from halos_backend.settings_json import apply_changes
+from halos_backend.store import requests
 from halos_backend.store.registry import load_state
 from halos_backend.store.round_state import RoundState, StageState
 from halos_backend.store.state import RunState, fold
-from halos_backend.supervisor import control
 
 from halos_tui.changes.comparison import (
     Comparison,
@@ -35,15 +35,12 @@ from halos_tui.changes.comparison import (
     moved,
     usual_rounds,
 )
-from halos_tui.changes.entries import Entry
-from halos_tui.changes.history import fate_of
-from halos_tui.changes.page import ChangesPage, as_text
+from halos_tui.changes.entries import Entry, fate_of
+from halos_tui.changes.page import ChangesPage, as_text, page_text, table, whole_text
 from halos_tui.changes.reader import ChangesReader
 from halos_tui.changes.results import Figure, Measure, Result, compare_results
-from halos_tui.changes.results_table import table
 from halos_tui.changes.view import ChangesView, Wish
 from halos_tui.changes.wording import age, difference, relative
-from halos_tui.changes.written import page_text, whole_text
 from halos_tui.search_term import SearchTerm
 from tests.headless.made_run import GROUPS, STARTED_T, MadeRun, write_round_files
 from tests.tui.changes_fixtures import change, steered_run
@@ -138,7 +135,7 @@ def test_a_refused_change_says_what_was_asked_by_whom_and_why_not(run: MadeRun) 
     run.whole_round(1)
     for request_id, folder in (("filed", run.dir.answered), ("waiting", run.dir.control)):
         folder.mkdir(parents=True, exist_ok=True)
-        request = control.Set(
+        request = requests.Set(
             request_id=request_id, by="bob@box", assignments=("train.lr=-1", "x=y"), from_round=3
         )
         (folder / f"1-{request_id}.json").write_bytes(msgspec.json.encode(request))
@@ -155,8 +152,8 @@ def test_a_refused_change_says_what_was_asked_by_whom_and_why_not(run: MadeRun) 
 def test_other_refused_requests_are_no_changes_unless_nobody_knows_what_they_were(
     run: MadeRun,
 ) -> None:
-    control.send(run.dir, control.Pause(request_id="pause"))
-    control.send(run.dir, control.Extend(request_id="extend", num_rounds=2, by="bob@box"))
+    requests.send(run.dir, requests.Pause(request_id="pause"))
+    requests.send(run.dir, requests.Extend(request_id="extend", num_rounds=2, by="bob@box"))
     for request_id in ("pause", "extend", "unknown", ""):
         run.say(RequestRejected(t=STARTED_T, request_id=request_id, reason=f"no {request_id}"))
 

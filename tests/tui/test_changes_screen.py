@@ -12,9 +12,9 @@ from halos_backend.events import RequestRejected
 from textual.screen import Screen
 
 from halos_tui.actions import actions_of
-from halos_tui.screens.changes import ChangesScreen
+from halos_tui.changes.change_list import ChangeList
+from halos_tui.changes.screen import ChangesScreen
 from halos_tui.screens.too_small import has_room
-from halos_tui.widgets.change_list import ChangeList
 from tests.headless.made_run import STARTED_T, MadeRun
 from tests.tui.app_fixtures import drive, opened, screen_text, until, until_shown, until_told
 from tests.tui.changes_fixtures import change, steered_run

@@ -12,9 +12,9 @@ import pytest
 from halos_backend.records import Completion, Group, encode_row, write_rows
 from textual.screen import Screen
 
-from halos_tui.screens.completions import CompletionsScreen
+from halos_tui.completions.completion_list import CompletionList
+from halos_tui.completions.screen import CompletionsScreen
 from halos_tui.screens.too_small import has_room
-from halos_tui.widgets.completion_list import CompletionList
 from halos_tui.widgets.page_view import PageView
 from tests.headless.made_run import GROUPS, MadeRun, write_round_files
 from tests.tui.app_fixtures import drive, opened, screen_text, until, until_shown, until_told

@@ -16,12 +16,11 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widgets import Input
 
-from halos_tui.run.observed import observe
-from halos_tui.screens.dialogs.choice import Choice, ChoiceDialog
-from halos_tui.screens.dialogs.entry import EntryDialog, check_rounds
-from halos_tui.screens.dialogs.fork import ForkDialog
-from halos_tui.screens.dialogs.stopping import abort_dialog
-from halos_tui.steering.stopping import abort_times, stays, stops
+from halos_tui.control.stop_dialogs import abort_dialog
+from halos_tui.control.stopping import abort_times, stays, stops
+from halos_tui.new_run.fork_dialog import ForkDialog
+from halos_tui.screens.dialogs import Choice, ChoiceDialog, EntryDialog, check_rounds
+from halos_tui.tracking.status import observe
 from tests.headless.made_run import STARTED_T, MadeRun
 from tests.rounds.conftest import make_place
 from tests.tui.answering import wait_for_guardians

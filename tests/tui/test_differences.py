@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halos_tui.completions.differences import Differences, Spans, differences
+from halos_tui.completions.word_diff import Differences, Spans, differences
 
 TEXT = st.lists(st.sampled_from(["one", "two", "onetwo", " ", "\n", "é"]), max_size=30).map("".join)
 

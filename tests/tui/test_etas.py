@@ -11,7 +11,7 @@ from halos_backend.store.state import RunState, fold
 from msgspec.structs import replace
 
 from halos_tui.formatting import rough_duration
-from halos_tui.run.etas import (
+from halos_tui.tracking.eta import (
     Estimate,
     Work,
     describe,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from halos_tui.actions import ScreenName
-from halos_tui.messages import Updated
+from halos_tui.feed import Updated
 from halos_tui.screens.base import HalosScreen
 from tests.tui.app_fixtures import opened
 

@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.app import App, ComposeResult
 
+from halos_tui.charts.histogram import Distribution, Histogram, densities, draw_histogram
 from halos_tui.widgets.canvas import text_of
-from halos_tui.widgets.distribution import densities
-from halos_tui.widgets.histogram import Distribution, Histogram, draw_histogram
 
 ALL_FLOATS = st.floats(allow_nan=True, allow_infinity=True)
 NOW = Distribution(

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from textual.app import App, ComposeResult
 from textual.strip import Strip
 
+from halos_tui.charts.line_chart import ChartLook, LineChart, Series
+from halos_tui.charts.picture import draw_chart
 from halos_tui.formatting import size
 from halos_tui.widgets.canvas import text_of
-from halos_tui.widgets.chart_picture import draw_chart
-from halos_tui.widgets.line_chart import ChartLook, LineChart, Series
 
 ALL_FLOATS = st.floats(allow_nan=True, allow_infinity=True)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

@@ -15,10 +15,9 @@ from halos_backend.errors import UsageError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from halos_tui.logs.blocks import LogBytes, LogSizes
+from halos_tui.logs.blocks import LineIndex, LogBytes, LogSizes
 from halos_tui.logs.file import LogFile
 from halos_tui.logs.line import LogLine
-from halos_tui.logs.line_index import LineIndex
 from halos_tui.logs.search import Hit, SearchBatch
 from halos_tui.search_term import SearchTerm
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from textual.screen import Screen
 
-from halos_tui.screens.logs import LogsScreen
+from halos_tui.logs.log_view import LogRows
+from halos_tui.logs.screen import LogsScreen
 from halos_tui.screens.too_small import has_room
-from halos_tui.widgets.log_view import LogRows
 from tests.headless.made_run import MadeRun
 from tests.tui.app_fixtures import drive, opened, screen_text, until, until_shown, until_told
 from tests.tui.watchdog import Block, Watchdog, drive_unblocked

@@ -13,11 +13,11 @@ import pytest
 from halos_backend.errors import CorruptFileError
 from halos_backend.store.run_dir import RunDir
 
+from halos_tui.metrics.export import as_csv, as_svg
 from halos_tui.metrics.reader import MetricsReader
 from halos_tui.metrics.view import Chart, MetricsView, Wish
-from halos_tui.metrics.writing import as_csv, as_svg
-from halos_tui.run.state_tail import NUM_WHOLE
 from halos_tui.search_term import read_term
+from halos_tui.tracking.state_tail import NUM_WHOLE
 from tests.headless.made_run import MadeRun
 from tests.tui.hostile import FORBIDDEN, HOSTILE
 from tests.tui.metrics_fixtures import log_step, trained_run

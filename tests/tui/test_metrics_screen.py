@@ -13,9 +13,9 @@ import pytest
 from textual.events import Key
 from textual.screen import Screen
 
-from halos_tui.screens.metrics import MetricsScreen
+from halos_tui.metrics.chart_grid import ChartGrid
+from halos_tui.metrics.screen import MetricsScreen
 from halos_tui.screens.too_small import has_room
-from halos_tui.widgets.chart_grid import ChartGrid
 from tests.headless.made_run import MadeRun
 from tests.tui.app_fixtures import (
     OneScreenApp,

@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 from halos_backend.config.load import load_settings, parse_settings
-from halos_backend.config.preset_files import preset_names
+from halos_backend.config.presets import preset_names
 from halos_backend.store.registry import load_state
 from halos_backend.store.run_dir import RunDir
 from place import Place, make_policy
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from halos_tui.new_runs import starts
-from halos_tui.new_runs.drafts import Draft, Lines
-from halos_tui.screens.new_run import NewRunScreen
-from halos_tui.screens.run import RunScreen
-from halos_tui.widgets.offer_list import OfferList
-from halos_tui.widgets.settings_editor import SettingsEditor
+from halos_tui.new_run import starts
+from halos_tui.new_run.draft import Draft, Lines
+from halos_tui.new_run.screen import NewRunScreen
+from halos_tui.new_run.start_list import OfferList
+from halos_tui.run.screen import RunScreen
+from halos_tui.settings.editor import SettingsEditor
 from tests.headless.made_run import MadeRun
 from tests.rounds.conftest import make_place
 from tests.tui.answering import wait_for_guardians
@@ -307,7 +307,7 @@ def test_a_plan_of_settings_that_were_changed_meanwhile_is_not_shown(
         may_plan.wait(60)
         return (("4 rounds of dpo", ""),)
 
-    monkeypatch.setattr("halos_tui.screens.new_run.plan_of", held)
+    monkeypatch.setattr("halos_tui.new_run.screen.plan_of", held)
 
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
         await take_file(pilot, place.config())

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from halos_backend.client import start
 from halos_backend.events import PauseRequested, RunAborted, RunEvent, RunPaused, RunResumed
+from halos_backend.store import requests
 from halos_backend.store.identity import lock_holder
-from halos_backend.supervisor import control, spawn
 from textual.pilot import Pilot
 
 from halos_tui.actions import actions_of
-from halos_tui.screens.dialogs.choice import ChoiceDialog
-from halos_tui.screens.runs import RunsScreen
+from halos_tui.runs.screen import RunsScreen
+from halos_tui.screens.dialogs import ChoiceDialog
 from tests.backend.deadline import wait_until
 from tests.backend.fake_run import MARK, FakeRun
 from tests.headless.drive_halos import fake_supervisor
@@ -97,7 +98,7 @@ def test_p_pauses_a_running_run_at_the_end_of_its_round(
         on_screen_of(run, act, size=size)
 
     (request,) = supervisor.requests
-    assert isinstance(request, control.Pause)
+    assert isinstance(request, requests.Pause)
     assert request.at == "round"
     assert "@" in request.by
 
@@ -108,7 +109,7 @@ def test_two_quick_presses_send_one_request(run: MadeRun) -> None:
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
         supervisor.may_answer.clear()
         await pilot.press("p", "p", "p")
-        await until(pilot, lambda: control.pending(run.dir))
+        await until(pilot, lambda: requests.pending(run.dir))
         await pilot.press("p")
         supervisor.may_answer.set()
         await until_told(app, pilot, "pausing")
@@ -121,7 +122,7 @@ def test_two_quick_presses_send_one_request(run: MadeRun) -> None:
 
 @pytest.mark.parametrize(
     ("key", "request_type", "said"),
-    [("s", control.Pause, "pausing when train"), ("g", control.Resume, "goes on")],
+    [("s", requests.Pause, "pausing when train"), ("g", requests.Resume, "goes on")],
 )
 def test_p_while_pausing_offers_sooner_or_to_go_on(
     run: MadeRun, key: str, request_type: type, said: str
@@ -171,7 +172,7 @@ def test_p_goes_on_with_a_paused_run(run: MadeRun) -> None:
     with Answering(run) as supervisor:
         on_screen_of(run, act)
 
-    assert isinstance(supervisor.requests[0], control.Resume)
+    assert isinstance(supervisor.requests[0], requests.Resume)
 
 
 def test_what_the_supervisor_refuses_is_said_with_its_reason(run: MadeRun) -> None:
@@ -240,7 +241,7 @@ def test_a_asks_when_and_says_what_stays(
         on_screen_of(run, act, size=size)
 
     (request,) = supervisor.requests
-    assert isinstance(request, control.Abort)
+    assert isinstance(request, requests.Abort)
     assert request.when == when
 
 
@@ -273,7 +274,7 @@ def test_e_asks_for_how_many_rounds(run: MadeRun) -> None:
         on_screen_of(run, act)
 
     (request,) = supervisor.requests
-    assert isinstance(request, control.Extend)
+    assert isinstance(request, requests.Extend)
     assert request.num_rounds == 1
 
 
@@ -321,7 +322,7 @@ def test_several_runs_are_aborted_together(tmp_path: Path) -> None:
         on_list(root, act)
 
     asked = [request for supervisor in supervisors for request in supervisor.requests]
-    assert [request.when for request in asked if isinstance(request, control.Abort)] == [
+    assert [request.when for request in asked if isinstance(request, requests.Abort)] == [
         "round",
         "round",
     ]
@@ -414,7 +415,7 @@ def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     root.mkdir()
     made = FakeRun(root / "a-run", num_rounds=2)
     monkeypatch.setenv(MARK, str(made.dir.path))
-    monkeypatch.setattr(spawn, "_guarded_supervisor", fake_supervisor)
+    monkeypatch.setattr(start, "_guarded_supervisor", fake_supervisor)
     yield made
     wait_until(lambda: lock_holder(made.dir) is None)
     wait_until(lambda: made.processes() == [])

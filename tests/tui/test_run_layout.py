@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 from textual.geometry import Region
 
-from halos_tui.screens.run_layout import Needs, arrange
+from halos_tui.run.layout import Needs, arrange
 
 SIZES = [
     (width, height)

@@ -27,11 +27,11 @@ from halos_backend.telemetry.log import TelemetryLog
 from halos_backend.telemetry.reading import HostReading, Reading
 
 from halos_tui.formatting import clock_time
-from halos_tui.run import attempt_tail
-from halos_tui.run.attempt_tail import AttemptTail
 from halos_tui.run.reader import RunReader
-from halos_tui.run.series import BoundedSeries, Marks
 from halos_tui.run.view import RunView
+from halos_tui.tracking import attempt_tail
+from halos_tui.tracking.attempt_tail import AttemptTail
+from halos_tui.tracking.series import BoundedSeries, Marks
 from tests.headless.made_run import GONE, STARTED_T, MadeRun
 
 ABOUT = {"round": 1, "stage": "train", "attempt": 1}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halos_tui.widgets.series import Series, index_at, smoothed, thinned, with_gaps
+from halos_tui.charts.series import Series, index_at, smoothed, thinned, with_gaps
 
 FINITE = st.floats(-1e6, 1e6)
 ALL_FLOATS = st.floats(allow_nan=True, allow_infinity=True)

@@ -10,9 +10,9 @@ from textual.command import CommandPalette
 from textual.widgets import Input
 
 from halos_tui.actions import ACTIONS, ScreenName, actions_of
+from halos_tui.run.screen import RunScreen
+from halos_tui.runs.screen import RunsScreen
 from halos_tui.screens.help import HelpScreen
-from halos_tui.screens.run import RunScreen
-from halos_tui.screens.runs import RunsScreen
 from halos_tui.widgets.footer import Footer
 from tests.headless.made_run import MadeRun
 from tests.tui.app_fixtures import drive, opened, screen_text, until, until_shown

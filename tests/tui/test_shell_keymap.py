@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from halos_tui.keymap import UserConfig, is_key, load_config
-from halos_tui.screens.runs import RunsScreen
+from halos_tui.runs.screen import RunsScreen
 from tests.headless.made_run import MadeRun
 from tests.tui.app_fixtures import drive, until, until_shown
 from tests.tui.shell_fixtures import listed, shell

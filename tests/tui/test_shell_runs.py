@@ -11,10 +11,10 @@ from textual.geometry import Region
 from textual.widgets import Input
 
 from halos_tui.actions import Action, actions_of
+from halos_tui.run.screen import RunScreen
+from halos_tui.runs.run_list import RunList
+from halos_tui.runs.screen import RunsScreen
 from halos_tui.screens.help import HelpScreen
-from halos_tui.screens.run import RunScreen
-from halos_tui.screens.runs import RunsScreen
-from halos_tui.widgets.run_list import RunList
 from tests.headless.made_run import STARTED_T, MadeRun
 from tests.tui.app_fixtures import drive, opened, screen_text, until, until_shown
 from tests.tui.shell_fixtures import at_cursor, listed, shell, shown_names

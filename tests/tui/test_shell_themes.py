@@ -17,9 +17,9 @@ from textual.theme import BUILTIN_THEMES
 
 from halos_tui import theme
 from halos_tui.app import HalosApp
-from halos_tui.app_themes import app_theme, load_app_themes
-from halos_tui.line_filters import AsciiOnly, NoColours, SixteenColours, in_ascii
-from halos_tui.wire import look_of
+from halos_tui.terminal.diff_output import look_of
+from halos_tui.terminal.filters import AsciiOnly, NoColours, SixteenColours, in_ascii
+from halos_tui.theme import app_theme, load_app_themes
 from tests.headless.made_run import MadeRun
 from tests.tui.app_fixtures import drive, screen_text, until, until_shown
 from tests.tui.shell_fixtures import listed, shell

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from halos_tui.runs.columns import ASCII_LEVELS, LEVELS, sparkline
 from halos_tui.widgets.canvas import text_of
 from halos_tui.widgets.gauge import gauge
-from halos_tui.widgets.sparkline import ASCII_LEVELS, LEVELS, sparkline
 
 ALL_FLOATS = st.floats(allow_nan=True, allow_infinity=True)
 

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from halos_backend.client import start
 from halos_backend.events import RunPaused, SettingsChanged
+from halos_backend.store import requests
 from halos_backend.store.identity import lock_holder
-from halos_backend.supervisor import control, spawn
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from halos_tui.screens.run import RunScreen
-from halos_tui.screens.tweak import TweakScreen
-from halos_tui.widgets.settings_rows import SettingsRows
+from halos_tui.run.screen import RunScreen
+from halos_tui.settings.rows_list import SettingsRows
+from halos_tui.settings.tweak_screen import TweakScreen
 from tests.backend.deadline import wait_until
 from tests.backend.fake_run import MARK, FakeRun
 from tests.headless.drive_halos import fake_supervisor
@@ -298,7 +299,7 @@ def test_ctrl_s_asks_with_all_that_follows_and_applies(run: MadeRun, size: tuple
         on_tweak(run, act, size=size)
 
     (request,) = supervisor.requests
-    assert isinstance(request, control.Set)
+    assert isinstance(request, requests.Set)
     assert request.assignments == ("loop.prompts_per_round=4",)
     assert request.from_round is None
 
@@ -364,7 +365,7 @@ def test_another_round_can_be_chosen(run: MadeRun) -> None:
 
     with Answering(run) as supervisor:
         on_tweak(run, act)
-    assert isinstance(supervisor.requests[0], control.Set)
+    assert isinstance(supervisor.requests[0], requests.Set)
     assert supervisor.requests[0].from_round == 4
 
 
@@ -398,7 +399,7 @@ def test_ctrl_r_applies_and_goes_on_with_a_paused_run(tmp_path: Path) -> None:
 
     with Answering(run) as supervisor:
         on_tweak(run, act)
-    assert [type(request) for request in supervisor.requests] == [control.Set, control.Resume]
+    assert [type(request) for request in supervisor.requests] == [requests.Set, requests.Resume]
 
 
 def test_a_run_that_has_ended_cannot_be_changed(tmp_path: Path) -> None:
@@ -451,7 +452,7 @@ def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRun]:
     root.mkdir()
     made = FakeRun(root / "a-run", num_rounds=2)
     monkeypatch.setenv(MARK, str(made.dir.path))
-    monkeypatch.setattr(spawn, "_guarded_supervisor", fake_supervisor)
+    monkeypatch.setattr(start, "_guarded_supervisor", fake_supervisor)
     yield made
     wait_until(lambda: lock_holder(made.dir) is None)
     wait_until(lambda: made.processes() == [])

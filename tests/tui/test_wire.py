@@ -13,7 +13,7 @@ from textual.events import Resize
 from textual.geometry import Size
 from textual.widgets import DataTable, Static
 
-from halos_tui.wire import Look, Pen, ShownCells, SparingApp
+from halos_tui.terminal.diff_output import Look, Pen, ShownCells, SparingApp
 
 SEQUENCE = re.compile(r"\x1b\[([?>=]?)([0-9;]*)(\$?[A-Za-z])|(.)", re.DOTALL)
 WIDTH, HEIGHT = 40, 12

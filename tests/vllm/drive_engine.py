@@ -19,8 +19,8 @@ def main() -> None:
     from halos_backend.stages.models import read_tokenizer
     from halos_backend.stages.sample.engine import Request
     from halos_backend.stages.sample.sampling import Ending, Sampling
-    from halos_backend.stages.sample.vllm_arguments import WORKER
     from halos_backend.stages.sample.vllm_engine import VllmEngine
+    from halos_backend.stages.sample.vllm_fleet import WORKER
     from halos_backend.stages.sample.weights import Weights
 
     asked = json.loads(sys.argv[1])

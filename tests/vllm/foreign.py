@@ -15,7 +15,7 @@ from halos_backend.interpreters.programs import (
     program_environment,
 )
 from halos_backend.store.run_dir import AttemptDir
-from halos_backend.supervisor.launch import stage_command
+from halos_backend.supervisor.processes.commands import stage_command
 
 DRIVER = Path(__file__).with_name("drive_engine.py")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from halos_backend.events import PhaseChanged
 from halos_backend.records import Group
-from halos_backend.stages.label.batches import plan_waves
+from halos_backend.stages.label.packed import plan_waves
 from halos_backend.store.manifest import read_done
 from halos_backend.store.run_dir import AttemptDir
 from place import wait_for
@@ -49,8 +49,8 @@ except ImportError:
 
 HAS_LITTLE_ROOM = """
 try:
-    from halos_backend.stages.label import proof
-    proof.LEAST_ROOM = 16
+    from halos_backend.stages.label import vllm_parity
+    vllm_parity.LEAST_ROOM = 16
 except ImportError:
     pass
 """

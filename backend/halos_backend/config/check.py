@@ -7,6 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from halos_backend.config.engines import (
+    NEEDED_WHILE_SAMPLING,
+    NEEDED_WHILE_SCORING,
+    OURS_WHILE_SAMPLING,
+    OURS_WHILE_SCORING,
+    EngineSettings,
+    VllmSettings,
+)
 from halos_backend.config.guards import find_guard_conflicts
 from halos_backend.config.kernels import find_kernel_conflicts
 from halos_backend.config.losses import (
@@ -18,14 +26,6 @@ from halos_backend.config.losses import (
     BradleyTerry,
 )
 from halos_backend.config.schema import RewardModelJudge, RunSettings
-from halos_backend.config.vllm import (
-    NEEDED_WHILE_SAMPLING,
-    NEEDED_WHILE_SCORING,
-    OURS_WHILE_SAMPLING,
-    OURS_WHILE_SCORING,
-    EngineSettings,
-    VllmSettings,
-)
 
 Conflict = tuple[str, str]
 """The setting to change, and why."""

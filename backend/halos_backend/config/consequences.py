@@ -1,17 +1,28 @@
 """Words what follows from a change of settings in mid-run: one small pure rule for each matter.
 
 People read the sentences before they confirm a change, and later in the run's history.
+
+Whether rewards of two rounds can be compared: what of a judge's settings they depend on.
+
+Decides whether AdamW's moments go from one trained round to the next.
+
+The supervisor tells the train stage, the tweak form tells the person before a change. Weights are
+carried in any case; what a stage keeps on disk is `stages.train.trainer_state`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from halos_backend.config.judges import LAST_DIGITS, judging
 from halos_backend.config.losses import LOSSES_WITH_REFERENCE
-from halos_backend.config.moments import reset_reason
-from halos_backend.config.schema import RunSettings
+from halos_backend.config.schema import LoRA, RunSettings, TrainSettings
+
+LAST_DIGITS = frozenset({"engine", "vllm"})
+"""Settings that move rewards by no more than rounding does."""
+
+
+AdapterKey = dict[str, float | str | list[str]]
 
 
 def find_consequences(before: RunSettings, now: RunSettings) -> tuple[str, ...]:
@@ -232,3 +243,49 @@ def _times(factor: float) -> str:
 
 def _often(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
+
+
+def judging(judge: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a judge, as plain JSON, but for those that only change last digits."""
+    return {name: value for name, value in judge.items() if name not in LAST_DIGITS}
+
+
+def reset_reason(before: TrainSettings, now: TrainSettings) -> str | None:
+    """Why a round with settings `now` starts the moments anew after one with `before`; None: kept.
+
+    `train.keep_optimizer = true` overrules a changed loss, not changed parameters: the moments of
+    others would mean nothing.
+    """
+    if now.keep_optimizer is False:
+        return "train.keep_optimizer = false"
+    if before.keep_optimizer is False:
+        return "the round before did not save AdamW's moments (its train.keep_optimizer was false)"
+    reasons = [] if now.keep_optimizer else _changed_loss(before, now)
+    reasons += _other_parameters(before, now)
+    return " and ".join(reasons) or None
+
+
+def adapter_key(lora: LoRA | None) -> AdapterKey | None:
+    """What must be equal for the adapters of two rounds to be the same; None without adapters."""
+    if lora is None:
+        return None
+    targets = lora.target_modules
+    return {
+        "r": lora.r,
+        "alpha": lora.alpha,
+        "target_modules": targets if isinstance(targets, str) else list(targets),
+    }
+
+
+def _changed_loss(before: TrainSettings, now: TrainSettings) -> list[str]:
+    old, new = before.loss.kind, now.loss.kind
+    return [] if old == new else [f"the loss changed from {old} to {new}"]
+
+
+def _other_parameters(before: TrainSettings, now: TrainSettings) -> list[str]:
+    reasons = []
+    if adapter_key(before.lora) != adapter_key(now.lora):
+        reasons.append("the trainable parameters (train.lora) changed")
+    if before.optimizer != now.optimizer:
+        reasons.append(f"the optimizer changed from {before.optimizer} to {now.optimizer}")
+    return reasons

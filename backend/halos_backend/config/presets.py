@@ -2,13 +2,18 @@
 
 The comments of the long one are the schema's own docstrings; what is not set is there as a comment.
 The presets themselves are `preset_files`', what a person brings is `own_inputs`'.
+
+Reads the presets: settings known from elsewhere, one TOML file each under `presets/`.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 import textwrap
+import tomllib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -18,7 +23,6 @@ from halos_backend.config.guards import with_default_guards
 from halos_backend.config.load import PLACEHOLDER
 from halos_backend.config.losses import FEEDBACK_OF_LOSS, LOSSES_WITH_REFERENCE
 from halos_backend.config.own_inputs import OwnInputs, first_sizes
-from halos_backend.config.preset_files import preset_names, preset_notes, preset_settings
 from halos_backend.config.schema import FunctionJudge, RunSettings, TrainSettings
 from halos_backend.config.shape import (
     any_of,
@@ -56,6 +60,9 @@ FITTING: dict[str, dict[str, Any]] = {
     "bradley_terry": {"lr": 1e-5},
 }
 """Values of [train] for a loss to begin with, where the schema's defaults do not fit it."""
+
+
+PRESETS_DIR = Path(__file__).parent / "presets"
 
 
 def init_file(
@@ -295,3 +302,29 @@ def _is_without_effect(path: tuple[str, ...], loss: str) -> bool:
 
 def _comment(text: str | None) -> list[str]:
     return [f"# {line}" for line in textwrap.wrap(" ".join((text or "").split()), WIDTH)]
+
+
+def preset_names() -> tuple[str, ...]:
+    """Every preset, sorted."""
+    return tuple(sorted(path.stem for path in PRESETS_DIR.glob("*.toml")))
+
+
+def preset_settings(name: str) -> dict[str, Any]:
+    """A preset's tables; what it leaves to the person is not in them. Raises UsageError."""
+    return tomllib.loads(_preset_text(name))
+
+
+def preset_notes(name: str) -> str:
+    """The comment a preset begins with: where its values are from. Raises UsageError."""
+    lines = _preset_text(name).splitlines()
+    end = next(index for index, line in enumerate(lines) if not line.startswith("#"))
+    return "\n".join(lines[:end])
+
+
+def _preset_text(name: str) -> str:
+    names = preset_names()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        meant = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(names)}"
+        raise UsageError(f"no preset '{name}'; {meant}")
+    return (PRESETS_DIR / f"{name}.toml").read_text(encoding="utf-8")

@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictBool
 
+from halos_backend.config.engines import EngineSettings, VllmSettings
 from halos_backend.config.guards import DEFAULT_GUARDS, Guard, GuardName
 from halos_backend.config.losses import Loss
 from halos_backend.config.notify import NotifySettings
 from halos_backend.config.table import Fraction, NonNegative, Positive, PositiveInt, Table
-from halos_backend.config.vllm import EngineSettings, VllmSettings
 
 
 class PolicySettings(Table):

@@ -11,7 +11,7 @@ from halos_backend.config.schema import LaunchSettings
 from halos_backend.findings import Finding, in_gib
 from halos_backend.interpreters.device import shown_gpus, visible_gpus
 from halos_backend.telemetry.devices import select_gpus
-from halos_backend.telemetry.nvml import as_text, load_nvml
+from halos_backend.telemetry.gpu import as_text, load_nvml
 from halos_backend.telemetry.reading import GpuReading
 
 FREE_SHARE_OF_IDLE_GPU = 0.9

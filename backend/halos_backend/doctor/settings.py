@@ -1,9 +1,16 @@
-"""Examines a run's settings: what they would need here, and what a person may not have meant."""
+"""Examines a run's settings: what they would need here, and what a person may not have meant.
+
+Examines whether a run's kernels can be used here.
+
+Owns the names of known evaluation sets: a policy must not train on what it is judged by.
+"""
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +23,13 @@ from halos_backend.config.needs import (
     max_steps,
     trainer_memory_bytes,
 )
-from halos_backend.config.schema import RewardModelJudge, RunSettings
+from halos_backend.config.schema import PromptsSettings, RewardModelJudge, RunSettings
 from halos_backend.config.warmth import ModelSizes, foresee
 from halos_backend.doctor.disk import existing_parent
-from halos_backend.doctor.engine_memory import examine_engine_memory
-from halos_backend.doctor.evaluation_sets import find_evaluation_set
+from halos_backend.doctor.engines import examine_engine_memory
 from halos_backend.doctor.gpu import examine_devices, gpu_memory_bytes
-from halos_backend.doctor.kernels import examine_kernels
 from halos_backend.findings import Finding, in_gib
+from halos_backend.interpreters.device import device_of, find_liger_obstacle
 from halos_backend.store.run_dir import default_runs_root
 from halos_backend.telemetry.host import Host
 
@@ -192,3 +198,65 @@ def _sizes(prepared: Mapping[str, Any] | None) -> tuple[int, int] | None:
     found = prepared or {}
     parameters, checkpoint = found.get("num_parameters"), found.get("checkpoint_bytes")
     return None if parameters is None or checkpoint is None else (int(parameters), int(checkpoint))
+
+
+def examine_kernels(settings: RunSettings) -> list[Finding]:
+    """Nothing where the trainer takes torch's own."""
+    if settings.train.kernels == "torch":
+        return []
+    text, fix = find_liger_obstacle(has_gpu=device_of(settings.launch) != "cpu")
+    if text:
+        return [Finding("problem", "kernels", text, fix)]
+    return [Finding("ok", "kernels", "the trainer takes Liger's")]
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """`training_splits` may be trained on; a set without any is for evaluation only."""
+
+    name: str
+    marks: tuple[str, ...]
+    training_splits: tuple[str, ...] = ()
+
+
+KNOWN = (
+    EvaluationSet("AlpacaEval", ("alpacaeval",)),
+    EvaluationSet("MT-Bench", ("mtbench",)),
+    EvaluationSet("Arena-Hard", ("arenahard",)),
+    EvaluationSet("IFEval", ("ifeval",)),
+    EvaluationSet("TruthfulQA", ("truthfulqa",)),
+    EvaluationSet("HumanEval", ("humaneval",)),
+    EvaluationSet("GPQA", ("gpqa",)),
+    EvaluationSet("BIG-Bench Hard", ("bigbenchhard",)),
+    EvaluationSet("MATH-500", ("math500",)),
+    EvaluationSet("MMLU", ("mmlu",), ("auxiliary_train",)),
+    EvaluationSet("GSM8K", ("gsm8k",), ("train",)),
+    EvaluationSet("MATH", ("competitionmath", "hendrycksmath"), ("train",)),
+    EvaluationSet("MBPP", ("mbpp",), ("train", "prompt")),
+    EvaluationSet("HellaSwag", ("hellaswag",), ("train",)),
+    EvaluationSet("WinoGrande", ("winogrande",), ("train", "train_xl", "train_l")),
+    EvaluationSet("ARC", ("ai2arc", "arcchallenge", "arceasy"), ("train",)),
+    EvaluationSet("UltraFeedback's test split", ("ultrafeedback",), ("train", "train_prefs")),
+)
+
+EVALUATION_WORDS = frozenset({"test", "eval", "evaluation", "val", "validation", "heldout", "dev"})
+
+
+def find_evaluation_set(prompts: PromptsSettings) -> EvaluationSet | None:
+    """The known evaluation set that these prompts are, by the name and split; None if none."""
+    path = Path(prompts.path)
+    place = "/".join((*path.parts[-2:], prompts.subset or ""))
+    name = re.sub(r"[^a-z0-9]", "", place.lower())
+    is_file = path.suffix != ""
+    for known in KNOWN:
+        if any(mark in name for mark in known.marks):
+            words = set(re.split(r"[^a-z]+", path.stem.lower()))
+            held_out = bool(words & EVALUATION_WORDS) if is_file else _is_held_out(prompts, known)
+            if not known.training_splits or held_out:
+                return known
+    return None
+
+
+def _is_held_out(prompts: PromptsSettings, known: EvaluationSet) -> bool:
+    split = prompts.split.partition("[")[0]  # `train[:1000]` is part of the train split
+    return split not in known.training_splits

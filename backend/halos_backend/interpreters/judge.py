@@ -9,9 +9,14 @@ from __future__ import annotations
 import sys
 
 from halos_backend.config.schema import RewardModelJudge, RunSettings
-from halos_backend.interpreters.builds import Vllm, find_build_obstacle, installed_vllm
-from halos_backend.interpreters.choice import EngineChoice, ask_stage
 from halos_backend.interpreters.device import Device, device_of
+from halos_backend.interpreters.engine_choice import (
+    EngineChoice,
+    Vllm,
+    ask_stage,
+    find_build_obstacle,
+    installed_vllm,
+)
 from halos_backend.interpreters.foreign import check_requirements, examine_interpreter
 
 CHECK = "halos_backend.stages.label.check"

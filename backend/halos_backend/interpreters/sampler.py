@@ -10,9 +10,14 @@ import sys
 
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import UsageError
-from halos_backend.interpreters.builds import Vllm, find_build_obstacle, installed_vllm
-from halos_backend.interpreters.choice import EngineChoice, ask_stage
 from halos_backend.interpreters.device import Device, device_of
+from halos_backend.interpreters.engine_choice import (
+    EngineChoice,
+    Vllm,
+    ask_stage,
+    find_build_obstacle,
+    installed_vllm,
+)
 from halos_backend.interpreters.foreign import check_requirements, examine_interpreter
 
 CHECK = "halos_backend.stages.sample.check"

@@ -31,7 +31,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from halos_backend.config.model_files import INDEX, WEIGHTS
+from halos_backend.config.needs import INDEX, WEIGHTS
 from halos_backend.config.schema import LaunchSettings, PolicySettings
 from halos_backend.errors import UsageError
 

@@ -42,7 +42,7 @@ from halos_backend.events import (
     WorkerReplaced,
     WorkersChosen,
 )
-from halos_backend.settings_json import apply_changes
+from halos_backend.settings_json import Change, apply_changes, settings_after
 from halos_backend.store.round_state import (
     RoundState,
     StageNews,
@@ -53,7 +53,6 @@ from halos_backend.store.round_state import (
     reopen,
     with_round,
 )
-from halos_backend.store.setting_changes import Change, settings_after
 
 RunStatus = Literal[
     "created", "running", "pausing", "paused", "aborting", "aborted", "failed", "completed"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from halos_backend.errors import ExitCode, HalosError, RunNotFoundError
 from halos_backend.store.run_dir import RunDir, command_for
-from halos_backend.supervisor.launch import stage_command
-from halos_backend.supervisor.launcher import MakeCommand
-from halos_backend.supervisor.lock import take_lock
+from halos_backend.supervisor.heartbeat import take_lock
 from halos_backend.supervisor.loop import Supervisor
+from halos_backend.supervisor.processes.commands import stage_command
+from halos_backend.supervisor.processes.workers import MakeCommand
 
 
 def main(*, command: MakeCommand = stage_command) -> int:

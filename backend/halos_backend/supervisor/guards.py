@@ -2,20 +2,37 @@
 
 The settings of guards are `config.guards`', what a trip does to a run is the state's matter.
 `disk_room` measures the disk.
+
+Has the guards look at the right moments, and writes down those that trip.
+
+Measures what the forecast of a run's disk needs: free space, and what a round leaves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
+import msgspec
+
+from halos_backend import clock
+from halos_backend.config.consequences import judging
 from halos_backend.config.guards import Guard, GuardMetric
-from halos_backend.config.judges import judging
 from halos_backend.config.needs import round_needed_bytes
 from halos_backend.config.schema import RunSettings
-from halos_backend.events import GuardTripped, Stage
+from halos_backend.events import (
+    GuardTripped,
+    RunEvent,
+    Stage,
+    StageFailed,
+    StageFinished,
+    SupervisorStarted,
+)
+from halos_backend.records import BAD_JSON
 from halos_backend.store.round_state import RoundState, StageState
+from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState
-from halos_backend.supervisor.disk_room import DiskRoom
 
 STAGE_OF_METRIC: dict[GuardMetric, Stage] = {
     "length_mean": "sample",
@@ -28,6 +45,10 @@ STAGE_OF_METRIC: dict[GuardMetric, Stage] = {
 }
 """Whose summary has the metric, under that name."""
 GIB = 1 << 30
+
+
+LEAST_BYTES_PER_PARAMETER = 2
+"""Of any type that a checkpoint can have."""
 
 
 def check_stage(
@@ -148,3 +169,86 @@ def _trip(
         reason=f"{guard.metric} is {shown} (guard {name})",
         action=guard.action,
     )
+
+
+class GuardWatch:
+    """The guards of one run; every trip goes through `record`."""
+
+    def __init__(self, run_dir: RunDir, record: Callable[[RunEvent], None]) -> None:
+        self._run_dir = run_dir
+        self._record = record
+
+    def before_round(self, state: RunState, settings: RunSettings) -> None:
+        """Raises OSError for a disk that does not answer."""
+        room = measure_disk(self._run_dir, state)
+        for trip in check_disk(state, settings, room, now=clock.now()):
+            self._record(trip)
+
+    def after_stage(
+        self,
+        ended: StageFinished | StageFailed,
+        state: RunState,
+        settings: RunSettings,
+        *,
+        known: Collection[str] = (),
+    ) -> None:
+        """The guards that are `known` to have tripped already are left out.
+
+        When the result is scored there is nothing left to stop.
+        """
+        if state.rounds[ended.round - 1].closing is not None:
+            return
+        for trip in check_stage(state, ended.round, ended.stage, settings, now=clock.now()):
+            if trip.guard not in known:
+                self._record(trip)
+
+    def look_again(
+        self, journal: Sequence[RunEvent], state: RunState, settings: RunSettings
+    ) -> None:
+        """An earlier supervisor may have died between a stage's end and the guards it trips."""
+        known: set[str] = set()
+        for event in reversed(journal):
+            match event:
+                case GuardTripped(guard=guard):
+                    known.add(guard)
+                case SupervisorStarted():
+                    pass
+                case StageFinished() | StageFailed():
+                    self.after_stage(event, state, settings, known=known)
+                    return
+                case _:
+                    return
+
+
+@dataclass(frozen=True)
+class DiskRoom:
+    """A look at the disk. `last_round_bytes` are the newest round's, 0 before the first."""
+
+    free_bytes: int
+    num_parameters: int
+    last_round_bytes: int = 0
+
+
+class _Prepared(msgspec.Struct):
+    num_parameters: int
+
+
+def measure_disk(run_dir: RunDir, state: RunState) -> DiskRoom:
+    """Raises OSError for a disk that does not answer."""
+    return DiskRoom(
+        free_bytes=shutil.disk_usage(run_dir.path).free,
+        num_parameters=_num_parameters(run_dir, state),
+        last_round_bytes=_tree_bytes(run_dir, state.num_rounds) if state.num_rounds else 0,
+    )
+
+
+def _num_parameters(run_dir: RunDir, state: RunState) -> int:
+    """As the prepare stage counted them, else the most that the checkpoint's bytes can be."""
+    try:
+        return msgspec.json.decode(run_dir.prepared.read_bytes(), type=_Prepared).num_parameters
+    except (OSError, *BAD_JSON):
+        return state.checkpoint_bytes // LEAST_BYTES_PER_PARAMETER
+
+
+def _tree_bytes(run_dir: RunDir, round: int) -> int:
+    return sum(path.lstat().st_size for path in run_dir.round(round).rglob("*") if path.is_file())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from halos_backend.config.consequences import reset_reason
 from halos_backend.config.losses import LOSSES_WITH_REFERENCE
-from halos_backend.config.moments import reset_reason
 from halos_backend.config.schema import RunSettings, TrainSettings
 from halos_backend.events import Stage
 from halos_backend.store.job import Job, LabelInputs, SampleInputs, TrainInputs
@@ -12,8 +12,8 @@ from halos_backend.store.reward_change import compared_rounds, may_share_prompts
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.state import RunState
-from halos_backend.supervisor.launch import num_stage_processes
 from halos_backend.supervisor.plan import StartStage
+from halos_backend.supervisor.processes.commands import num_stage_processes
 
 
 def make_job(action: StartStage, state: RunState, settings: RunSettings, run_dir: RunDir) -> Job:

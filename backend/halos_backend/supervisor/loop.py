@@ -1,23 +1,37 @@
 """The supervisor: asks `plan` what comes next, does it, and writes down what happened.
 
 It holds the run's lock and is the only writer of the journal. It never imports a stage.
+
+What the journal says of a run that has come to its end, or to a stop.
+
+Does what takes long in a thread, so that the supervisor stays awake meanwhile.
+
+Turns the plain settings of the run's state into checked ones, once for each that differ.
 """
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from functools import partial
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar, assert_never
+
+from pydantic import ValidationError
 
 from halos_backend import __version__, clock
-from halos_backend.errors import HalosError
+from halos_backend.config.schema import RunSettings
+from halos_backend.errors import CorruptFileError, HalosError
 from halos_backend.events import (
     AbortRequested,
+    RunAborted,
+    RunCompleted,
     RunEvent,
     RunFailed,
+    RunPaused,
     SettingsChanged,
     Stage,
     StageDelayed,
@@ -32,16 +46,9 @@ from halos_backend.store.registry import check_readable
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import AT_WORK, RunState, RunStatus, apply, fold
 from halos_backend.store.writer import EventWriter
-from halos_backend.supervisor.admission import Admission
-from halos_backend.supervisor.desk import Desk, check_answers
-from halos_backend.supervisor.endings import told
-from halos_backend.supervisor.gate import UNKNOWN
-from halos_backend.supervisor.guard_watch import GuardWatch
-from halos_backend.supervisor.guardian import become_subreaper
-from halos_backend.supervisor.inputs import changed_inputs, refusal
-from halos_backend.supervisor.launch import stage_command
-from halos_backend.supervisor.launcher import MakeCommand
-from halos_backend.supervisor.meter import Key
+from halos_backend.supervisor.gpus.memory_gate import UNKNOWN, Admission
+from halos_backend.supervisor.guards import GuardWatch
+from halos_backend.supervisor.heartbeat import Pulse
 from halos_backend.supervisor.notify import Notifier
 from halos_backend.supervisor.plan import (
     AbortRun,
@@ -58,14 +65,20 @@ from halos_backend.supervisor.plan import (
     Wait,
     plan,
 )
-from halos_backend.supervisor.process import attempt_processes
-from halos_backend.supervisor.pulse import Pulse
-from halos_backend.supervisor.round_books import RoundBooks
-from halos_backend.supervisor.settings_cache import SettingsCache
-from halos_backend.supervisor.slow import TICK_S, run_slow
-from halos_backend.supervisor.stage_runner import StageRunner
-from halos_backend.supervisor.subreaper import reap_strays
-from halos_backend.supervisor.versions import changed_versions, code_versions
+from halos_backend.supervisor.processes.commands import stage_command
+from halos_backend.supervisor.processes.guardian import become_subreaper
+from halos_backend.supervisor.processes.process import attempt_processes
+from halos_backend.supervisor.processes.stage_runner import Key, StageRunner
+from halos_backend.supervisor.processes.subreaper import reap_strays
+from halos_backend.supervisor.processes.workers import MakeCommand
+from halos_backend.supervisor.provenance import (
+    changed_inputs,
+    changed_versions,
+    code_versions,
+    refusal,
+)
+from halos_backend.supervisor.requests import Desk, check_answers
+from halos_backend.supervisor.rounds import RoundBooks
 from halos_backend.supervisor.warm_choice import WarmChoice
 from halos_backend.telemetry.sampler import Sampler
 
@@ -76,6 +89,9 @@ NOTIFY_LIMIT_S = 2.0
 """How long the supervisor stays for the last notification, which goes on without it after that."""
 
 T = TypeVar("T")
+
+
+TICK_S = 0.05
 
 
 class Supervisor:
@@ -345,3 +361,64 @@ def _stages_left(state: RunState) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]
     }
     went_on = tuple(stage for stage, is_running in left.items() if is_running)
     return went_on, tuple(stage for stage in left if stage not in went_on)
+
+
+def told(ending: Ending, state: RunState) -> RunEvent:
+    """The event that makes it true, as of now."""
+    t = clock.now()
+    match ending:
+        case PauseRun(reason=reason):
+            return RunPaused(t=t, reason=reason)
+        case FinishRun(reason=reason):
+            return RunCompleted(t=t, reason=reason)
+        case FailRun(reason=reason):
+            return RunFailed(t=t, reason=reason)
+        case AbortRun():
+            return RunAborted(t=t, request_id=state.abort_request_id or "")
+        case _:
+            assert_never(ending)
+
+
+def run_slow(work: Callable[[], T], *, meanwhile: Callable[[], None]) -> T:
+    """The result of `work`, or what it raises; `meanwhile` is called again and again."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001  raised again where it is waited for
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    while not future.done():
+        meanwhile()
+        wait([future], timeout=TICK_S)
+    return future.result()
+
+
+class SettingsCache:
+    """The settings of the round at hand."""
+
+    def __init__(self, run_dir: RunDir) -> None:
+        self._run_dir = run_dir
+        self._plain: dict[str, Any] | None = None
+        self._settings: RunSettings | None = None
+
+    def at_hand(self, state: RunState) -> RunSettings:
+        """Raises CorruptFileError for settings that this version cannot read."""
+        plain = state.settings_of(state.round_at_hand)
+        if self._settings is None or plain != self._plain:
+            self._settings, self._plain = self._validated(plain), plain
+        return self._settings
+
+    def _validated(self, plain: dict[str, Any]) -> RunSettings:
+        try:
+            return RunSettings.model_validate(plain)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+                for problem in error.errors()
+            )
+            raise CorruptFileError(
+                f"{self._run_dir.events}: settings that cannot be read: {problems}"
+            ) from error

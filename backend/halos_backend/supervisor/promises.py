@@ -20,7 +20,7 @@ from halos_backend.errors import HalosError
 from halos_backend.events import ProcessIdentity
 from halos_backend.records import BAD_JSON
 from halos_backend.store.identity import is_alive, own_identity
-from halos_backend.supervisor.device_locks import runtime_dir
+from halos_backend.supervisor.gpus.locks import runtime_dir
 
 
 class Promise(msgspec.Struct, frozen=True):

@@ -1,14 +1,23 @@
-"""Says which GPUs are a run's, and who holds memory on them. Pure: it looks at readings only."""
+"""Says which GPUs are a run's, and who holds memory on them. Pure: it looks at readings only.
+
+Says which GPU processes belong to which running stage.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from halos_backend.telemetry.reading import GpuProcess, GpuReading
+from msgspec.structs import replace
+
+from halos_backend.telemetry.reading import GpuProcess, GpuReading, Key
 
 HELD_BYTES = 1 << 30
 """What a GPU that nobody uses may show: the driver's own share, and contexts that idle."""
+
+
+StageProcesses = Callable[[], Mapping[Key, Collection[int]]]
+"""The pids of each running stage's whole tree. It is called from the sampler's thread."""
 
 
 def select_gpus(
@@ -83,3 +92,25 @@ def _holders(gpu: GpuReading, tolerated: Collection[int], above_bytes: int) -> I
     unexplained = used_bytes - sum(share for share in shares if share is not None)
     if unexplained > above_bytes:
         yield Holder(gpu.index, unexplained, None)
+
+
+def mark_owners(gpus: tuple[GpuReading, ...], find: StageProcesses) -> tuple[GpuReading, ...]:
+    """The readings with the run's own processes marked.
+
+    `find` looks through every process of the machine, so it is asked only where one is on a GPU.
+    """
+    if not any(gpu.processes for gpu in gpus):
+        return gpus
+    owners = {pid: key for key, pids in find().items() for pid in pids}
+    return tuple(_marked(gpu, owners) for gpu in gpus)
+
+
+def _marked(gpu: GpuReading, owners: Mapping[int, Key]) -> GpuReading:
+    if not any(process.pid in owners for process in gpu.processes or ()):
+        return gpu
+    marked = tuple(_owned(process, owners.get(process.pid)) for process in gpu.processes or ())
+    return replace(gpu, processes=marked)
+
+
+def _owned(process: GpuProcess, owner: Key | None) -> GpuProcess:
+    return process if owner is None else replace(process, round=owner[0], stage=owner[1])

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from halos_backend import clock
 from halos_backend.store.run_dir import RunDir
+from halos_backend.telemetry.devices import StageProcesses, mark_owners
 from halos_backend.telemetry.gpu import Gpus
 from halos_backend.telemetry.host import Host
 from halos_backend.telemetry.log import TelemetryLog
-from halos_backend.telemetry.ownership import StageProcesses, mark_owners
 from halos_backend.telemetry.reading import Key, Reading
 from halos_backend.telemetry.stage_summary import StageUse
 

@@ -1,6 +1,8 @@
 """Adds up what a stage used while it ran. Sums and peaks only, so that its size never grows.
 
 GPU numbers are of the run's GPUs, whoever uses them besides; host numbers are of the whole machine.
+
+Adds up the energy of one GPU between readings: by its counter, else by its power.
 """
 
 from __future__ import annotations
@@ -8,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from halos_backend.telemetry.devices import select_gpus
-from halos_backend.telemetry.energy import EnergyMeter
 from halos_backend.telemetry.reading import GpuReading, HostReading, Key, Reading
 
 
@@ -92,3 +93,36 @@ class StageUse:
 
     def _peak(self, name: str, value: int) -> None:
         self._peaks[name] = max(value, self._peaks.get(name, 0))
+
+
+class EnergyMeter:
+    """Joules since the first reading; `joules` is None before anything was measured."""
+
+    def __init__(self) -> None:
+        self.joules: float | None = None
+        self._counter_j: float | None = None
+        self._power_w: float | None = None
+        self._at = 0.0
+
+    def add(self, gpu: GpuReading, *, at: float) -> None:
+        """`at` is on the monotonic clock, in seconds.
+
+        While the GPU is lost nothing is added; a counter that goes on makes up for it.
+        """
+        if gpu.energy_j is not None and self._counter_j is not None:
+            if gpu.energy_j >= self._counter_j:
+                self._count(gpu.energy_j - self._counter_j)
+        elif gpu.energy_j is None and gpu.power_w is not None and self._power_w is not None:
+            self._count((self._power_w + gpu.power_w) / 2 * (at - self._at))
+        self._counter_j = self._counter_j if gpu.energy_j is None else gpu.energy_j
+        self._power_w = gpu.power_w
+        self._at = at
+
+    def finish(self, *, at: float) -> None:
+        """Count the time since the last reading at that reading's power."""
+        if self._power_w is not None:
+            self._count(self._power_w * (at - self._at))
+        self._at = at
+
+    def _count(self, joules: float) -> None:
+        self.joules = (self.joules or 0.0) + joules

@@ -13,7 +13,7 @@ from halos_backend.records import is_plain
 from halos_backend.store.round_state import RoundState
 
 from halos_tui.completions.round_rows import RoundRows, num_tokens
-from halos_tui.run.rounds import summary_of
+from halos_tui.tracking.rounds import summary_of
 
 COLUMNS = (
     "round",

@@ -3,7 +3,7 @@
 from functools import partial
 
 from halos_backend.config.schema import RewardModelJudge, RunSettings
-from halos_backend.stages.label.kept import KeptJudge
+from halos_backend.stages.label.judge_cache import KeptJudge
 from halos_backend.stages.label.stage import execute
 from halos_backend.stages.runtime import run_stage
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from halos_backend.config.schema import RewardModelJudge, RunSettings
-from halos_backend.interpreters.choice import EngineChoice
 from halos_backend.interpreters.device import device_of
+from halos_backend.interpreters.engine_choice import EngineChoice
 from halos_backend.stages.vllm.asked import answer
 
 
 def choose(settings: RunSettings) -> EngineChoice:
     from halos_backend.stages.label.choice import choose_engine  # after the threads are set
-    from halos_backend.stages.vllm.devices import check_devices, visible_devices
+    from halos_backend.stages.vllm.environment import check_devices, visible_devices
 
     judge, device = settings.label.judge, device_of(settings.launch)
     choice = choose_engine(settings)

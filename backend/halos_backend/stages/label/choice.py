@@ -6,9 +6,8 @@ import sys
 
 from halos_backend.config.schema import RewardModelJudge, RunSettings
 from halos_backend.errors import StageError
-from halos_backend.interpreters.builds import installed_vllm
-from halos_backend.interpreters.choice import EngineChoice
 from halos_backend.interpreters.device import device_of
+from halos_backend.interpreters.engine_choice import EngineChoice, installed_vllm
 from halos_backend.interpreters.judge import decide
 from halos_backend.interpreters.probe import look_for
 from halos_backend.stages.models import load_config, surplus_weights

@@ -17,7 +17,7 @@ from typing import Any
 from halos_backend.errors import EngineDiedError, UsageError
 from halos_backend.stages.companion import Companion
 from halos_backend.stages.label.judge import FLOAT64_ROUNDING, LabelRow, Unscored, Verdict
-from halos_backend.stages.label.kept import KeptJudge
+from halos_backend.stages.label.judge_cache import KeptJudge
 from halos_backend.stages.label.reward_program import (
     Answer,
     Begin,

@@ -22,7 +22,6 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from halos_backend.config import schema
 from halos_backend.errors import OutOfMemoryError, UsageError
-from halos_backend.stages.label.batches import plan_batches
 from halos_backend.stages.label.conversations import (
     known_of_conversations,
     load_judge_tokenizer,
@@ -30,10 +29,11 @@ from halos_backend.stages.label.conversations import (
     tokenize_conversations,
 )
 from halos_backend.stages.label.judge import LabelRow, Unscored, Verdict, checked
-from halos_backend.stages.label.kept import KeptJudge
+from halos_backend.stages.label.judge_cache import KeptJudge
 from halos_backend.stages.label.packed import (
     packed_logits,
     packs_rewards,
+    plan_batches,
     plan_packed,
     shared_beginnings,
 )

@@ -18,7 +18,7 @@ from halos_backend.stages.label.cut_off import as_training_sees, cut_off_summary
 from halos_backend.stages.label.feedback import MadeFeedback, make_feedback, num_equal_groups
 from halos_backend.stages.label.function import open_function
 from halos_backend.stages.label.judge import Judge, LabelRow, Unscored, Verdict, label_rows
-from halos_backend.stages.label.kept import KeptJudge
+from halos_backend.stages.label.judge_cache import KeptJudge
 from halos_backend.stages.label.ledger import KnownRewards, LedgerWriter, block_digest
 from halos_backend.stages.label.ranks import check_world_size
 from halos_backend.stages.label.statistics import reward_errors, reward_statistics
@@ -143,7 +143,7 @@ def _open_judge(attempt: Attempt, kept: KeptJudge) -> JudgeOf:
 
             ranks = join_ranks(attempt.job.num_processes, attempt.settings.launch)
             if judge.engine == "vllm":
-                from halos_backend.stages.label.proof import VllmOrTransformers
+                from halos_backend.stages.label.vllm_parity import VllmOrTransformers
 
                 return VllmOrTransformers(attempt, judge, ranks, kept).judge_of
             reward_model = load_reward_model(judge, ranks, kept)

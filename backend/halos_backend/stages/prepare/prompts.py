@@ -15,7 +15,7 @@ from halos_backend.errors import PromptsError, UsageError
 from halos_backend.records import Prompt, encode_row, read_rows, write_rows
 from halos_backend.stages.chat import prompt_token_ids
 from halos_backend.stages.models import has_embedding, one_line
-from halos_backend.stages.prepare.policy_check import told, unknown
+from halos_backend.stages.prepare.model_checks import told, unknown
 from halos_backend.stages.prepare.rows import SourcePrompt, non_finite_columns, source_prompts
 from halos_backend.stages.prepare.source import read_source
 from halos_backend.store.run_dir import RunDir

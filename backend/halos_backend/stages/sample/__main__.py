@@ -8,7 +8,7 @@ from halos_backend.config.schema import RunSettings
 from halos_backend.stages.runtime import Attempt, StageResult, run_stage
 
 if TYPE_CHECKING:
-    from halos_backend.stages.sample.kept import KeptEngine
+    from halos_backend.stages.sample.engine_cache import KeptEngine
 
 
 class SampleStage:
@@ -18,7 +18,7 @@ class SampleStage:
         self._kept: KeptEngine | None = None
 
     def __call__(self, attempt: Attempt) -> StageResult:
-        from halos_backend.stages.sample.kept import KeptEngine
+        from halos_backend.stages.sample.engine_cache import KeptEngine
         from halos_backend.stages.sample.stage import sample_round
 
         if attempt.stays and self._kept is None:
@@ -36,7 +36,7 @@ class SampleStage:
 
 def libraries(_settings: RunSettings) -> None:
     """torch comes with them, and is not to be imported before its number of threads is fixed."""
-    import halos_backend.stages.sample.kept
+    import halos_backend.stages.sample.engine_cache
     import halos_backend.stages.sample.stage  # noqa: F401
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from halos_backend.config.schema import RunSettings
-from halos_backend.interpreters.choice import EngineChoice
+from halos_backend.interpreters.engine_choice import EngineChoice
 from halos_backend.stages.vllm.asked import answer
 
 

@@ -16,7 +16,7 @@ from halos_backend.config.schema import RunSettings
 from halos_backend.errors import ExitCode, HalosError
 from halos_backend.stages.channel import Channel
 from halos_backend.stages.sample.engine import Request
-from halos_backend.stages.sample.replica_messages import (
+from halos_backend.stages.sample.replicated_engine import (
     Ask,
     Begin,
     Failed,

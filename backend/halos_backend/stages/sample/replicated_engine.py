@@ -2,6 +2,8 @@
 
 A prompt's completions go to one replica, which has the prompt cached; the least busy replica gets
 the next prompt.
+
+What a sample stage and its replicas say to each other.
 """
 
 from __future__ import annotations
@@ -13,25 +15,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+import msgspec
 from transformers import PreTrainedTokenizerBase
 
 from halos_backend.config.schema import RunSettings
-from halos_backend.errors import EngineDiedError
+from halos_backend.errors import (
+    EngineDiedError,
+    HalosError,
+    MissingInputError,
+    NonFiniteError,
+    OutOfMemoryError,
+    StageError,
+    UsageError,
+)
 from halos_backend.interpreters.programs import program_environment
+from halos_backend.records import FinishReason
 from halos_backend.stages.companion import Companion
 from halos_backend.stages.sample.engine import Generated, Request
-from halos_backend.stages.sample.replica_messages import (
-    KINDS,
-    Answer,
-    Ask,
-    Begin,
-    Failed,
-    Made,
-    Order,
-    Park,
-    Parked,
-    Ready,
-)
 from halos_backend.stages.sample.sampling import Sampling
 from halos_backend.stages.sample.weights import Weights
 
@@ -178,3 +178,72 @@ def _groups(requests: Sequence[Request]) -> list[list[int]]:
     """Numbers of neighbouring requests with one prompt."""
     numbers = range(len(requests))
     return [list(group) for _, group in groupby(numbers, lambda i: requests[i].prompt_token_ids)]
+
+
+class Begin(msgspec.Struct, frozen=True, tag=True):
+    """Take these weights, for a round of these settings. `arguments` are vLLM's EngineArgs."""
+
+    settings: dict[str, Any]
+    weights: Weights
+    arguments: dict[str, Any]
+
+
+class Ask(msgspec.Struct, frozen=True, tag=True):
+    """Make this completion; see `Request`. `number` is what it is called in the answer."""
+
+    number: int
+    prompt_token_ids: tuple[int, ...]
+    seed: int
+    wants_logps: bool
+
+
+class Park(msgspec.Struct, frozen=True, tag=True):
+    """Give GPU memory back until the next `Begin`."""
+
+
+Order = Begin | Ask | Park
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """The policy is loaded."""
+
+
+class Parked(msgspec.Struct, frozen=True, tag=True):
+    """GPU memory is given back."""
+
+
+class Made(msgspec.Struct, frozen=True, tag=True):
+    """A completion; see `Generated`."""
+
+    number: int
+    token_ids: tuple[int, ...]
+    text: str
+    finish_reason: FinishReason
+    logps: tuple[float, ...]
+
+
+class Stepped(msgspec.Struct, frozen=True, tag=True):
+    """It is at work."""
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """Its last word. `kind` is the name of the error, one of ours or not."""
+
+    reason: str
+    kind: str
+
+
+Answer = Ready | Parked | Made | Stepped | Failed
+
+KINDS: dict[str, type[HalosError]] = {
+    error.__name__: error
+    for error in (
+        EngineDiedError,
+        MissingInputError,
+        NonFiniteError,
+        OutOfMemoryError,
+        StageError,
+        UsageError,
+    )
+}
+"""The errors that keep their kind on their way from a replica to the stage."""

@@ -11,7 +11,7 @@ import torch
 
 from halos_backend import atomic, clock
 from halos_backend.errors import OutOfMemoryError, StageError
-from halos_backend.interpreters.choice import EngineChoice
+from halos_backend.interpreters.engine_choice import EngineChoice
 from halos_backend.records import Completion, Group, Prompt, read_rows
 from halos_backend.stages.chat import sampling_prefix
 from halos_backend.stages.runtime import Attempt, StageResult
@@ -19,11 +19,9 @@ from halos_backend.stages.sample.batches import Batch, Row
 from halos_backend.stages.sample.canary import Canary
 from halos_backend.stages.sample.choice import choose_engine
 from halos_backend.stages.sample.engine import Engine, Generated, Request
-from halos_backend.stages.sample.groups import GroupWriter
-from halos_backend.stages.sample.kept import KeptEngine
-from halos_backend.stages.sample.round_plan import RoundPlan, plan_round
-from halos_backend.stages.sample.summary import Tally
-from halos_backend.stages.sample.takeover import similar_attempts
+from halos_backend.stages.sample.engine_cache import KeptEngine
+from halos_backend.stages.sample.group_writer import GroupWriter, Tally
+from halos_backend.stages.sample.resume import RoundPlan, plan_round, similar_attempts
 from halos_backend.store.job import SampleInputs
 from halos_backend.store.prompt_order import derived_seed, prompt_rows
 

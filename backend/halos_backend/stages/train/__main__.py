@@ -8,7 +8,7 @@ from halos_backend.config.schema import RunSettings
 from halos_backend.stages.runtime import Attempt, StageResult, run_stage
 
 if TYPE_CHECKING:
-    from halos_backend.stages.train.kept import KeptModels
+    from halos_backend.stages.train.model_cache import KeptModels
 
 
 class TrainStage:
@@ -18,7 +18,7 @@ class TrainStage:
         self._kept: KeptModels | None = None
 
     def __call__(self, attempt: Attempt) -> StageResult:
-        from halos_backend.stages.train.kept import KeptModels
+        from halos_backend.stages.train.model_cache import KeptModels
         from halos_backend.stages.train.train_round import train_round
 
         if attempt.stays and self._kept is None:
@@ -32,7 +32,7 @@ class TrainStage:
 
 def libraries(_settings: RunSettings) -> None:
     """torch comes with them, and is not to be imported before its number of threads is fixed."""
-    import halos_backend.stages.train.kept
+    import halos_backend.stages.train.model_cache
     import halos_backend.stages.train.train_round  # noqa: F401
 
 

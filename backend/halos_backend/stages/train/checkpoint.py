@@ -1,14 +1,19 @@
 """Writes a round's results: a plain Hugging Face directory, proven to load alone, and the trainer's
 state beside it.
+
+Makes of a sharded trainee and its moments the plain ones that rank 0 writes.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,7 +23,10 @@ from halos_backend.config.schema import RunSettings
 from halos_backend.errors import StageError, UsageError
 from halos_backend.stages.carried_files import carry_along
 from halos_backend.stages.models import outline_classifier, outline_policy
-from halos_backend.stages.train.optimizer import Moments
+from halos_backend.stages.packing import is_packed
+from halos_backend.stages.train.optimizer import Moments, read_moments
+from halos_backend.stages.train.ranks import Ranks
+from halos_backend.stages.train.sharding import gather, is_sharded
 from halos_backend.stages.train.trainee import Trainee, merged, state_files
 from halos_backend.stages.train.trainer_state import (
     OPTIMIZER,
@@ -121,3 +129,31 @@ def lent_in(dtype: torch.dtype, model: PreTrainedModel) -> Iterator[None]:
     finally:
         for tensor, value in zip(tensors, own, strict=True):
             tensor.data = value
+
+
+def gathered(
+    trainee: Trainee, optimizer: torch.optim.AdamW, ranks: Ranks
+) -> tuple[Trainee, Moments]:
+    """The trainee and its moments, those of a sharded one on rank 0's CPU; every rank must call it.
+
+    On the other ranks a sharded one has no weights then.
+    """
+    moments = read_moments(optimizer, trainee.weights)
+    if not is_sharded(trainee.model):
+        return trainee, moments
+    return _plain(trainee, ranks), gather(moments, ranks)
+
+
+def _plain(trainee: Trainee, ranks: Ranks) -> Trainee:
+    model: Any = trainee.model
+    weights = gather(dict(model.named_parameters()), ranks)
+    buffers = {name: value.cpu() for name, value in model.named_buffers()}
+    config = copy.deepcopy(model.config)
+    if is_packed(model):
+        config._attn_implementation = "sdpa"  # what is packed had that
+    with torch.device("meta"):
+        plain: PreTrainedModel = type(model).__mro__[model._orig_cls_mro_index](config)
+    plain.generation_config = model.generation_config
+    plain.load_state_dict({**weights, **buffers}, strict=False, assign=True)
+    plain.tie_weights()
+    return replace(trainee, model=plain.eval().requires_grad_(True))

@@ -1,8 +1,13 @@
-"""AdamW over fp32 weights, its moments by parameter name, and clipping by the global norm."""
+"""AdamW over fp32 weights, its moments by parameter name, and clipping by the global norm.
+
+The learning rate's factor as a pure function of how far the run or the round is.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import Literal, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +19,9 @@ from halos_backend.stages.train.sharding import part_of, whole
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 Moments = dict[str, Tensor]
 """AdamW's state, flat: `exp_avg.NAME` and so on for each parameter's name."""
+
+
+Schedule = Literal["constant", "linear", "cosine"]
 
 
 def make_optimizer(
@@ -89,3 +97,35 @@ def clip_gradients(weights: Mapping[str, nn.Parameter], *, max_norm: float, norm
     if norm > max_norm:
         gradients = [weight.grad for weight in weights.values() if weight.grad is not None]
         torch._foreach_mul_(gradients, max_norm / norm)
+
+
+def schedule_factor(*, schedule: Schedule, progress: float, warmup_frac: float) -> float:
+    """What the peak learning rate is multiplied by at `progress` (0..1) of the schedule's scope.
+
+    It rises linearly over the first `warmup_frac`, then stays, or falls to 0 as a line or a half
+    cosine.
+    """
+    if progress < warmup_frac:
+        return progress / warmup_frac
+    decayed = min(1.0, (progress - warmup_frac) / (1 - warmup_frac))
+    match schedule:
+        case "constant":
+            return 1.0
+        case "linear":
+            return 1 - decayed
+        case "cosine":
+            return (1 + math.cos(math.pi * decayed)) / 2
+        case _:
+            assert_never(schedule)
+
+
+def step_progress(
+    *, step: int, num_steps: int, scope: Literal["run", "round"], start: float, end: float
+) -> float:
+    """Progress at the middle of step `step` (from 1) of a round that covers `start`..`end`.
+
+    At the middle, because at a step's beginning or end one step of a run would have a factor of 0
+    and be wasted: the first of the warm-up, or the last of the decay.
+    """
+    in_round = (step - 0.5) / num_steps
+    return start + (end - start) * in_round if scope == "run" else in_round

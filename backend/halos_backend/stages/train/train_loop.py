@@ -11,17 +11,21 @@ from halos_backend import clock
 from halos_backend.config.losses import IPO, Loss, SLiC
 from halos_backend.stages.runtime import Attempt
 from halos_backend.stages.train.batches import Step
-from halos_backend.stages.train.optimizer import read_moments, restore_moments
-from halos_backend.stages.train.partial_state import (
+from halos_backend.stages.train.mid_round_state import (
     PartialHeader,
+    StateWriter,
     find_partial_state,
     job_digest,
     write_partial_state,
 )
+from halos_backend.stages.train.optimizer import (
+    read_moments,
+    restore_moments,
+    schedule_factor,
+    step_progress,
+)
 from halos_backend.stages.train.reference import FollowingReference
-from halos_backend.stages.train.schedule import schedule_factor, step_progress
 from halos_backend.stages.train.sharding import is_sharded
-from halos_backend.stages.train.state_writer import StateWriter
 from halos_backend.stages.train.train_step import Trainer
 from halos_backend.stages.train.trainee import overwrite_weights
 from halos_backend.store.job import TrainInputs

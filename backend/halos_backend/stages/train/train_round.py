@@ -15,18 +15,17 @@ from halos_backend.stages.models import filling_id, load_config, load_tokenizer
 from halos_backend.stages.runtime import Attempt, StageResult
 from halos_backend.stages.train.batches import Step, plan_steps
 from halos_backend.stages.train.canary_check import check_canary
-from halos_backend.stages.train.checkpoint import save_round
+from halos_backend.stages.train.checkpoint import gathered, save_round
 from halos_backend.stages.train.examples import RoundExamples, control_tokens, read_examples
-from halos_backend.stages.train.frozen import FrozenModels
-from halos_backend.stages.train.gathering import gathered
-from halos_backend.stages.train.kept import KeptModels
 from halos_backend.stages.train.kernels import use_liger
+from halos_backend.stages.train.model_cache import KeptModels
 from halos_backend.stages.train.optimizer import (
     Moments,
     make_optimizer,
     restore_moments,
 )
 from halos_backend.stages.train.ranks import join_ranks, make_deterministic
+from halos_backend.stages.train.reference_pass import FrozenModels
 from halos_backend.stages.train.summary import (
     forget_peak_memory,
     peak_memory_bytes,

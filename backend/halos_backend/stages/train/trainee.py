@@ -2,32 +2,38 @@
 
 Its dropout stays off, so that policy and reference can be compared token by token; only the
 adapters' own is on while training.
+
+Decides which weights of a whole model are trained: all of them that a token can meet.
+
+Gradient checkpointing of a model's layers, whose own dropout it leaves off.
+
+A layer of transformers asks `training` both whether to be checkpointed and whether to drop: some
+call `F.dropout` themselves, with probabilities from anywhere.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from halos_backend.config.losses import BradleyTerry
 from halos_backend.config.schema import LoRA, RunSettings
 from halos_backend.errors import StageError
 from halos_backend.stages.models import load_classifier, load_config, load_policy, resolve_dtype
 from halos_backend.stages.packing import pack
-from halos_backend.stages.train.checkpointing import enable_checkpointing, is_checkpointed
 from halos_backend.stages.train.logps import has_plain_head
 from halos_backend.stages.train.ranks import Ranks
 from halos_backend.stages.train.sharding import part_of, shard
-from halos_backend.stages.train.trained_weights import train_all
 from halos_backend.stages.train.trainer_state import (
     ADAPTER,
     BASE,
@@ -242,3 +248,48 @@ def _check_belongs(
                 f"{Path(path)} and the previous round's trainer state are not of one model"
                 f" ({name} differs): policy and trainer state must come from the same round"
             )
+
+
+def train_all(model: PreTrainedModel) -> None:
+    """Let the weights be trained; of a model that sees or hears, not those of its other senses.
+
+    Text gives these no gradient, and AdamW would let them decay.
+    """
+    model.requires_grad_(True)
+    body = model.base_model
+    if body is model or model.config.get_text_config() is model.config:
+        return
+    met = {*model.get_decoder().parameters(), *model.get_input_embeddings().parameters()}
+    for weight in body.parameters():
+        weight.requires_grad_(weight in met)
+
+
+def enable_checkpointing(model: PreTrainedModel) -> None:
+    """Let the layers be checkpointed while their `training` is on. Raises StageError."""
+    # the older of its two names warns where there is the newer one
+    enable = getattr(model, "activation_checkpointing_enable", None)
+    try:
+        (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
+    except ValueError as error:
+        raise StageError(f"train.gradient_checkpointing: {error}; set it to false") from error
+    layers: list[Any] = [module for module in model.modules() if is_checkpointed(module)]
+    for layer in layers:
+        checkpoint = layer._gradient_checkpointing_func
+        layer._gradient_checkpointing_func = partial(_run, layer, checkpoint)
+
+
+def is_checkpointed(module: nn.Module) -> bool:
+    return isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing
+
+
+def _run(layer: nn.Module, checkpoint: Any, function: Callable[..., Any], *inputs: Any) -> Any:
+    """Checkpoint the layer's `function`, which runs again in the backward pass."""
+
+    def evaluating(*inputs: Any) -> Any:
+        layer.training = False
+        try:
+            return function(*inputs)
+        finally:
+            layer.training = True
+
+    return checkpoint(evaluating, *inputs)

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from halos_backend import SCHEMA_VERSION
-from halos_backend.config.moments import AdapterKey, adapter_key
+from halos_backend.config.consequences import AdapterKey, adapter_key
 from halos_backend.config.schema import TrainSettings
 from halos_backend.errors import StageError
 from halos_backend.stages.train.tensor_file import write_tensors

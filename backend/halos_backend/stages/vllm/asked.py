@@ -14,7 +14,7 @@ import msgspec
 
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import ExitCode, UsageError
-from halos_backend.interpreters.choice import EngineChoice, Verdict
+from halos_backend.interpreters.engine_choice import EngineChoice, Verdict
 from halos_backend.stages.runtime import set_threads
 
 

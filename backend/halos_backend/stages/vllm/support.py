@@ -12,7 +12,7 @@ from vllm.model_executor.models import ModelRegistry
 from vllm.model_executor.models.interfaces import supports_lora
 from vllm.platforms import current_platform
 
-from halos_backend.config.vllm import EngineSettings
+from halos_backend.config.engines import EngineSettings
 from halos_backend.errors import UsageError
 from halos_backend.interpreters.device import Device
 

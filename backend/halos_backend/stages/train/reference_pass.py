@@ -1,0 +1,183 @@
+"""What a round needs of weights that do not move: computed before its first step, then let go.
+
+The models are the policy at the start of the round, the reference and the initial policy. Each is
+loaded at most once, and not at all where it equals the policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from halos_backend.config.losses import GRPO, LOSSES_WITH_REFERENCE, BradleyTerry, Humanline
+from halos_backend.errors import StageError
+from halos_backend.stages.models import load_policy
+from halos_backend.stages.packing import pack
+from halos_backend.stages.runtime import Attempt
+from halos_backend.stages.train.batches import Step
+from halos_backend.stages.train.examples import TokenSequence
+from halos_backend.stages.train.kernels import use_kernels_of
+from halos_backend.stages.train.kl_initial import (
+    SAME_POLICY,
+    KlInitial,
+    estimate_kl,
+    sample_completions,
+)
+from halos_backend.stages.train.logps import has_plain_head
+from halos_backend.stages.train.model_cache import KeptModels
+from halos_backend.stages.train.ranks import Ranks
+from halos_backend.stages.train.reference import (
+    FollowingReference,
+    FrozenModel,
+    LogpsTable,
+    precompute,
+)
+from halos_backend.stages.train.sharding import shard
+from halos_backend.stages.train.trainee import Trainee
+from halos_backend.store.job import TrainInputs
+from halos_backend.store.prompt_order import derived_seed
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """`old` is what GRPO's ratios are to: the policy at the start of the round, or humanline's
+    reference. `kl` is None without a policy.
+    """
+
+    reference: LogpsTable | FollowingReference | None = None
+    old: LogpsTable | FollowingReference | None = None
+    kl: KlInitial | None = None
+
+
+@dataclass
+class FrozenModels:
+    """The policy before its first step, and one other model at a time."""
+
+    attempt: Attempt
+    inputs: TrainInputs
+    ranks: Ranks
+    policy: Trainee
+    pad_token_id: int
+    sampling_prefix: tuple[int, ...] = ()
+    kept: KeptModels | None = None
+    _path: str | None = None
+    _model: PreTrainedModel | None = None
+    _is_plain: bool = False
+
+    def evaluate(self, steps: Sequence[Step]) -> Frozen:
+        """Score the round's sequences under every model that the loss and the KL ask for."""
+        if isinstance(self.attempt.settings.train.loss, BradleyTerry):
+            return Frozen()
+        kl = self._kl_initial()
+        frozen = replace(self._references(steps), kl=kl)
+        self._path, self._model = None, None
+        if self.kept is not None:
+            self.kept.rest()
+        return frozen
+
+    def _references(self, steps: Sequence[Step]) -> Frozen:
+        """What the loss measures its ratios from.
+
+        Humanline's reference is both of GRPO's, as in HALOs. It begins as the policy: other
+        references are refused with it.
+        """
+        loss = self.attempt.settings.train.loss
+        sequences = [s for step in steps for s in (*step.sequences, *step.mismatched)]
+        humanline: Humanline | None = getattr(loss, "humanline", None)
+        if humanline is not None:
+            follower = FollowingReference.of(
+                self.policy, self.ranks, sync_every=humanline.sync_every
+            )
+            return Frozen(follower, follower if isinstance(loss, GRPO) else None)
+        old = None
+        if isinstance(loss, GRPO):
+            self.attempt.phase("log-probabilities at the start of the round")
+            old = self._table(None, sequences)
+        return Frozen(self._reference(sequences, old), old)
+
+    def _reference(
+        self, sequences: Sequence[TokenSequence], old: LogpsTable | None
+    ) -> LogpsTable | None:
+        loss, path = self.attempt.settings.train.loss, self.inputs.reference
+        if loss.kind not in LOSSES_WITH_REFERENCE:
+            return None
+        if path is None:
+            raise StageError(f"the loss {loss.kind} needs a reference, and the job names none")
+        if old is not None and self._is_policy(path):
+            return old
+        self.attempt.phase("reference log-probabilities")
+        return self._table(path, sequences)
+
+    @property
+    def _is_initial(self) -> bool:
+        """Whether the policy at the start of the round is the run's first one."""
+        return self.inputs.model == self.inputs.initial
+
+    def _kl_initial(self) -> KlInitial | None:
+        """Of the policy at the start of the round."""
+        if self._is_initial:
+            return SAME_POLICY
+        self.attempt.phase("KL to the initial policy")
+        job, train = self.attempt.job, self.attempt.settings.train
+        sample = sample_completions(
+            Path(self.inputs.completions),
+            count=train.num_kl_completions,
+            seed=derived_seed(job.seed, job.round, "kl_initial"),
+            sampling_prefix=self.sampling_prefix,
+        )
+        return estimate_kl(
+            FrozenModel(self.policy.model, self.policy.is_plain),
+            FrozenModel(self._load(self.inputs.initial), self._is_plain),
+            sample,
+            self.ranks,
+            pad_token_id=self.pad_token_id,
+            max_tokens=train.microbatch_tokens,
+            on_progress=partial(self.attempt.progress, unit="completions"),
+        )
+
+    def _table(self, path: str | None, sequences: Sequence[TokenSequence]) -> LogpsTable:
+        """Log-probabilities under the model at `path`, None for the policy's own."""
+        if path is None or self._is_policy(path):
+            model, is_plain = self.policy.model, self.policy.is_plain
+        else:
+            model = self._load(path)
+            is_plain = self._is_plain
+        return precompute(
+            model,
+            sequences,
+            self.ranks,
+            pad_token_id=self.pad_token_id,
+            max_tokens=self.attempt.settings.train.microbatch_tokens,
+            is_plain=is_plain,
+            on_progress=partial(self.attempt.progress, unit="completions"),
+        )
+
+    def _is_policy(self, path: str) -> bool:
+        return path == self.inputs.model and self.policy.equals_file
+
+    def _load(self, path: str) -> PreTrainedModel:
+        """In fp32, like the policy: equal weights must give equal log-probabilities."""
+        settings, device = self.attempt.settings, self.ranks.device
+        if self._model is not None and self._path == path:
+            return self._model
+        self._model = None  # freed before the next one is loaded
+        shards = settings.launch.sharding == "fsdp2"
+        if self.kept is not None and path == self.inputs.initial:
+            model = self.kept.frozen(path, settings, device)
+        else:
+            model = load_policy(path, settings.policy, dtype=torch.float32)
+            model = model if shards else model.to(device)
+        self._is_plain = has_plain_head(model)
+        if self._is_plain:
+            pack(model, device)
+        if reason := use_kernels_of(self.policy.model, model):
+            self.attempt.warn(reason)
+        if shards:
+            shard(model, self.ranks)
+        self._path, self._model = path, model
+        return model

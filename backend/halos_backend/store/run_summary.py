@@ -1,0 +1,183 @@
+"""What a list of many runs shows of one: read from its snapshot without decoding the rest of it.
+
+The summaries of every round are nearly all of it. A snapshot that is not the whole journal, or
+whose settings have changed since, is left to `registry.load_state`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from halos_backend import SCHEMA_VERSION
+from halos_backend.events import ClosingPrompts
+from halos_backend.records import BAD_JSON
+from halos_backend.settings_json import Change
+from halos_backend.store.registry import check_readable, load_state
+from halos_backend.store.reward_change import (
+    Reward,
+    RewardChange,
+    change_between,
+    reward_in,
+    reward_of,
+)
+from halos_backend.store.round_state import StageStatus
+from halos_backend.store.run_dir import RunDir
+from halos_backend.store.state import RunState, RunStatus
+
+
+class Glance(msgspec.Struct, frozen=True, dict=True, kw_only=True):
+    """`round` is the newest, 0 before the first, of `num_rounds` planned as far as one knows;
+    `rewards` are the means of the rounds that have one, oldest first, and last of the result where
+    it is scored, `reward_change` that from the first to the last; `loss` and `settings_json` are
+    the newest round's.
+    """
+
+    status: RunStatus
+    round: int
+    num_rounds: int | None
+    loss: str
+    stage: str
+    rewards: tuple[float, ...]
+    reward_change: RewardChange | None
+    created_t: float
+    reason: str | None
+    obstacle: str | None
+    settings_json: bytes
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        found: dict[str, Any] = msgspec.json.decode(self.settings_json)
+        return found
+
+
+class _Loss(msgspec.Struct):
+    kind: str = ""
+
+
+class _Train(msgspec.Struct):
+    loss: _Loss = msgspec.field(default_factory=_Loss)
+
+
+class _Loop(msgspec.Struct):
+    num_rounds: int | None = None
+
+
+class _Settings(msgspec.Struct):
+    train: _Train = msgspec.field(default_factory=_Train)
+    loop: _Loop = msgspec.field(default_factory=_Loop)
+
+
+class _Summary(msgspec.Struct):
+    reward_mean: float | None = None
+    reward_std: float | None = None
+    reward_stderr: float | msgspec.UnsetType | None = msgspec.UNSET
+    reward_change_stderrs: list[tuple[int, float | None]] = []
+
+
+class _Stage(msgspec.Struct):
+    status: StageStatus
+    summary: _Summary = msgspec.field(default_factory=_Summary)
+
+
+class _Round(msgspec.Struct):
+    round: int
+    num_prompts: int
+    stages: dict[str, _Stage] = {}
+    closing: ClosingPrompts | None = None
+
+    @property
+    def reward(self) -> Reward | None:
+        label = self.stages.get("label")
+        if label is None or label.status != "finished":
+            return None
+        return reward_in(msgspec.to_builtins(label.summary), self.round, self.num_prompts)
+
+
+class _State(msgspec.Struct):
+    settings: msgspec.Raw
+    run: str = ""
+    schema_version: int = 0
+    status: RunStatus = "created"
+    created_t: float = 0.0
+    rounds: list[_Round] = []
+    reason: str | None = None
+    obstacle: str | None = None
+    changes: list[Change] = []
+
+
+class _Snapshot(msgspec.Struct):
+    offset: int
+    state: _State
+    schema_version: int = SCHEMA_VERSION
+
+
+_decoder = msgspec.json.Decoder(_Snapshot)
+_settings_decoder = msgspec.json.Decoder(_Settings)
+
+
+def glance(run_dir: RunDir, *, journal_bytes: int) -> Glance:
+    """At a run whose journal is so long. Raises CorruptFileError, UsageError like `load_state` and
+    `check_readable`.
+    """
+    state = _whole_snapshot(run_dir, journal_bytes)
+    if state is None:
+        return glance_of(check_readable(load_state(run_dir), run_dir))
+    rewards = [reward for round in state.rounds if (reward := round.reward) is not None]
+    newest = state.rounds[-1].stages if state.rounds else {}
+    settings = _settings_decoder.decode(state.settings)
+    return Glance(
+        status=state.status,
+        round=sum(round.closing is None for round in state.rounds),
+        num_rounds=settings.loop.num_rounds,
+        loss=settings.train.loss.kind,
+        stage=next((name for name, stage in newest.items() if stage.status == "running"), ""),
+        rewards=tuple(reward.mean for reward in rewards),
+        reward_change=_first_to_last(rewards),
+        created_t=state.created_t,
+        reason=state.reason,
+        obstacle=state.obstacle,
+        settings_json=bytes(state.settings),
+    )
+
+
+def glance_of(state: RunState) -> Glance:
+    """The same of a state that is known."""
+    active = state.rounds[-1].active if state.rounds else None
+    rewards = [found for round in state.rounds if (found := reward_of(round)) is not None]
+    num_begun = state.num_rounds
+    settings = state.settings_of(max(1, num_begun))
+    return Glance(
+        status=state.status,
+        round=num_begun,
+        num_rounds=state.settings_of(num_begun + 1).get("loop", {}).get("num_rounds"),
+        loss=str(settings.get("train", {}).get("loss", {}).get("kind", "")),
+        stage=active.stage if active is not None else "",
+        rewards=tuple(reward.mean for reward in rewards),
+        reward_change=_first_to_last(rewards),
+        created_t=state.created_t,
+        reason=state.reason,
+        obstacle=state.obstacle,
+        settings_json=msgspec.json.encode(settings),
+    )
+
+
+def _whole_snapshot(run_dir: RunDir, journal_bytes: int) -> _State | None:
+    """None where only the journal can tell, or the settings are not those of the beginning."""
+    try:
+        snapshot = _decoder.decode(run_dir.state.read_bytes())
+        _settings_decoder.decode(snapshot.state.settings)
+    except (OSError, *BAD_JSON):
+        return None
+    state = snapshot.state
+    if snapshot.offset != journal_bytes or snapshot.schema_version != SCHEMA_VERSION:
+        return None
+    is_plain = state.run and state.schema_version <= SCHEMA_VERSION and not state.changes
+    return state if is_plain else None
+
+
+def _first_to_last(rewards: Sequence[Reward]) -> RewardChange | None:
+    return change_between(rewards[0], rewards[-1]) if len(rewards) > 1 else None

@@ -1,0 +1,1 @@
+"""Who uses which GPU: reservations of devices, locks on them, and room in their memory."""

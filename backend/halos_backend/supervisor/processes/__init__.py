@@ -1,0 +1,1 @@
+"""The processes of a run: the guardian, stages and workers; how they start and how they end."""

@@ -1,0 +1,227 @@
+"""What was changed in a run, and what two of its rounds differ in, settings beside results.
+
+What the changes screen says about itself: how many changes, which rounds, how the run is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar
+
+from halos_backend.store.run_dir import RunDir
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+
+from halos_tui.actions import ScreenName
+from halos_tui.changes.change_list import ChangeList, Listing
+from halos_tui.changes.comparison import moved
+from halos_tui.changes.page import page_text, whole_text
+from halos_tui.changes.reader import ChangesReader
+from halos_tui.changes.view import ChangesView, Wish
+from halos_tui.completions.page import Page
+from halos_tui.feed import Updated, in_background
+from halos_tui.formatting import count, plural, visible
+from halos_tui.screens.list_screen import MUCH_TO_COPY, Filtering
+from halos_tui.widgets.ask_line import AskLine
+from halos_tui.widgets.footer import Footer
+from halos_tui.widgets.page_view import PageView
+from halos_tui.widgets.title_line import Title, TitleLine
+from halos_tui.widgets.virtual_list import VirtualList
+
+INTERVAL_S = 1.0
+BESIDE = 120
+"""From this width on history and page stand beside each other."""
+
+
+class ChangesScreen(Filtering):
+    """Of one run. The page is about the change at the cursor, until one chooses rounds by hand."""
+
+    NAME: ClassVar[ScreenName] = "changes"
+    HINT = "a setting's name, or /pattern"
+    BINDINGS: ClassVar[list[BindingType]]
+    DEFAULT_CSS = """
+    ChangesScreen {
+        #panes { height: 1fr; layout: vertical; }
+        #list { height: 30%; }
+        #page { height: 1fr; }
+        &.-beside #panes { layout: horizontal; }
+        &.-beside #list { width: 40%; height: 1fr; }
+        &.-beside #page { width: 1fr; margin-left: 1; }
+        &.-page-only #list { display: none; }
+    }
+    """
+
+    def __init__(self, run_dir: RunDir) -> None:
+        super().__init__()
+        self.run_dir = run_dir
+        self.view: ChangesView | None = None
+        self._wish = Wish()
+        self._reader = ChangesReader(run_dir, self._wish)
+        self._is_zoomed = False
+
+    def compose(self) -> ComposeResult:
+        is_ascii = self.halos.options.is_ascii
+        yield TitleLine(is_ascii=is_ascii, id="title")
+        with Container(id="panes"):
+            yield ChangeList(is_ascii=is_ascii, id="list")
+            yield PageView(is_ascii=is_ascii, id="page")
+        yield AskLine()
+        yield Footer(is_ascii=is_ascii)
+
+    def on_mount(self) -> None:
+        self._list.focus()
+        self.ask_for(is_ascii=self.halos.options.is_ascii)
+        self._feed = self.follow(self._reader.read, interval_s=INTERVAL_S)
+
+    def on_resize(self) -> None:
+        self._arrange()
+
+    def on_updated(self, message: Updated[ChangesView]) -> None:
+        before, self.view, self._problem = self.view, message.view, ""
+        view = message.view
+        self._fit_list()
+        number = self._list.number
+        self._list.take(Listing(view.entries, view.num_entries, view.now))
+        is_same = before is not None and _subject(before) == _subject(view)
+        self._page.show_from(Page(view.lines), None if is_same else 0)
+        if self._list.number != number:  # the filter took the change away, say
+            self.ask_for(number=self._list.number)
+        self.say()
+
+    @on(VirtualList.Moved)
+    def _follow_cursor(self) -> None:
+        """Show the change that a person went to, with the rounds around it."""
+        if self._list.number != self._wish.number:
+            self.ask_for(number=self._list.number, rounds=None)
+        self.say()
+
+    def action_previous(self) -> None:
+        """Compare with the round before the newer one."""
+        self._move(newer=-1)
+
+    def action_next(self) -> None:
+        self._move(newer=1)
+
+    def action_older_previous(self) -> None:
+        """Compare with the round before the older one."""
+        self._move(older=-1)
+
+    def action_older_next(self) -> None:
+        self._move(older=1)
+
+    def action_compare(self) -> None:
+        """The page of the change at the cursor alone; then both again."""
+        self._is_zoomed = not self._is_zoomed
+        self._arrange()
+
+    def action_read_on(self) -> None:
+        self._page.action_scroll_page(1)
+
+    def action_read_back(self) -> None:
+        self._page.action_scroll_page(-1)
+
+    def action_copy(self) -> None:
+        """The page, by OSC 52."""
+        if self.view is None:
+            self.notify("there is nothing to copy yet", severity="warning", markup=False)
+        else:
+            self.run_worker(self._copy(self.view), group="copy", exclusive=True)
+
+    def action_back(self) -> None:
+        """Out of the question, the page, the chosen rounds, the filter; to the screen before."""
+        if self.bar.display:
+            self.close_bar(forget=self.bar.purpose == "filter")
+        elif self._is_zoomed:
+            self.action_compare()
+        elif self._wish.rounds is not None:
+            self.ask_for(rounds=None)
+        elif self._wish.term is not None:
+            self.ask_for(term=None)
+        else:
+            super().action_back()
+
+    def content(self) -> Callable[[], str] | None:
+        return None if self.view is None else partial(whole_text, self.view, self.run_dir.name)
+
+    async def _copy(self, view: ChangesView) -> None:
+        text = await in_background(partial(page_text, view))
+        self.app.copy_to_clipboard(text)
+        much = "; many terminals take less than that, w writes a file"
+        more = much if len(text) > MUCH_TO_COPY else ""
+        self.notify(f"copied {plural(len(text), 'character')}{more}", markup=False)
+
+    def _move(self, *, older: int = 0, newer: int = 0) -> None:
+        """Choose rounds by hand."""
+        if self.view is None or self.view.rounds is None:
+            return
+        rounds = self._wish.rounds or self.view.rounds
+        self.ask_for(rounds=moved(rounds, older=older, newer=newer, last=self.view.last))
+
+    def _arrange(self) -> None:
+        """Make room for what is looked at."""
+        self.set_class(self.size.width >= BESIDE and not self._is_zoomed, "-beside")
+        self.set_class(self._is_zoomed, "-page-only")
+        self._fit_list()
+        self.call_after_refresh(self._settle)
+
+    def _fit_list(self) -> None:
+        """Above the page it takes no more lines than it has."""
+        num_lines = 1 if self.view is None else 1 + self.view.num_entries
+        self._list.styles.max_height = None if self.has_class("-beside") else num_lines
+
+    def _settle(self) -> None:
+        """Once the panes have their sizes."""
+        if not self.bar.display:
+            self.focus_main()
+        width = max(1, self._page.size.width)
+        if width != self._wish.width:
+            self.ask_for(width=width)
+
+    def focus_main(self) -> None:
+        self.set_focus(self._list if self._list.display else self._page)
+
+    def say(self) -> None:
+        title = title_of(
+            self.run_dir, self.view, self._wish, place=self._list.cursor, problem=self._problem
+        )
+        self.query_one(TitleLine).show(title)
+
+    @property
+    def _list(self) -> ChangeList:
+        return self.query_one(ChangeList)
+
+    @property
+    def _page(self) -> PageView:
+        return self.query_one(PageView)
+
+
+def _subject(view: ChangesView) -> object:
+    """What the page is about: another page begins at its top."""
+    return view.rounds, None if view.about is None else view.about.number
+
+
+def title_of(
+    run_dir: RunDir, view: ChangesView | None, wish: Wish, *, place: int, problem: str
+) -> Title:
+    """`place` is that of the cursor."""
+    about = [(run_dir.name, "title")]
+    problem = problem.removeprefix(f"{visible(str(run_dir.path))}/")
+    if view is None:
+        return Title((*about, ("" if problem else "  reading ...", "muted")), problem=problem)
+    about.append((f"  {_history(view, place)}", "accent" if view.entries else "muted"))
+    if wish.term is not None:
+        about.append((f"  filter {'/' * wish.term.is_regex}{wish.term.text}", "warning"))
+    if wish.rounds is not None:
+        about.append(("  rounds chosen by hand", "warning"))
+    of = f" of {view.planned}" if view.planned else ""
+    state = f"{view.status}, round {view.num_rounds}{of}"
+    return Title(tuple(about), ((state, "muted"),), problem)
+
+
+def _history(view: ChangesView, place: int) -> str:
+    if view.entries:
+        return f"{count(place + 1)} of {plural(len(view.entries), 'change')}"
+    return "nothing fits the filter" if view.num_entries else "nothing was changed"

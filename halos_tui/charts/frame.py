@@ -1,0 +1,172 @@
+"""What stands around a plot: title, legend, axes with their labels, and how much room each gets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rich.cells import cell_len, set_cell_size
+
+from halos_tui.charts.axis import Axis
+from halos_tui.formatting import visible
+from halos_tui.widgets.canvas import Canvas
+
+LegendEntry = tuple[str, str, str, str]
+"""Marker, name, value and style."""
+MIN_WIDTH_FOR_LABELS = 16
+MIN_HEIGHT_FOR_LABELS = 4
+MIN_HEIGHT_FOR_LEGEND = 7
+MIN_HEIGHT_FOR_AXIS = 12
+MIN_NAME = 3
+"""Names of a legend are not clipped to less."""
+GAP = 2
+"""Cells between the parts of a header."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the plot lies: `left` and `top` are the cells before it, `bottom` those below."""
+
+    width: int
+    height: int
+    left: int = 0
+    top: int = 0
+    bottom: int = 0
+    has_legend_row: bool = False
+    y_labels: tuple[str, ...] = ()
+
+    @property
+    def plot_width(self) -> int:
+        return max(0, self.width - self.left)
+
+    @property
+    def plot_height(self) -> int:
+        return max(0, self.height - self.top - self.bottom)
+
+    @property
+    def has_axis_row(self) -> bool:
+        return self.bottom > 1
+
+    @classmethod
+    def of(cls, width: int, height: int, *, num_named: int) -> Frame:
+        """Before the labels of the y axis are known, which need the height of the plot."""
+        has_legend_row = num_named > 1 and height >= MIN_HEIGHT_FOR_LEGEND
+        has_labels = height >= MIN_HEIGHT_FOR_LABELS and width >= MIN_WIDTH_FOR_LABELS
+        return cls(
+            width,
+            height,
+            top=int(height > 1) + has_legend_row,
+            bottom=has_labels + (has_labels and height >= MIN_HEIGHT_FOR_AXIS),
+            has_legend_row=has_legend_row,
+        )
+
+    def with_labels(self, labels: Sequence[str]) -> Frame:
+        """With room for them left of the plot, unless that would leave too little for it."""
+        room = max(map(cell_len, labels), default=0) + 1
+        if self.width < MIN_WIDTH_FOR_LABELS or self.plot_height < 2 or room * 2 > self.width:
+            return self
+        return replace(self, left=room, y_labels=tuple(labels))
+
+
+def draw_header(
+    canvas: Canvas, frame: Frame, title: str, legend: Sequence[LegendEntry], cursor: str
+) -> None:
+    """Title, legend with values, and what the cursor is at; without a second row all in one."""
+    if frame.top == 0:
+        return
+    column = _after(_write(canvas, 0, 0, visible(title), "title"))
+    if frame.has_legend_row:
+        _draw_legend(canvas, 0, 1, legend)
+    else:
+        column = _draw_legend(canvas, column, 0, legend)
+    _write(canvas, column, 0, visible(cursor), "cursor")
+
+
+def _draw_legend(canvas: Canvas, column: int, row: int, legend: Sequence[LegendEntry]) -> int:
+    """Names are clipped so that all values find room. Gives the column after the last one."""
+    room = canvas.width - column + GAP
+    room -= sum(cell_len(glyph) + cell_len(value) + 2 + GAP for glyph, _, value, _ in legend)
+    lengths = [cell_len(visible(name)) for _, name, _, _ in legend]
+    longest = max(lengths, default=0)
+    while longest > MIN_NAME and sum(min(longest, length) for length in lengths) > room:
+        longest -= 1
+    for glyph, name, value, style in legend:
+        label = " ".join(part for part in (glyph, _clipped(visible(name), longest)) if part)
+        column = _write(canvas, column, row, label, style)
+        column = _after(_write(canvas, column + bool(label), row, value, "value"))
+    return column
+
+
+def draw_axes(
+    canvas: Canvas, frame: Frame, x_axis: Axis, y_axis: Axis, *, x_labels: list[str], is_ascii: bool
+) -> None:
+    """The lines, their ticks and labels; nothing where the frame has no room for them."""
+    upright, notch, corner, flat, tick = "|++-+" if is_ascii else "│┤└─┬"
+    if frame.left:
+        for row in range(frame.plot_height):
+            canvas.write(frame.left - 1, frame.top + row, upright, "axis")
+        for value, label in zip(y_axis.ticks, frame.y_labels, strict=True):
+            row = frame.top + _cell_of(
+                1 - y_axis.scale.share(value), frame.plot_height, canvas.raster.high
+            )
+            canvas.write(frame.left - 1 - cell_len(label), row, label, "axis")
+            canvas.write(frame.left - 1, row, notch, "axis")
+    if not frame.bottom:
+        return
+    shares = [x_axis.scale.share(x) for x in x_axis.ticks]
+    columns = [
+        frame.left + _cell_of(share, frame.plot_width, canvas.raster.wide) for share in shares
+    ]
+    if frame.has_axis_row:
+        row = frame.top + frame.plot_height
+        canvas.write(frame.left, row, flat * frame.plot_width, "axis")
+        for column in columns:
+            canvas.write(column, row, tick, "axis")
+        if frame.left:
+            canvas.write(frame.left - 1, row, corner, "axis")
+    draw_labels(canvas, frame.height - 1, columns, x_labels, left=frame.left)
+
+
+def draw_labels(
+    canvas: Canvas, row: int, columns: Sequence[int], labels: Sequence[str], *, left: int = 0
+) -> None:
+    """Texts centred under columns, moved inwards at the ends; one too close is left out.
+
+    The last one is sure of its place.
+    """
+    starts = [
+        max(left, min(column - (cell_len(label) - 1) // 2, canvas.width - cell_len(label)))
+        for column, label in zip(columns, labels, strict=True)
+    ]
+    free = left
+    for index, (start, label) in enumerate(zip(starts, labels, strict=True)):
+        is_last = index == len(labels) - 1
+        end = start + cell_len(label)
+        if start >= free and (is_last or end < starts[-1]):
+            canvas.write(start, row, label, "axis")
+            free = end + 1
+
+
+def _write(canvas: Canvas, column: int, row: int, text: str, style: str) -> int:
+    """Clipped at the right edge. Gives the column after the text."""
+    shown = _clipped(text, canvas.width - column)
+    canvas.write(column, row, shown, style)
+    return column + cell_len(shown)
+
+
+def _clipped(text: str, width: int) -> str:
+    """In cells, the last one an ellipsis where something was left out."""
+    if cell_len(text) <= width:
+        return text
+    return set_cell_size(text, width - 1).rstrip() + "…" if width > 0 else ""
+
+
+def _after(column: int) -> int:
+    """Where the next thing in the row may begin."""
+    return column + GAP if column else 0
+
+
+def _cell_of(share: float, size: int, dots: int) -> int:
+    """The cell, of `size` with `dots` dots each, in which a dot at a share of the way falls."""
+    return math.floor(share * (size * dots - 1) + 0.5) // dots

@@ -1,0 +1,357 @@
+"""What the model says: all completions of a run, round by round, and one of them as a page.
+
+One thread lists, another decodes what is in sight; this draws what arrives.
+
+Takes completions out of the app: to the clipboard, or into a file.
+
+What the completions screen says about its list: which, in what order, how far it is.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+from halos_backend.store.run_dir import RunDir
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+
+from halos_tui.actions import ScreenName
+from halos_tui.completions.completion_list import CompletionList
+from halos_tui.completions.details import CompletionLooks
+from halos_tui.completions.page import as_text
+from halos_tui.completions.reader import CompletionsReader
+from halos_tui.completions.view import (
+    ALL_ROUNDS,
+    NEWEST,
+    ONLY,
+    ORDERS,
+    ListView,
+    Look,
+    PageKind,
+    Seen,
+    Wish,
+)
+from halos_tui.feed import Feed, Updated
+from halos_tui.formatting import count, percent, plural
+from halos_tui.screens.list_screen import MUCH_TO_COPY, Filtering, WritingOut
+from halos_tui.tracking.rounds import FINAL
+from halos_tui.widgets.ask_line import AskLine
+from halos_tui.widgets.footer import Footer
+from halos_tui.widgets.page_view import PageView
+from halos_tui.widgets.title_line import Title, TitleLine
+from halos_tui.widgets.virtual_list import VirtualList
+
+BESIDE, BESIDE_PAIR = 110, 170
+"""From this width on list and page stand beside each other; while two completions are compared."""
+LOW = 10
+"""Below this height there is room for one of both."""
+
+
+class TakingOut(WritingOut):
+    """A screen that shows a completion with its group."""
+
+    @abstractmethod
+    def current(self) -> Seen | None:
+        """What is shown of the completion at the cursor, once that is decoded."""
+
+    def content(self) -> Callable[[], str] | None:
+        seen = self.current()
+        if seen is None or seen.group is None:
+            return None
+        return partial(as_text, seen.group.prompt, _answers(seen))
+
+    def action_copy(self) -> None:
+        """Exactly what the model said, by OSC 52."""
+        if (seen := self.current()) is None or seen.group is None:
+            self.notify("there is nothing to copy yet", severity="warning", markup=False)
+            return
+        if seen.pair is not None:
+            text = as_text((), _answers(seen))
+        else:
+            text = seen.group.completions[seen.index].text
+        self.app.copy_to_clipboard(text)
+        much = "; many terminals take less than that, w writes a file"
+        more = much if len(text) > MUCH_TO_COPY else ""
+        self.notify(f"copied {plural(len(text), 'character')}{more}", markup=False)
+
+
+def _answers(seen: Seen) -> list[tuple[str, str]]:
+    """What is looked at, with headings for a file."""
+    assert seen.group is not None
+    if seen.pair is not None:
+        return [("chosen", seen.pair.chosen.text), ("rejected", seen.pair.rejected.text)]
+    completions = seen.group.completions
+    if seen.look.kind == "group":
+        return [
+            (f"completion {count(place)}", completion.text)
+            for place, completion in enumerate(completions, start=1)
+        ]
+    return [("assistant", completions[seen.index].text)]
+
+
+class CompletionsScreen(Filtering, TakingOut):
+    """Of one run; begins at `round`, or at the newest with completions."""
+
+    NAME: ClassVar[ScreenName] = "completions"
+    BINDINGS: ClassVar[list[BindingType]]
+    DEFAULT_CSS = """
+    CompletionsScreen {
+        #panes { height: 1fr; layout: vertical; }
+        #list { height: 38%; }
+        #page { height: 1fr; }
+        &.-beside #panes { layout: horizontal; }
+        &.-beside #list { width: 45%; height: 1fr; }
+        &.-beside #page { width: 1fr; margin-left: 1; }
+        &.-page-only #list { display: none; }
+        &.-list-only #page { display: none; }
+        &.-list-only #list { height: 1fr; }
+    }
+    """
+
+    def __init__(self, run_dir: RunDir, round: int | None = None) -> None:
+        super().__init__()
+        self.run_dir = run_dir
+        self.view = ListView()
+        self.seen: Seen | None = None
+        self.kind: PageKind = "completion"
+        self._wish = Wish(round=NEWEST if round is None else round)
+        self._reader = CompletionsReader(run_dir, self._wish)
+        self._looks: CompletionLooks | None = None
+        self._sights: Feed[Seen] | None = None
+        self._is_zoomed = False
+
+    def compose(self) -> ComposeResult:
+        is_ascii = self.halos.options.is_ascii
+        yield TitleLine(is_ascii=is_ascii, id="title")
+        with Container(id="panes"):
+            yield CompletionList(is_ascii=is_ascii, id="list")
+            yield PageView(is_ascii=is_ascii, id="page")
+        yield AskLine()
+        yield Footer(is_ascii=self.halos.options.is_ascii)
+
+    def on_mount(self) -> None:
+        self._list.look_rows_up(self._reader.index.row)
+        self._list.focus()
+        self.say()
+        self._looks = CompletionLooks(self._reader.index, is_ascii=self.halos.options.is_ascii)
+        self._feed = self.follow(self._reader.read)
+        self._sights = self.follow(self._looks.read)
+
+    def on_unmount(self) -> None:
+        self._reader.close()
+        if self._looks is not None:
+            self._looks.close()
+
+    def on_resize(self) -> None:
+        self._arrange()
+
+    def on_updated(self, message: Updated[Any]) -> None:
+        match message.view:
+            case ListView():
+                self._take_list(message.view)
+            case Seen():
+                self._take_seen(message.view)
+
+    @on(VirtualList.Moved)
+    def _look(self) -> None:
+        """Ask for what is in sight now."""
+        listed = self._list
+        look = Look(
+            keys=listed.keys_in_sight() if listed.display else (),
+            cursor=listed.key,
+            kind=self.kind,
+            width=max(1, self._page.size.width),
+            term=self._wish.term,
+            generation=self.view.generation,
+        )
+        if self._looks is not None and self._sights is not None:
+            self._looks.ask(look)
+            self._sights.hurry()
+        self.say()
+
+    def action_previous(self) -> None:
+        """The round before; from all rounds the newest."""
+        self._turn(-1)
+
+    def action_next(self) -> None:
+        self._turn(1)
+
+    def action_all_rounds(self) -> None:
+        self.ask_for(round=NEWEST if self._wish.round == ALL_ROUNDS else ALL_ROUNDS)
+
+    def action_sort(self) -> None:
+        self.ask_for(order=ORDERS[(ORDERS.index(self._wish.order) + 1) % len(ORDERS)])
+
+    def action_reverse(self) -> None:
+        self.ask_for(ascending=not self._wish.ascending)
+
+    def action_only(self) -> None:
+        self.ask_for(only=ONLY[(ONLY.index(self._wish.only) + 1) % len(ONLY)])
+
+    def action_group(self) -> None:
+        self._show_kind("completion" if self.kind == "group" else "group")
+
+    def action_differences(self) -> None:
+        self._show_kind("completion" if self.kind == "pair" else "pair")
+
+    def action_zoom(self) -> None:
+        self._is_zoomed = not self._is_zoomed
+        self._arrange()
+
+    def action_next_completion(self) -> None:
+        self._list.action_move(1)
+
+    def action_previous_completion(self) -> None:
+        self._list.action_move(-1)
+
+    def action_read_on(self) -> None:
+        self._page.action_scroll_page(1)
+
+    def action_read_back(self) -> None:
+        self._page.action_scroll_page(-1)
+
+    def action_back(self) -> None:
+        """Out of the question, the zoom, the comparison, the filter; then to the screen before."""
+        if self.bar.display:
+            self.close_bar(forget=self.bar.purpose == "filter")
+        elif self._is_zoomed:
+            self.action_zoom()
+        elif self.kind != "completion":
+            self._show_kind("completion")
+        elif self._wish.term is not None:
+            self.ask_for(term=None)
+        else:
+            super().action_back()
+
+    def _take_list(self, view: ListView) -> None:
+        self.view, self._problem = view, ""
+        self._list.take(view)
+        self._look()
+
+    def _take_seen(self, seen: Seen) -> None:
+        before, self.seen = self.seen, seen
+        self._list.fill(seen.previews)
+        page = self._page
+        if seen.page is None:
+            return
+        starts = seen.page.starts
+        top = starts[seen.index] if seen.look.kind == "group" and seen.index < len(starts) else 0
+        page.show_from(
+            seen.page, None if seen.is_about_the_same(before) else top * (seen.index > 0)
+        )
+
+    def current(self) -> Seen | None:
+        seen = self.seen
+        is_current = seen is not None and seen.look.cursor == self._list.key
+        return seen if is_current and seen is not None and seen.look.kind == self.kind else None
+
+    def _turn(self, by: int) -> None:
+        rounds = self.view.rounds
+        now = self.view.round if self._wish.round == NEWEST else self._wish.round
+        place = rounds.index(now) + by if now in rounds else len(rounds) - 1
+        if rounds:
+            self.ask_for(round=rounds[max(0, min(place, len(rounds) - 1))])
+
+    def _show_kind(self, kind: PageKind) -> None:
+        self.kind = kind
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Make room for what is looked at."""
+        width, height = self.size
+        is_beside = width >= (BESIDE_PAIR if self.kind == "pair" else BESIDE)
+        is_page_only = self._is_zoomed or (self.kind == "pair" and not is_beside)
+        self.set_class(is_beside, "-beside")
+        self.set_class(is_page_only, "-page-only")
+        self.set_class(height < LOW and not is_page_only, "-list-only")
+        self.call_after_refresh(self._settle)
+
+    def _settle(self) -> None:
+        """Once the panes have their sizes."""
+        if not self.bar.display:
+            self.focus_main()
+        self._look()
+
+    def focus_main(self) -> None:
+        self.set_focus(self._list if self._list.display else self._page)
+
+    def say(self) -> None:
+        place = self._list.cursor if self.view.keys else None
+        self.query_one(TitleLine).show(
+            title_of(self.run_dir, self.view, self._wish, place=place, problem=self._problem)
+        )
+
+    @property
+    def _list(self) -> CompletionList:
+        return self.query_one(CompletionList)
+
+    @property
+    def _page(self) -> PageView:
+        return self.query_one(PageView)
+
+
+def title_of(
+    run_dir: RunDir, view: ListView, wish: Wish, *, place: int | None, problem: str
+) -> Title:
+    """`place` is that of the cursor, None while nothing is listed."""
+    about = [(run_dir.name, "title"), (f"  {_rounds(view, wish)}", "accent")]
+    if place is not None:
+        about.append((f"  {count(place + 1)} of {count(len(view.keys))}", ""))
+    elif not view.rounds:
+        about.append(("  no completions yet", "muted"))
+    elif view.wish == wish and not view.num_bytes and view.num_searched == view.num_groups:
+        about.append(("  nothing fits the filter" if _is_filtered(wish) else "  none", "warning"))
+    about.append((_order(wish), "muted"))
+    if wish.only != "all":
+        about.append((f"  only {wish.only}", "warning"))
+    if wish.term is not None:
+        about.append((f"  filter {'/' * wish.term.is_regex}{wish.term.text}", "warning"))
+    return Title(tuple(about), ((_progress(view), "muted"),), problem or _problems(run_dir, view))
+
+
+def _is_filtered(wish: Wish) -> bool:
+    return wish.term is not None or wish.only != "all"
+
+
+def _rounds(view: ListView, wish: Wish) -> str:
+    number = view.round if wish.round == NEWEST else wish.round
+    match number:
+        case n if n == ALL_ROUNDS:
+            return f"all {view.num_rounds} rounds"
+        case n if n == NEWEST:
+            return "newest round"
+        case n if n > view.num_rounds and n in view.rounds:
+            return FINAL
+        case _:
+            return f"round {number} of {view.num_rounds}"
+
+
+def _order(wish: Wish) -> str:
+    match wish.order:
+        case "sampled":
+            return "  last first" if wish.ascending else ""
+        case "reward":
+            return "  worst first" if wish.ascending else "  best first"
+        case "length":
+            return "  shortest first" if wish.ascending else "  longest first"
+
+
+def _progress(view: ListView) -> str:
+    if view.num_bytes:
+        return f"reading {percent(view.num_bytes_read / view.num_bytes)}"
+    if view.num_searched < view.num_groups:
+        return f"searching {percent(view.num_searched / view.num_groups)}"
+    return ""
+
+
+def _problems(run_dir: RunDir, view: ListView) -> str:
+    """The first file with bad lines, from the run directory on, and how many more there are."""
+    if not view.problems:
+        return ""
+    more = f" (and {len(view.problems) - 1} more files)" if len(view.problems) > 1 else ""
+    return f"left out: {view.problems[0].removeprefix(f'{run_dir.path}/')}{more}"

@@ -1,0 +1,325 @@
+"""Any log of a run, as far as it is in sight: follow it, search it, copy from it.
+
+What the logs screen says about its log: which, where in it one is, what goes on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from halos_backend.events import Stage
+from halos_backend.store.run_dir import RunDir
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+
+from halos_tui.actions import ScreenName
+from halos_tui.feed import FeedFailed, Updated
+from halos_tui.formatting import percent, size
+from halos_tui.logs.file import LogFile
+from halos_tui.logs.find_next import Hunt
+from halos_tui.logs.log_view import LogRows
+from halos_tui.logs.reader import LogReader, LogView, LogWish
+from halos_tui.logs.rows import END, LogRow
+from halos_tui.logs.search_actions import Copied, SearchingLogs, copy_lines
+from halos_tui.logs.source_list import SourceList
+from halos_tui.screens.list_screen import Asking
+from halos_tui.search_term import SearchTerm
+from halos_tui.widgets.ask_line import AskLine
+from halos_tui.widgets.footer import Footer
+from halos_tui.widgets.title_line import Title, TitleLine
+from halos_tui.widgets.virtual_list import VirtualList
+
+INTERVAL_S = 0.35
+"""A whole screen of new lines that often is what a slow line takes."""
+
+
+class LogsScreen(SearchingLogs, Asking):
+    """Of one run; begins with the log that is written now, or was last, of that round or stage."""
+
+    NAME: ClassVar[ScreenName] = "logs"
+    BINDINGS: ClassVar[list[BindingType]]
+    _wish: LogWish
+    DEFAULT_CSS = """
+    LogsScreen {
+        #panes { height: 1fr; }
+        #rows { height: 1fr; }
+        #sources { height: 1fr; display: none; }
+    }
+    """
+
+    def __init__(self, run_dir: RunDir, round: int | None = None, stage: Stage | None = None):
+        super().__init__()
+        self.run_dir = run_dir
+        self.view: LogView | None = None
+        self._wish = LogWish(round=round, stage=stage)
+        self._reader = LogReader(run_dir, self._wish)
+        self._problem = ""
+
+    def compose(self) -> ComposeResult:
+        is_ascii = self.halos.options.is_ascii
+        yield TitleLine(is_ascii=is_ascii, id="title")
+        with Container(id="panes"):
+            yield LogRows(is_ascii=is_ascii, id="rows")
+            yield SourceList(is_ascii=is_ascii, id="sources")
+        yield AskLine()
+        yield Footer(is_ascii=self.halos.options.is_ascii)
+
+    def on_mount(self) -> None:
+        self.set_focus(self._rows)
+        self._restyle(is_ascii=self.halos.options.is_ascii)
+        self.say()
+        self._feed = self.follow(self._reader.read, interval_s=INTERVAL_S)
+
+    def on_unmount(self) -> None:
+        self.stop_searching()
+
+    @property
+    def term(self) -> SearchTerm | None:
+        return self._wish.style.term
+
+    def here(self) -> tuple[LogFile, LogRow] | None:
+        file, row = None if self.view is None else self.view.file, self._rows.row
+        return None if file is None or row is None else (file, row)
+
+    def mark(self, term: SearchTerm | None) -> None:
+        self._restyle(term=term)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._fit)
+
+    def on_updated(self, message: Updated[LogView]) -> None:
+        before, self.view, self._problem = self.view, message.view, ""
+        view = message.view
+        # the cursor is not at the end where it was moved up and the screen is yet to hear of it
+        if _is_elsewhere(before, view) or (self._wish.follows and self._rows.is_at_end):
+            self._rows.jump(view.window)
+        elif before is not None and view.window is not before.window:
+            self._rows.refill(view.window)
+        moved_by = view.left - view.wish.style.left
+        if moved_by and (view.wish.jump, view.wish.path) == (self._wish.jump, self._wish.path):
+            self._restyle(left=max(0, self._wish.style.left + moved_by))
+        self.say()
+
+    def on_feed_failed(self, message: FeedFailed) -> None:
+        """Besides the notice that every screen gives: say it for as long as it is so."""
+        self._problem = message.problem
+        self.say()
+
+    @on(LogRows.Moved)
+    def _moved(self, message: LogRows.Moved) -> None:
+        row = self._rows.row
+        if message.up and self._wish.follows and not self._rows.is_at_end:
+            self._wish = replace(self._wish, follows=False)
+            message.needs_rows = True
+        if message.needs_rows and row is not None:
+            self.wish_for(place=self._place())
+        self.say()
+
+    @on(LogRows.Sideways)
+    def _moved_sideways(self, message: LogRows.Sideways) -> None:
+        if not self._wish.style.wraps:
+            self._restyle(left=max(0, self._wish.style.left + message.by))
+
+    @on(VirtualList.Chosen)
+    def _source_chosen(self) -> None:
+        source = self.query_one(SourceList).source
+        self._close_list()
+        if source is not None:
+            self._open(source.path)
+
+    def action_previous(self) -> None:
+        self._step(-1)
+
+    def action_next(self) -> None:
+        self._step(1)
+
+    def action_choose_log(self) -> None:
+        """The list of logs instead of the log."""
+        if self._sources.display:
+            self._close_list()
+        elif self.view is not None:
+            self._sources.display, self._rows.display = True, False
+            self._sources.offer(self.view.sources, self.view.source)
+            self.set_focus(self._sources)
+
+    def action_follow(self) -> None:
+        self.wish_for(follows=not self._wish.follows, place=self._place(), jump=self._wish.jump + 1)
+        self.say()
+
+    def action_top(self) -> None:
+        self.go_to(0)
+
+    def action_bottom(self) -> None:
+        self.wish_for(place=END, jump=self._wish.jump + 1, to_hit=False)
+
+    def action_wrap(self) -> None:
+        self._restyle(wraps=not self._wish.style.wraps, left=0)
+
+    def action_choose_lines(self) -> None:
+        self._rows.choose()
+        self.say()
+
+    def action_copy(self) -> None:
+        """The line at the cursor or those chosen, as they are shown, by OSC 52."""
+        lines, file = self._rows.chosen(), None if self.view is None else self.view.file
+        if lines is not None and file is not None:
+            self.run_worker(partial(copy_lines, self, file, lines), thread=True)
+
+    def action_back(self) -> None:
+        """Out of the question, the search, the list, the choice; then to the screen before."""
+        if self.bar.display:
+            self.close_bar()
+        elif self.hunt is not None:
+            self.stop_searching()
+            self.say()
+        elif self._sources.display:
+            self._close_list()
+        elif self._rows.chosen_from is not None:
+            self.action_choose_lines()
+        elif self.term is not None:
+            self.mark(None)
+        else:
+            super().action_back()
+
+    @on(Copied)
+    def _copied(self, message: Copied) -> None:
+        self.app.copy_to_clipboard(message.text)
+        self._rows.chosen_from = None
+        self._rows.repaint()
+        self.notify(message.said, markup=False)
+        self.say()
+
+    def _step(self, by: int) -> None:
+        """To the log after this one in the list."""
+        view = self.view
+        if view is None or not view.sources:
+            return
+        paths = [source.path for source in view.sources]
+        shown = None if view.source is None else view.source.path
+        path = self._wish.path if self._wish.path in paths else shown
+        now = paths.index(path) if path in paths else 0
+        self._open(view.sources[max(0, min(now + by, len(view.sources) - 1))].path)
+
+    def _open(self, path: Path) -> None:
+        """At its end, following."""
+        self.stop_searching()
+        self._rows.chosen_from = None
+        style = replace(self._wish.style, left=0)
+        self.wish_for(path=path, place=END, follows=True, style=style, to_hit=False)
+
+    def go_to(self, line: int, *, to_hit: bool = False) -> None:
+        self.wish_for(place=(line, 0), jump=self._wish.jump + 1, follows=False, to_hit=to_hit)
+
+    def _place(self) -> tuple[int, int]:
+        """Of the row at the cursor; where the newest jump is not answered yet, where that goes."""
+        if self.view is not None and self.view.wish.jump != self._wish.jump:
+            return self._wish.place
+        row = self._rows.row
+        return END if row is None else row.place
+
+    def _restyle(self, **changes: Any) -> None:
+        self.wish_for(place=self._place(), style=replace(self._wish.style, **changes))
+
+    def _fit(self) -> None:
+        width, height = self._rows.size
+        if width and height:
+            style = replace(self._wish.style, width=width)
+            self.wish_for(place=self._place(), height=height, style=style)
+
+    def close_bar(self) -> None:
+        self.bar.close()
+        self.set_focus(self._rows)
+
+    def _close_list(self) -> None:
+        self._sources.display, self._rows.display = False, True
+        self.set_focus(self._rows)
+
+    def say(self) -> None:
+        title = title_of(
+            self.run_dir,
+            self._wish,
+            self.view,
+            row=self._rows.row,
+            hunt=self.hunt,
+            problem=self._problem,
+            is_choosing=self._rows.chosen_from is not None,
+        )
+        self.query_one(TitleLine).show(title)
+
+    @property
+    def _rows(self) -> LogRows:
+        return self.query_one(LogRows)
+
+    @property
+    def _sources(self) -> SourceList:
+        return self.query_one(SourceList)
+
+
+def _is_elsewhere(before: LogView | None, view: LogView) -> bool:
+    """Whether the cursor goes where the window is about."""
+    return before is None or (
+        before.source != view.source
+        or before.status.generation != view.status.generation
+        or before.wish.jump != view.wish.jump
+    )
+
+
+def title_of(
+    run_dir: RunDir,
+    wish: LogWish,
+    view: LogView | None,
+    *,
+    row: LogRow | None,
+    hunt: Hunt | None,
+    problem: str,
+    is_choosing: bool,
+) -> Title:
+    """`row` is the one at the cursor."""
+    about = [(run_dir.name, "title"), (f"  {_which(wish, view)}", "accent")]
+    state: list[tuple[str, str]] = []
+    if hunt is not None:
+        state.append((f"searching {percent(hunt.fraction)}, escape stops", "warning"))
+    if is_choosing:
+        state.append(("lines chosen to here, y copies", "warning"))
+    state.append(("following", "good") if wish.follows else ("not following", "muted"))
+    if view is not None and view.num_new_bytes:
+        state.append((f"{size(view.num_new_bytes)} new below", "accent"))
+    if view is not None and view.status.num_bytes:
+        place = row.end / view.status.num_bytes if row is not None else 0.0
+        state.append((f"{percent(place)} of {size(view.status.num_bytes)}", "muted"))
+    if wish.style.term is not None:
+        state.append((f"{'/' * wish.style.term.is_regex}{wish.style.term.text}", "accent"))
+    return Title(tuple(about), tuple(state), problem or _problem(view))
+
+
+def _which(wish: LogWish, view: LogView | None) -> str:
+    if view is None:
+        return "reading ..."
+    if view.source is not None:
+        return view.source.title
+    return f"{wish.stage or 'a stage'}{f' of round {wish.round}' if wish.round else ''}"
+
+
+def _problem(view: LogView | None) -> str:
+    """What is out of the ordinary with the file."""
+    if view is None:
+        return ""
+    if view.source is None:
+        return "it has not started yet; its log appears here once it has"
+    status = view.status
+    match status.condition:
+        case "absent":
+            return "nothing is written yet"
+        case "unreadable":
+            return status.problem
+        case "deleted":
+            return "the file is deleted; this is what it had"
+        case "present":
+            if status.restart is not None and status.generation > 1:
+                return f"the file was {status.restart} while it was shown: from here on it is new"
+            return "" if status.num_bytes else "it is empty"

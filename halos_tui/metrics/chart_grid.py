@@ -1,0 +1,209 @@
+"""Many charts in one widget, as large as there is room for; they share cursor, zoom and scale."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import replace
+from typing import ClassVar, NamedTuple
+
+from halos_backend import clock
+from textual.binding import Binding, BindingType
+from textual.message import Message
+
+from halos_tui.charts.line_chart import LineChart
+from halos_tui.charts.picture import ChartLook, draw_chart
+from halos_tui.metrics.view import Chart
+from halos_tui.run.train_panel import GAP, grid
+from halos_tui.widgets.canvas import Row
+from halos_tui.widgets.panel import merged
+
+LEAST_WIDTH = 38
+LEAP = 10
+"""Points that the cursor goes at once."""
+AT_ONCE_S = 0.015
+"""For so long charts are drawn before keys and clicks have their turn."""
+Bounds = tuple[float, float]
+
+
+class Picture(NamedTuple):
+    """A chart as it was drawn, and what of."""
+
+    about: tuple[Chart, ChartLook, int, int]
+    rows: list[Row]
+
+
+class ChartGrid(LineChart, can_focus=True):
+    """What does not fit is scrolled to, a row of charts at a time."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "move_cursor(-1)", show=False),
+        Binding("right", "move_cursor(1)", show=False),
+        Binding("shift+left", f"move_cursor(-{LEAP})", show=False),
+        Binding("shift+right", f"move_cursor({LEAP})", show=False),
+        Binding("up,k", "scroll_charts(-1)", show=False),
+        Binding("down,j", "scroll_charts(1)", show=False),
+        Binding("pageup", "scroll_pages(-1)", show=False),
+        Binding("pagedown", "scroll_pages(1)", show=False),
+        Binding("home", "scroll_to_end(-1)", show=False),
+        Binding("end", "scroll_to_end(1)", show=False),
+    ]
+
+    class Turned(Message):
+        """Other charts are in sight."""
+
+    def __init__(self, *, is_ascii: bool = False, id: str | None = None) -> None:
+        super().__init__(is_ascii=is_ascii, id=id)
+        self._charts: tuple[Chart, ...] = ()
+        self._first = 0
+        self._columns, self._num_rows = 1, 1
+        self._pictures: dict[str, Picture] = {}
+        self._drawn_until = 0.0
+        self._has_drawn = self._is_behind = False
+
+    def show(self, charts: tuple[Chart, ...]) -> None:
+        self._charts = charts
+        names = {chart.name for chart in charts}
+        self._pictures = {name: kept for name, kept in self._pictures.items() if name in names}
+        self._thinner.forget_but([series for chart in charts for series in chart.series])
+        self.repaint()
+
+    @property
+    def shown(self) -> tuple[Chart, ...]:
+        """The charts in sight."""
+        return self._charts[self._first : self._first + self._columns * self._num_rows]
+
+    @property
+    def num_hidden(self) -> tuple[int, int]:
+        """Charts before and after those in sight."""
+        return self._first, max(0, len(self._charts) - self._first - len(self.shown))
+
+    def painting(self, width: int, height: int) -> list[Row]:
+        before = (self._first, self._columns, self._num_rows)
+        self._columns, self._num_rows = grid(
+            width, height, max(1, len(self._charts)), least_width=LEAST_WIDTH
+        )
+        self._first = self._kept_in_range(self._first)
+        if before != (self._first, self._columns, self._num_rows):
+            self.post_message(self.Turned())
+        charts = self.shown
+        if not charts:
+            return draw_chart([], self.look, width, height).rows
+        self._drawn_until = clock.monotonic() + AT_ONCE_S
+        self._has_drawn = self._is_behind = False
+        rows: list[Row] = []
+        num_rows = -(-len(charts) // self._columns)
+        for start in range(0, len(charts), self._columns):
+            bottom = (start // self._columns + 1) * height // num_rows
+            rows += self._beside(charts[start : start + self._columns], width, bottom - len(rows))
+        if self._is_behind:
+            self.call_after_refresh(self.repaint)
+        return rows
+
+    def data_bounds(self) -> Bounds | None:
+        """From the first x of all charts to the last."""
+        ends = [
+            x
+            for chart in self._charts
+            for line in chart.lines
+            if len(line.xs)
+            for x in (line.xs[0], line.xs[-1])
+        ]
+        return (min(ends), max(ends)) if ends else None
+
+    def zoom_by(self, factor: float) -> None:
+        """Around the cursor, or the middle; all of it once it is no narrower than the data."""
+        bounds = self.data_bounds()
+        if bounds is None:
+            return
+        low, high = self._window(bounds)
+        middle = (low + high) / 2 if self.look.cursor is None else self.look.cursor
+        half = max((high - low) / factor, 1.0) / 2
+        self._show_window(middle - half, middle + half, bounds)
+
+    def action_move_cursor(self, by: int) -> None:
+        """To another point of the first chart in sight; the window goes along."""
+        xs = self._points()
+        bounds = self.data_bounds()
+        if not xs or bounds is None:
+            return
+        cursor = self.look.cursor
+        if cursor is None:
+            place = len(xs) - 1
+        elif by > 0:
+            place = bisect_right(xs, cursor) - 1 + by
+        else:
+            place = bisect_left(xs, cursor) + by
+        x = xs[max(0, min(place, len(xs) - 1))]
+        low, high = self._window(bounds)
+        self.configure(cursor=x)
+        if not low <= x <= high:
+            half = (high - low) / 2
+            self._show_window(x - half, x + half, bounds)
+
+    def action_scroll_charts(self, by: int) -> None:
+        """Rows of charts."""
+        self._turn_to(self._first + by * self._columns)
+
+    def action_scroll_pages(self, by: int) -> None:
+        self._turn_to(self._first + by * self._columns * self._num_rows)
+
+    def action_scroll_to_end(self, end: int) -> None:
+        self._turn_to(0 if end < 0 else len(self._charts))
+
+    def _turn_to(self, first: int) -> None:
+        first = self._kept_in_range(first)
+        if first != self._first:
+            self._first = first
+            self.repaint()
+            self.post_message(self.Turned())
+
+    def _kept_in_range(self, first: int) -> int:
+        """A whole row begins there, and the last row stays at the bottom."""
+        num_rows = -(-len(self._charts) // self._columns)
+        last = max(0, num_rows - self._num_rows) * self._columns
+        return max(0, min(first // self._columns * self._columns, last))
+
+    def _points(self) -> list[float]:
+        """Where the cursor can stand."""
+        charts = self.shown
+        return sorted({x for line in charts[0].lines for x in line.xs}) if charts else []
+
+    def _window(self, bounds: Bounds) -> Bounds:
+        low, high = self.look.window
+        return bounds[0] if low is None else low, bounds[1] if high is None else high
+
+    def _show_window(self, low: float, high: float, bounds: Bounds) -> None:
+        """Moved to where there is data."""
+        if high - low >= bounds[1] - bounds[0]:
+            self.zoom()
+            return
+        shift = max(0.0, bounds[0] - low) - max(0.0, high - bounds[1])
+        self.zoom(low + shift, high + shift)
+
+    def _beside(self, charts: tuple[Chart, ...], width: int, height: int) -> list[Row]:
+        inner = width - GAP * (self._columns - 1)
+        widths = [
+            (index + 1) * inner // self._columns - index * inner // self._columns
+            for index in range(len(charts))
+        ]
+        pictures = [
+            self._picture_of(chart, cells, height)
+            for chart, cells in zip(charts, widths, strict=True)
+        ]
+        return merged(pictures, widths, gap=GAP)
+
+    def _picture_of(self, chart: Chart, width: int, height: int) -> list[Row]:
+        """As it was before where there is no time left for it now."""
+        look = replace(self.look, title=chart.name)
+        about = (chart, look, width, height)
+        before = self._pictures.get(chart.name)
+        if before is not None and before.about == about:
+            return before.rows
+        if self._has_drawn and clock.monotonic() > self._drawn_until:
+            self._is_behind = True
+            is_same_size = before is not None and before.about[2:] == (width, height)
+            return before.rows if before is not None and is_same_size else []
+        rows = draw_chart(chart.series, look, width, height, thin=self._thinner).rows
+        self._has_drawn = True
+        self._pictures[chart.name] = Picture(about, rows)
+        return rows

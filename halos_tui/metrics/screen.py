@@ -1,0 +1,280 @@
+"""The metrics of one run or several as a grid of charts: chosen, overlaid, read off, taken out.
+
+What the metrics screen says about itself: which runs and rounds, how they are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from halos_backend.errors import HalosError, UsageError
+from halos_backend.store.run_dir import RunDir, find_run
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+
+from halos_tui.actions import ScreenName
+from halos_tui.feed import Updated, in_background
+from halos_tui.formatting import plural, visible
+from halos_tui.metrics.chart_grid import ChartGrid
+from halos_tui.metrics.export import as_csv, as_svg
+from halos_tui.metrics.reader import MetricsReader
+from halos_tui.metrics.view import MOST_LINES, WEIGHTS, MetricsView, Wish
+from halos_tui.screens.list_screen import Filtering
+from halos_tui.search_term import SearchTerm, read_term
+from halos_tui.widgets.ask_line import AskLine
+from halos_tui.widgets.footer import Footer
+from halos_tui.widgets.title_line import Title, TitleLine
+
+INTERVAL_S = 1.0
+ZOOM = 2.0
+
+
+class MetricsScreen(Filtering):
+    """By round, or by step with rounds over each other. All charts share cursor, zoom and scale."""
+
+    NAME: ClassVar[ScreenName] = "metrics"
+    QUESTION = "charts"
+    HINT = "a pattern: reward|kl, ^train, time$"
+    BINDINGS: ClassVar[list[BindingType]]
+    DEFAULT_CSS = """
+    MetricsScreen { #charts { height: 1fr; } }
+    """
+
+    def __init__(self, run_dirs: Sequence[RunDir]) -> None:
+        super().__init__()
+        self.runs = list(run_dirs[:MOST_LINES])
+        self.view: MetricsView | None = None
+        self._num_left_out = len(run_dirs) - len(self.runs)
+        self._wish = Wish()
+        self._reader = MetricsReader(self.runs, self._wish)
+        self._path = ""
+
+    def compose(self) -> ComposeResult:
+        is_ascii = self.halos.options.is_ascii
+        yield TitleLine(is_ascii=is_ascii, id="title")
+        yield ChartGrid(is_ascii=is_ascii, id="charts")
+        yield AskLine()
+        yield Footer(is_ascii=is_ascii)
+
+    def on_mount(self) -> None:
+        self._charts.focus()
+        self.say()
+        self._feed = self.follow(self._reader.read, interval_s=INTERVAL_S)
+        if self._num_left_out:
+            self.notify(
+                f"{MOST_LINES} runs can be told apart; {self._num_left_out} more are left out",
+                severity="warning",
+                markup=False,
+            )
+
+    def on_updated(self, message: Updated[MetricsView]) -> None:
+        before, self.view, self._problem = self.view, message.view, ""
+        if before is not None and before.kind != message.view.kind:
+            self._charts.configure(cursor=None, window=(None, None))
+        self._charts.show(message.view.charts)
+        self.say()
+
+    @on(ChartGrid.Turned)
+    def _turned(self) -> None:
+        self.say()
+
+    def action_by(self) -> None:
+        """By round, or by step."""
+        if self.view is not None:
+            kind = self._wish.kind or self.view.kind
+            self.ask_for(kind="step" if kind == "round" else "round")
+
+    def action_previous(self) -> None:
+        self._turn(-1)
+
+    def action_next(self) -> None:
+        self._turn(1)
+
+    def action_overlay(self) -> None:
+        """One more round under those that are shown."""
+        self._overlay(1)
+
+    def action_overlay_fewer(self) -> None:
+        self._overlay(-1)
+
+    def action_zoom_in(self) -> None:
+        self._charts.zoom_by(ZOOM)
+
+    def action_zoom_out(self) -> None:
+        self._charts.zoom_by(1 / ZOOM)
+
+    def action_zoom_whole(self) -> None:
+        self._charts.zoom()
+
+    def action_log_scale(self) -> None:
+        self._charts.configure(is_log=not self._charts.look.is_log)
+        self.say()
+
+    def action_smooth(self) -> None:
+        """More, and after the most not at all."""
+        self.ask_for(weight=WEIGHTS[(WEIGHTS.index(self._wish.weight) + 1) % len(WEIGHTS)])
+
+    def action_pin(self) -> None:
+        self.bar.ask("pin", "run to add, or to take away", hint="a run's name")
+
+    def action_write(self) -> None:
+        if self.content() is None:
+            self.notify("there is nothing to write yet", severity="warning", markup=False)
+            return
+        self.bar.ask("write", "write to", hint="a new file: .csv has the values, .svg the charts")
+
+    def action_back(self) -> None:
+        """Out of the question, the cursor, the zoom, the filter; then to the screen before."""
+        look = self._charts.look
+        if self.bar.display:
+            self.close_bar(forget=self.bar.purpose == "filter")
+        elif look.cursor is not None:
+            self._charts.move_cursor(None)
+        elif look.window != (None, None):
+            self._charts.zoom()
+        elif self._wish.term is not None:
+            self.ask_for(term=None)
+        else:
+            super().action_back()
+
+    def answered(self, purpose: str, text: str) -> None:
+        if purpose == "pin":
+            self.run_worker(self._pin(text.strip()), group="pin", exclusive=True)
+            return
+        self._path = text
+        super().answered(purpose, text)
+
+    def read_filter(self, text: str) -> SearchTerm | None:
+        """Always a pattern."""
+        return read_term(f"/{text}")
+
+    def filter_text(self, term: SearchTerm) -> str:
+        return term.text
+
+    def focus_main(self) -> None:
+        self.set_focus(self._charts)
+
+    def content(self) -> Callable[[], str] | None:
+        view = self.view
+        return None if view is None or not view.charts else partial(self._written, view, self._path)
+
+    def _written(self, view: MetricsView, path: str) -> str:
+        """In a thread. Raises UsageError for a path that does not say how."""
+        match Path(path).suffix.lower():
+            case ".csv":
+                return as_csv(view)
+            case ".svg":
+                look = self._charts.look
+                return as_svg(view, window=look.window, is_log=look.is_log)
+        raise UsageError("end it in .csv or .svg")
+
+    async def _pin(self, name: str) -> None:
+        """Show that run too, or no longer."""
+        try:
+            run = await in_background(partial(find_run, self.halos.options.runs_root, name))
+        except HalosError as error:
+            self.bar.refuse(visible(str(error)))
+            return
+        runs = [known for known in self.runs if known.path.resolve() != run.path.resolve()]
+        if len(runs) == len(self.runs):
+            runs.append(run)
+        if not 1 <= len(runs) <= MOST_LINES:
+            self.bar.refuse(f"1 to {MOST_LINES} runs can be told apart")
+            return
+        self.runs = runs
+        self._reader.pin(runs)
+        self.close_bar()
+        self.ask_for()
+
+    def _turn(self, by: int) -> None:
+        """To an older or a newer round; by step."""
+        view = self.view
+        if view is not None and view.rounds:
+            newest = max(1, (self._wish.newest or view.rounds[-1]) + by)
+            self.ask_for(kind="step", newest=None if newest >= view.last else newest)
+
+    def _overlay(self, by: int) -> None:
+        most = max(1, MOST_LINES // len(self.runs))
+        num = max(1, min(self._wish.num_overlaid + by, most))
+        self.ask_for(kind="step", num_overlaid=num)
+
+    def say(self) -> None:
+        charts = self._charts
+        title = title_of(
+            self.runs,
+            self.view,
+            self._wish,
+            is_log=charts.look.is_log,
+            hidden=charts.num_hidden,
+            problem=self._problem,
+        )
+        self.query_one(TitleLine).show(title)
+
+    @property
+    def _charts(self) -> ChartGrid:
+        return self.query_one(ChartGrid)
+
+
+def title_of(
+    runs: Sequence[RunDir],
+    view: MetricsView | None,
+    wish: Wish,
+    *,
+    is_log: bool,
+    hidden: tuple[int, int],
+    problem: str,
+) -> Title:
+    """`hidden` are the charts above and below those in sight."""
+    names = ", ".join(run.name for run in runs)
+    for run in runs:
+        problem = problem.replace(visible(str(run.path)), visible(run.name))
+    about = [(names, "title")]
+    if view is None:
+        return Title((*about, ("" if problem else "  reading ...", "muted")), problem=problem)
+    about.append((f"  {_what(view)}", "accent"))
+    about += [(f"  {text}", "warning") for text in _unusual(wish, is_log=is_log)]
+    if not view.charts:
+        about.append((f"  {_nothing(view)}", "warning"))
+    return Title(tuple(about), tuple((text, "muted") for text in _more(view, hidden)), problem)
+
+
+def _what(view: MetricsView) -> str:
+    if view.kind == "round":
+        return "by round"
+    if not view.rounds:
+        return "by step"
+    first, last = view.rounds[0], view.rounds[-1]
+    return f"by step, round{f' {last}' if first == last else f's {first} to {last}'}"
+
+
+def _unusual(wish: Wish, *, is_log: bool) -> list[str]:
+    return [
+        *(["log"] if is_log else []),
+        *([f"smoothed {wish.weight:g}"] if wish.weight else []),
+        *([f"filter {wish.term.text}"] if wish.term else []),
+    ]
+
+
+def _nothing(view: MetricsView) -> str:
+    """Why there is no chart."""
+    if view.num_charts:
+        return "nothing fits the filter"
+    return "no round has finished a stage yet" if view.kind == "round" else "nothing is logged yet"
+
+
+def _more(view: MetricsView, hidden: tuple[int, int]) -> list[str]:
+    above, below = hidden
+    return [
+        plural(len(view.charts), "chart"),
+        *([f"{above} above"] if above else []),
+        *([f"{below} below"] if below else []),
+        *([f"{view.num_others} by {_other(view)}"] if view.num_others else []),
+    ]
+
+
+def _other(view: MetricsView) -> str:
+    return "step" if view.kind == "round" else "round"

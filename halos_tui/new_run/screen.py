@@ -1,0 +1,305 @@
+"""Sets up a new run and starts it: what to begin with, the form, the findings, the plan."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+from halos_backend.config.schema import RunSettings
+from halos_backend.errors import HalosError
+from halos_backend.store.run_dir import RunDir
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.widget import Widget
+from textual.widgets import Input, Static
+
+from halos_tui.actions import ScreenName
+from halos_tui.commands import as_called
+from halos_tui.feed import in_background, stop_if
+from halos_tui.formatting import count, plural, visible_lines
+from halos_tui.new_run import starts
+from halos_tui.new_run.draft import Draft, Lines, check_name, findings_of, make_and_start, plan_of
+from halos_tui.new_run.start_list import OfferList
+from halos_tui.new_run.starts import Offer, Start
+from halos_tui.screens.dialogs import Choice, ChoiceDialog, EntryDialog
+from halos_tui.settings.editor import SettingsEditor
+from halos_tui.settings.form import SettingsForm
+from halos_tui.settings.form_screen import FormActions
+from halos_tui.widgets.footer import Footer
+
+
+class NewRunScreen(FormActions):
+    """Begins with another run's settings, or asks what to begin with."""
+
+    NAME: ClassVar[ScreenName] = "new_run"
+    BINDINGS: ClassVar[list[BindingType]]
+    DEFAULT_CSS = """
+    NewRunScreen {
+        #title { height: 1; text-style: bold; text-wrap: nowrap; text-overflow: ellipsis; }
+        #find { height: 1; border: none; padding: 0; display: none; }
+        #form { display: none; }
+        &.-form #form { display: block; }
+        &.-form OfferList { display: none; }
+    }
+    """
+
+    def __init__(self, start_from: RunDir | None = None) -> None:
+        super().__init__()
+        self._start_from = start_from
+        self._start: Start | None = None
+        self._run_name = ""
+        self._said: Lines = ()
+        self._is_busy = False
+        self._is_left = threading.Event()
+
+    def compose(self) -> ComposeResult:
+        yield Static("", id="title", markup=False)
+        yield OfferList(is_ascii=self.halos.options.is_ascii, id="offers")
+        with Vertical(id="form"):
+            yield SettingsEditor(is_ascii=self.halos.options.is_ascii, id="editor")
+        yield Input(placeholder="words in names and explanations", id="find")
+        yield Footer(is_ascii=self.halos.options.is_ascii)
+
+    def on_mount(self) -> None:
+        self._offers.focus()
+        if self._start_from is None:
+            self._choose()
+        else:
+            run_dir = self._start_from
+            self._begin(lambda: starts.start_from_run(run_dir))
+
+    def on_unmount(self) -> None:
+        self._is_left.set()
+        super().on_unmount()
+
+    @property
+    def searched(self) -> Widget:
+        return self.editor.rows if self._is_form else self._offers
+
+    @property
+    def root(self) -> Path:
+        return self.halos.options.runs_root
+
+    def action_begin_anew(self) -> None:
+        """Choose what to begin with; edits are asked about before they are lost."""
+        if self.form is not None and self.form.edits:
+            self.run_worker(self._ask_to_leave(len(self.form.edits)), group="leave", exclusive=True)
+        else:
+            self._choose()
+
+    def _choose(self) -> None:
+        self.form = None
+        self.remove_class("-form")
+        self._offers.focus()
+        self._title("A new run begins with ...")
+        self.run_worker(self._show_offers(), group="offers", exclusive=True)
+
+    def action_edit(self) -> None:
+        if self._is_form:
+            super().action_edit()
+        else:
+            self._offers.choose()
+
+    def action_name_run(self) -> None:
+        self.run_worker(self._ask_name(), group="name", exclusive=True)
+
+    def action_copy(self) -> None:
+        """The run file."""
+        view = self.editor.view
+        if self._start is None or view is None or view.checked.settings is None:
+            self.notify("there is no run file to copy before all settings are right", markup=False)
+            return
+        settings = RunSettings.model_validate(view.checked.settings)
+        self.app.copy_to_clipboard(self._start.config_text(settings, view.assignments))
+        self.notify("the run file is copied", markup=False)
+
+    def action_plan(self) -> None:
+        """Check the inputs for real, and say what the run would do."""
+        self._work(self._plan)
+
+    def action_start(self) -> None:
+        self._work(self._make)
+
+    def leave(self) -> None:
+        """From a form that one chose here back to the choice, from there to where one came from."""
+        if self._is_form and self._start_from is None:
+            self._choose()
+        else:
+            super().leave()
+
+    @on(Input.Changed, "#find")
+    def _search_offers(self, message: Input.Changed) -> None:
+        self._offers.search(message.value)
+
+    @on(OfferList.Chosen)
+    def _chosen(self, message: OfferList.Chosen) -> None:
+        self._take(message.offer)
+
+    @on(SettingsEditor.Changed)
+    def _changed(self) -> None:
+        self._said = ()
+        self._show_findings()
+
+    @property
+    def _offers(self) -> OfferList:
+        return self.query_one(OfferList)
+
+    @property
+    def _is_form(self) -> bool:
+        return self.has_class("-form")
+
+    def _title(self, text: str) -> None:
+        self.query_one("#title", Static).update(visible_lines(text))
+
+    async def _show_offers(self) -> None:
+        root = self.root
+        self._offers.show_offers(await in_background(lambda: starts.offers(root)))
+
+    def _take(self, offer: Offer | None) -> None:
+        """Begin with it; None is a run file, whose path is asked for."""
+        if offer is None:
+            self.run_worker(self._ask_file(), group="file", exclusive=True)
+        else:
+            self._begin(lambda: offer.load(self._report))
+
+    def _begin(self, load: Callable[[], Start]) -> None:
+        if not self._is_busy:
+            self._is_busy = True
+            self.run_worker(self._load(load), group="load")
+
+    async def _load(self, load: Callable[[], Start]) -> None:
+        self._title("reading ...")
+        try:
+            start = await asyncio.to_thread(load)
+        except (HalosError, OSError) as error:
+            self.notify(visible_lines(str(error)), severity="error", markup=False, timeout=12)
+            self._title("A new run begins with ...")
+            if self._start_from is not None:
+                self._start_from = None
+                self._choose()
+            return
+        finally:
+            self._is_busy = False
+        self._start = start
+        self.form = start.form()
+        self.add_class("-form")
+        self._close_search()
+        self.editor.set_form(self.form)
+        self.editor.rows.focus()
+        self._show_title()
+
+    def _close_search(self) -> None:
+        """Show all settings, whatever the search for something to begin with was."""
+        field = self.query_one("#find", Input)
+        field.value = ""
+        field.display = False
+        self.editor.search("")
+
+    def _show_title(self) -> None:
+        if self._start is not None:
+            name = f" {self._run_name}" if self._run_name else ""
+            self._title(f"New run{name}, from {self._start.label}")
+
+    def _show_findings(self) -> None:
+        view = self.editor.view
+        if view is not None:
+            self.editor.set_more((*self._said, *findings_of(view.checked, self.root)))
+
+    def _say(self, *lines: tuple[str, str]) -> None:
+        """Lines with the names of their styles, before the doctor's findings."""
+        self._said = lines
+        self._show_findings()
+
+    def _work(self, work: Callable[[Draft], None]) -> None:
+        """Do something of seconds in a thread, once the settings are right; one at a time."""
+        if self._start is not None and self.form is not None and not self._is_busy:
+            self._is_busy = True
+            self.run_worker(self._try(work, self._start, self.form.copy()), group="work")
+
+    async def _try(self, work: Callable[[Draft], None], start: Start, form: SettingsForm) -> None:
+        try:
+            view = await in_background(form.view)
+            if view.checked.settings is None:
+                self._say((f"! {plural(len(view.problems), 'problem')} to mend first", "bad"))
+                return
+            draft = Draft(
+                start,
+                RunSettings.model_validate(view.checked.settings),
+                view.assignments,
+                root=self.root,
+                name=self._run_name,
+            )
+            # to_thread and not in_background: what is half-made is taken back before the app ends
+            await asyncio.to_thread(work, draft)
+        except (HalosError, OSError) as error:
+            self._say((f"! {error}", "bad"))
+        finally:
+            self._is_busy = False
+
+    def _plan(self, draft: Draft) -> None:
+        lines = plan_of(draft, self._report)
+        self.app.call_later(self._show_plan, draft, lines)
+
+    def _make(self, draft: Draft) -> None:
+        made = make_and_start(draft, self._report)
+        self.app.call_later(self._open, made)
+
+    def _show_plan(self, draft: Draft, lines: Lines) -> None:
+        """In a dialog, for it may be longer than the details have room for; what is started from
+        there is what the form says, so that a plan of other settings is not shown.
+        """
+        if not self.is_current or self.form is None:
+            return
+        if (draft.assignments, draft.name) != (self.form.assignments, self._run_name):
+            self._say(("! changed while the plan was made: ask for it again", "warning"))
+            return
+        self._say()
+        text = "\n".join(line for line, _ in lines)
+        choices = [Choice("s", "start it", answer=True)]
+        self.app.push_screen(ChoiceDialog("The plan", text, choices), self._planned)
+
+    def _planned(self, wanted: bool | None) -> None:
+        if wanted:
+            self.call_later(self.action_start)
+
+    def _open(self, made: RunDir) -> None:
+        """Instead of this screen."""
+        if self.is_current:
+            super().leave()
+        self.halos.open_run(made)
+
+    def _report(self, phase: str, done: int, total: int) -> None:
+        """Called in the thread that works."""
+        stop_if(self._is_left)
+        text = f"{phase}: {count(done)} of {count(total)}" if total else f"{phase} ..."
+        self.app.call_later(self._show_progress, text)
+
+    def _show_progress(self, text: str) -> None:
+        if self.is_mounted and self._is_busy:
+            if self._is_form:
+                self._say((text, "accent"))
+            else:
+                self._title(text)
+
+    async def _ask_name(self) -> None:
+        dialog = EntryDialog(
+            "The run's name",
+            "Empty: by its loss and the time.",
+            value=self._run_name,
+            check=check_name,
+        )
+        name = await self.app.push_screen_wait(dialog)
+        if name is not None:
+            self._run_name = name.strip()
+            self._show_title()
+
+    async def _ask_file(self) -> None:
+        dialog = EntryDialog("Which run file?", as_called("halos-tui init > run.toml writes one."))
+        text = await self.app.push_screen_wait(dialog)
+        if text and text.strip():
+            self._begin(lambda: starts.start_from_file(Path(text.strip())))

@@ -1,0 +1,189 @@
+"""What all dialogs share: a box over the screen, its heading, escape.
+
+A question with a few answers, each under a letter.
+
+Asks for one line of text: a number of rounds, a path, a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.events import Key
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from halos_tui.formatting import visible_lines
+
+Answer = TypeVar("Answer")
+
+
+class Dialog(ModalScreen[Answer | None], Generic[Answer]):
+    """A question over the screen; its result is None where the person leaves it with escape."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Leave", show=False, priority=True),
+        Binding("pageup", "page(-1)", "Page up", show=False, priority=True),
+        Binding("pagedown", "page(1)", "Page down", show=False, priority=True),
+    ]
+    DEFAULT_CSS = """
+    Dialog {
+        align: center middle;
+        #box {
+            width: 76;
+            max-width: 100%;
+            height: auto;
+            max-height: 100%;
+            padding: 0 1;
+            border: round $accent;
+            background: $surface;
+        }
+        .heading { text-style: bold; width: 1fr; height: auto; }
+        .text { width: 1fr; height: auto; }
+        .hint { width: 1fr; height: auto; color: $text-muted; }
+        .problem { width: 1fr; height: auto; color: $error; }
+        OptionList { width: 1fr; height: auto; border: none; padding: 0; margin: 1 0 0 0; }
+        Input, Input:focus {
+            width: 1fr;
+            height: 1;
+            border: none;
+            padding: 0 1;
+            background: $panel;
+        }
+    }
+    """
+
+    def action_page(self, by: int) -> None:
+        """Scroll what is too long for the screen."""
+        box = self.query_one("#box")
+        box.scroll_relative(y=by * max(1, box.size.height - 2), animate=False)
+
+    def action_leave(self) -> None:
+        self.dismiss(None)
+
+
+@dataclass(frozen=True)
+class Choice(Generic[Answer]):
+    """`key` is a letter; `text` says what the answer does."""
+
+    key: str
+    text: str
+    answer: Answer
+
+
+class ChoiceDialog(Dialog[Answer]):
+    """The result is the answer of the chosen line. Enter takes the one at the cursor: at first the
+    line that changes nothing, whose words are `stay`.
+    """
+
+    def __init__(
+        self,
+        heading: str,
+        text: str,
+        choices: Sequence[Choice[Answer]],
+        *,
+        stay: str = "leave all as it is",
+    ) -> None:
+        super().__init__()
+        self._heading = heading
+        self._text = text
+        self._choices = list(choices)
+        self._stay = stay
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(id="box", can_focus=False):
+            yield Static(visible_lines(self._heading), classes="heading", markup=False)
+            if self._text:
+                yield Static(visible_lines(self._text), classes="text", markup=False)
+            lines = [("esc", self._stay), *((choice.key, choice.text) for choice in self._choices)]
+            yield OptionList(*[Option(_line(*line)) for line in lines], id="choices")
+            yield Static("enter takes the line at the cursor", classes="hint", markup=False)
+
+    def on_mount(self) -> None:
+        options = self.query_one(OptionList)
+        options.highlighted = 0
+        options.focus()
+
+    def on_key(self, event: Key) -> None:
+        if event.character == "n" and all(choice.key != "n" for choice in self._choices):
+            event.stop()
+            self.dismiss(None)
+        for choice in self._choices:
+            if event.character == choice.key:
+                event.stop()
+                self.dismiss(choice.answer)
+
+    @on(OptionList.OptionSelected)
+    def _chosen(self, message: OptionList.OptionSelected) -> None:
+        answers = [None, *(choice.answer for choice in self._choices)]
+        self.dismiss(answers[message.option_index])
+
+
+def _line(key: str, text: str) -> Text:
+    line = Text(f" {key:3}  ", style="bold")
+    return line.append(visible_lines(text), style="not bold")
+
+
+class EntryDialog(Dialog[str]):
+    """The result is the text, once `check` finds nothing wrong with it.
+
+    `check` gives the reason why a text cannot be taken, or nothing; it is asked at each key, so it
+    must not look at files.
+    """
+
+    def __init__(
+        self,
+        heading: str,
+        text: str = "",
+        *,
+        value: str = "",
+        placeholder: str = "",
+        check: Callable[[str], str] = lambda _text: "",
+    ) -> None:
+        super().__init__()
+        self._heading = heading
+        self._text = text
+        self._value = value
+        self._placeholder = placeholder
+        self._check = check
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(id="box", can_focus=False):
+            yield Static(visible_lines(self._heading), classes="heading", markup=False)
+            if self._text:
+                yield Static(visible_lines(self._text), classes="text", markup=False)
+            yield Input(self._value, placeholder=self._placeholder, id="entry")
+            yield Static("", id="problem", classes="problem", markup=False)
+            yield Static("enter takes it, escape leaves all as it is", classes="hint", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(Input).focus()
+
+    @on(Input.Changed)
+    def _changed(self, message: Input.Changed) -> None:
+        self._say(self._check(message.value) if message.value else "")
+
+    @on(Input.Submitted)
+    def _submitted(self, message: Input.Submitted) -> None:
+        if problem := self._check(message.value):
+            self._say(problem)
+        else:
+            self.dismiss(message.value)
+
+    def _say(self, problem: str) -> None:
+        self.query_one("#problem", Static).update(visible_lines(problem))
+
+
+def check_rounds(text: str) -> str:
+    """Why a text is no number of rounds to add."""
+    if not text.strip().isdecimal() or not 1 <= int(text) <= 1_000_000:
+        return "a whole number from 1 on"
+    return ""

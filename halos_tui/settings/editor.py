@@ -1,0 +1,300 @@
+"""The settings form on the screen: its rows, the one field in which a value is typed, the details.
+
+What the settings are and whether they are right is `settings.form`'s, asked in a thread.
+
+What there is to know of the setting at the cursor, and of all edits together.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.css.query import NoMatches
+from textual.message import Message
+from textual.suggester import SuggestFromList
+from textual.widgets import Input
+
+from halos_tui.feed import in_background
+from halos_tui.formatting import plural, visible
+from halos_tui.settings.form import FormView, SettingsForm
+from halos_tui.settings.rows import Row
+from halos_tui.settings.rows_list import SettingsRows
+from halos_tui.widgets.panel import Line, Panel
+
+BESIDE = 110
+"""From this width on the details stand beside the rows, not below."""
+
+
+ROOMY = 12
+"""From so many lines on there is room for long explanations."""
+
+
+class SettingsEditor(Container):
+    """Edits a form. `more` are lines that its owner adds below what follows from the edits."""
+
+    DEFAULT_CSS = """
+    SettingsEditor {
+        height: 1fr;
+        layout: vertical;
+        layers: below above;
+        SettingsRows { height: 1fr; }
+        SettingsDetails { height: 9; border-top: solid $panel; }
+        #value {
+            layer: above;
+            position: absolute;
+            height: 1;
+            border: none;
+            padding: 0;
+            background: $panel;
+            display: none;
+        }
+        #find { height: 1; border: none; padding: 0; display: none; }
+        &.-beside {
+            layout: horizontal;
+            SettingsRows { width: 3fr; height: 100%; }
+            SettingsDetails {
+                width: 2fr;
+                height: 100%;
+                border-top: none;
+                border-left: solid $panel;
+            }
+        }
+        &.-high SettingsDetails { height: 14; }
+        &.-low SettingsDetails { height: 4; }
+        &.-flat SettingsDetails { display: none; }
+    }
+    """
+
+    class Changed(Message):
+        """The form was looked at anew: `view` is what is shown now."""
+
+        def __init__(self, view: FormView) -> None:
+            super().__init__()
+            self.view = view
+
+    def __init__(self, *, is_ascii: bool = False, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._is_ascii = is_ascii
+        self._form: SettingsForm | None = None
+        self._more: tuple[tuple[str, str], ...] = ()
+        self._before: str | None = None
+
+    def compose(self) -> ComposeResult:
+        yield SettingsRows(is_ascii=self._is_ascii, id="rows")
+        yield SettingsDetails(is_ascii=self._is_ascii, id="details")
+        yield Input(id="value")
+
+    def on_resize(self) -> None:
+        width, height = self.size
+        self.set_class(width >= BESIDE, "-beside")
+        self.set_class(width < BESIDE and height >= 36, "-high")
+        self.set_class(width < BESIDE and height < 18, "-low")
+        self.set_class(width < BESIDE and height < 9, "-flat")
+        self.call_after_refresh(self._place_field)
+
+    @property
+    def rows(self) -> SettingsRows:
+        return self.query_one(SettingsRows)
+
+    @property
+    def view(self) -> FormView | None:
+        return self.rows.shown
+
+    @property
+    def is_editing(self) -> bool:
+        return bool(self._field.display)
+
+    def set_form(self, form: SettingsForm, *, title: str = "") -> None:
+        """Show another form, or the same after something else changed."""
+        self._form = form
+        self.rows.title = title
+        self.look()
+
+    def set_more(self, more: Sequence[tuple[str, str]]) -> None:
+        """Lines with the names of their styles, below the form's own."""
+        self._more = tuple(more)
+        self._show_details()
+
+    def look(self) -> None:
+        """Have the form checked, and show it."""
+        if self._form is not None:
+            self.run_worker(self._look(self._form), exclusive=True, group="look")
+
+    def search(self, text: str) -> None:
+        self.rows.search(text)
+
+    def edit(self) -> None:
+        """Open the field at the cursor; what has two values only takes the other."""
+        if (row := self._editable()) is None:
+            return
+        if len(row.choices) == 2:
+            self.choose(1)
+            return
+        self._before = self._form.edits.get(row.path) if self._form else None
+        field = self._field
+        field.suggester = (
+            SuggestFromList(row.choices, case_sensitive=False) if row.choices else None
+        )
+        field.placeholder = row.takes if not row.default else f"default: {row.default}"
+        with field.prevent(Input.Changed):
+            field.value = "" if row.is_hidden or row.makes_entry else row.value
+        field.cursor_position = len(field.value)
+        field.display = True
+        self._place_field()
+        field.focus()
+
+    def choose(self, by: int) -> None:
+        """The value after, or before, of those that a setting takes."""
+        row = self._editable()
+        if row is not None and row.choices and self._form is not None:
+            place = row.choices.index(row.value) if row.value in row.choices else -1
+            self._form.edit(row.path, row.choices[(place + by) % len(row.choices)])
+            self.look()
+
+    def reset(self) -> None:
+        """Take back the edits of the setting at the cursor."""
+        if (row := self.rows.row) is not None and self._form is not None:
+            path = row.table if row.path not in self._form.edits and row.is_required else row.path
+            self._form.reset(row.path if row.path in self._form.edits else path)
+            self.look()
+
+    def cancel(self) -> None:
+        """Close the field; the value is as it was before."""
+        row = self.rows.row
+        if row is not None and self._form is not None and not row.makes_entry:
+            if self._before is None:
+                self._form.reset(row.path)
+            else:
+                self._form.edit(row.path, self._before)
+        self._close()
+
+    @on(Input.Changed, "#value")
+    def _typed(self, message: Input.Changed) -> None:
+        message.stop()
+        row = self.rows.row
+        if self.is_editing and row is not None and self._form is not None and not row.makes_entry:
+            self._form.edit(row.path, message.value)
+            self.look()
+
+    @on(Input.Submitted, "#value")
+    def _entered(self, message: Input.Submitted) -> None:
+        message.stop()
+        row, name = self.rows.row, message.value.strip()
+        if row is not None and row.makes_entry and name and self._form is not None:
+            self.rows.go_to(self._form.add_entry(row.path, name))
+        self._close()
+
+    @on(SettingsRows.Moved)
+    def _moved(self, message: SettingsRows.Moved) -> None:
+        message.stop()
+        if self.is_editing:
+            self._close()
+        self._show_details()
+
+    def _editable(self) -> Row | None:
+        row = self.rows.row
+        if row is not None and row.fixed:
+            self.notify(f"{row.path}: {row.fixed}", severity="warning", markup=False)
+            return None
+        return row
+
+    def _close(self) -> None:
+        self._field.display = False
+        self.rows.focus()
+        self.look()
+
+    def _place_field(self) -> None:
+        if not self.is_editing:
+            return
+        place = self.rows.value_place()
+        if place is None:
+            self._close()
+            return
+        x, y = place
+        self._field.styles.offset = (x, y)
+        self._field.styles.width = max(4, self.rows.size.width - x)
+
+    def _show_details(self) -> None:
+        try:
+            details = self.query_one(SettingsDetails)
+        except NoMatches:
+            return
+        if (view := self.view) is not None:
+            details.show(Details(view, self.rows.row, self._more))
+
+    @property
+    def _field(self) -> Input:
+        return self.query_one("#value", Input)
+
+    async def _look(self, form: SettingsForm) -> None:
+        view = await in_background(form.copy().view)
+        self.rows.show(view)
+        self._show_details()
+        self._place_field()
+        self.post_message(self.Changed(view))
+
+
+@dataclass(frozen=True)
+class Details:
+    """The form, the row at the cursor, and lines of the form's owner with their styles."""
+
+    view: FormView
+    row: Row | None
+    more: tuple[tuple[str, str], ...] = ()
+
+
+class SettingsDetails(Panel[Details]):
+    """Most important first: below what fits nothing is shown."""
+
+    def lines(self, shown: Details, width: int, height: int) -> Iterator[Line]:
+        inner = max(10, width - 1)
+        most = 2 if height < ROOMY else height
+        for text, style in _about_row(shown):
+            wrapped = _wrapped(text, inner)
+            yield from ([(f" {line}", style)] for line in wrapped[:most])
+        for text, style in _about_all(shown):
+            yield from ([(f" {line}", style)] for line in _wrapped(text, inner))
+
+
+def _about_row(shown: Details) -> Iterator[tuple[str, str]]:
+    row = shown.row
+    if row is None:
+        return
+    problem = shown.view.problems.get(row.path)
+    if problem:
+        yield f"! {row.path}: {problem}", "bad"
+    yield f"{row.path}: {row.help}", ""
+    if row.fixed:
+        yield row.fixed, "muted"
+    elif not problem:
+        default = f"default {row.default}; " if row.default else ""
+        yield f"{default}takes {row.takes}", "muted"
+
+
+def _about_all(shown: Details) -> Iterator[tuple[str, str]]:
+    view, row = shown.view, shown.row
+    here = None if row is None else row.path
+    others = [(path, reason) for path, reason in view.problems.items() if path != here]
+    for path, reason in others[:3]:
+        yield (f"! {path}: {reason}" if path else f"! {reason}"), "bad"
+    if len(others) > 3:
+        yield f"! and {plural(len(others) - 3, 'more problem')}", "bad"
+    for sentence in view.checked.consequences:
+        yield f"> {sentence}", "accent"
+    yield from shown.more
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return [
+        line
+        for part in text.split("\n")
+        for line in textwrap.wrap(
+            visible(part), width, subsequent_indent="  ", break_on_hyphens=False
+        )
+        or [""]
+    ]

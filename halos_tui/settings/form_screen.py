@@ -1,0 +1,85 @@
+"""What one can do on a screen with the settings form, whatever the settings are for."""
+
+from __future__ import annotations
+
+from textual import on
+from textual.widget import Widget
+from textual.widgets import Input
+
+from halos_tui.formatting import plural
+from halos_tui.screens.base import HalosScreen
+from halos_tui.screens.dialogs import Choice, ChoiceDialog
+from halos_tui.settings.editor import SettingsEditor
+from halos_tui.settings.form import SettingsForm
+
+
+class FormActions(HalosScreen):
+    """Has a SettingsEditor and, below it, an Input `#find`. Edits are never left unasked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.form: SettingsForm | None = None
+
+    @property
+    def editor(self) -> SettingsEditor:
+        return self.query_one(SettingsEditor)
+
+    @property
+    def searched(self) -> Widget:
+        """What a search is in, and what has the focus after it."""
+        return self.editor.rows
+
+    def action_edit(self) -> None:
+        self.editor.edit()
+
+    def action_choose(self) -> None:
+        self.editor.choose(1)
+
+    def action_choose_before(self) -> None:
+        self.editor.choose(-1)
+
+    def action_reset(self) -> None:
+        self.editor.reset()
+
+    def action_search(self) -> None:
+        self._find.display = True
+        self._find.focus()
+
+    def action_back(self) -> None:
+        """Out of the field, out of the search, then out of the screen."""
+        if self.editor.is_editing:
+            self.editor.cancel()
+        elif self._find.display:
+            self._find.value = ""
+            self._find.display = False
+            self.searched.focus()
+        elif self.form is not None and self.form.edits:
+            self.run_worker(self._ask_to_leave(len(self.form.edits)), group="leave", exclusive=True)
+        else:
+            self.leave()
+
+    def leave(self) -> None:
+        super().action_back()
+
+    @on(Input.Changed, "#find")
+    def _search(self, message: Input.Changed) -> None:
+        self.editor.search(message.value)
+
+    @on(Input.Submitted, "#find")
+    def _searched(self, message: Input.Submitted) -> None:
+        self._find.display = bool(message.value)
+        self.searched.focus()
+
+    @property
+    def _find(self) -> Input:
+        return self.query_one("#find", Input)
+
+    async def _ask_to_leave(self, num_edits: int) -> None:
+        dialog = ChoiceDialog(
+            f"Leave, and forget {plural(num_edits, 'change')}?",
+            "",
+            [Choice("y", "yes, forget them", answer=True)],
+            stay="go on changing",
+        )
+        if await self.app.push_screen_wait(dialog):
+            self.leave()

@@ -1,0 +1,215 @@
+"""Changes a run's settings between rounds: the form, what follows, and the request."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from halos_backend.errors import HalosError
+from halos_backend.store.run_dir import RunDir
+from halos_backend.store.state import RunState
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.widgets import Input, Static
+
+from halos_tui.actions import ScreenName
+from halos_tui.feed import Updated, in_background
+from halos_tui.formatting import plural, visible_lines
+from halos_tui.screens.dialogs import Choice, ChoiceDialog, EntryDialog
+from halos_tui.settings.editor import SettingsEditor
+from halos_tui.settings.form import FormView, SettingsForm
+from halos_tui.settings.form_screen import FormActions
+from halos_tui.settings.tweaking import Tweak, why_not_tweak
+from halos_tui.tracking.rounds import num_rounds
+from halos_tui.tracking.state_tail import StateTail
+from halos_tui.widgets.footer import Footer
+
+LONG_S = 12.0
+
+
+class TweakScreen(FormActions):
+    """The settings of `run_dir` now, and from the next round on."""
+
+    NAME: ClassVar[ScreenName] = "tweak"
+    BINDINGS: ClassVar[list[BindingType]]
+    DEFAULT_CSS = """
+    TweakScreen {
+        #title { height: auto; max-height: 4; text-style: bold; }
+        #find { height: 1; border: none; padding: 0; display: none; }
+    }
+    """
+
+    def __init__(self, run_dir: RunDir) -> None:
+        super().__init__()
+        self.run_dir = run_dir
+        self._tail = StateTail(run_dir)
+        self._tweak: Tweak | None = None
+        self._is_asking = False
+
+    def compose(self) -> ComposeResult:
+        yield Static("", id="title", markup=False)
+        yield SettingsEditor(is_ascii=self.halos.options.is_ascii, id="editor")
+        yield Input(placeholder="words in names and explanations", id="find")
+        yield Footer(is_ascii=self.halos.options.is_ascii)
+
+    def on_mount(self) -> None:
+        self._say("reading ...")
+        self.editor.rows.focus()
+        self.follow(self._read, interval_s=1.0)
+
+    def on_updated(self, message: Updated[RunState]) -> None:
+        """The run goes on while one types: a round that begins moves the change to the next."""
+        self._turn_to(message.view, self._tweak.chosen if self._tweak else None)
+
+    def action_apply(self) -> None:
+        self._confirm(and_resume=False)
+
+    def action_apply_and_resume(self) -> None:
+        self._confirm(and_resume=True)
+
+    def action_copy(self) -> None:
+        """The command that does the same."""
+        if self._tweak is not None and self.form is not None:
+            command = self._tweak.command(self.form.assignments or ("KEY=VALUE",))
+            self.app.copy_to_clipboard(command)
+            self.notify(visible_lines(command), title="copied", markup=False)
+
+    def action_from_round(self) -> None:
+        if self._tweak is not None and self.form is not None:
+            self.run_worker(self._ask_round(self._tweak), group="from_round", exclusive=True)
+
+    @on(SettingsEditor.Changed)
+    def _changed(self, message: SettingsEditor.Changed) -> None:
+        self._show_command(message.view)
+
+    def _read(self) -> RunState | None:
+        """The state, once it says something else about when settings can change."""
+        before = _what_matters(self._tail.state)
+        self._tail.read()
+        self._tail.forget_old_rounds()
+        return None if _what_matters(self._tail.state) == before else self._tail.state
+
+    def _turn_to(self, state: RunState, chosen: int | None) -> None:
+        """A round that is past by now cannot be chosen."""
+        is_past = chosen is not None and chosen < state.round_at_hand
+        self._show(Tweak(self.run_dir, state, None if is_past else chosen))
+
+    def _show(self, tweak: Tweak) -> None:
+        self._tweak = tweak
+        if problem := why_not_tweak(tweak.state, self.run_dir):
+            self.form = None
+            self._say(problem)
+            return
+        form = tweak.form()
+        if self.form is not None:
+            form.edits = dict(self.form.edits)
+        else:
+            first = next((row.path for row in form.rows() if not row.fixed), "")
+            self.editor.rows.go_to(first)
+        self.form = form
+        self.editor.set_form(form, title=f"from round {tweak.from_round}")
+        planned = num_rounds(tweak.state)
+        of = f" of {planned}" if planned else ""
+        self._say(
+            f"{self.run_dir.name} is {tweak.state.status}, round {tweak.state.num_rounds}{of};"
+            f" changes hold from round {tweak.from_round} on"
+        )
+
+    def _show_command(self, view: FormView) -> None:
+        if self._tweak is None:
+            return
+        more = []
+        if view.assignments:
+            more = [(f"$ {self._tweak.command(view.assignments)}", "muted")]
+        self.editor.set_more(more)
+
+    def _confirm(self, *, and_resume: bool) -> None:
+        if self._tweak is not None and self.form is not None and not self._is_asking:
+            self._is_asking = True
+            self.app.run_worker(
+                self._apply(self._tweak, self.form.copy(), and_resume=and_resume), group="tweak"
+            )
+
+    async def _apply(self, tweak: Tweak, form: SettingsForm, *, and_resume: bool) -> None:
+        try:
+            view = await in_background(form.view)
+            if problem := _why_not(view, tweak.state, and_resume=and_resume):
+                self.app.notify(visible_lines(problem), severity="error", markup=False)
+            elif await self.app.push_screen_wait(_question(tweak, view, and_resume=and_resume)):
+                said = await in_background(
+                    lambda: tweak.apply(view.assignments, and_resume=and_resume)
+                )
+                self._tell(said)
+        except HalosError as error:
+            self.app.notify(
+                visible_lines(str(error)), severity="error", markup=False, timeout=LONG_S
+            )
+        finally:
+            self._is_asking = False
+
+    def _tell(self, said: str) -> None:
+        self.app.notify(visible_lines(f"{self.run_dir.name}: {said}"), markup=False)
+        if self.form is not None:
+            self.form.edits.clear()
+        if self.is_current:
+            self.leave()
+
+    async def _ask_round(self, tweak: Tweak) -> None:
+        least = tweak.state.round_at_hand
+
+        def check(text: str) -> str:
+            if not text.strip().isdecimal():
+                return "a round's number"
+            return "" if int(text) >= least else f"round {text} is past; the next is {least}"
+
+        dialog = EntryDialog(
+            "From which round on?",
+            f"Round {least} is the first that it can hold for, as long as its stages that are done"
+            " stay right.",
+            value=str(tweak.from_round),
+            check=check,
+        )
+        text = await self.app.push_screen_wait(dialog)
+        if text and self._tweak is not None:  # the run went on while the dialog was open
+            self._turn_to(self._tweak.state, int(text))
+
+    def _say(self, text: str) -> None:
+        self.query_one("#title", Static).update(visible_lines(text))
+
+
+def _what_matters(state: RunState) -> tuple[object, ...]:
+    """What a change of settings depends on."""
+    last = state.rounds[-1] if state.rounds else None
+    stages = tuple((name, stage.status) for name, stage in last.stages.items()) if last else ()
+    return state.run, state.status, state.num_rounds, len(state.changes), stages
+
+
+def _why_not(view: FormView, state: RunState, *, and_resume: bool) -> str:
+    if view.problems:
+        return "\n".join(
+            f"{path}: {reason}" if path else reason for path, reason in view.problems.items()
+        )
+    if and_resume and state.status not in ("paused", "failed"):
+        return f"the run is {state.status}, so there is nothing to go on with: ctrl+s applies"
+    if not view.assignments and not and_resume:
+        return "nothing is changed yet"
+    return ""
+
+
+def _question(tweak: Tweak, view: FormView, *, and_resume: bool) -> ChoiceDialog[bool]:
+    """All that is to happen, before it does."""
+    values = {row.path: row.value for row in view.rows}
+    lines = [
+        f"  {path}: {view.now.get(path) or 'unset'} -> {values.get(path) or 'unset'}"
+        for path in sorted(view.edited)
+    ]
+    lines += [f"> {sentence}" for sentence in view.checked.consequences]
+    if view.assignments:
+        lines.append(f"$ {tweak.command(view.assignments)}")
+    then = ", then the run goes on" if and_resume else ""
+    heading = (
+        f"Change {plural(len(view.edited), 'setting')} from round {tweak.from_round} on{then}?"
+    )
+    if not view.edited:
+        heading = f"Go on with {tweak.run_dir.name}, unchanged?"
+    return ChoiceDialog(heading, "\n".join(lines), [Choice("y", "yes", answer=True)])

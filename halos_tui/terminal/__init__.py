@@ -1,0 +1,1 @@
+"""What the terminal gets: the difference between two pictures, and filters of lines."""
