@@ -6,10 +6,12 @@ import re
 import signal
 import sys
 
+import pytest
 from halos_backend.errors import ExitCode
 
 from benchmarks.made_events import Shape
 from benchmarks.made_runs import make_run
+from tests.terminal import other_textual
 from tests.terminal.demo_run import SMALL, DemoRun, wait_until
 from tests.terminal.terminal import Terminal
 
@@ -100,3 +102,31 @@ def test_demo_opens_its_run_and_says_afterwards_how_to_come_back(demo: DemoRun) 
     with demo.attach() as terminal:
         terminal.press("escape")
         terminal.wait_for("by started", demo.name)
+
+
+@pytest.mark.parametrize("change", ["names", "parts"])
+def test_a_textual_with_other_private_updates_shows_the_same_with_more_bytes(
+    demo: DemoRun, change: str
+) -> None:
+    make_run(demo.runs / "a-run", Shape())
+    other = [sys.executable, other_textual.__file__, change, "attach", "a-run"]
+    with (
+        demo.open("attach", "a-run") as ours,
+        Terminal(other, environment=demo.environment) as terminal,
+    ):
+        for shown in (ours, terminal):
+            shown.wait_for("a-run", "Quit (runs go on)")
+            shown.settle()
+        assert bytes_of_keys(terminal) > 1.2 * bytes_of_keys(ours)
+        assert terminal.text == ours.text
+        terminal.press("q")
+        assert terminal.wait() == ExitCode.COMPLETED
+
+
+def bytes_of_keys(terminal: Terminal) -> int:
+    """What moving the cursor up and down in the list of rounds costs."""
+    before = terminal.num_bytes
+    for key in ("up", "up", "down", "up"):
+        terminal.press(key)
+        terminal.settle()
+    return terminal.num_bytes - before
