@@ -18,6 +18,7 @@ from textual.events import DescendantFocus, Resize
 from textual.filter import ANSIToTruecolor
 from textual.screen import Screen
 from textual.widgets import Input
+from textual.worker import WorkerFailed
 
 from halos_tui.actions import actions_of
 from halos_tui.app_options import AppOptions as AppOptions
@@ -29,8 +30,12 @@ from halos_tui.terminal.filters import AsciiOnly, NoColours, SixteenColours
 from halos_tui.theme import DEFAULT_THEME, MONOCHROME, load_app_themes, monochrome_theme
 
 
-class HalosApp(SparingApp[int]):
-    """Opens on the list of runs, or on `run`. Its exit value is the command's exit code."""
+class HalosApp(SparingApp[None]):
+    """Opens on the list of runs, or on `run`.
+
+    Once it has ended, `failure` is the first error that nothing in it handled, and `ended_by` the
+    signal that ended it; its `return_code` is None where nothing in it decided to end.
+    """
 
     TITLE = "halos-tui"
     ENABLE_COMMAND_PALETTE = True
@@ -46,6 +51,8 @@ class HalosApp(SparingApp[int]):
         self.options = options
         self.config = load_config() if config is None else config
         self._first_run = run
+        self.failure: BaseException | None = None
+        self.ended_by: signal.Signals | None = None
         self.animation_level = "none"
         themes, self._theme_problems = load_app_themes()
         self._themes = themes
@@ -90,13 +97,18 @@ class HalosApp(SparingApp[int]):
         from halos_tui.runs.screen import RunsScreen
 
         if not self.is_headless:  # a terminal is left as it was found
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, self._end_by, number)
         self.set_keymap(dict(self.config.keys))
         self.push_screen(RunsScreen())
         if self._first_run is not None:
             self.open_run(self._first_run)
         for problem in (*self.config.problems, *self._theme_problems):
             self.notify(problem, severity="warning", markup=False, timeout=10)
+
+    def fail(self, error: Exception) -> None:
+        """Ends the app for an error of another thread, which may call this."""
+        self.call_later(self._handle_exception, error)
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The palette: what can be done on this screen, and the themes."""
@@ -162,6 +174,20 @@ class HalosApp(SparingApp[int]):
         from halos_tui.new_run.screen import NewRunScreen
 
         self.push_screen(NewRunScreen(start_from=start_from))
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Textual calls this for every error that nothing handles."""
+        if self.failure is None:
+            self.failure = error.error if isinstance(error, WorkerFailed) else error
+        super()._handle_exception(error)
+
+    def _fatal_error(self) -> None:
+        """Ends the app. Textual would print the source and all variables of each function."""
+        self.panic()
+
+    def _end_by(self, number: signal.Signals) -> None:
+        self.ended_by = number
+        self.exit()
 
     def _do(self, screen: Screen[Any], action: str) -> None:
         """Once the palette is closed."""

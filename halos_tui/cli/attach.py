@@ -24,4 +24,5 @@ def command(
     """
     root = runs_root(runs_dir)
     options = AppOptions(root, read_only, ascii, not no_mouse, theme)
-    return open_app(options, run_dir=find_run(root, run))
+    open_app(options, run_dir=find_run(root, run))
+    return ExitCode.COMPLETED

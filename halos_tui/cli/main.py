@@ -109,7 +109,7 @@ def root(
     ascii: Ascii = False,
     no_mouse: NoMouse = False,
     theme: ThemeName = None,
-) -> int | None:
+) -> None:
     """Online alignment of language models in rounds: sample, label, train.
 
     Without a command: the app, with the list of runs. Leaving it never touches a run.
@@ -126,11 +126,10 @@ def root(
         from halos_tui.cli.opening import open_app
 
         options = AppOptions(runs_root(runs_dir), read_only, ascii, not no_mouse, theme)
-        return open_app(options)
+        open_app(options)
     else:
         before = {name: value for name in GLOBAL if (value := ctx.params[name])}
         ctx.default_map = {ctx.invoked_subcommand: before}
-    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

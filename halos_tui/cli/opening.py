@@ -12,8 +12,11 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
 
 from halos_backend.client import start
 from halos_backend.errors import ExitCode, UsageError
@@ -23,6 +26,9 @@ from halos_tui.app_options import AppOptions
 from halos_tui.headless import notices
 from halos_tui.headless.interrupts import Signals
 from halos_tui.tracking.status import observe
+
+if TYPE_CHECKING:
+    from halos_tui.app import HalosApp
 
 SWITCH_S = 0.001
 """For so long a thread that reads a run may keep a key press waiting, instead of Python's 0.005."""
@@ -47,10 +53,11 @@ def check_theme(options: AppOptions) -> None:
         find_theme(options.theme)
 
 
-def open_app(options: AppOptions, *, run_dir: RunDir | None = None) -> ExitCode:
-    """The list of runs, or one run; returns when the person leaves.
+def open_app(options: AppOptions, *, run_dir: RunDir | None = None) -> None:
+    """Shows the list of runs, or one run, and returns when the person leaves.
 
-    Raises UsageError where no terminal can show it, or for an unknown theme.
+    Raises UsageError where no terminal can show it, or for an unknown theme, and the error that
+    ended the app, in whichever thread it was raised.
     """
     if not can_show_app():
         raise UsageError(
@@ -65,20 +72,32 @@ def open_app(options: AppOptions, *, run_dir: RunDir | None = None) -> ExitCode:
     for name in STALE:
         os.environ.pop(name, None)
     app = HalosApp(options, run=run_dir)
+    threading.excepthook = partial(_fail, app)
     app.run(mouse=options.mouse and app.config.mouse)
-    return ExitCode(app.return_code or 0)
+    if app.failure is not None:
+        raise app.failure
+    if app.return_code is None:
+        raise RuntimeError("the app ended, and nothing in it says why")
+    if app.ended_by is not None:
+        notices.say(f"{app.ended_by.name} ended the app; every run goes on by itself")
 
 
 def start_in_app(run_dir: RunDir, options: AppOptions) -> ExitCode:
     """Start a new run's supervisor and show the run; the exit code is that of how it stands."""
     with Signals():  # a Ctrl-C must not end us between the run and its supervisor
         start.start_supervisor(run_dir)
-    code = open_app(options, run_dir=run_dir)
-    if code != ExitCode.COMPLETED:
-        return code
-    seen = observe(run_dir)
-    notices.say_how_it_stands(run_dir, seen.state, status=seen.status)
+    try:
+        open_app(options, run_dir=run_dir)
+    finally:  # the run goes on where the app has failed
+        seen = observe(run_dir)
+        notices.say_how_it_stands(run_dir, seen.state, status=seen.status)
     return seen.state.exit_code
+
+
+def _fail(app: HalosApp, failed: threading.ExceptHookArgs) -> None:
+    """Without this, a reader's thread would end unseen, and its screen stand still."""
+    if isinstance(failed.exc_value, Exception):
+        app.fail(failed.exc_value)
 
 
 def _obstacle() -> str:

@@ -215,6 +215,12 @@ class Terminal:
             os.kill(self.pid, number)
 
     @property
+    def takes_lines(self) -> bool:
+        """Whether it echoes keys and hands them on as lines, as it does for a shell's commands."""
+        local = termios.tcgetattr(self._master)[3]
+        return bool(local & termios.ECHO and local & termios.ICANON and local & termios.ISIG)
+
+    @property
     def cpu_s(self) -> float:
         """Seconds of a core that the program has used, children excepted."""
         stat = Path(f"/proc/{self.pid}/stat").read_text()

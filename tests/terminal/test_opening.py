@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from halos_backend.errors import ExitCode
 
 from benchmarks.made_events import Shape
 from benchmarks.made_runs import make_run
-from tests.terminal import other_textual
+from tests.terminal import failing_app, other_textual
 from tests.terminal.demo_run import SMALL, DemoRun, wait_until
 from tests.terminal.terminal import Terminal
 
@@ -76,13 +77,67 @@ def test_the_mouse_is_left_to_the_terminal_if_one_likes(demo: DemoRun) -> None:
         assert MOUSE not in terminal.raw
 
 
-def test_sigterm_leaves_the_terminal_as_it_was(demo: DemoRun) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_the_terminal_as_it_was_and_is_named(
+    demo: DemoRun, number: signal.Signals
+) -> None:
     make_run(demo.runs / "a-run", Shape())
     with demo.open() as terminal:
         terminal.wait_for("a-run")
-        terminal.signal(signal.SIGTERM)
-        terminal.wait()
-        assert said_after(terminal) == b""
+        terminal.signal(number)
+        assert terminal.wait() == ExitCode.COMPLETED
+        said = f"{number.name} ended the app; every run goes on by itself\r\n"
+        assert said_after(terminal) == said.encode()
+
+
+@pytest.mark.parametrize("place", ["handler", "worker", "thread"])
+def test_a_defect_ends_the_app_with_one_line_that_names_the_file_of_its_traceback(
+    demo: DemoRun, place: str
+) -> None:
+    said = said_by_failing_app(demo, place)
+    found = re.fullmatch(
+        rb"halos-tui: this is a defect of halos-tui \(KeyError: 'of ours'\), and nothing that you"
+        rb" did wrong; please report it with (\S+)\r\n",
+        said,
+    )
+    assert found is not None, said
+    told = Path(found[1].decode()).read_text()
+    assert "Traceback (most recent call last)" in told
+    assert "failing_app.py" in told
+    assert told.endswith("KeyError: 'of ours'\n")
+
+
+def test_an_error_that_a_person_can_mend_is_told_in_its_own_words(demo: DemoRun) -> None:
+    assert said_by_failing_app(demo, "usage") == b"halos-tui: mend this\r\n"
+
+
+def test_an_app_that_ends_for_no_known_reason_says_so(demo: DemoRun) -> None:
+    said = said_by_failing_app(demo, "cancelled")
+    assert b"(RuntimeError: the app ended, and nothing in it says why)" in said
+
+
+def test_a_run_whose_app_fails_goes_on_and_is_told_of(demo: DemoRun) -> None:
+    said = said_by_failing_app(demo, "handler", "demo", "--name", demo.name, *SMALL)
+    assert f"run {demo.name} is running".encode() in said
+    assert b"halos-tui: this is a defect of halos-tui (KeyError: 'of ours')" in said
+    demo.goes_on()
+
+
+def said_by_failing_app(demo: DemoRun, place: str, *verb: str) -> bytes:
+    """What stands on the terminal after the app, which is ended by a press of ctrl+t."""
+    if not verb:
+        make_run(demo.runs / "a-run", Shape())
+    command = [sys.executable, failing_app.__file__, place, *(verb or ("attach", "a-run"))]
+    environment = {**demo.environment, "XDG_STATE_HOME": str(demo.runs.parent / "state")}
+    with Terminal(command, environment=environment) as terminal:
+        assert terminal.takes_lines
+        terminal.wait_for("Quit (runs go on)")
+        assert not terminal.takes_lines
+        terminal.press("ctrl+t")
+        expected = ExitCode.USAGE if place == "usage" else ExitCode.FAILED
+        assert terminal.wait() == expected
+        assert terminal.takes_lines
+        return said_after(terminal)
 
 
 def test_demo_opens_its_run_and_says_afterwards_how_to_come_back(demo: DemoRun) -> None:
