@@ -1,4 +1,8 @@
-"""`python -m halos_tui`: the command line without its console script."""
+"""Runs the command line for `python -m halos_tui`.
+
+Python itself imports `types` and a few others before this, from the working directory first: where
+that has a `types.py`, only the script `halos-tui` and `python -P -m halos_tui` work.
+"""
 
 import sys
 
