@@ -1,4 +1,4 @@
-"""The part of halos-tui that runs: settings, store, supervisor, stages. Nothing here draws."""
+"""Runs halos-tui's work: settings, store, supervisor, stages. Nothing here draws."""
 
 __version__ = "0.1.0"
 

@@ -1,4 +1,4 @@
-"""Whole-file writes that survive a crash: written aside, flushed, renamed, directory flushed."""
+"""Writes whole files so that they survive a crash: aside, flushed, renamed, directory flushed."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""The two clocks of the project, so that tests can name them."""
+"""Owns the two clocks of the project, so that tests can replace them in one place."""
 
 from __future__ import annotations
 
 import time
 
 now = time.time
-"""Unix seconds (float), for events."""
+"""Returns Unix seconds (float), for events."""
 
 monotonic = time.monotonic
-"""Seconds from an arbitrary start, for durations and deadlines."""
+"""Returns seconds from an arbitrary start, for durations and deadlines."""

@@ -1,4 +1,4 @@
-"""Tells a defect of the program itself: one message for a person, the traceback in a file.
+"""Tells a person of a defect of the program itself: in one message, the traceback goes to a file.
 
 What a person can mend never comes here: that is a HalosError, with its own words.
 """
@@ -15,7 +15,7 @@ from halos_backend import __version__
 
 
 def tell_defect(error: BaseException) -> str:
-    """What to say; names the file that the traceback was written to, if it could be."""
+    """Returns what to say; it names the file that holds the traceback, if that could be written."""
     text = "".join(traceback.format_exception(error))
     head = f"halos-tui {__version__}, Python {platform.python_version()}\n"
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -25,7 +25,7 @@ from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """Exit codes of the command line and of stages, one meaning each."""
+    """Holds the exit codes of the command line and of stages, one meaning each."""
 
     COMPLETED = 0
     FAILED = 1
@@ -43,7 +43,7 @@ class HalosError(Exception):
 
 
 class UsageError(HalosError):
-    """The person asked for something that cannot be; nothing was changed."""
+    """Is raised where a person asked for something that cannot be; nothing was changed."""
 
     exit_code = ExitCode.USAGE
 
@@ -65,7 +65,7 @@ class PromptsError(UsageError):
 
 
 class RunNotFoundError(HalosError):
-    """No run of that name under the runs directory."""
+    """Is raised where no run of that name is under the runs directory."""
 
     exit_code = ExitCode.NO_SUCH_RUN
 

@@ -1,5 +1,5 @@
-"""Owns what a check says of a machine or of a run's settings and inputs, and sizes as it writes
-them.
+"""Owns the findings of a check (of a machine, of a run's settings and inputs), and how sizes are
+written.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Finding:
-    """`text` says what is; `fix` says what to do now, and is empty where all is well."""
+    """Holds one finding: `text` says what is; `fix` says what to do now, and is empty where all is
+    well.
+    """
 
     level: Level
     subject: str
@@ -29,8 +31,10 @@ class Finding:
 
 
 class InputsError(UsageError):
-    """A run cannot be made. `problems` are all that were found; `prepared` is what the check of the
-    inputs found besides, where it was made.
+    """Is raised where a run cannot be made.
+
+    `problems` are all that were found; `prepared` is what the check of the inputs found besides,
+    where it was made.
     """
 
     def __init__(
@@ -45,13 +49,15 @@ class InputsError(UsageError):
 
 
 def complaint(finding: Finding) -> str:
-    """A warning or problem on one line."""
+    """Returns a warning or problem on one line."""
     fix = f"; {finding.fix}" if finding.fix else ""
     return f"{finding.subject}: {finding.text}{fix}"
 
 
 def as_finding(level: Level, subject: str, words: str) -> Finding:
-    """What an error says, say. Its text ends in `; ` and the fix, or has it in its words."""
+    """Returns what an error says, as a finding: its text ends in `; ` and the fix, or has it in its
+    words.
+    """
     text, semicolon, fix = " ".join(words.splitlines()).rpartition("; ")
     return Finding(level, subject, text, fix) if semicolon else Finding(level, subject, fix)
 
@@ -61,7 +67,9 @@ def problems_in(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def prepared_findings(prepared: Mapping[str, Any]) -> list[Finding]:
-    """What the check of a run's inputs found; nothing of a run that an earlier version made."""
+    """Returns what the check of a run's inputs found; a run that an earlier version made has
+    nothing of it.
+    """
     return msgspec.convert(prepared.get("findings", []), list[Finding])
 
 
@@ -72,7 +80,7 @@ def refuse_inputs(prepared: Mapping[str, Any]) -> None:
 
 
 def in_gib(num_bytes: float) -> str:
-    """`3.2 GiB`; small sizes in MiB."""
+    """Returns a size in words: `3.2 GiB`; small sizes are in MiB."""
     if num_bytes < GIB:
         return f"{num_bytes / MIB:.0f} MiB"
     return f"{num_bytes / GIB:.1f} GiB"

@@ -1,4 +1,4 @@
-"""The rows of the project's data files (JSON Lines), and how they are read and written.
+"""Owns the rows of the project's data files (JSON Lines), and how they are read and written.
 
 A prompt is sampled into a group; a judge scores the group; feedback is made of scored groups.
 Training reads `token_ids`, never text, so that sampling, scoring and training see the same thing.
@@ -15,19 +15,23 @@ import msgspec
 from halos_backend.errors import CorruptFileError
 
 FinishReason = Literal["stop", "length"]
-"""`stop`: the policy ended by itself (end token or stop string). `length`: cut off."""
+"""Says how a completion ended: `stop` is by itself (end token or stop string), `length`
+is cut off.
+"""
 
 
 Message = dict[str, Any]
-"""One turn of a conversation as its source has it, every field that a template may read: `role`,
-`content` (text, or a list of parts that are text), `name`, `tool_calls`, `tool_call_id`, ..."""
+"""Is one turn of a conversation as its source has it, with every field that a template may read:
+`role`, `content` (text, or a list of parts that are text), `name`, `tool_calls`, `tool_call_id`,
+...
+"""
 
 Tools = tuple[dict[str, Any], ...]
-"""JSON schemas of what may be called in a conversation."""
+"""Holds the JSON schemas of what may be called in a conversation."""
 
 
 class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One row of `prompts.jsonl`: a conversation that awaits a completion.
+    """Is one row of `prompts.jsonl`: a conversation that awaits a completion.
 
     `token_ids` is the prompt under the policy's chat template with the generation prompt.
     `columns` are the source row's other columns, for reward functions; `tools` those that the
@@ -42,7 +46,8 @@ class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One sampled completion; scored when `reward` is set, given up when `unscored` says why.
+    """Is one sampled completion; it is scored when `reward` is set, and given up when `unscored`
+    says why.
 
     `token_ids` are exactly the sampled ids, the end token included where the policy sampled it;
     `text` leaves out special tokens and the stop string. Of a scored group `reward` is the judge's
@@ -59,7 +64,7 @@ class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Group(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="scalar"):
-    """All completions of one prompt in one round; with rewards it is `scalar` feedback."""
+    """Holds all completions of one prompt in one round; with rewards it is `scalar` feedback."""
 
     prompt_id: str
     prompt: tuple[Message, ...]
@@ -71,7 +76,7 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", t
 
 
 class CanaryRow(msgspec.Struct, frozen=True):
-    """A sampled completion with the log-probabilities that its sampler gave its tokens.
+    """Is a sampled completion with the log-probabilities that its sampler gave its tokens.
 
     `prompt_token_ids` are what was continued, a control text included. `token_ids` and `logps` are
     of the completion's beginning.
@@ -86,7 +91,7 @@ class CanaryRow(msgspec.Struct, frozen=True):
 class PreferencePair(
     msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="pairwise"
 ):
-    """`pairwise` feedback: of two completions of one prompt, which one is better."""
+    """Is `pairwise` feedback: says which of two completions of one prompt is better."""
 
     prompt_id: str
     prompt: tuple[Message, ...]
@@ -101,7 +106,7 @@ class PreferencePair(
 class UnpairedFeedback(
     msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="binary"
 ):
-    """`binary` feedback: a completion and whether it is desirable."""
+    """Is `binary` feedback: a completion and whether it is desirable."""
 
     prompt_id: str
     prompt: tuple[Message, ...]
@@ -113,7 +118,7 @@ class UnpairedFeedback(
 
 
 BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that are not the JSON they should be."""
+"""Lists what msgspec raises for bytes that are not the JSON they should be."""
 
 Feedback = Group | PreferencePair | UnpairedFeedback
 
@@ -121,7 +126,7 @@ Row = TypeVar("Row")
 
 
 def text_of(message: Message) -> str:
-    """What a message says, for a person: its text, then each other field by its name."""
+    """Returns what a message says, for a person: its text, then each other field by its name."""
     said = [part_texts(message)] if message.get("content") else []
     for name, value in message.items():
         if name not in ("role", "content") and value is not None:
@@ -131,12 +136,14 @@ def text_of(message: Message) -> str:
 
 
 def is_plain(message: Message) -> bool:
-    """Whether it is a role and a text, and nothing else."""
+    """Says whether a message is a role and a text, and nothing else."""
     return message.keys() == {"role", "content"} and isinstance(message["content"], str)
 
 
 def part_texts(message: Message) -> str:
-    """The text of a message's content, a line break between its parts; empty where it has none."""
+    """Returns the text of a message's content, a line break between its parts; empty where it has
+    none.
+    """
     content = message.get("content")
     if isinstance(content, list):
         return "\n".join(str(part.get("text", "")) for part in content)
@@ -144,7 +151,7 @@ def part_texts(message: Message) -> str:
 
 
 def encode_row(row: msgspec.Struct) -> bytes:
-    """One JSON line, newline included."""
+    """Returns the row as one JSON line, newline included."""
     return msgspec.json.encode(row) + b"\n"
 
 

@@ -1,9 +1,7 @@
 """Compares and changes settings that are plain JSON, without knowing their schema.
 
-The journal's fold applies recorded changes with it, `config.changes` makes them. A dotted path
-names a setting: `train.loss.beta`.
-
-Changes of a run's settings, and what they make of them in a round.
+A dotted path names a setting: `train.loss.beta`. A change holds from a round on. The journal's fold
+applies recorded changes with this module, `config.changes` makes them.
 """
 
 from __future__ import annotations
@@ -14,11 +12,11 @@ from typing import Any
 import msgspec
 
 Changes = dict[str, tuple[Any, Any]]
-"""By dotted path, the value before and the value now; None is what is unset."""
+"""Maps each dotted path to the value before and the value now; None is what is unset."""
 
 
 def diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
-    """Every setting that differs.
+    """Returns every setting that differs.
 
     A table that is on one side only, or whose `kind` differs, is one entry as a whole: its keys
     mean something else on the other side. An absent key is as good as a null.
@@ -41,14 +39,14 @@ def apply_changes(
 
 
 def value_at(path: str, settings: Any) -> Any:
-    """What stands at a dotted path; None where nothing does."""
+    """Returns what stands at a dotted path; None where nothing does."""
     for key in path.split("."):
         settings = settings.get(key) if isinstance(settings, Mapping) else None
     return settings
 
 
 def is_at_or_below(path: str, table: str) -> bool:
-    """Whether a dotted path is that of `table` or of something in it."""
+    """Says whether a dotted path is that of `table` or of something in it."""
     return path == table or path.startswith(f"{table}.")
 
 
@@ -79,7 +77,7 @@ def _set(table: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings that hold from a round on: {dotted path: [before, now]}."""
+    """Holds settings that apply from a round on: {dotted path: [before, now]}."""
 
     t: float
     from_round: int
@@ -90,7 +88,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 def settings_after(
     settings: dict[str, Any], changes: Iterable[Change], round: int
 ) -> dict[str, Any]:
-    """The settings with all changes that hold for a round in place, in the order of their rounds.
+    """Returns the settings with all changes that hold for a round in place, in the order of their
+    rounds.
 
     A later change of the same round goes over an earlier one.
     """

@@ -26,13 +26,13 @@ from halos_backend.store.run_dir import RunDir
 
 ANSWER_TIMEOUT_S = 30.0
 PATIENCE_S = 1.0
-"""A supervisor that is stalled when it is asked gets this long to wake up."""
+"""Is how long a supervisor that is stalled when it is asked gets to wake up."""
 POLL_S = 0.02
 LONGEST_LINE_BYTES = 1 << 20
 
 
 def asker() -> str:
-    """Who asks, for the record: `alice@box`."""
+    """Returns who asks, for the record: `alice@box`."""
     try:
         user = getpass.getuser()
     except (KeyError, ImportError, OSError):  # a uid that no account has, as in containers
@@ -103,7 +103,7 @@ def _answer(journal: JournalReader[RunEvent], request_id: str) -> RunEvent | Non
 
 
 def _end_of_lines(path: Path) -> int:
-    """Where the next line of a journal begins, which may be half-written."""
+    """Returns where the next line of a journal begins; it may be half-written."""
     with path.open("rb") as file:
         start = max(0, file.seek(0, os.SEEK_END) - LONGEST_LINE_BYTES)
         file.seek(start)

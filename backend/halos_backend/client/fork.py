@@ -2,11 +2,8 @@
 
 The round's checkpoint is copied and becomes the initial policy: round 1 samples from it, and the
 reference `initial` and the KL to the initial policy mean it. The prompts are copied too, and the
-new run goes on behind those that the old one took.
-
-Finds the round that a run is to be forked from, or says why it cannot be.
-
-Makes the settings of a run that begins after a round of another one.
+new run goes on behind those that the old one took. This module also finds the round to begin after,
+or says why there is none, and makes the new run's settings.
 """
 
 from __future__ import annotations
@@ -39,9 +36,9 @@ from halos_backend.store.state import RunState
 from halos_backend.supervisor.jobs import takes_over_weights
 
 HELD_OUT = {"held_out", "held_out_split", "num_held_out"}
-"""Settings of prompts on which no round trains."""
+"""Names settings of prompts on which no round trains."""
 Report = Callable[[str, int, int], None]
-"""Called with what is being done, and how much of it is: (phase, done, total)."""
+"""Is called with what is being done, and how much of it is: (phase, done, total)."""
 
 
 SOURCE = "the fork's settings"
@@ -56,7 +53,7 @@ def create_fork(
     config_text: str,
     report: Report = lambda _phase, _done, _total: None,
 ) -> RunDir:
-    """Copy what the new run begins with, check it as a new run's inputs are, make the run.
+    """Copies what the new run begins with, checks it as a new run's inputs are, and makes the run.
 
     `settings` are resolved; their policy is replaced by the copy. Nothing is left behind on
     failure. Raises UsageError for wrong settings, a taken name or too full a disk, HalosError where
@@ -101,7 +98,7 @@ def create_fork(
 
 
 def has_same_prompts(origin: Origin, settings: RunSettings) -> bool:
-    """Whether the old run's frozen prompts are those that `settings` would freeze."""
+    """Says whether the old run's frozen prompts are those that `settings` would freeze."""
     now, before = settings, RunSettings.model_validate(origin.settings)
     return bool(
         now.prompts.model_dump(exclude=HELD_OUT) == before.prompts.model_dump(exclude=HELD_OUT)
@@ -116,13 +113,17 @@ def _has_same_held_out(origin: Origin, settings: RunSettings) -> bool:
 
 
 def first_cursor(origin: Origin, settings: RunSettings) -> int:
-    """Where the new run begins in its prompts: behind those taken, if they have the same order."""
+    """Returns where the new run begins in its prompts: behind those taken, if they have the same
+    order.
+    """
     same_order = settings.loop.seed == origin.settings["loop"]["seed"]
     return origin.next_cursor if same_order and has_same_prompts(origin, settings) else 0
 
 
 def has_trainer_state(origin: Origin, settings: RunSettings) -> bool:
-    """Whether the round's fp32 weights and AdamW's moments are there, and of use to the fork."""
+    """Says whether the round's fp32 weights and AdamW's moments are there, and of use to
+    the fork.
+    """
     before = origin.round.settings
     return (
         origin.attempt.trainer_state.is_dir()
@@ -162,7 +163,9 @@ def _copy_weights(
 
 
 def _files_to_copy(origin: Origin, folders: Sequence[str]) -> list[FileEntry]:
-    """As the attempt's manifest names them. Raises HalosError where it has none."""
+    """Returns the files to copy, as the attempt's manifest names them. Raises HalosError where it
+    has none.
+    """
     manifest = read_done(origin.attempt.path)
     if manifest is None:
         raise HalosError(f"{origin.attempt.done} cannot be read, so the checkpoint is not proven")
@@ -170,7 +173,7 @@ def _files_to_copy(origin: Origin, folders: Sequence[str]) -> list[FileEntry]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """A copy of its own, on disk. Raises HalosError naming what was to be written."""
+    """Makes a copy of its own, on disk. Raises HalosError naming what was to be written."""
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         shutil.copyfile(source, target)
@@ -211,7 +214,7 @@ def _check_prompts_are_left(
 
 
 def _with_policy(settings: RunSettings, run_dir: RunDir) -> dict[str, Any]:
-    """As plain JSON, with the copy in that directory as policy."""
+    """Returns the settings as plain JSON, with the copy in that directory as policy."""
     plain = settings.model_dump(mode="json")
     plain["policy"]["path"] = str(run_dir.initial.checkpoint.absolute())
     return plain
@@ -219,7 +222,7 @@ def _with_policy(settings: RunSettings, run_dir: RunDir) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Origin:
-    """A finished round of a run, whose checkpoint is there."""
+    """Is a finished round of a run, whose checkpoint is there."""
 
     run_dir: RunDir
     state: RunState
@@ -227,23 +230,23 @@ class Origin:
 
     @property
     def attempt(self) -> AttemptDir:
-        """The train attempt that left the checkpoint."""
+        """Returns the train attempt that left the checkpoint."""
         number = self.round.stages["train"].attempt
         return self.run_dir.attempt(self.round.round, "train", number)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Those that held, or would have held, for the round after it."""
+        """Returns the settings that held, or would have held, for the round after it."""
         return self.state.settings_of(self.round.round + 1)
 
     @property
     def next_cursor(self) -> int:
-        """Prompts taken up to the end of the round."""
+        """Counts the prompts taken up to the end of the round."""
         return self.round.cursor + self.round.num_prompts
 
 
 def find_origin(run_dir: RunDir, state: RunState, number: int) -> Origin:
-    """Raises UsageError with the reason and the rounds that can be forked."""
+    """Finds the round. Raises UsageError with the reason and the rounds that can be forked."""
     reason = _why_not(state, number)
     if reason is not None:
         raise UsageError(f"{reason}; {_what_can(state)}")
@@ -282,7 +285,8 @@ def _what_can(state: RunState) -> str:
 def fork_settings(
     current: Mapping[str, Any], overrides: Sequence[str], *, directory: Path
 ) -> RunSettings:
-    """The resolved settings `current` with `KEY=VALUE` overrides; paths are those of `directory`.
+    """Returns the resolved settings `current` with `KEY=VALUE` overrides; paths are those of
+    `directory`.
 
     What is fixed for a run's life may differ in a new one, but for the policy, which the fork takes
     over. Raises SettingsError with everything that is wrong.

@@ -15,7 +15,7 @@ from halos_backend.supervisor.gpus.locks import has_living_stages
 from halos_backend.supervisor.heartbeat import take_lock
 
 MARK = ".removed-"
-"""In the hidden name that a run has while it is being deleted; no list shows it."""
+"""Is part of the hidden name that a run has while it is being deleted; no list shows it."""
 
 
 def check_unused(run_dir: RunDir) -> None:

@@ -28,10 +28,10 @@ from halos_backend.store.writer import EventWriter
 GUARDIAN = (Path(__file__).parents[1] / "supervisor/processes/guardian.py").resolve()
 
 _started: list[subprocess.Popen[bytes]] = []
-"""Guardians that this process started, so that those that ended do not stay zombies."""
+"""Holds the guardians that this process started, so that those that ended do not stay zombies."""
 
 Report = Callable[[int, int], None]
-"""Called with (done, total) prompts while they are prepared."""
+"""Is called with (done, total) prompts while they are prepared."""
 
 
 def create_run(
@@ -56,7 +56,8 @@ def create_run(
 
 @contextmanager
 def new_run_dir(root: Path, name: str) -> Iterator[RunDir]:
-    """A hidden directory to make the run in; it gets its name at the end, and is gone on failure.
+    """Yields a hidden directory to make the run in; it gets its name at the end, and is gone on
+    failure.
 
     Raises UsageError for a name that no run can have, or that is taken, and for a place where
     nothing can be written.
@@ -88,8 +89,10 @@ def prepare_inputs(
     *,
     has_prompts: bool = False,
 ) -> dict[str, Any]:
-    """Write the run's settings into `run_dir`, check the inputs there, and return what was found,
-    problems among its `findings` (see `refuse_inputs`). Raises HalosError where nothing was.
+    """Writes the run's settings into `run_dir`, checks the inputs there, and returns what it found.
+
+    Problems are among its `findings` (see `refuse_inputs`). Raises HalosError where nothing was
+    found out.
 
     `has_prompts`: a forked run's prompts are there already.
     """
@@ -152,7 +155,7 @@ def _start_detached(run_dir: RunDir) -> subprocess.Popen[bytes]:
 
 
 def _guarded_supervisor(path: Path) -> list[str]:
-    """The guardian's command; it needs neither the environment nor installed packages."""
+    """Returns the guardian's command; it needs neither the environment nor installed packages."""
     guard = [sys.executable, "-I", "-S", str(GUARDIAN), "--run-dir", str(path), "--"]
     return [*guard, *program("halos_backend.supervisor", "--run-dir", path)]
 

@@ -1,1 +1,1 @@
-"""Settings of a run: their schema, how a run file is read, and the files `init` writes."""
+"""Owns the settings of a run: their schema, how a run file is read, and the files `init` writes."""

@@ -1,10 +1,8 @@
 """Changes settings between rounds: what may change, to what, and what follows from it.
 
-Pure but for looking whether named files exist. `consequences` words what follows, `moments` knows
-when the optimizer starts anew. Which rounds have begun is the supervisor's to know, as is when a
-change takes effect.
-
-Finds the files and directories that changed settings name, and says which are not there.
+It also finds the files and directories that changed settings name, and says which are missing;
+everything else here is pure. `consequences` words what follows. The supervisor knows which rounds
+have begun and when a change takes effect.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ FIXED: dict[str, str] = {
     "prompts": "they were read and put in order when the run was created",
     "loop.seed": "the order of the prompts and every sample follow from it",
 }
-"""Tables and settings that hold for a run's life, and why."""
+"""Lists the tables and settings that hold for a run's life, and why."""
 
 
 REFERENCE_WORDS = frozenset({"initial", "previous"})
@@ -45,10 +43,10 @@ REFERENCE_WORDS = frozenset({"initial", "previous"})
 
 @dataclass(frozen=True)
 class Change:
-    """A valid change: the whole new settings, what differs, and what follows from it.
+    """Is a valid change: the whole new settings, what differs, and what follows from it.
 
-    `overrides` are those given and, where they name files, the same with absolute paths: what a
-    supervisor, whose working directory is another, is to be asked for.
+    `overrides` are those given, with absolute paths where they name files: a supervisor, whose
+    working directory is another one, is asked for these.
     """
 
     settings: dict[str, Any]
@@ -93,20 +91,21 @@ def change_settings(
 
 
 def check_settings(settings: Mapping[str, Any]) -> list[Problem]:
-    """Everything wrong with settings that were put together from several changes."""
+    """Returns everything wrong with settings that were put together from several changes."""
     problems = find_problems(RunSettings, settings)
     return problems or find_conflicts(RunSettings.model_validate(settings))
 
 
 def is_fixed(path: str) -> bool:
-    """Whether a dotted path names a setting that holds for the run's life."""
+    """Says whether a dotted path names a setting that holds for the run's life."""
     return any(is_at_or_below(path, fixed) for fixed in FIXED)
 
 
 def refuse_for_begun_round(
     changes: Mapping[str, Any], *, done: Collection[str], round: int
 ) -> list[Problem]:
-    """What of `changes` cannot hold for `round`, which has begun and whose stages `done` are done.
+    """Returns what of `changes` cannot hold for `round`, which has begun and whose stages `done`
+    are done.
 
     `changes` are those of a `Change`: {dotted path: (before, now)}.
     """
@@ -130,7 +129,9 @@ def _why_too_late(path: str, pair: tuple[Any, Any], done: Collection[str]) -> st
 
 
 def _changes_sampling_prefix(path: str, pair: tuple[Any, Any]) -> bool:
-    """csft samples behind its control text for good completions; no other loss has one."""
+    """Says whether the control text before good completions changes; only csft samples
+    behind one.
+    """
     if path == "train.loss":
         kinds = [side.get("kind") if isinstance(side, Mapping) else None for side in pair]
         return "csft" in kinds
@@ -155,7 +156,9 @@ def _refuse(*found: Sequence[Problem]) -> None:
 
 
 def _removed_guards(changes: Changes) -> list[Problem]:
-    """A guard, once there, has to stay: a recorded change is a new value, never an absence."""
+    """Returns a problem for each guard that is taken out: a recorded change is a new value, never
+    an absence.
+    """
     return [
         (path, f"cannot be taken out of a run: write {path}.action=off")
         for path, (_, value) in changes.items()

@@ -1,4 +1,4 @@
-"""Owns the rules between settings: what each alone allows and together cannot be.
+"""Owns the rules between settings: values that are each allowed and cannot stand together.
 
 Each reason says what to write instead. Single values are the schema's matter.
 """
@@ -28,11 +28,11 @@ from halos_backend.config.losses import (
 from halos_backend.config.schema import RewardModelJudge, RunSettings
 
 Conflict = tuple[str, str]
-"""The setting to change, and why."""
+"""Names the setting to change, and says why."""
 
 
 def find_conflicts(settings: RunSettings) -> list[Conflict]:
-    """Every rule the settings break, as (dotted path, reason)."""
+    """Yields every rule that the settings break, as (dotted path, reason)."""
     return [conflict for rule in RULES for conflict in rule(settings)]
 
 
@@ -318,6 +318,6 @@ RULES: tuple[Callable[[RunSettings], Iterator[Conflict]], ...] = (
 
 
 def _nearest_multiples(number: int, divisor: int) -> str:
-    """The multiples of `divisor` on both sides of `number`, without 0."""
+    """Returns the multiples of `divisor` on both sides of `number`, without 0."""
     below = number // divisor * divisor
     return f"{below} or {below + divisor}" if below else str(divisor)

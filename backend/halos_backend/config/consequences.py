@@ -1,13 +1,10 @@
-"""Words what follows from a change of settings in mid-run: one small pure rule for each matter.
+"""Words what follows from a change of settings during a run: one small pure rule for each matter.
 
-People read the sentences before they confirm a change, and later in the run's history.
-
-Whether rewards of two rounds can be compared: what of a judge's settings they depend on.
-
-Decides whether AdamW's moments go from one trained round to the next.
-
-The supervisor tells the train stage, the tweak form tells the person before a change. Weights are
-carried in any case; what a stage keeps on disk is `stages.train.trainer_state`'s.
+People read the sentences before they confirm a change, and later in the run's history. Two of the
+rules have other readers too: whether rewards of two rounds can be compared (by what settings of a
+judge they depend on), and whether AdamW's moments go from one trained round to the next. The
+supervisor tells the latter to the train stage. Weights are always carried;
+`stages.train.trainer_state` decides what stays on disk.
 """
 
 from __future__ import annotations
@@ -19,14 +16,14 @@ from halos_backend.config.losses import LOSSES_WITH_REFERENCE
 from halos_backend.config.schema import LoRA, RunSettings, TrainSettings
 
 LAST_DIGITS = frozenset({"engine", "vllm"})
-"""Settings that move rewards by no more than rounding does."""
+"""Names the settings that change rewards by no more than rounding does."""
 
 
 AdapterKey = dict[str, float | str | list[str]]
 
 
 def find_consequences(before: RunSettings, now: RunSettings) -> tuple[str, ...]:
-    """All that a person should know of the change, as whole sentences."""
+    """Returns all that a person should know of the change, as whole sentences."""
     return tuple(sentence for rule in RULES for sentence in rule(before, now))
 
 
@@ -171,7 +168,9 @@ RULES: tuple[Callable[[RunSettings, RunSettings], Iterator[str]], ...] = (
 
 
 def _remedy(before: RunSettings, now: RunSettings) -> str:
-    """What `train.keep_optimizer = true` could do, or did not, about moments that start anew."""
+    """Says what `train.keep_optimizer = true` could do, or did not, about moments that
+    start anew.
+    """
     if now.train.keep_optimizer:
         return " (which train.keep_optimizer = true cannot help)"
     kept = now.train.model_copy(update={"keep_optimizer": True})
@@ -181,7 +180,7 @@ def _remedy(before: RunSettings, now: RunSettings) -> str:
 
 
 def _strength(settings: RunSettings) -> float | None:
-    """What implicit rewards are multiplied by; None for a loss without them."""
+    """Returns the factor of implicit rewards; None for a loss without them."""
     loss = settings.train.loss
     if loss.kind == "grpo":
         return None
@@ -237,7 +236,7 @@ def _judge(settings: RunSettings) -> dict[str, Any]:
 
 
 def _times(factor: float) -> str:
-    """`2 times`, `0.25 times`."""
+    """Returns a factor in words: `2 times`, `0.25 times`."""
     return f"{factor:.3g} times"
 
 
@@ -246,12 +245,13 @@ def _often(count: int) -> str:
 
 
 def judging(judge: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a judge, as plain JSON, but for those that only change last digits."""
+    """Returns the settings of a judge as plain JSON, without those that only change last digits."""
     return {name: value for name, value in judge.items() if name not in LAST_DIGITS}
 
 
 def reset_reason(before: TrainSettings, now: TrainSettings) -> str | None:
-    """Why a round with settings `now` starts the moments anew after one with `before`; None: kept.
+    """Says why a round with settings `now` starts the moments anew after one with `before`; None:
+    it keeps them.
 
     `train.keep_optimizer = true` overrules a changed loss, not changed parameters: the moments of
     others would mean nothing.
@@ -266,7 +266,9 @@ def reset_reason(before: TrainSettings, now: TrainSettings) -> str | None:
 
 
 def adapter_key(lora: LoRA | None) -> AdapterKey | None:
-    """What must be equal for the adapters of two rounds to be the same; None without adapters."""
+    """Returns what must be equal for the adapters of two rounds to be the same; None without
+    adapters.
+    """
     if lora is None:
         return None
     targets = lora.target_modules

@@ -1,6 +1,6 @@
-"""Owns the settings of vLLM: those of ours, and the names that stay ours among its own.
+"""Owns the settings of vLLM: our own ones, and the engine arguments that a person may not set.
 
-A sampler is one engine or several, a judge one.
+A sampler has one engine or several, a judge has one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OURS_WHILE_SAMPLING = {
     "gpu_memory_utilization": "sample.vllm.gpu_memory_utilization",
     "seed": "loop.seed",
 }
-"""Engine arguments that follow from another setting."""
+"""Maps engine arguments that follow from another setting to that setting."""
 
 OURS_WHILE_SCORING = {
     "model": "label.judge.path",
@@ -46,7 +46,7 @@ NEEDED_WHILE_SAMPLING = frozenset(
         "worker_extension_cls",
     }
 )
-"""Engine arguments that the sample stage itself depends on."""
+"""Names engine arguments that the sample stage itself depends on."""
 
 NEEDED_WHILE_SCORING = frozenset(
     {
@@ -59,7 +59,7 @@ NEEDED_WHILE_SCORING = frozenset(
         "skip_tokenizer_init",
     }
 )
-"""Engine arguments that the label stage itself depends on."""
+"""Names engine arguments that the label stage itself depends on."""
 
 
 class EngineSettings(Table):
@@ -74,7 +74,7 @@ class EngineSettings(Table):
 
     @property
     def set_arguments(self) -> dict[str, Any]:
-        """`arguments` less those that were taken out again, which are null."""
+        """Returns `arguments` less those that were taken out again, which are null."""
         return {name: value for name, value in self.arguments.items() if value is not None}
 
 

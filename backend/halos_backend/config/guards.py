@@ -1,6 +1,6 @@
 """Owns the settings of guards: rules that stop a run when one of its numbers goes wrong.
 
-Looking at the numbers is `supervisor.guards`'.
+`supervisor.guards` looks at the numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ GuardMetric = Literal[
     "disk_free_bytes",
     "disk_free_rounds",
 ]
-"""What a guard can look at: numbers of a finished stage, and the disk before each round."""
+"""Names the metrics that a guard can watch: numbers of a finished stage, and the disk before each
+round.
+"""
 
 DISK_METRICS: frozenset[GuardMetric] = frozenset({"disk_free_bytes", "disk_free_rounds"})
 
@@ -55,14 +57,15 @@ DEFAULT_GUARDS: dict[str, Guard] = {
     "non_finite_loss": Guard(metric="loss_last", not_finite=True),
     "disk": Guard(metric="disk_free_rounds", below=1.0),
 }
-"""On unless the run file says otherwise under the same names."""
+"""Holds the guards that are on unless the run file says otherwise under the same names."""
 
 
 def with_default_guards(guards: object, *, among: Sequence[str] | None = None) -> object:
-    """The `guards` of a run file over the default ones, or those `among` them, by name and key.
+    """Puts the `guards` of a run file over the default ones, or those `among` them, by name and
+    key.
 
-    A guard that watches another metric than the default of its name is one of its own. What is no
-    table stays as it is, to be reported.
+    A guard that watches another metric than the default of its name is a new guard of the person's.
+    What is no table stays as it is, to be reported.
     """
     if guards is None:
         guards = {}
@@ -80,7 +83,7 @@ def with_default_guards(guards: object, *, among: Sequence[str] | None = None) -
 
 
 def find_guard_conflicts(name: str, guard: Guard) -> Iterator[tuple[str, str]]:
-    """Why a guard, as it is, could never trip or always would: (dotted path, reason)."""
+    """Says why a guard, as it is, could never trip or always would: (dotted path, reason)."""
     path, metric, above, below = f"guards.{name}", guard.metric, guard.above, guard.below
     if guard.action == "off":
         return

@@ -1,4 +1,4 @@
-"""Owns what `train.kernels = 'liger'` goes with: settings, architectures, versions."""
+"""Owns what `train.kernels = 'liger'` works with: settings, architectures, versions."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from halos_backend.config.schema import RunSettings
 
 ARCHITECTURES = ("granite", "llama", "mistral", "phi3", "qwen2", "qwen3")
-"""Of those that Liger knows, the ones whose RMSNorm and SwiGLU it replaces and nothing else."""
+"""Lists the architectures that Liger knows and of which it replaces RMSNorm and SwiGLU and nothing
+else.
+"""
 MIN_LIGER, TOO_NEW_LIGER = "0.8", "0.9"
 INSTEAD = "or write train.kernels = 'torch'"
 
 
 def find_kernel_conflicts(settings: RunSettings) -> Iterator[tuple[str, str]]:
-    """Why Liger's kernels cannot be used with these settings, as (dotted path, reason)."""
+    """Says why Liger's kernels cannot be used with these settings, as (dotted path, reason)."""
     if settings.train.kernels == "torch":
         return
     if settings.launch.device == "cpu":

@@ -1,9 +1,8 @@
-"""Reads a run file and its overrides into settings, or says everything that is wrong with them.
+"""Reads a run file and its `--set KEY=VALUE` overrides into settings, or says everything that is
+wrong.
 
-The rules between settings are `check`'s, the words for single settings `wording`'s. Whether models
-and prompts are any good is found out by the prepare stage, not here.
-
-Applies `--set KEY=VALUE` to a run file's tables.
+`check` owns the rules between settings, `wording` the words for single settings. The prepare stage,
+not this module, finds out whether models and prompts are any good.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from halos_backend.errors import SettingsError
 from halos_backend.settings_json import value_at
 
 PLACEHOLDER = "PATH/TO/"
-"""How the values begin that `init` leaves to the person."""
+"""Begins each value that `init` leaves to the person."""
 
 PATH_KEYS = (
     "policy.path",
@@ -47,23 +46,27 @@ PATH_KEYS = (
     "train.reference",
 )
 PROGRAM_KEYS = ("sample.python", "label.python")
-"""Programs, whose links are not followed: a virtual environment's python is one."""
+"""Names the settings that are programs. Their links are not followed: a virtual environment's
+python is one.
+"""
 FILE_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".jinja", ".py")
-"""Endings of what is always a file, never a hub name."""
+"""Lists the endings of what is always a file, never a hub name."""
 
 
 DEFAULT = "default"
-"""The value that means a setting's default."""
+"""Is the value that asks for a setting's default."""
 NO_VALUE = "has no value behind the ="
 SHORT_FLOAT = re.compile(r"[+-]?(\d+\.|\.\d+)([eE][+-]?\d+)?")
-"""`.1` and `1.`: numbers to a person, not to TOML."""
+"""Matches `.1` and `1.`, which are numbers to a person and not to TOML."""
 
 
 def load_settings(
     path: Path, overrides: Sequence[str] = (), *, text: str | None = None
 ) -> RunSettings:
-    """The settings of the run file at `path`, with `--set` overrides in place. `text` is the file's
-    where it was read already, which a pipe is only once.
+    """Returns the settings of the run file at `path`, with `--set` overrides in place.
+
+    `text` is the file's text where the caller has read it already, because a pipe can be read only
+    once.
 
     Relative paths in the file are looked for in its own directory, those of overrides first in the
     working directory. Raises UsageError for a file that is no TOML, SettingsError with everything
@@ -88,8 +91,9 @@ def parse_settings(
     directory: Path | None = None,
     text: str = "",
 ) -> RunSettings:
-    """Settings from tables; see `load_settings`. Without `directory` paths stay as they are. By the
-    file's `text` problems name their lines.
+    """Makes settings from tables; see `load_settings`.
+
+    Without `directory` paths stay as they are. With the file's `text` problems name their lines.
 
     An override that switches a kind keeps the keys that both kinds have and drops the old one's.
     Guards go over the default ones of their names.
@@ -110,7 +114,7 @@ def parse_settings(
 
 
 def resolve(settings: RunSettings, *, num_cores: int | None = None) -> RunSettings:
-    """Settings with what depends on the machine filled in: `launch.num_threads`.
+    """Fills in what depends on the machine: `launch.num_threads`.
 
     `num_cores` defaults to the physical cores this process may use.
     """
@@ -125,7 +129,7 @@ def resolve(settings: RunSettings, *, num_cores: int | None = None) -> RunSettin
 
 
 def usable_cores() -> int:
-    """Physical cores, or fewer where the process is confined to some of them."""
+    """Counts the physical cores, or fewer where the process is confined to some of them."""
     allowed = len(os.sched_getaffinity(0))
     return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
 
@@ -151,13 +155,16 @@ def _resolve_paths(merged: dict[str, Any], directory: Path, overridden: frozense
 
 
 def _places(key: str, directory: Path, overridden: frozenset[str]) -> tuple[Path, ...]:
-    """Where a setting's path is looked for: what was typed first in the working directory."""
+    """Returns where a setting's path is looked for: an override's first in the working
+    directory.
+    """
     typed = any(key == named or key.startswith(f"{named}.") for named in overridden)
     return (Path.cwd(), directory) if typed else (directory,)
 
 
 def resolve_path(value: str, places: Sequence[Path]) -> str:
-    """`value` made absolute where it is a file in one of `places` or can be nothing but a file.
+    """Returns `value` made absolute where it is a file in one of `places` or can be nothing but a
+    file.
 
     What is left as it is may be a hub name, or a word such as `initial`.
     """
@@ -171,7 +178,9 @@ def resolve_path(value: str, places: Sequence[Path]) -> str:
 
 
 def resolve_program(value: str, places: Sequence[Path]) -> str:
-    """A program's path made absolute, its links kept; a bare name is looked for in PATH later."""
+    """Returns a program's path made absolute, its links kept; a bare name is looked for in PATH
+    later.
+    """
     if "/" not in value:
         return value
     path = Path(os.path.expanduser(value))  # noqa: PTH111  as above
@@ -197,7 +206,7 @@ def _placeholders(merged: Mapping[str, Any], text: str) -> list[Problem]:
 
 @dataclass(frozen=True)
 class Override:
-    """One `KEY=VALUE`: a dotted path and the text after the equals sign."""
+    """Is one `KEY=VALUE`: a dotted path and the text after the equals sign."""
 
     path: tuple[str, ...]
     text: str
@@ -210,7 +219,7 @@ class Override:
 def apply_overrides(
     root: type[Table], table: Mapping[str, Any], overrides: Sequence[str]
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """A copy of `table` with the overrides in it, and what is wrong with them.
+    """Returns a copy of `table` with the overrides in it, and what is wrong with them.
 
     A VALUE is a TOML value, else text. The word `default` takes the key out, so that its default
     holds, or nothing where it may be absent; the text of that word is written in quotes.
@@ -227,7 +236,7 @@ def apply_overrides(
 
 
 def overridden_keys(overrides: Sequence[str]) -> frozenset[str]:
-    """The dotted keys that the overrides name."""
+    """Returns the dotted keys that the overrides name."""
     keys = (text.partition("=")[0].split(".") for text in overrides)
     return frozenset(".".join(part.strip() for part in key) for key in keys)
 
@@ -282,7 +291,9 @@ def _take_out(root: type[Table], result: dict[str, Any], override: Override) -> 
 
 
 def defaults_taken(overrides: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
-    """What the overrides that ask for a default come to in `settings`, resolved, as sentences."""
+    """Says, in sentences, which values the overrides that ask for a default get in `settings`,
+    resolved.
+    """
     parsed = [_split(text, []) for text in overrides]
     keys = [entry.key for entry in parsed if entry is not None and entry.text == DEFAULT]
     return [f"{key} is {_in_words(value_at(key, settings))}, its default" for key in keys]
@@ -313,7 +324,9 @@ def _value(root: type[Table], result: Mapping[str, Any], override: Override) -> 
 def _drop_keys_of_old_kind(
     root: type[Table], result: dict[str, Any], override: Override, new_kind: object
 ) -> None:
-    """Mistyped keys, which no kind has, stay: they are to be reported."""
+    """Drops the keys of the old kind; mistyped keys, which no kind has, stay, so that they are
+    reported.
+    """
     field = field_at(root, override.path[:-1], result)
     kinds = {} if field is None else kinds_of(field)
     table: Any = result

@@ -1,6 +1,6 @@
 """Looks into the schema: which tables and values stand where, and how a value is described.
 
-What the errors say (`wording`), the overrides (`overrides`) and the files of `init` share.
+The errors (`wording`), the overrides (`load`) and the files of `init` share it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pydantic.fields import FieldInfo
 from halos_backend.config.table import Table
 
 FORMS = {"function": "file.py:name (a Python file and a function in it)"}
-"""What a pattern of the schema asks for, by the field's name."""
+"""Says what a pattern of the schema asks for, by the field's name."""
 
 
 def tables_of(field: FieldInfo) -> tuple[type[Table], ...]:
-    """The tables a field may hold: none for a value, several for a union on `kind`."""
+    """Returns the tables a field may hold: none for a value, several for a union on `kind`."""
     return tuple(
         member
         for member in _members(field.annotation)
@@ -28,7 +28,9 @@ def tables_of(field: FieldInfo) -> tuple[type[Table], ...]:
 
 
 def entry_table(field: FieldInfo) -> type[Table] | None:
-    """The table of which a field holds any number, each under a name that the person gives."""
+    """Returns the table of which a field holds any number, each under a name that the
+    person gives.
+    """
     for member in _members(field.annotation):
         if get_origin(member) is dict:
             table = get_args(member)[1]
@@ -37,18 +39,20 @@ def entry_table(field: FieldInfo) -> type[Table] | None:
 
 
 def kind_of(table: type[Table]) -> str | None:
-    """The `kind` that names this table in its union; None for a table without kinds."""
+    """Returns the `kind` that names this table in its union; None for a table without kinds."""
     field = table.model_fields.get("kind")
     return None if field is None else str(get_args(field.annotation)[0])
 
 
 def kinds_of(field: FieldInfo) -> dict[str, type[Table]]:
-    """The tables of a union on `kind`, by kind; empty for anything else."""
+    """Returns the tables of a union on `kind`, by kind; empty for anything else."""
     return {kind: table for table in tables_of(field) if (kind := kind_of(table)) is not None}
 
 
 def held_table(field: FieldInfo, value: object) -> type[Table] | None:
-    """The table that `value` is meant to be: by its kind in a union; None where that is unclear."""
+    """Returns the table that `value` is meant to be: by its kind in a union; None where that is
+    unclear.
+    """
     if kinds := kinds_of(field):
         kind = value.get("kind") if isinstance(value, Mapping) else None
         return kinds.get(kind) if isinstance(kind, str) else None
@@ -56,7 +60,9 @@ def held_table(field: FieldInfo, value: object) -> type[Table] | None:
 
 
 def table_at(root: type[Table], path: Sequence[str], values: object) -> type[Table] | None:
-    """The table a dotted path names, with union kinds read from `values`; None if there is none."""
+    """Returns the table a dotted path names, with union kinds read from `values`; None if there is
+    none.
+    """
     table: type[Table] | None = root
     entries: type[Table] | None = None
     for key in path:
@@ -72,13 +78,15 @@ def table_at(root: type[Table], path: Sequence[str], values: object) -> type[Tab
 
 
 def field_at(root: type[Table], path: Sequence[str], values: object) -> FieldInfo | None:
-    """The field a dotted path names, with union kinds read from `values`; None if there is none."""
+    """Returns the field a dotted path names, with union kinds read from `values`; None if there is
+    none.
+    """
     table = table_at(root, path[:-1], values)
     return None if table is None else table.model_fields.get(path[-1])
 
 
 def places_of(name: str, table: type[Table], *, path: tuple[str, ...] = ()) -> Iterator[str]:
-    """Dotted paths of all fields called `name`, in this table and below."""
+    """Yields the dotted paths of all fields called `name`, in this table and below."""
     for key, field in table.model_fields.items():
         if key == name:
             yield ".".join((*path, key))
@@ -89,7 +97,9 @@ def places_of(name: str, table: type[Table], *, path: tuple[str, ...] = ()) -> I
 
 
 def value_types(field: FieldInfo) -> set[object]:
-    """The plain types a field takes; a literal counts as its values' type, `tuple` as a list."""
+    """Returns the plain types a field takes; a literal counts as its values' type, `tuple` as a
+    list.
+    """
     types: set[object] = set()
     for member in _members(field.annotation):
         if get_origin(member) is Literal:
@@ -100,7 +110,7 @@ def value_types(field: FieldInfo) -> set[object]:
 
 
 def choices_of(field: FieldInfo) -> tuple[str, ...]:
-    """The words a field takes, from its literals."""
+    """Returns the words a field takes, from its literals."""
     return tuple(
         choice
         for member in _members(field.annotation)
@@ -110,7 +120,7 @@ def choices_of(field: FieldInfo) -> tuple[str, ...]:
 
 
 def describe(name: str, field: FieldInfo) -> str:
-    """What a field takes, in words: "a number above 0", "'mean', 'median' or a number"."""
+    """Says in words what a field takes: "a number above 0", "'mean', 'median' or a number"."""
     names = [repr(choice) for choice in choices_of(field)]
     types = value_types(field)
     if bool in types:
@@ -129,31 +139,33 @@ def describe(name: str, field: FieldInfo) -> str:
 
 
 def describe_entry(field: FieldInfo) -> str:
-    """What one entry of a list field has to be."""
+    """Says what one entry of a list field has to be."""
     if choices := entry_choices(field):
         return any_of([repr(choice) for choice in choices])
     return "a whole number" if int in _entry_types(field) else "text"
 
 
 def entry_choices(field: FieldInfo) -> tuple[str, ...]:
-    """The words that a list field is made of, from its literals."""
+    """Returns the words that a list field is made of, from its literals."""
     literals = [member for member in _entry_types(field) if get_origin(member) is Literal]
     return tuple(choice for literal in literals for choice in get_args(literal))
 
 
 def any_of(names: Sequence[str]) -> str:
-    """`a, b or c`."""
+    """Joins names in words: `a, b or c`."""
     return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def first_sentence(text: str | None) -> str:
-    """A docstring's first sentence on one line, without its full stop."""
+    """Returns a docstring's first sentence on one line, without its full stop."""
     line = " ".join((text or "").split())
     return re.split(r"(?<!et al)\. ", line)[0].removesuffix(".")
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
-    """A union's members with their constraints taken off; the annotation itself otherwise."""
+    """Returns a union's members with their constraints taken off; the annotation itself
+    otherwise.
+    """
     if get_origin(annotation) in (Union, UnionType):
         return tuple(inner for part in get_args(annotation) for inner in _members(part))
     if hasattr(annotation, "__metadata__"):
@@ -162,7 +174,7 @@ def _members(annotation: Any) -> tuple[Any, ...]:
 
 
 def _metadata(field: FieldInfo) -> list[Any]:
-    """Constraints of the field, also those inside `X | None`."""
+    """Returns the constraints of the field, also those inside `X | None`."""
     found = list(field.metadata)
     for part in get_args(field.annotation):
         for entry in getattr(part, "__metadata__", ()):
@@ -197,6 +209,6 @@ def _list(field: FieldInfo) -> str:
 
 
 def _entry_types(field: FieldInfo) -> tuple[Any, ...]:
-    """What the entries of a list field may be."""
+    """Returns what the entries of a list field may be."""
     lists = [member for member in _members(field.annotation) if get_origin(member) is tuple]
     return tuple(inner for member in lists for inner in _members(get_args(member)[0]))

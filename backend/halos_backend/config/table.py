@@ -1,4 +1,4 @@
-"""What every table of settings is, and the numbers they are made of."""
+"""Owns what every table of settings is, and the kinds of numbers in them."""
 
 from __future__ import annotations
 

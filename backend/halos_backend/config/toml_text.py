@@ -1,4 +1,4 @@
-"""Writes TOML, and words the errors of reading it. Only what settings are made of."""
+"""Writes TOML, and words the errors of reading it; only what settings are made of."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from halos_backend.errors import UsageError
 
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 LONGEST_BYTES = 1 << 20
-"""A run file has some kilobytes; what is named by mistake may have gigabytes, or no end."""
+"""Limits a run file, which has some kilobytes; a file named by mistake may have gigabytes, or no
+end.
+"""
 EXPONENT_ZEROS = re.compile(r"e([+-])0+(?=\d)")
-"""Python writes 5e-06 where a person writes 5e-6."""
+"""Matches the zeros to take out: Python writes 5e-06 where a person writes 5e-6."""
 POSITION = re.compile(r"^(?P<reason>.*) \(at (?P<place>.*)\)$")
 
 
 def read_run_file(path: Path) -> str:
-    """The text of a run file, which may be a pipe. Raises UsageError."""
+    """Returns the text of a run file, which may be a pipe. Raises UsageError."""
     try:
         return _read_limited(path).decode("utf-8-sig")
     except FileNotFoundError:
@@ -37,7 +39,7 @@ def read_run_file(path: Path) -> str:
 
 
 def _read_limited(path: Path) -> bytes:
-    """Of a pipe as of a file; what never ends is no run file."""
+    """Reads a file or a pipe up to the limit; what never ends is no run file."""
     with path.open("rb") as file:
         content = file.read(LONGEST_BYTES + 1)
     if len(content) > LONGEST_BYTES:
@@ -46,7 +48,7 @@ def _read_limited(path: Path) -> bytes:
 
 
 def parse_toml(text: str, *, source: str) -> dict[str, Any]:
-    """The tables of TOML text. Raises UsageError with the place of a syntax error."""
+    """Returns the tables of TOML text. Raises UsageError with the place of a syntax error."""
     try:
         return tomllib.loads(text)
     except ValueError as error:  # TOML's own, and Python's for numbers of 5,000 digits
@@ -56,7 +58,7 @@ def parse_toml(text: str, *, source: str) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """One TOML value; the text itself where it is none."""
+    """Reads one TOML value; returns the text itself where it is none."""
     try:
         table = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
@@ -65,13 +67,13 @@ def parse_value(text: str) -> Any:
 
 
 def dump_toml(settings: BaseModel | Mapping[str, Any]) -> str:
-    """Settings as a TOML document; what is None is left out, as TOML has no null."""
+    """Writes settings as a TOML document; what is None is left out, as TOML has no null."""
     table = settings.model_dump(mode="json") if isinstance(settings, BaseModel) else settings
     return "\n".join(_table_lines(table, ())).lstrip("\n") + "\n"
 
 
 def format_value(value: object) -> str:
-    """One value as TOML writes it. Raises TypeError for what settings never hold."""
+    """Returns one value as TOML writes it. Raises TypeError for what settings never hold."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -106,7 +108,9 @@ def _key(key: str) -> str:
 
 
 def _syntax_error(message: str, text: str, source: str) -> str:
-    """tomllib says "Invalid value (at line 3, column 5)"; a person also wants to see the line."""
+    """Words a syntax error: tomllib names line and column, and a person also wants to see
+    the line.
+    """
     found = POSITION.match(message)
     if found is None:
         return f"{source}: not TOML: {message}"

@@ -1,7 +1,8 @@
-"""Whether the programs of all stages fit into memory beside each other: `launch.warm_workers`.
+"""Decides whether the programs of all stages fit into memory beside each other:
+`launch.warm_workers`.
 
-Pure arithmetic. `doctor` foresees it, the supervisor decides by it: before a run's first round by
-the sizes of its models, and then by the memory that its programs took.
+It is pure arithmetic. `doctor` foresees it, the supervisor decides by it: before a run's first
+round by the sizes of its models, and then by the memory that its programs took.
 """
 
 from __future__ import annotations
@@ -21,30 +22,42 @@ from halos_backend.events import Stage
 from halos_backend.findings import GIB, MIB, in_gib
 
 LIBRARIES_BYTES = 350 * MIB
-"""Of a process that has imported torch and transformers (344 MiB resident, 258 of them its own)."""
+"""Is the memory of a process that has imported torch and transformers (344 MiB resident, 258 of
+them its own).
+"""
 FUNCTION_BYTES = 100 * MIB
-"""Of a label stage whose judge is a function, without what that imports."""
+"""Is the memory of a label stage whose judge is a function, without what that function imports."""
 VLLM_BYTES = 4 * GIB
-"""Of vLLM's processes besides their weights; with SmolLM2-135M on a CPU all is 4.7 GB."""
+"""Is the memory of vLLM's processes besides their weights; with SmolLM2-135M on a CPU all is 4.7
+GB.
+"""
 FULL_FRAC = 0.8
-"""Of the memory that is there: activations, and whatever else comes, need the rest."""
+"""Is the share of memory that programs may fill: activations, and whatever else comes, need the
+rest.
+"""
 FULL_FRAC_MEASURED = 0.95
-"""Of the same where activations have been measured."""
+"""Is the same share where activations have been measured."""
 ENGINE_SHARE = 0.92
-"""What vLLM takes of a GPU's memory where nothing else is said."""
+"""Is the share of a GPU's memory that vLLM takes where no setting says otherwise."""
 PARKED_BYTES = GIB // 2
-"""GPU memory of a process that has parked its models in the host's: CUDA's context, libraries."""
+"""Is the GPU memory of a process that has moved its models to host memory: CUDA's context,
+libraries.
+"""
 
 
 class Program(NamedTuple):
-    """Host memory of one stage's program: the most while it works, and what it keeps after that."""
+    """Holds the host memory of one stage's program: the most while it works, and what it keeps
+    after that.
+    """
 
     peak_bytes: int
     kept_bytes: int
 
 
 class ModelSizes(NamedTuple):
-    """As the check of the inputs counted them. A judge of 0 parameters is a function."""
+    """Holds the sizes that the check of the inputs counted. A judge of 0 parameters is a
+    function.
+    """
 
     num_parameters: int
     checkpoint_bytes: int
@@ -53,8 +66,8 @@ class ModelSizes(NamedTuple):
 
     @classmethod
     def of(cls, prepared: Mapping[str, Any]) -> ModelSizes | None:
-        """By what the check of the inputs found; None where it lacks one, as an earlier version's
-        does.
+        """Takes the sizes from what the check of the inputs found; None where one is missing, as
+        from an earlier version.
         """
         names = ("num_parameters", "checkpoint_bytes", "judge_parameters", "sampler")
         found = [prepared.get(name) for name in names]
@@ -62,7 +75,7 @@ class ModelSizes(NamedTuple):
 
 
 class Warmth(NamedTuple):
-    """Whether programs stay, and why or why not, in words."""
+    """Says whether programs stay, and why or why not, in words."""
 
     is_warm: bool
     reason: str
@@ -71,7 +84,7 @@ class Warmth(NamedTuple):
 def fits_together(
     programs: Mapping[Stage, Program], room_bytes: int, *, has_overlap: bool, is_measured: bool
 ) -> Warmth:
-    """`room_bytes` are what all programs of the run may have at once."""
+    """Says whether programs fit; `room_bytes` are what all programs of the run may have at once."""
     needed = bytes_together(programs, has_overlap=has_overlap)
     text = f"the programs of all stages take up to {in_gib(needed)}, {in_gib(room_bytes)} are there"
     share = FULL_FRAC_MEASURED if is_measured else FULL_FRAC
@@ -81,7 +94,9 @@ def fits_together(
 def foresee(
     settings: RunSettings, sizes: ModelSizes, *, room_bytes: int, gpu_bytes: int | None
 ) -> Warmth:
-    """Before a first round. `gpu_bytes` are those of the smallest GPU of the run."""
+    """Foresees, before a first round, whether programs fit. `gpu_bytes` are those of the smallest
+    GPU of the run.
+    """
     if shortage := gpu_shortage(settings, sampler=sizes.sampler, gpu_bytes=gpu_bytes):
         return Warmth(False, shortage)
     programs = foreseen_programs(settings, sizes)
@@ -89,7 +104,8 @@ def foresee(
 
 
 def bytes_together(programs: Mapping[Stage, Program], *, has_overlap: bool) -> int:
-    """The most at any moment: the stages work in turn, and each keeps something meanwhile.
+    """Returns the most memory at any moment: the stages work in turn, and each keeps something
+    meanwhile.
 
     With `loop.overlap`, sample and label work at the same time.
     """
@@ -104,12 +120,13 @@ def bytes_together(programs: Mapping[Stage, Program], *, has_overlap: bool) -> i
 
 
 def bytes_apart(programs: Mapping[Stage, Program]) -> int:
-    """The most at any moment where each program ends with its attempt."""
+    """Returns the most at any moment where each program ends with its attempt."""
     return max(program.peak_bytes for program in programs.values())
 
 
 def foreseen_programs(settings: RunSettings, sizes: ModelSizes) -> dict[Stage, Program]:
-    """By the sizes of the models alone, without activations and caches of transformers.
+    """Estimates programs by the sizes of the models alone, without activations and caches of
+    transformers.
 
     On a GPU the host has the same models between rounds.
     """
@@ -121,7 +138,9 @@ def foreseen_programs(settings: RunSettings, sizes: ModelSizes) -> dict[Stage, P
 
 
 def gpu_shortage(settings: RunSettings, *, sampler: str, gpu_bytes: int | None) -> str:
-    """Why vLLM and what the other two keep of the smallest GPU do not fit; empty where they do."""
+    """Says why vLLM and what the other two keep of the smallest GPU do not fit; empty where they
+    do.
+    """
     if sampler != "vllm" or gpu_bytes is None:
         return ""
     share = settings.sample.vllm.gpu_memory_utilization or ENGINE_SHARE
@@ -134,8 +153,8 @@ def gpu_shortage(settings: RunSettings, *, sampler: str, gpu_bytes: int | None) 
 
 
 def _sampler(sizes: ModelSizes) -> Program:
-    """An engine of transformers is loaded for each round; vLLM loads the next weights beside its
-    own.
+    """Estimates the sampler: a transformers engine is loaded for each round, while vLLM loads the
+    next weights beside its own.
     """
     if sizes.sampler == "vllm":
         needed = VLLM_BYTES + 2 * sizes.checkpoint_bytes
@@ -153,7 +172,9 @@ def _labeller(settings: RunSettings, sizes: ModelSizes) -> Program:
 
 
 def _trainer(settings: RunSettings, sizes: ModelSizes) -> Program:
-    """It keeps policy, moments and one frozen model; of adapters only the frozen model."""
+    """Estimates the trainer: it keeps policy, moments and one frozen model; with adapters only the
+    frozen model.
+    """
     train = settings.train
     frozen = sizes.num_parameters * MASTER_BYTES
     has_reference = train.loss.kind in LOSSES_WITH_REFERENCE

@@ -32,16 +32,18 @@ from halos_backend.config.shape import (
 from halos_backend.config.table import Table
 
 Problem = tuple[str, str]
-"""A setting's dotted path, and what is wrong with it."""
+"""Names a setting's dotted path, and says what is wrong with it."""
 
 MAX_SHOWN_CHARS = 60
 KEY_ITSELF = "[key]"
-"""Where pydantic's location ends when a name that the person gave is wrong, not what it names."""
+"""Is where pydantic's location ends when a name that the person gave is wrong, not what
+it names.
+"""
 BAD_NAME = "is no name: write small letters, digits and _, beginning with a letter"
 
 
 def find_problems(root: type[Table], values: Mapping[str, Any]) -> list[Problem]:
-    """Everything wrong with single settings of `values`; one reason for each path."""
+    """Returns everything wrong with single settings of `values`; one reason for each path."""
     problems: dict[str, str] = {}
     try:
         root.model_validate(values)
@@ -56,7 +58,7 @@ def find_problems(root: type[Table], values: Mapping[str, Any]) -> list[Problem]
 
 
 def unknown_key(table: type[Table], key: str, *, path: str, root: type[Table]) -> str:
-    """Why `key` is not one of the table's, and which name was probably meant."""
+    """Says why `key` is not one of the table's, and which name was probably meant."""
     names = list(table.model_fields)
     if near := difflib.get_close_matches(key, names, n=1):
         return f"unknown key; did you mean '{near[0]}'?"
@@ -69,14 +71,14 @@ def unknown_key(table: type[Table], key: str, *, path: str, root: type[Table]) -
 
 
 def unknown_choice(value: object, choices: Sequence[str]) -> str:
-    """Why a word is none of those a setting takes, and which was probably meant."""
+    """Says why a word is none of those a setting takes, and which was probably meant."""
     near = difflib.get_close_matches(str(value), choices, n=1)
     meant = f"; did you mean '{near[0]}'?" if near else ""
     return f"takes {any_of([repr(choice) for choice in choices])}, not {show(value)}{meant}"
 
 
 def show(value: object) -> str:
-    """A value of a run file on one line, as TOML would have it."""
+    """Writes a value of a run file on one line, as TOML would have it."""
     match value:
         case None:
             return "nothing"
@@ -123,7 +125,7 @@ def _word(root: type[Table], details: ErrorDetails) -> Problem:
 def _locate(
     root: type[Table], loc: tuple[int | str, ...]
 ) -> tuple[type[Table], FieldInfo | None, str]:
-    """Innermost table, field and dotted path of a pydantic location.
+    """Returns the innermost table, field and dotted path of a pydantic location.
 
     The location also names union members ("dpo", "float"), which a run file does not have.
     """
@@ -199,7 +201,7 @@ def _find_loose_entries(
 
 
 def _is_loose(field: FieldInfo, value: object) -> bool:
-    """Whether pydantic would bend `value` into the field's type, or let infinity through."""
+    """Says whether pydantic would bend `value` into the field's type, or let infinity through."""
     types = value_types(field)
     match value:
         case bool():

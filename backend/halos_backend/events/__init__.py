@@ -1,4 +1,4 @@
-"""Everything that can be said to have happened: a closed, tagged union.
+"""Owns everything that can be said to have happened: a closed, tagged union.
 
 The run journal (`<run>/events.jsonl`) is written by the supervisor, attempt events
 (`<attempt>/events.jsonl`) by rank 0 of a stage. Settings cross as plain JSON, so this module

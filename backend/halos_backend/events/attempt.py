@@ -1,4 +1,6 @@
-"""What a stage says has happened: the records of an attempt's journal, written by its rank 0."""
+"""Owns what a stage says has happened, in an attempt's journal; it stands alone because only rank 0
+writes these.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,13 @@ from halos_backend.events.base import Cause, StageEvent
 
 
 class PhaseChanged(StageEvent, frozen=True, kw_only=True):
-    """What the stage does now: `loading policy`, `generating`, `saving checkpoint`, ..."""
+    """Says what the stage does now: `loading policy`, `generating`, `saving checkpoint`, ..."""
 
     phase: str
 
 
 class Progressed(StageEvent, frozen=True, kw_only=True):
-    """How far the stage is, in `unit` (completions, steps, ...)."""
+    """Says how far the stage is, in `unit` (completions, steps, ...)."""
 
     done: int
     total: int
@@ -25,7 +27,7 @@ class Progressed(StageEvent, frozen=True, kw_only=True):
 
 
 class MetricsLogged(StageEvent, frozen=True, kw_only=True):
-    """Metrics of one optimizer step (`step` counts within the round, from 1)."""
+    """Holds metrics of one optimizer step (`step` counts within the round, from 1)."""
 
     step: int
     metrics: dict[str, float]
@@ -33,13 +35,13 @@ class MetricsLogged(StageEvent, frozen=True, kw_only=True):
 
 
 class Warned(StageEvent, frozen=True, kw_only=True):
-    """Something a person should know that does not stop the stage."""
+    """Tells something that a person should know and that does not stop the stage."""
 
     text: str
 
 
 class AttemptFailed(StageEvent, frozen=True, kw_only=True):
-    """The stage's own last word: why it cannot go on."""
+    """Is the stage's own last word: why it cannot go on."""
 
     reason: str
     cause: Cause = "crashed"
@@ -51,6 +53,6 @@ attempt_event_decoder = msgspec.json.Decoder(AttemptEvent)
 
 
 def split_finite(metrics: Mapping[str, float]) -> tuple[dict[str, float], list[str]]:
-    """The finite metrics, and the names of the others."""
+    """Returns the finite metrics, and the names of the others."""
     finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
     return finite, [name for name in metrics if name not in finite]

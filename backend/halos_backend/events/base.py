@@ -1,4 +1,4 @@
-"""What all events have in common, and the words they share."""
+"""Owns what all events have in common, and the words they share."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ Cause = Literal[
     "other_policy",
     "refused",
 ]
-"""Why an attempt ended without a result. `stopped`: its owner wanted that. `lost`: it was gone when
-a supervisor came back. `other_policy`: the round was sampled by another policy than the one to be
-trained. `refused`: the stage itself found that it cannot go on."""
+"""Says why an attempt ended without a result.
+
+`stopped`: its owner wanted that. `lost`: it was gone when a supervisor came back. `other_policy`:
+the round was sampled by another policy than the one to be trained. `refused`: the stage itself
+found that it cannot go on.
+"""
 
 
 class ProcessIdentity(msgspec.Struct, frozen=True):
-    """A process, told apart from any later one that gets the same pid."""
+    """Names a process so that a later one with the same pid is not taken for it."""
 
     pid: int
     start_time: float
@@ -37,13 +40,13 @@ class ProcessIdentity(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
-    """Root of all events; `t` is Unix seconds."""
+    """Is the root of all events; `t` is Unix seconds."""
 
     t: float
 
 
 class StageEvent(Event, frozen=True, kw_only=True):
-    """An event of one attempt of one stage of one round."""
+    """Is the root of the events of one attempt of one stage of one round."""
 
     round: int
     stage: Stage

@@ -1,4 +1,4 @@
-"""What the supervisor says has happened: the records of the run's journal."""
+"""Owns what the supervisor says has happened: the records of the run's journal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from halos_backend.events.base import Cause, Event, ProcessIdentity, Stage, Stag
 
 
 class ForkOrigin(msgspec.Struct, frozen=True, kw_only=True):
-    """The round of another run that a run begins after; its checkpoint is the initial policy.
+    """Names the round of another run that a run begins after; its checkpoint is the initial policy.
 
     `train` are the train settings of that round where its trainer state came along, else None.
     """
@@ -66,7 +66,9 @@ class VersionsChanged(Event, frozen=True, kw_only=True):
 
 
 ClosingPrompts = Literal["next", "held_out"]
-"""What the last policy is scored on: prompts that the next round would take, or held-out ones."""
+"""Says what the last policy is scored on: prompts that the next round would take, or
+held-out ones.
+"""
 
 
 class RoundStarted(Event, frozen=True, kw_only=True):
@@ -106,8 +108,10 @@ class WorkerReplaced(Event, frozen=True, kw_only=True):
 
 
 class WorkersChosen(Event, frozen=True, kw_only=True):
-    """What `launch.warm_workers = "auto"` comes to: whether the stages' programs stay between
-    rounds. `is_measured` says that it is known from rounds of this run, not from sizes of files.
+    """Says what `launch.warm_workers = "auto"` comes to: whether the stages' programs stay between
+    rounds.
+
+    `is_measured` says that it is known from rounds of this run, not from sizes of files.
     """
 
     is_warm: bool

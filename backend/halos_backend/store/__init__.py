@@ -1,1 +1,3 @@
-"""The run directory: where each file is, and how it is written, read and folded into a state."""
+"""Owns the run directory: where each file is, and how it is written, read and folded into
+a state.
+"""

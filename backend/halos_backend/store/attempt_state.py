@@ -1,4 +1,4 @@
-"""How far one attempt is: the fold of its own events, for the stage that runs now."""
+"""Tells how far one attempt is: the fold of its own events, for the stage that runs now."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from halos_backend.events import (
 
 
 class LiveStage(msgspec.Struct, frozen=True, kw_only=True):
-    """Phase, progress with its rate, the newest step's metrics, warnings.
+    """Holds phase, progress with its rate, the newest step's metrics, warnings.
 
     `first_t` and `first_done` are of the first progress in this unit, so that a resumed attempt's
     head start is no part of the rate.
@@ -40,18 +40,18 @@ class LiveStage(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rate(self) -> float | None:
-        """Units per second since the first progress; None before there is one."""
+        """Returns the units per second since the first progress; None before there is one."""
         elapsed = self.progress_t - self.first_t
         return (self.done - self.first_done) / elapsed if elapsed > 0 else None
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds left at that rate."""
+        """Returns the seconds left at that rate."""
         return (self.total - self.done) / self.rate if self.rate else None
 
 
 def fold_attempt(events: Iterable[AttemptEvent], live: LiveStage | None = None) -> LiveStage:
-    """The attempt after `events`."""
+    """Returns the attempt after `events`."""
     live = LiveStage() if live is None else live
     for event in events:
         live = _apply(live, event)

@@ -13,7 +13,7 @@ import msgspec
 from halos_backend.store.run_dir import AttemptDir, RunDir
 
 BLOCK_BYTES = 512
-"""The unit of `st_blocks`, whatever the file system's own is."""
+"""Is the unit of `st_blocks`, whatever the file system's own is."""
 
 Kind = Literal["checkpoints", "trainer_states", "rows", "logs", "other"]
 
@@ -52,7 +52,7 @@ _KIND_OF_FILE: dict[str, Kind] = {
 
 
 class DiskUse(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes on disk. `rows` are prompts, samples, scores and feedback."""
+    """Holds bytes on disk. `rows` are prompts, samples, scores and feedback."""
 
     checkpoints: int = 0
     trainer_states: int = 0
@@ -72,7 +72,9 @@ class DiskMeter:
         self._seen: set[tuple[int, int]] = set()
 
     def measure(self, path: Path) -> DiskUse:
-        """What vanishes meanwhile, or cannot be looked at, counts nothing."""
+        """Adds up what lies below `path`; what vanishes meanwhile, or cannot be looked at, counts
+        nothing.
+        """
         found: dict[str, int] = {}
         for file, status in _files_below(path):
             inode = status.st_dev, status.st_ino
@@ -91,7 +93,7 @@ def _kind_of(path: PurePath) -> Kind:
 
 
 def _files_below(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Links are themselves, not what they point to."""
+    """Yields the files below `path`; a link counts as itself, not as what it points to."""
     folders = [path]
     while folders:
         with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:

@@ -1,4 +1,6 @@
-"""What supervisor, guardian and workers leave for each other: a worker's task, an attempt's end."""
+"""Owns what supervisor, guardian and workers leave for each other: a worker's task, an attempt's
+end.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,13 @@ from halos_backend.store.run_dir import AttemptDir
 
 
 class Task(msgspec.Struct, frozen=True):
-    """The attempt that a worker is to execute, by its absolute directory."""
+    """Names the attempt that a worker is to execute, by its absolute directory."""
 
     attempt_dir: str
 
 
 class End(msgspec.Struct, frozen=True):
-    """How an attempt's process ended: negative for a signal, None where nobody knows."""
+    """Says how an attempt's process ended: negative for a signal, None where nobody knows."""
 
     exit_code: int | None
     t: float = 0.0
@@ -30,7 +32,7 @@ def write_task(path: Path, attempt_dir: Path) -> None:
 
 
 def read_task(path: Path) -> Path | None:
-    """The attempt's directory; None where there is no task, or none that can be read."""
+    """Returns the attempt's directory; None where there is no task, or none that can be read."""
     try:
         return Path(msgspec.json.decode(path.read_bytes(), type=Task).attempt_dir)
     except (OSError, *BAD_JSON):
@@ -38,7 +40,9 @@ def read_task(path: Path) -> Path | None:
 
 
 def tell_exit_code(attempt: AttemptDir, exit_code: int | None) -> bool:
-    """Write `exit.json`, unless the disk is full; the journal says the same. Whether it did."""
+    """Writes `exit.json` and says whether it could: a disk may be full. The journal says
+    the same.
+    """
     end = msgspec.json.encode(End(exit_code, clock.now()))
     try:
         atomic.write_bytes(attempt.exit, end + b"\n", durable=False)
@@ -48,7 +52,7 @@ def tell_exit_code(attempt: AttemptDir, exit_code: int | None) -> bool:
 
 
 def told_exit_code(attempt: AttemptDir) -> int | None:
-    """What `exit.json` says; None where there is none, or none that says it."""
+    """Returns what `exit.json` says; None where there is none, or none that says it."""
     try:
         return msgspec.json.decode(attempt.exit.read_bytes(), type=End).exit_code
     except (OSError, *BAD_JSON):

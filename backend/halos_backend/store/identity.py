@@ -18,12 +18,12 @@ from halos_backend.store.run_dir import RunDir
 
 @cache
 def boot_id() -> str:
-    """Changes with every boot of this machine."""
+    """Returns a name that changes with every boot of this machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def identify(pid: int) -> ProcessIdentity:
-    """The identity of a living process of this host. Raises ProcessLookupError."""
+    """Returns the identity of a living process of this host. Raises ProcessLookupError."""
     found = process_status(pid)
     if found is None:
         raise ProcessLookupError(f"no process {pid}")
@@ -37,7 +37,7 @@ def own_identity() -> ProcessIdentity:
 
 
 def is_alive(identity: ProcessIdentity) -> bool:
-    """Whether that very process runs on this host; a zombie does not."""
+    """Says whether that very process runs on this host; a zombie does not."""
     if identity.boot_id != boot_id() or identity.host != socket.gethostname():
         return False
     found = process_status(identity.pid)
@@ -45,7 +45,7 @@ def is_alive(identity: ProcessIdentity) -> bool:
 
 
 class ProcessStatus(NamedTuple):
-    """What proc(5) says of one process; `start_time` in seconds from boot."""
+    """Holds what proc(5) says of one process; `start_time` in seconds from boot."""
 
     pid: int
     parent: int
@@ -55,7 +55,7 @@ class ProcessStatus(NamedTuple):
 
 
 def process_status(pid: int) -> ProcessStatus | None:
-    """The process of this host that has the pid now; a zombie is found, but not alive."""
+    """Returns the process of this host that has the pid now; a zombie is found, but not alive."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
@@ -90,7 +90,9 @@ def send_signal(pid: int, start_time: float, number: signal.Signals) -> bool:
 
 
 def recorded_holder(run_dir: RunDir) -> ProcessIdentity | None:
-    """The supervisor that wrote itself into the lock file last, alive or not, here or elsewhere."""
+    """Returns the supervisor that wrote itself into the lock file last, alive or not, here or
+    elsewhere.
+    """
     try:
         return msgspec.json.decode(run_dir.lock.read_bytes(), type=ProcessIdentity)
     except (OSError, *BAD_JSON):
@@ -98,6 +100,6 @@ def recorded_holder(run_dir: RunDir) -> ProcessIdentity | None:
 
 
 def lock_holder(run_dir: RunDir) -> ProcessIdentity | None:
-    """The supervisor that wrote itself into the lock file, if it lives on this host."""
+    """Returns the supervisor that wrote itself into the lock file, if it lives on this host."""
     holder = recorded_holder(run_dir)
     return holder if holder is not None and is_alive(holder) else None

@@ -1,7 +1,7 @@
-"""Notes the files that a run was created with, and looks again whether they are still the same.
+"""Notes the files that a run was created with, and checks later whether they are still the same.
 
 A file's bytes are read again only where its size, time or inode differ from what was noted, because
-a policy has gigabytes. Which files matter is the prepare stage's to say.
+a policy has gigabytes. The prepare stage says which files matter.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from halos_backend.store.run_dir import RunDir
 
 
 class InputFile(msgspec.Struct, frozen=True):
-    """A file as it was when it was looked at.
+    """Describes a file as it was when it was read.
 
     `what` is the setting that names it, or `prompts.jsonl`. `path` is absolute, or relative to the
     run directory for a file in it.
@@ -38,7 +38,7 @@ class _Prepared(msgspec.Struct):
 
 
 def look_at(what: str, path: Path, run_dir: RunDir) -> InputFile:
-    """The file as it is now, with its digest. Raises OSError."""
+    """Returns the file as it is now, with its digest. Raises OSError."""
     path, root = path.absolute(), run_dir.path.absolute()
     status = path.stat()  # before the bytes, so that a write meanwhile shows at the next look
     return InputFile(
@@ -52,7 +52,9 @@ def look_at(what: str, path: Path, run_dir: RunDir) -> InputFile:
 
 
 def look_again(file: InputFile, run_dir: RunDir) -> InputFile:
-    """The noted file as it is now: the same object where it looks untouched. Raises OSError."""
+    """Returns the noted file as it is now: the same object where it looks untouched. Raises
+    OSError.
+    """
     path = run_dir.path / file.path
     status = path.stat()
     now = (status.st_size, status.st_mtime_ns, status.st_ino)
@@ -62,7 +64,9 @@ def look_again(file: InputFile, run_dir: RunDir) -> InputFile:
 
 
 def read_inputs(run_dir: RunDir) -> list[InputFile]:
-    """What was noted when the run was created; nothing where an earlier version created it."""
+    """Returns what was noted when the run was created; nothing where an earlier version
+    created it.
+    """
     try:
         return msgspec.json.decode(run_dir.prepared.read_bytes(), type=_Prepared).inputs
     except (OSError, *BAD_JSON):
@@ -70,7 +74,7 @@ def read_inputs(run_dir: RunDir) -> list[InputFile]:
 
 
 def write_inputs(run_dir: RunDir, files: Sequence[InputFile]) -> None:
-    """Note the files anew; a disk that refuses that only costs time at the next look."""
+    """Notes the files anew; where a disk refuses that, only the next check takes longer."""
     with contextlib.suppress(OSError, *BAD_JSON):
         found = msgspec.json.decode(run_dir.prepared.read_bytes())
         found["inputs"] = msgspec.to_builtins(files)

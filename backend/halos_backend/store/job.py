@@ -14,10 +14,10 @@ from halos_backend.records import BAD_JSON
 
 
 class SampleInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="sample"):
-    """`num_prompts` prompts of the run's order (see store.prompt_order) from `cursor` on.
+    """Names `num_prompts` prompts of the run's order (see store.prompt_order) from `cursor` on.
 
-    Where the policy was trained by adapters, `adapter` is where these are, unless they do not stand
-    on `base`, the policy at the start of the run.
+    Where the policy was trained with adapters, `adapter` is their directory, unless they do not
+    apply to `base`, the policy at the start of the run.
     """
 
     policy: str
@@ -30,7 +30,7 @@ class SampleInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="sample"):
 
 
 class LabelInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="label"):
-    """The sample attempt's `completions.jsonl`.
+    """Names the sample attempt's `completions.jsonl`.
 
     `num_growing` is how many groups it will hold once the attempt, which still runs, is done; None
     where it is done. `earlier_scores` are the `scores.jsonl` of rounds that the reward is compared
@@ -45,7 +45,7 @@ class LabelInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="label"):
 
 
 class TrainInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="train"):
-    """Paths of what to train on and from.
+    """Holds the paths of what to train on and from.
 
     `model` is what is trained (the policy; for bradley_terry the reward model), `initial` the
     policy at the start of the run, `reference` None for a loss without one. `trainer_state` is the
@@ -69,7 +69,7 @@ class TrainInputs(msgspec.Struct, frozen=True, tag_field="kind", tag="train"):
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What an attempt is to do. Paths are absolute; outputs go to the attempt's own directory.
+    """Says what an attempt is to do. Paths are absolute; outputs go to the attempt's own directory.
 
     `settings` are the round's resolved settings as plain JSON. `earlier_attempts` are directories
     of failed attempts of the same stage and round, newest first, whose complete rows may be reused.
@@ -93,7 +93,7 @@ def write_job(path: Path, job: Job) -> None:
 
 
 def read_job(path: Path) -> Job:
-    """Raises CorruptFileError."""
+    """Reads a job. Raises CorruptFileError."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Job)
     except (OSError, *BAD_JSON) as error:

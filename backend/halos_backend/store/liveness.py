@@ -11,13 +11,17 @@ from halos_backend.store.identity import is_alive, recorded_holder
 from halos_backend.store.run_dir import RunDir
 
 REMOTE_LIMIT_S = 90.0
-"""On a network file system a supervisor of another host lives while its heartbeat is younger."""
+"""Limits the age of a heartbeat that another host writes on a network file system: an older one
+means a dead supervisor.
+"""
 STALL_LIMIT_S = 10.0
-"""A supervisor of this host whose heart has not beaten for longer is stopped, or its disk hangs."""
+"""Limits the age of a heartbeat of this host: an older one means a stopped supervisor, or a disk
+that hangs.
+"""
 
 
 def living_supervisor(run_dir: RunDir) -> ProcessIdentity | None:
-    """The supervisor that holds the run, here or on another host."""
+    """Returns the supervisor that holds the run, here or on another host."""
     holder = recorded_holder(run_dir)
     if holder is None:
         return None
@@ -27,7 +31,7 @@ def living_supervisor(run_dir: RunDir) -> ProcessIdentity | None:
 
 
 def silence_s(run_dir: RunDir) -> float:
-    """Seconds since the last heartbeat, or since the lock was taken if that is later.
+    """Counts seconds since the last heartbeat, or since the lock was taken if that is later.
 
     Infinite where neither file can be looked at.
     """
@@ -39,9 +43,10 @@ def silence_s(run_dir: RunDir) -> float:
 
 
 def stalled_for_s(run_dir: RunDir, supervisor: ProcessIdentity) -> float | None:
-    """Seconds for which a living supervisor has been silent; None while its heart beats.
+    """Counts the seconds for which a living supervisor has been silent; None while its heartbeat is
+    fresh.
 
-    One of another host is taken for gone, not for stalled, once it is silent for too long.
+    One of another host counts as dead, not as stalled, once it is silent for too long.
     """
     if not _is_here(supervisor):
         return None
@@ -50,7 +55,7 @@ def stalled_for_s(run_dir: RunDir, supervisor: ProcessIdentity) -> float | None:
 
 
 def describe_stall(run_dir: RunDir, supervisor: ProcessIdentity, silent_s: float) -> str:
-    """What a stalled supervisor is, and what to do about it."""
+    """Says what a stalled supervisor is, and what to do about it."""
     return (
         f"the supervisor of {run_dir.name} (process {supervisor.pid} on {supervisor.host}) is"
         f" stalled: no heartbeat for {silent_s:.0f} s. It was stopped (if so: kill -CONT"

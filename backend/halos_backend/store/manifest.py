@@ -22,11 +22,13 @@ from halos_backend.records import BAD_JSON
 
 CHUNK_BYTES = 1 << 20
 NUM_SEALING = 4
-"""Two files at a time, flushed and hashed at once: what a stage computed with is free by then."""
+"""Is how many files are flushed and hashed at once: the cores that a stage computed with are free
+by then.
+"""
 
 
 class FileEntry(msgspec.Struct, frozen=True):
-    """One output; `name` is relative to the attempt directory."""
+    """Is one output; `name` is relative to the attempt directory."""
 
     name: str
     bytes: int
@@ -34,7 +36,7 @@ class FileEntry(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What an attempt left, and the summary of it."""
+    """Lists what an attempt left, with the summary of it."""
 
     files: tuple[FileEntry, ...]
     summary: dict[str, Any]
@@ -50,7 +52,7 @@ def sha256_of(path: Path) -> str:
 
 
 def files_below(path: Path) -> list[Path]:
-    """The file itself, or every file of the tree, sorted. Raises FileNotFoundError."""
+    """Returns the file itself, or every file of the tree, sorted. Raises FileNotFoundError."""
     if not path.is_dir():
         path.stat()
         return [path]
@@ -66,7 +68,7 @@ class Seals:
         self._digests: dict[Path, Future[str]] = {}
 
     def begin(self, output: Path) -> None:
-        """A file, or a tree with all its files, that will not change any more.
+        """Begins on a file, or a tree with all its files, that will not change any more.
 
         Raises FileNotFoundError.
         """
@@ -76,19 +78,19 @@ class Seals:
                 self._digests[path] = self._pool.submit(sha256_of, path)
 
     def add(self, path: Path, digest: str) -> None:
-        """A file that is on the disk already, and its SHA-256."""
+        """Takes in a file that is on the disk already, and its SHA-256."""
         known: Future[str] = Future()
         known.set_result(digest)
         self._digests[path] = known
 
     def digest(self, path: Path) -> str:
-        """Its SHA-256, once it is on the disk. Raises OSError."""
+        """Returns a file's SHA-256, once it is on the disk. Raises OSError."""
         if path in self._flushed:
             self._flushed[path].result()
         return self._digests[path].result()
 
     def close(self) -> None:
-        """No more are begun."""
+        """Ends the work; no more files are begun."""
         self._pool.shutdown()
 
 
@@ -99,7 +101,7 @@ def write_done(
     *,
     seals: Seals | None = None,
 ) -> Manifest:
-    """Flush `outputs` (files or trees inside `directory`) to disk, then write `DONE`.
+    """Flushes `outputs` (files or trees inside `directory`) to disk, then writes `DONE`.
 
     `seals` were begun for some of them. Numbers of the summary that are not finite are left null
     and named in `non_finite`. Raises OSError for an output that is missing.
@@ -122,7 +124,7 @@ def write_done(
 
 
 def read_done(directory: Path) -> Manifest | None:
-    """The manifest, or None where there is none or it cannot be read."""
+    """Returns the manifest, or None where there is none or it cannot be read."""
     try:
         return msgspec.json.decode((directory / "DONE").read_bytes(), type=Manifest)
     except (OSError, *BAD_JSON):
@@ -130,7 +132,7 @@ def read_done(directory: Path) -> Manifest | None:
 
 
 def find_damage(directory: Path, manifest: Manifest, *, full: bool = False) -> str | None:
-    """Why the outputs are not what `DONE` says, or None when they are."""
+    """Says why the outputs are not what `DONE` says, or None when they are."""
     for entry in manifest.files:
         path = directory / entry.name
         try:
@@ -143,13 +145,13 @@ def find_damage(directory: Path, manifest: Manifest, *, full: bool = False) -> s
 
 
 def _folders(directory: Path, output: Path) -> list[Path]:
-    """Every folder below `directory` whose entries the output needs."""
+    """Returns every folder below `directory` whose entries the output needs."""
     above = [folder for folder in output.parents if folder.is_relative_to(directory)]
     return [*above, *(path for path in (output, *output.rglob("*")) if path.is_dir())]
 
 
 def _with_non_finite_named(summary: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no word for NaN and infinity; they become null, and are named."""
+    """Replaces NaN and infinity, for which JSON has no word, by null, and names them."""
     names = [
         name
         for name, value in summary.items()
@@ -170,7 +172,9 @@ def _file_damage(path: Path, entry: FileEntry, *, full: bool) -> str | None:
 
 
 def _bad_safetensors_header(path: Path, size: int) -> str | None:
-    """The format is 8 bytes of header length, the header as JSON, then the tensors' bytes."""
+    """Says what is wrong with a header: 8 bytes of its length, the header as JSON, then the
+    tensors' bytes.
+    """
     with path.open("rb") as file:
         prefix = file.read(8)
         if len(prefix) < 8:

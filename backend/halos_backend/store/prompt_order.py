@@ -1,4 +1,5 @@
-"""The order in which a run takes its prompts: a seeded permutation per epoch, and a cursor into it.
+"""Owns the order in which a run takes its prompts: a seeded permutation per epoch, and a cursor
+into it.
 
 The cursor counts prompts taken since the run began, so it survives a change of
 `prompts_per_round`. A round never crosses the end of an epoch: no prompt is in a round twice.
@@ -12,7 +13,7 @@ import random
 
 
 def derived_seed(*parts: int | str) -> int:
-    """A 63-bit seed from named parts, the same on every machine and Python version."""
+    """Derives a 63-bit seed from named parts, the same on every machine and Python version."""
     digest = hashlib.sha256("\x1f".join(str(part) for part in parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -20,7 +21,9 @@ def derived_seed(*parts: int | str) -> int:
 def round_size(
     *, cursor: int, wanted: int, num_prompts: int, num_epochs: int, budget: int | None
 ) -> int:
-    """How many prompts the next round takes: `wanted`, or what epoch, epochs and budget leave."""
+    """Returns how many prompts the next round takes: `wanted`, or what epoch, epochs and budget
+    leave.
+    """
     if num_prompts == 0:
         return 0
     total = num_prompts * num_epochs
@@ -39,10 +42,11 @@ def expected_total(
     num_epochs: int,
     budget: int | None,
 ) -> int:
-    """Prompts of the whole run, if it goes on in rounds of `prompts_per_round`; 1 or more.
+    """Counts the prompts of the whole run, if it goes on in rounds of `prompts_per_round`; 1 or
+    more.
 
-    `cursor` counts those that the `rounds_done` rounds before took, in whatever sizes. What the
-    schedule of the learning rate spans.
+    `cursor` counts those that the `rounds_done` rounds before took, in whatever sizes. The schedule
+    of the learning rate spans this number.
     """
     total = num_prompts * num_epochs
     if budget is not None:
@@ -54,7 +58,9 @@ def expected_total(
 
 
 def prompt_rows(*, seed: int, num_prompts: int, cursor: int, count: int) -> list[int]:
-    """Row numbers (from 0) of `prompts.jsonl` that a round of `count` prompts at `cursor` takes."""
+    """Returns row numbers (from 0) of `prompts.jsonl` that a round of `count` prompts at `cursor`
+    takes.
+    """
     epoch, offset = divmod(cursor, num_prompts)
     order = list(range(num_prompts))
     random.Random(derived_seed(seed, "prompt order", epoch)).shuffle(order)
@@ -62,7 +68,7 @@ def prompt_rows(*, seed: int, num_prompts: int, cursor: int, count: int) -> list
 
 
 def _cursor_after(num_rounds: int, cursor: int, wanted: int, num_prompts: int) -> int:
-    """Where rounds of `wanted` prompts end, each cut off at the end of its epoch."""
+    """Returns the cursor after rounds of `wanted` prompts, each cut off at the end of its epoch."""
     if num_prompts == 0:
         return cursor
     left_in_epoch = num_prompts - cursor % num_prompts

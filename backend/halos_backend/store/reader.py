@@ -68,7 +68,7 @@ class JournalReader(Generic[EventT]):
         return events
 
     def _next(self, file: BinaryIO, left: int) -> bytes:
-        """At most `max_bytes`, or as many as one line has."""
+        """Returns at most `max_bytes`, or as many as one line has."""
         if self._max_bytes is None or left <= self._max_bytes:
             return file.read(left)
         content = file.read(self._max_bytes)
@@ -105,7 +105,7 @@ class JournalReader(Generic[EventT]):
 
 
 def _is_torn(line: bytes) -> bool:
-    """Whether the line is the beginning of a JSON value: the error is that nothing follows."""
+    """Says whether the line is the beginning of a JSON value: the error is that nothing follows."""
     try:
         msgspec.json.decode(line)
     except msgspec.DecodeError as error:
@@ -137,7 +137,7 @@ def attempt_journal(
 
 
 def tail_lines(path: Path, count: int) -> list[str]:
-    """The last `count` lines of a log, decoded with replacement; reads at most 64 KiB."""
+    """Returns the last `count` lines of a log, decoded with replacement; reads at most 64 KiB."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)

@@ -1,4 +1,5 @@
-"""The runs under a root, and one run's state: from its snapshot if that is sound, or its journal.
+"""Lists the runs under a root, and loads one run's state: from its snapshot if sound, else its
+journal.
 
 `state.json` is the fold up to a journal offset, so that a list of many runs opens few journals.
 """
@@ -21,14 +22,14 @@ from halos_backend.store.state import RunState, fold
 
 
 class HeldSettings(msgspec.Struct, frozen=True):
-    """The settings of the rounds from `from_round` on, up to the next entry's."""
+    """Holds the settings of the rounds from `from_round` on, up to the next entry's."""
 
     from_round: int
     settings: dict[str, Any]
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The fold of the journal's first `offset` bytes.
+    """Is the fold of the journal's first `offset` bytes.
 
     On disk the rounds' settings are in `settings` alone: once, not once a round.
     """
@@ -53,7 +54,7 @@ def write_snapshot(run_dir: RunDir, state: RunState, *, offset: int) -> None:
 
 
 def load_state(run_dir: RunDir) -> RunState:
-    """The run's state as of now. Raises CorruptFileError."""
+    """Returns the run's state as of now. Raises CorruptFileError."""
     snapshot = read_snapshot(run_dir)
     if snapshot is None:
         return fold(run_journal(run_dir.events).read())
@@ -61,7 +62,7 @@ def load_state(run_dir: RunDir) -> RunState:
 
 
 def list_runs(root: Path) -> list[RunDir]:
-    """Every run under `root`, newest journal first."""
+    """Returns every run under `root`, newest journal first."""
     try:
         candidates = [RunDir(path) for path in root.iterdir() if not path.name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):
@@ -78,8 +79,8 @@ def list_runs(root: Path) -> list[RunDir]:
 
 
 def check_readable(state: RunState, run_dir: RunDir) -> RunState:
-    """Raises CorruptFileError for a journal that says nothing of a run, UsageError for a run of a
-    later version, which this one could only harm.
+    """Returns the state. Raises CorruptFileError for a journal that says nothing of a run,
+    UsageError for a run of a later version, which this one could only harm.
     """
     if not state.run:
         raise CorruptFileError(f"{run_dir.events}: no RunCreated; this is no run's journal")
@@ -93,7 +94,9 @@ def check_readable(state: RunState, run_dir: RunDir) -> RunState:
 
 
 def read_snapshot(run_dir: RunDir) -> Snapshot | None:
-    """None where it is missing, unreadable, of another version, or not of this journal."""
+    """Reads the snapshot; None where it is missing, unreadable, of another version, or not of this
+    journal.
+    """
     try:
         snapshot = _decoder.decode(run_dir.state.read_bytes())
         if snapshot.schema_version != SCHEMA_VERSION or snapshot.offset < 1:
@@ -106,7 +109,7 @@ def read_snapshot(run_dir: RunDir) -> Snapshot | None:
 
 
 def _with_settings(snapshot: Snapshot) -> Snapshot:
-    """Each round with its settings; rounds with equal ones share one object."""
+    """Gives each round its settings; rounds with equal ones share one object."""
     held = iter(snapshot.settings)
     current, following = next(held, None), next(held, None)
     rounds = []

@@ -1,4 +1,4 @@
-"""Requests to a supervisor: small files dropped into `control/`, moved aside when answered."""
+"""Owns requests to a supervisor: small files dropped into `control/`, moved aside when answered."""
 
 from __future__ import annotations
 
@@ -24,42 +24,42 @@ RequestId = Annotated[str, msgspec.Meta(pattern="^[0-9A-Za-z_-]{1,64}$")]
 
 
 class RequestBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """`by` says who asks, for the record."""
+    """Says who asks (`by`), for the record."""
 
     request_id: RequestId
     by: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
 class Pause(RequestBase, frozen=True, tag="pause"):
-    """Stop at the next boundary, let the GPUs go, and wait."""
+    """Asks the run to stop at the next boundary, let the GPUs go, and wait."""
 
     at: Literal["round", "stage"] = "round"
 
 
 class Resume(RequestBase, frozen=True, tag="resume"):
-    """Go on."""
+    """Asks the run to go on."""
 
 
 class Retry(RequestBase, frozen=True, tag="retry"):
-    """Start the failed stage again."""
+    """Asks the run to start the failed stage again."""
 
 
 class Set(RequestBase, frozen=True, tag="set"):
-    """Change settings from a round on, by default the next: `KEY=VALUE` as for --set."""
+    """Asks to change settings from a round on, by default the next: `KEY=VALUE` as for --set."""
 
     assignments: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=200)]
     from_round: int | None = None
 
 
 class Extend(RequestBase, frozen=True, tag="extend"):
-    """Go on for more rounds after the end."""
+    """Asks a run that has ended to go on for more rounds."""
 
     num_rounds: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
     assignments: Annotated[tuple[str, ...], msgspec.Meta(max_length=200)] = ()
 
 
 class Abort(RequestBase, frozen=True, tag="abort"):
-    """Stop for good: now, or when the stage or round at hand is done."""
+    """Asks the run to stop for good: now, or when the stage or round at hand is done."""
 
     when: Literal["now", "stage", "round"] = "now"
 
@@ -69,7 +69,7 @@ Request = Pause | Resume | Retry | Set | Extend | Abort
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file in `control/` that is no request."""
+    """Stands for a file in `control/` that is no request."""
 
     reason: str
 
@@ -89,12 +89,12 @@ def send(run_dir: RunDir, request: Request) -> None:
 
 
 def pending(run_dir: RunDir) -> list[tuple[Path, Request | Unreadable]]:
-    """Unanswered request files, oldest first, whatever they hold."""
+    """Returns unanswered request files, oldest first, whatever they hold."""
     return _requests_in(run_dir.control)
 
 
 def filed(run_dir: RunDir) -> list[tuple[Path, Request | Unreadable]]:
-    """The files of answered requests, oldest first."""
+    """Returns the files of answered requests, oldest first."""
     return _requests_in(run_dir.answered)
 
 
@@ -106,7 +106,7 @@ def file_away(run_dir: RunDir, path: Path) -> None:
 
 
 def wait_for_answer(run_dir: RunDir, request_id: str, *, timeout_s: float) -> bool:
-    """Whether the request was filed away in time."""
+    """Waits until the request was filed away; says whether it was in time."""
     deadline = clock.monotonic() + timeout_s
     while clock.monotonic() < deadline:
         if any(run_dir.answered.glob(f"*-{request_id}.json")):

@@ -1,8 +1,8 @@
 """Owns the standard error of a round's mean reward, and when a change of it is more than noise.
 
-Completions of one prompt are alike, so that prompts are counted, not completions: the error is
-that of a mean over clusters (the sandwich estimator with G / (G - 1) for G prompts; for groups of
-one size the spread of the groups' means over sqrt(G)). Two rounds that have prompts in common are
+Completions of one prompt are alike, so that prompts are counted, not completions: the error is that
+of a mean over clusters (the sandwich estimator with G / (G - 1) for G prompts; for groups of one
+size the spread of the groups' means over sqrt(G)). Two rounds that have prompts in common are
 compared prompt by prompt.
 """
 
@@ -20,17 +20,18 @@ from halos_backend.records import read_rows
 from halos_backend.store.round_state import RoundState
 
 NUM_STDERRS = 2.0
-"""A change of more standard errors than that is no noise."""
+"""Is the limit of noise: a change of more standard errors than this is none."""
 
 Verdict = Literal["more than noise", "within noise"]
 Pulls = Mapping[str, float]
-"""How far each prompt pulls a mean reward; the squares add up to its variance."""
+"""Says how far each prompt pulls a mean reward; the squares add up to its variance."""
 
 
 class Reward(msgspec.Struct, frozen=True):
-    """The mean reward of a round. `stderr` is None where nobody knows it.
+    """Is the mean reward of a round. `stderr` is None where nobody knows it.
 
-    `change_stderrs` are those of its change from earlier rounds that it shares prompts with.
+    `change_stderrs` are the standard errors of its change from earlier rounds that it shares
+    prompts with.
     """
 
     round: int
@@ -40,33 +41,35 @@ class Reward(msgspec.Struct, frozen=True):
 
 
 class RewardChange(msgspec.Struct, frozen=True):
-    """From one round to a later one, with its standard error, where that is known."""
+    """Is the change from one round to a later one, with its standard error, where that is known."""
 
     value: float
     stderr: float | None = None
 
     @property
     def verdict(self) -> Verdict | None:
-        """None where nobody knows how large the noise is."""
+        """Says whether the change is noise; None where nobody knows how large the noise is."""
         return verdict_of(self.value, self.stderr)
 
     @property
     def direction(self) -> Literal[-1, 0, 1]:
-        """Whether it got better or worse; 0 for what may be noise."""
+        """Says whether it got better or worse; 0 for what may be noise."""
         if self.verdict != "more than noise":
             return 0
         return 1 if self.value > 0 else -1
 
 
 def verdict_of(change: float, stderr: float | None) -> Verdict | None:
-    """The one rule for whatever has a standard error."""
+    """Decides by the one rule for whatever has a standard error."""
     if stderr is None:
         return None
     return "within noise" if abs(change) <= NUM_STDERRS * stderr else "more than noise"
 
 
 def reward_of(round: RoundState) -> Reward | None:
-    """None until the round is labelled, or where nothing could be scored."""
+    """Returns a round's reward; None until the round is labelled, or where nothing could
+    be scored.
+    """
     label = round.stages.get("label")
     if label is None or label.status != "finished":
         return None
@@ -74,9 +77,9 @@ def reward_of(round: RoundState) -> Reward | None:
 
 
 def reward_in(label: Mapping[str, Any], round: int, num_prompts: int) -> Reward | None:
-    """The same from the label stage's summary.
+    """Reads the same from the label stage's summary.
 
-    Where that has no `reward_stderr`, as of older versions, it is the greatest that it can be: as
+    Where that has no `reward_stderr`, as in older versions, it is the greatest that it can be: as
     if all completions of a prompt had the same reward.
     """
     mean = number_of(label.get("reward_mean"))
@@ -90,7 +93,7 @@ def reward_in(label: Mapping[str, Any], round: int, num_prompts: int) -> Reward 
 
 
 def change_between(older: Reward, newer: Reward) -> RewardChange:
-    """Rounds that share no prompt are independent of each other."""
+    """Compares two rounds; rounds that share no prompt are independent of each other."""
     stderr = newer.change_stderrs.get(older.round)
     if stderr is None and older.stderr is not None and newer.stderr is not None:
         stderr = math.hypot(older.stderr, newer.stderr)
@@ -98,7 +101,9 @@ def change_between(older: Reward, newer: Reward) -> RewardChange:
 
 
 def compared_rounds(earlier: Sequence[RoundState]) -> tuple[RoundState, ...]:
-    """Those that a round's reward is compared with: the first that has one, and the last."""
+    """Returns the rounds that a round's reward is compared with: the first that has one, and the
+    last.
+    """
     first = next((round for round in earlier if reward_of(round) is not None), None)
     last = next((round for round in reversed(earlier) if reward_of(round) is not None), None)
     if first is None or last is None:
@@ -107,12 +112,14 @@ def compared_rounds(earlier: Sequence[RoundState]) -> tuple[RoundState, ...]:
 
 
 def may_share_prompts(one: RoundState, other: RoundState, *, num_prompts: int) -> bool:
-    """Rounds of one epoch of a run's prompts have none in common."""
+    """Says whether two rounds can share prompts: rounds of one epoch never do."""
     return num_prompts > 0 and one.cursor // num_prompts != other.cursor // num_prompts
 
 
 def pulls_of(rewards: Iterable[tuple[str, Sequence[float]]]) -> dict[str, float]:
-    """Of prompts with the rewards of their completions; empty for fewer than two prompts."""
+    """Computes the pulls of prompts from the rewards of their completions; empty for fewer than two
+    prompts.
+    """
     by_prompt: dict[str, list[float]] = {}
     for prompt_id, scored in rewards:
         if scored:
@@ -130,12 +137,14 @@ def pulls_of(rewards: Iterable[tuple[str, Sequence[float]]]) -> dict[str, float]
 
 
 def stderr_of(pulls: Pulls) -> float | None:
-    """Of a mean reward."""
+    """Returns the standard error of a mean reward."""
     return math.hypot(*pulls.values()) if pulls else None
 
 
 def change_stderr(older: Pulls, newer: Pulls) -> float | None:
-    """Of a difference of mean rewards: paired where both have a prompt, else independent."""
+    """Returns the standard error of a difference of mean rewards: paired where both have a prompt,
+    else independent.
+    """
     if not older or not newer:
         return None
     prompts = older.keys() | newer.keys()
@@ -152,14 +161,16 @@ class _Group(msgspec.Struct):
 
 
 def rewards_in(scores: Path) -> Iterator[tuple[str, list[float]]]:
-    """Each prompt of a `scores.jsonl` with its rewards. Raises CorruptFileError, OSError."""
+    """Yields each prompt of a `scores.jsonl` with its rewards. Raises CorruptFileError, OSError."""
     for group in read_rows(scores, _Group):
         rewards = [row.reward for row in group.completions if row.reward is not None]
         yield group.prompt_id, rewards
 
 
 def number_of(value: object) -> float | None:
-    """A finite number, or None: what an external command writes into a summary may be anything."""
+    """Returns a finite number, or None: what an external command writes into a summary may be
+    anything.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

@@ -1,4 +1,4 @@
-"""One round in the fold of a journal: how far its stages are. Pure."""
+"""Owns one round in the fold of a journal: how far its stages are. It is pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ StageNews = StageStarted | StageAdopted | StageFinished | StageFailed
 
 
 class StageState(msgspec.Struct, frozen=True, kw_only=True):
-    """The newest attempt of one stage of one round.
+    """Describes the newest attempt of one stage of one round.
 
     `num_barren` counts the failed attempts in a row that left no more than the ones before them;
     `durable` is the most that any attempt left. `failed_t` is None where nothing stands against the
@@ -64,13 +64,13 @@ class StageState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What the finished stage said of itself; decoded anew each time."""
+        """Returns what the finished stage said of itself; decoded anew each time."""
         found: dict[str, Any] = msgspec.json.decode(self.summary_json)
         return found
 
 
 class RoundState(msgspec.Struct, frozen=True, kw_only=True):
-    """One round: what it took, how far its stages are, what came of it.
+    """Describes one round: what it took, how far its stages are, what came of it.
 
     A `closing` round scores the run's result and trains nothing; see RoundStarted.
     """
@@ -90,12 +90,13 @@ class RoundState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def active(self) -> StageState | None:
-        """The stage that runs now; of two the earlier one."""
+        """Returns the stage that runs now; of two the earlier one."""
         return next((stage for stage in self.stages.values() if stage.status == "running"), None)
 
 
 def apply_to_round(round: RoundState, event: StageNews, *, is_aborting: bool = False) -> RoundState:
-    """The round after news of one of its stages; news of a stage that never started is none.
+    """Returns the round after news of one of its stages; news of a stage that never started is
+    none.
 
     `is_aborting`: the run is about to end, and what is stopped now is stopped for that.
     """
@@ -120,12 +121,12 @@ def apply_to_round(round: RoundState, event: StageNews, *, is_aborting: bool = F
 
 
 def with_round(rounds: tuple[RoundState, ...], round: RoundState) -> tuple[RoundState, ...]:
-    """The rounds, with this one in its place."""
+    """Returns the rounds, with this one in its place."""
     return (*rounds[: round.round - 1], round, *rounds[round.round :])
 
 
 def finds_no_room(round: RoundState, event: StageNews) -> bool:
-    """Whether an attempt ran out of memory that it shared with other programs of the run."""
+    """Says whether an attempt ran out of memory that it shared with other programs of the run."""
     if not isinstance(event, StageFailed) or event.cause != "out_of_memory":
         return False
     stage = round.stages.get(event.stage)
@@ -144,12 +145,14 @@ def finish_round(round: RoundState, event: RoundFinished) -> RoundState:
 
 
 def reopen(round: RoundState) -> RoundState:
-    """A closing round that ended without a score goes on: its owner wants that."""
+    """Lets a closing round that ended without a score go on: its owner wants that."""
     return replace(round, finished_t=None, unscored=None)
 
 
 def _without_labels(stages: dict[Stage, StageState]) -> dict[Stage, StageState]:
-    """What was labelled while it was sampled does not count once the sampling has failed."""
+    """Drops what was labelled while it was sampled: it does not count once the sampling
+    has failed.
+    """
     label = stages.get("label")
     if label is None or label.status != "finished":
         return stages
@@ -157,7 +160,7 @@ def _without_labels(stages: dict[Stage, StageState]) -> dict[Stage, StageState]:
 
 
 def _in_company(stages: dict[Stage, StageState]) -> dict[Stage, StageState]:
-    """A label stage that starts while sampling goes on shares the machine with it."""
+    """Marks a label stage that starts while sampling goes on: it shares the machine with it."""
     sample, label = stages.get("sample"), stages["label"]
     if sample is None or sample.status != "running":
         return stages
@@ -171,7 +174,7 @@ def _in_company(stages: dict[Stage, StageState]) -> dict[Stage, StageState]:
 def _to_be_sampled_anew(
     stages: dict[Stage, StageState], event: StageFailed
 ) -> dict[Stage, StageState]:
-    """Another policy's completions do not count, and neither does what was made of them."""
+    """Drops completions of another policy, and what was made of them: neither counts."""
     failed = {
         name: replace(stage, status="failed", cause="stopped", failed_t=None)
         for name, stage in stages.items()
@@ -183,7 +186,7 @@ def _to_be_sampled_anew(
 
 
 def forgive_failures(round: RoundState) -> RoundState:
-    """The round's failed attempts no longer count: their owner told the run to go on."""
+    """Clears the round's failed attempts: their owner told the run to go on."""
     stages = {
         name: replace(stage, num_barren=0, failed_t=None, cause=None)
         if stage.status == "failed"
@@ -194,7 +197,7 @@ def forgive_failures(round: RoundState) -> RoundState:
 
 
 def _stage_after(before: StageState | None, event: StageNews) -> StageState | None:
-    """None for news of a stage that nothing is known of."""
+    """Returns the stage after an event; None for news of a stage that nothing is known of."""
     if isinstance(event, StageStarted):
         known = before or StageState(
             stage=event.stage, status="running", attempt=event.attempt, started_t=event.t

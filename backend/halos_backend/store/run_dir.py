@@ -17,7 +17,7 @@ RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class AttemptDir:
-    """One execution of a stage: its job, its output, and `DONE` once it is proven."""
+    """Is one execution of a stage: its job, its output, and `DONE` once it is proven."""
 
     path: Path
 
@@ -31,7 +31,7 @@ class AttemptDir:
 
     @property
     def log(self) -> Path:
-        """Standard output and standard error of the stage, as bytes."""
+        """Holds the standard output and standard error of the stage, as bytes."""
         return self.path / "stdout.log"
 
     @property
@@ -48,22 +48,22 @@ class AttemptDir:
 
     @property
     def early_groups(self) -> Path:
-        """Groups that were finished before their turn; what a later attempt may reuse."""
+        """Holds groups that were finished before their turn; what a later attempt may reuse."""
         return self.path / "early_groups.jsonl"
 
     @property
     def canary(self) -> Path:
-        """Log-probabilities of some sampled tokens, as the sampler gave them."""
+        """Holds the log-probabilities of some sampled tokens, as the sampler gave them."""
         return self.path / "canary.jsonl"
 
     @property
     def sampler(self) -> Path:
-        """Which engine samples, and why."""
+        """Says which engine samples, and why."""
         return self.path / "sampler.json"
 
     @property
     def rewards(self) -> Path:
-        """Rewards in the order they were computed; what a later attempt may reuse."""
+        """Holds rewards in the order they were computed; what a later attempt may reuse."""
         return self.path / "rewards.jsonl"
 
     @property
@@ -76,55 +76,63 @@ class AttemptDir:
 
     @property
     def checkpoint(self) -> Path:
-        """A plain Hugging Face model directory."""
+        """Is a plain Hugging Face model directory."""
         return self.path / "checkpoint"
 
     @property
     def trainer_state(self) -> Path:
-        """What the next round's trainer needs and nobody else; pruned apart from the checkpoint."""
+        """Holds what the next round's trainer needs and nobody else; it is pruned apart from the
+        checkpoint.
+        """
         return self.path / "trainer_state"
 
     @property
     def adapter(self) -> Path:
-        """LoRA weights in peft's format; absent where they do not stand on the initial policy."""
+        """Holds LoRA weights in peft's format; absent where they do not apply to the initial
+        policy.
+        """
         return self.trainer_state / "adapter"
 
     @property
     def partial_state(self) -> Path:
-        """The trainer's state in mid-round, for a later attempt of the same round."""
+        """Holds the trainer's state in mid-round, for a later attempt of the same round."""
         return self.path / "partial_state"
 
 
 @dataclass(frozen=True)
 class WorkerDir:
-    """A stage's program that stays between rounds: who it is, and what it is to do next."""
+    """Is the folder of a stage's program that stays between rounds: who it is, and what it is to do
+    next.
+    """
 
     path: Path
 
     @property
     def record(self) -> Path:
-        """Its identity, and how it was started; written by the supervisor."""
+        """Holds its identity, and how it was started; written by the supervisor."""
         return self.path / "worker.json"
 
     @property
     def task(self) -> Path:
-        """The attempt it is at, or is to begin; the worker takes it away when that has ended."""
+        """Names the attempt it works on, or is to begin; the worker removes it when that
+        has ended.
+        """
         return self.path / "inbox" / "task.json"
 
     @property
     def log(self) -> Path:
-        """What it says between attempts."""
+        """Holds what it says between attempts."""
         return self.path / "stdout.log"
 
     @property
     def farewell(self) -> Path:
-        """Why it left, in its own words."""
+        """Says why it left, in its own words."""
         return self.path / "farewell.txt"
 
 
 @dataclass(frozen=True)
 class RunDir:
-    """One run."""
+    """Is the directory of one run, and joins every path in it."""
 
     path: Path
 
@@ -134,32 +142,36 @@ class RunDir:
 
     @property
     def config(self) -> Path:
-        """The run file as the person wrote it."""
+        """Is the run file as the person wrote it."""
         return self.path / "config.toml"
 
     @property
     def resolved_config(self) -> Path:
-        """The settings as the program understood them, every default filled in."""
+        """Holds the settings as the program understood them, every default filled in."""
         return self.path / "config.resolved.json"
 
     @property
     def initial(self) -> AttemptDir:
-        """Where a forked run keeps its copy of the checkpoint and trainer state it begins with."""
+        """Is where a forked run keeps its copy of the checkpoint and trainer state it
+        begins with.
+        """
         return AttemptDir(self.path / "initial")
 
     @property
     def prompts(self) -> Path:
-        """The run's prompts, frozen at its creation."""
+        """Holds the run's prompts, frozen at its creation."""
         return self.path / "prompts.jsonl"
 
     @property
     def held_out(self) -> Path:
-        """Prompts that the result alone is scored on, frozen too; absent where none are named."""
+        """Holds prompts that the result alone is scored on, frozen too; absent where none are
+        named.
+        """
         return self.path / "held_out.jsonl"
 
     @property
     def prepared(self) -> Path:
-        """What the check of the inputs found: counts and digests."""
+        """Holds what the check of the inputs found: counts and digests."""
         return self.path / "prepared.json"
 
     @property
@@ -188,12 +200,12 @@ class RunDir:
 
     @property
     def telemetry(self) -> Path:
-        """What the machine and its GPUs did, a line a reading."""
+        """Holds what the machine and its GPUs did, a line for each reading."""
         return self.path / "telemetry.jsonl"
 
     @property
     def old_telemetry(self) -> Path:
-        """The readings before those, once there are many."""
+        """Holds older readings, once there are many."""
         return self.path / "telemetry.1.jsonl"
 
     @property
@@ -206,7 +218,7 @@ class RunDir:
 
     @property
     def final(self) -> Path:
-        """A link to the newest finished round's checkpoint."""
+        """Is a link to the newest finished round's checkpoint."""
         return self.path / "final"
 
     def round(self, round: int) -> Path:
@@ -222,18 +234,18 @@ class RunDir:
         return WorkerDir(self.path / "workers" / stage)
 
     def relative(self, path: Path) -> str:
-        """A path as the journal writes it."""
+        """Returns a path as the journal writes it."""
         return path.relative_to(self.path).as_posix()
 
 
 def run_containing(path: Path) -> Path:
-    """The run's directory, of that of one of its attempts or workers."""
+    """Returns the run's directory, from that of one of its attempts or workers."""
     inside = (parent for parent in path.parents if parent.name in ("rounds", "workers"))
     return next((parent.parent for parent in inside), path.parent)
 
 
 def default_runs_root() -> Path:
-    """`$HALOS_RUNS_DIR`, else `runs` in the user's data directory. Makes nothing."""
+    """Returns `$HALOS_RUNS_DIR`, else `runs` in the user's data directory. Makes nothing."""
     configured = os.environ.get("HALOS_RUNS_DIR")
     if configured:
         return Path(configured)
@@ -243,7 +255,7 @@ def default_runs_root() -> Path:
 
 
 def cache_root() -> Path:
-    """`$HALOS_CACHE_DIR`, else the user's cache directory. Makes nothing."""
+    """Returns `$HALOS_CACHE_DIR`, else the user's cache directory. Makes nothing."""
     configured = os.environ.get("HALOS_CACHE_DIR")
     if configured:
         return Path(configured)
@@ -269,13 +281,13 @@ def check_run_name(root: Path, name: str) -> None:
 
 
 def free_name(stem: str, root: Path) -> str:
-    """`stem`, numbered where there is a run of that name."""
+    """Returns `stem`, numbered where there is a run of that name."""
     taken = [stem, *(f"{stem}-{number}" for number in range(2, 100))]
     return next((free for free in taken if not (root / free).exists()), stem)
 
 
 def find_run(root: Path, name: str) -> RunDir:
-    """The run of that name under `root`, or the run directory at that path."""
+    """Returns the run of that name under `root`, or the run directory at that path."""
     for candidate in (root / name, Path(name)):
         if RunDir(candidate).events.is_file():
             return RunDir(candidate.resolve())
@@ -288,7 +300,7 @@ def find_run(root: Path, name: str) -> RunDir:
 
 
 def command_for(run_dir: RunDir, verb: str, *arguments: str) -> str:
-    """`halos-tui VERB RUN`, with --runs-dir where the run is not in the default place."""
+    """Returns `halos-tui VERB RUN`, with --runs-dir where the run is not in the default place."""
     root = run_dir.path.parent
     elsewhere = [] if _is_default(root) else ["--runs-dir", str(root)]
     return shlex.join(["halos-tui", verb, run_dir.name, *arguments, *elsewhere])
@@ -299,7 +311,7 @@ def _is_default(root: Path) -> bool:
 
 
 def run_names(root: Path) -> list[str]:
-    """The names of all runs under `root`; none where it cannot be read."""
+    """Returns the names of all runs under `root`; none where it cannot be read."""
     try:
         return sorted(path.name for path in root.iterdir() if RunDir(path).events.is_file())
     except OSError:

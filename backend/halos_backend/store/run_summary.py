@@ -1,4 +1,5 @@
-"""What a list of many runs shows of one: read from its snapshot without decoding the rest of it.
+"""Reads what a list of many runs shows of one, from its snapshot and without decoding the rest of
+it.
 
 The summaries of every round are nearly all of it. A snapshot that is not the whole journal, or
 whose settings have changed since, is left to `registry.load_state`.
@@ -30,9 +31,11 @@ from halos_backend.store.state import RunState, RunStatus
 
 
 class Glance(msgspec.Struct, frozen=True, dict=True, kw_only=True):
-    """`round` is the newest, 0 before the first, of `num_rounds` planned as far as one knows;
+    """Holds what the list shows of one run.
+
+    `round` is the newest, 0 before the first, of `num_rounds` planned as far as one knows;
     `rewards` are the means of the rounds that have one, oldest first, and last of the result where
-    it is scored, `reward_change` that from the first to the last; `loss` and `settings_json` are
+    it is scored; `reward_change` is that from the first to the last; `loss` and `settings_json` are
     the newest round's.
     """
 
@@ -120,8 +123,8 @@ _settings_decoder = msgspec.json.Decoder(_Settings)
 
 
 def glance(run_dir: RunDir, *, journal_bytes: int) -> Glance:
-    """At a run whose journal is so long. Raises CorruptFileError, UsageError like `load_state` and
-    `check_readable`.
+    """Summarizes a run whose journal has that many bytes. Raises CorruptFileError, UsageError like
+    `load_state` and `check_readable`.
     """
     state = _whole_snapshot(run_dir, journal_bytes)
     if state is None:
@@ -145,7 +148,7 @@ def glance(run_dir: RunDir, *, journal_bytes: int) -> Glance:
 
 
 def glance_of(state: RunState) -> Glance:
-    """The same of a state that is known."""
+    """Summarizes a state that is known."""
     active = state.rounds[-1].active if state.rounds else None
     rewards = [found for round in state.rounds if (found := reward_of(round)) is not None]
     num_begun = state.num_rounds
@@ -166,7 +169,9 @@ def glance_of(state: RunState) -> Glance:
 
 
 def _whole_snapshot(run_dir: RunDir, journal_bytes: int) -> _State | None:
-    """None where only the journal can tell, or the settings are not those of the beginning."""
+    """Reads the snapshot; None where only the journal can tell, or the settings are not those of
+    the beginning.
+    """
     try:
         snapshot = _decoder.decode(run_dir.state.read_bytes())
         _settings_decoder.decode(snapshot.state.settings)

@@ -1,4 +1,4 @@
-"""The state of a run is the fold of its journal: `apply` is pure and reads no clock.
+"""Folds a run's journal into its state: `apply` is pure and reads no clock.
 
 The supervisor recovers with it, every view draws from it, `status --json` prints it.
 """
@@ -59,9 +59,9 @@ RunStatus = Literal[
 ]
 ENDED: frozenset[RunStatus] = frozenset({"aborted", "completed"})
 AT_REST: frozenset[RunStatus] = frozenset({"paused", "failed", *ENDED})
-"""Nothing goes on in such a run until its owner says so, if ever."""
+"""Names the states in which nothing goes on until the owner says so, if ever."""
 AT_WORK: frozenset[RunStatus] = frozenset({"running", "pausing", "aborting"})
-"""A supervisor of such a run has something to do."""
+"""Names the states in which a supervisor has something to do."""
 EXIT_CODES: dict[RunStatus, ExitCode] = {
     "completed": ExitCode.COMPLETED,
     "failed": ExitCode.FAILED,
@@ -70,15 +70,15 @@ EXIT_CODES: dict[RunStatus, ExitCode] = {
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a journal says. Before RunCreated everything is empty.
+    """Holds all that a journal says. Before RunCreated everything is empty.
 
     `settings` are those the run was created with; `settings_of` applies `changes`. `failure` is the
-    newest failed attempt's reason, `obstacle` why a stage cannot start yet, or that it is silent.
-    `num_rounds_seen` were there when the owner last told the run to go on. `is_crowded`: with these
-    settings its programs did not fit into memory beside each other. `workers` is what
-    `launch.warm_workers = "auto"` came to, None until that is known. `idle_since` the run is
-    paused, failed or ended, as it was for `idle_s` before. The last of `rounds` may be a closing
-    one, which scores the result and is none of the `num_rounds`.
+    newest failed attempt's reason; `obstacle` says why a stage cannot start yet, or that it is
+    silent. `num_rounds_seen` were there when the owner last told the run to go on. `is_crowded`:
+    with these settings its programs did not fit into memory beside each other. `workers` is what
+    `launch.warm_workers = "auto"` came to, None until that is known. `idle_since` is when the run
+    was paused, failed or ended; it was so for `idle_s` before. The last of `rounds` may be a
+    closing one, which scores the result and is none of the `num_rounds`.
     """
 
     run: str = ""
@@ -114,14 +114,14 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     workers: WorkersChosen | None = None
 
     def keeps_workers(self, wanted: bool | Literal["auto"]) -> bool:
-        """Whether stages stay between rounds, by what `launch.warm_workers` says."""
+        """Says whether stages stay between rounds, by what `launch.warm_workers` says."""
         if wanted == "auto":
             wanted = self.workers is not None and self.workers.is_warm
         return wanted and not self.is_crowded
 
     @property
     def active(self) -> tuple[tuple[int, Stage], ...]:
-        """The stages that run now, as (round, stage), in the order of a round."""
+        """Returns the stages that run now, as (round, stage), in the order of a round."""
         return tuple(
             (round.round, stage.stage)
             for round in self.rounds[-2:]
@@ -131,48 +131,48 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def closing(self) -> RoundState | None:
-        """The round that scores the result, once it has begun."""
+        """Returns the round that scores the result, once it has begun."""
         return self.rounds[-1] if self.rounds and self.rounds[-1].closing else None
 
     @property
     def num_rounds(self) -> int:
-        """Rounds that have begun."""
+        """Counts the rounds that have begun."""
         return len(self.rounds) - (self.closing is not None)
 
     @property
     def round_at_hand(self) -> int:
-        """The round that is not finished yet, or else the next one."""
+        """Returns the round that is not finished yet, or else the next one."""
         if self.rounds and self.rounds[-1].finished_t is None:
             return self.rounds[-1].round
         return self.num_rounds + 1
 
     def settings_of(self, round: int) -> dict[str, Any]:
-        """The settings of a round, as far as one knows now for one to come."""
+        """Returns the settings of a round; for one to come, as far as one knows now."""
         if round <= len(self.rounds) and not self._is_closed(round):
             return self.rounds[round - 1].settings
         return settings_after(self.settings, self.changes, round)
 
     def _is_closed(self, round: int) -> bool:
-        """Whether the round is a closing one that is done: another may take its place."""
+        """Says whether the round is a closing one that is done: another may take its place."""
         return self.rounds[round - 1].closing is not None and (
             self.rounds[round - 1].finished_t is not None
         )
 
     def elapsed_s(self, now: float) -> float:
-        """For how long the run has been at work: since its creation, less the time in which it was
-        paused or failed, and none after its end.
+        """Returns for how long the run has been at work: since its creation, less the time in which
+        it was paused or failed, and none after its end.
 
         Time without a supervisor counts, for a stage goes on without one. An attempt of a stage is
         never paused: its elapsed time is that from its start on.
         """
-        # a state that an older version wrote down does not say since when it rests
+        # a state from an older version does not say since when the run rests
         since = self.updated_t if self.idle_since is None else self.idle_since
         end = since if self.status in AT_REST else now
         return max(0.0, end - self.created_t - self.idle_s)
 
     @property
     def cursor(self) -> int:
-        """Prompts taken by all rounds so far, and by those that a fork begins after."""
+        """Counts the prompts taken by all rounds so far, and by those that a fork begins after."""
         if not self.num_rounds:
             return self.first_cursor
         last = self.rounds[self.num_rounds - 1]
@@ -180,7 +180,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def checkpoints(self) -> list[tuple[int, str]]:
-        """(round, path) of the checkpoints still on disk, oldest first."""
+        """Lists (round, path) of the checkpoints still on disk, oldest first."""
         gone = set(self.pruned)
         return [
             (round.round, round.checkpoint)
@@ -190,12 +190,12 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exit_code(self) -> ExitCode:
-        """What a command that followed the run to here exits with."""
+        """Returns the code that a command exits with which followed the run to here."""
         return EXIT_CODES.get(self.status, ExitCode.UNFINISHED)
 
 
 def fold(events: Iterable[RunEvent], state: RunState | None = None) -> RunState:
-    """The state after `events`."""
+    """Returns the state after `events`."""
     state = RunState() if state is None else state
     for event in events:
         state = apply(state, event)
@@ -203,7 +203,9 @@ def fold(events: Iterable[RunEvent], state: RunState | None = None) -> RunState:
 
 
 def apply(state: RunState, event: RunEvent) -> RunState:
-    """The state after one event. Total: an event about an unknown round changes nothing."""
+    """Returns the state after one event. It is total: an event about an unknown round changes
+    nothing.
+    """
     after = replace(_apply(state, event), updated_t=event.t)
     was_at_rest, is_at_rest = state.status in AT_REST, after.status in AT_REST
     if is_at_rest and not was_at_rest:
@@ -288,7 +290,7 @@ def _begin_to_stop(
 
 
 def _resume(state: RunState) -> RunState:
-    """Go on; the failed attempts of the round at hand are forgiven."""
+    """Lets the run go on; the failed attempts of the round at hand are forgiven."""
     rounds = state.rounds
     if state.closing is not None and state.closing.unscored:
         rounds = with_round(rounds, reopen(state.closing))
@@ -308,7 +310,9 @@ def _resume(state: RunState) -> RunState:
 
 
 def _open_again(workers: WorkersChosen | None) -> WorkersChosen | None:
-    """What was found out with other settings, or long ago, is looked at again."""
+    """Forgets an answer that other settings gave, or that is old, so that it is looked
+    for again.
+    """
     return None if workers is None else replace(workers, is_measured=False)
 
 

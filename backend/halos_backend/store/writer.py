@@ -13,7 +13,7 @@ from halos_backend.events import Event
 
 
 class EventWriter:
-    """The one writer of one journal.
+    """Is the one writer of one journal.
 
     A record is written whole or not at all: after a failed write (disk full) the file is cut back
     to the record's start and the error raised.
@@ -42,7 +42,7 @@ class EventWriter:
 
     @property
     def size(self) -> int:
-        """Bytes in the file so far."""
+        """Counts the bytes in the file so far."""
         return os.fstat(self._fd).st_size
 
     def close(self) -> None:

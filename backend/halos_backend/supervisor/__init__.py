@@ -1,1 +1,1 @@
-"""The round loop: what comes next, and the processes that do it."""
+"""Runs the round loop: what comes next, and the processes that do it."""

@@ -1,4 +1,4 @@
-"""The supervisor's program: `python -m halos_backend.supervisor --run-dir DIR`."""
+"""Is the supervisor's program: `python -m halos_backend.supervisor --run-dir DIR`."""
 
 from __future__ import annotations
 

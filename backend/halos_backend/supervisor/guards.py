@@ -1,11 +1,9 @@
-"""Looks whether guards trip: at a stage that has ended, and at the disk before each round. Pure.
+"""Checks whether guards trip, at a stage's end and at the disk before each round, and records
+trips.
 
-The settings of guards are `config.guards`', what a trip does to a run is the state's matter.
-`disk_room` measures the disk.
-
-Has the guards look at the right moments, and writes down those that trip.
-
-Measures what the forecast of a run's disk needs: free space, and what a round leaves.
+`check_stage` and `check_disk` are pure, `GuardWatch` calls them at the right moments,
+`measure_disk` measures free space and what a round leaves. `config.guards` owns the settings of
+guards; the state decides what a trip does to a run.
 """
 
 from __future__ import annotations
@@ -43,18 +41,18 @@ STAGE_OF_METRIC: dict[GuardMetric, Stage] = {
     "loss_last": "train",
     "kl_initial": "train",
 }
-"""Whose summary has the metric, under that name."""
+"""Names the stage whose summary has the metric, under that name."""
 GIB = 1 << 30
 
 
 LEAST_BYTES_PER_PARAMETER = 2
-"""Of any type that a checkpoint can have."""
+"""Is the least that a checkpoint of any type can have."""
 
 
 def check_stage(
     state: RunState, round: int, stage: Stage, settings: RunSettings, *, now: float
 ) -> list[GuardTripped]:
-    """The guards that a stage of round `round` trips which has just finished, or failed.
+    """Returns the guards that a stage of round `round` trips which has just finished, or failed.
 
     Of a failed stage only a loss that is not finite is known. A number that is not finite breaks
     every limit; a figure that has no meaning (null) breaks none.
@@ -77,7 +75,7 @@ def check_stage(
 def check_disk(
     state: RunState, settings: RunSettings, room: DiskRoom, *, now: float
 ) -> list[GuardTripped]:
-    """The guards that the disk trips before the round at hand."""
+    """Returns the guards that the disk trips before the round at hand."""
     needed = round_needed_bytes(
         settings,
         num_parameters=room.num_parameters,
@@ -99,7 +97,9 @@ def check_disk(
 
 
 def _guards_of(settings: RunSettings, stage: Stage | None) -> Iterator[tuple[str, Guard]]:
-    """Those that are on and look at a stage's summary, or at the disk where `stage` is None."""
+    """Yields the guards that are on and read a stage's summary, or the disk where `stage`
+    is None.
+    """
     for name, guard in settings.guards.items():
         if guard.action != "off" and STAGE_OF_METRIC.get(guard.metric) == stage:
             yield name, guard
@@ -112,7 +112,9 @@ def _is_not_finite(stage: StageState, metric: GuardMetric) -> bool:
 
 
 def _value(stage: StageState, metric: GuardMetric) -> float | None:
-    """None of a stage that failed, and of a figure that is not finite or has no meaning."""
+    """Returns the value; None of a stage that failed, and of a figure that is not finite or has no
+    meaning.
+    """
     value = stage.summary.get(metric) if stage.status == "finished" else None
     return float(value) if isinstance(value, int | float) else None
 
@@ -120,7 +122,9 @@ def _value(stage: StageState, metric: GuardMetric) -> float | None:
 def _comparable(
     earlier: Sequence[RoundState], at_hand: RoundState, metric: GuardMetric
 ) -> list[float]:
-    """The metric's values in earlier rounds. Rewards of another judge are on another scale."""
+    """Returns the metric's values in earlier rounds; rewards of another judge are left out, being
+    on another scale.
+    """
     name = STAGE_OF_METRIC[metric]
     values = []
     for round in earlier:
@@ -136,7 +140,7 @@ def _judge(round: RoundState) -> object:
 
 
 def _why_tripped(guard: Guard, value: float, earlier: Sequence[float]) -> str | None:
-    """The first limit that `value` breaks, in words."""
+    """Says in words which limit `value` breaks first; None where it breaks none."""
     if guard.above is not None and value > guard.above:
         return f"above {guard.above:g}"
     if guard.below is not None and value < guard.below:
@@ -172,14 +176,14 @@ def _trip(
 
 
 class GuardWatch:
-    """The guards of one run; every trip goes through `record`."""
+    """Watches the guards of one run; every trip goes through `record`."""
 
     def __init__(self, run_dir: RunDir, record: Callable[[RunEvent], None]) -> None:
         self._run_dir = run_dir
         self._record = record
 
     def before_round(self, state: RunState, settings: RunSettings) -> None:
-        """Raises OSError for a disk that does not answer."""
+        """Checks the disk. Raises OSError for a disk that does not answer."""
         room = measure_disk(self._run_dir, state)
         for trip in check_disk(state, settings, room, now=clock.now()):
             self._record(trip)
@@ -192,7 +196,8 @@ class GuardWatch:
         *,
         known: Collection[str] = (),
     ) -> None:
-        """The guards that are `known` to have tripped already are left out.
+        """Checks a stage that has ended; guards that are `known` to have tripped already are left
+        out.
 
         When the result is scored there is nothing left to stop.
         """
@@ -205,7 +210,9 @@ class GuardWatch:
     def look_again(
         self, journal: Sequence[RunEvent], state: RunState, settings: RunSettings
     ) -> None:
-        """An earlier supervisor may have died between a stage's end and the guards it trips."""
+        """Checks the last stages again: an earlier supervisor may have died between a stage's end
+        and its guards.
+        """
         known: set[str] = set()
         for event in reversed(journal):
             match event:
@@ -222,7 +229,9 @@ class GuardWatch:
 
 @dataclass(frozen=True)
 class DiskRoom:
-    """A look at the disk. `last_round_bytes` are the newest round's, 0 before the first."""
+    """Holds what was measured of the disk. `last_round_bytes` are the newest round's, 0 before the
+    first.
+    """
 
     free_bytes: int
     num_parameters: int
@@ -234,7 +243,7 @@ class _Prepared(msgspec.Struct):
 
 
 def measure_disk(run_dir: RunDir, state: RunState) -> DiskRoom:
-    """Raises OSError for a disk that does not answer."""
+    """Measures the disk. Raises OSError for a disk that does not answer."""
     return DiskRoom(
         free_bytes=shutil.disk_usage(run_dir.path).free,
         num_parameters=_num_parameters(run_dir, state),
@@ -243,7 +252,9 @@ def measure_disk(run_dir: RunDir, state: RunState) -> DiskRoom:
 
 
 def _num_parameters(run_dir: RunDir, state: RunState) -> int:
-    """As the prepare stage counted them, else the most that the checkpoint's bytes can be."""
+    """Counts parameters as the prepare stage did, else the most that the checkpoint's
+    bytes can be.
+    """
     try:
         return msgspec.json.decode(run_dir.prepared.read_bytes(), type=_Prepared).num_parameters
     except (OSError, *BAD_JSON):

@@ -1,8 +1,8 @@
-"""Owns what a supervisor writes for its readers' sake: the heartbeat, and the snapshot of the fold.
+"""Owns what proves that a run has one living supervisor: its lock, its heartbeat, the snapshot of
+the fold.
 
-Neither is needed to recover a run, so both may be late, and a disk that refuses them is no failure.
-
-The lock that makes a supervisor the only one of its run; held for its whole life.
+The lock is held for the supervisor's whole life. Heartbeat and snapshot are for readers; no
+recovery needs them, so both may be late, and a disk that refuses them is no failure.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from halos_backend.store.state import RunState
 
 HEARTBEAT_S = 1.0
 SNAPSHOT_SHARE = 0.02
-"""Of the supervisor's time that goes into snapshots at most: a long run's takes tens of ms."""
+"""Is the share of the supervisor's time that goes into snapshots at most: a long run's takes tens
+of ms.
+"""
 
 
 class Pulse:
@@ -38,7 +40,9 @@ class Pulse:
         self._snapshot_offset = -1
 
     def beat(self, state: RunState, *, offset: int) -> None:
-        """Once a second at most. `state` is the fold of the journal's first `offset` bytes."""
+        """Writes a heartbeat, once a second at most. `state` is the fold of the journal's first
+        `offset` bytes.
+        """
         if clock.monotonic() >= self._next_snapshot:
             self.snapshot(state, offset=offset)
         if clock.monotonic() < self._next_beat:
@@ -49,7 +53,7 @@ class Pulse:
             atomic.write_bytes(self._run_dir.heartbeat, f"{self._beats}\n".encode(), durable=False)
 
     def snapshot(self, state: RunState, *, offset: int) -> None:
-        """Now, unless nothing is new. Readers fold what a late snapshot lacks."""
+        """Writes a snapshot now, unless nothing is new. Readers fold what a late snapshot lacks."""
         if offset == self._snapshot_offset:
             return
         begun = clock.monotonic()

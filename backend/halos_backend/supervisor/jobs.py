@@ -17,7 +17,7 @@ from halos_backend.supervisor.processes.commands import num_stage_processes
 
 
 def make_job(action: StartStage, state: RunState, settings: RunSettings, run_dir: RunDir) -> Job:
-    """All that the attempt needs; every path in it is absolute."""
+    """Makes a job with all that the attempt needs; every path in it is absolute."""
     round = state.rounds[action.round - 1]
     earlier = [
         str(run_dir.attempt(action.round, action.stage, attempt).path)
@@ -113,7 +113,7 @@ def _train_inputs(
 
 
 def _carried(round: RoundState, state: RunState, run_dir: RunDir) -> tuple[str | None, str | None]:
-    """The trainer state that a round begins with, and why its moments are not carried."""
+    """Returns the trainer state that a round begins with, and why its moments are not carried."""
     now = _train_settings(round)
     if (before := _trained_before(round, state)) is not None:
         path = _newest_attempt(before, "train", run_dir).trainer_state
@@ -126,9 +126,9 @@ def _carried(round: RoundState, state: RunState, run_dir: RunDir) -> tuple[str |
 
 
 def takes_over_weights(train: TrainSettings) -> bool:
-    """Whether a fork can go on with the fp32 weights that its checkpoint was rounded from.
+    """Says whether a fork can go on with the fp32 weights that its checkpoint was rounded from.
 
-    Adapters stand on the initial policy's weights, which are another's then; a reward model is no
+    Adapters apply to the initial policy's weights, which are another's then; a reward model is no
     policy.
     """
     return train.lora is None and train.loss.kind != "bradley_terry"
@@ -137,7 +137,7 @@ def takes_over_weights(train: TrainSettings) -> bool:
 def _policy(
     round: RoundState, state: RunState, settings: RunSettings, run_dir: RunDir
 ) -> tuple[int, str]:
-    """Version (the round that made it, 0 for the initial one) and path of what samples."""
+    """Returns version (the round that made it, 0 for the initial one) and path of what samples."""
     before = _trained_before(round, state)
     if before is None or settings.train.loss.kind == "bradley_terry":
         return 0, _initial(state, settings, run_dir)
@@ -147,7 +147,7 @@ def _policy(
 def _adapter(
     round: RoundState, state: RunState, settings: RunSettings, run_dir: RunDir
 ) -> str | None:
-    """Of the policy that samples, where it was trained with any."""
+    """Returns the adapter of the policy that samples, where it was trained with any."""
     before = _trained_before(round, state)
     if before is None or settings.train.loss.kind == "bradley_terry":
         return None
@@ -157,7 +157,7 @@ def _adapter(
 
 
 def _model(round: RoundState, state: RunState, settings: RunSettings, run_dir: RunDir) -> str:
-    """What is trained: the policy, or bradley_terry's reward model, of the round before."""
+    """Returns what is trained: the policy, or bradley_terry's reward model, of the round before."""
     before = _trained_before(round, state)
     if before is None:
         return _initial(state, settings, run_dir)
@@ -165,7 +165,7 @@ def _model(round: RoundState, state: RunState, settings: RunSettings, run_dir: R
 
 
 def _initial(state: RunState, settings: RunSettings, run_dir: RunDir) -> str:
-    """The policy at the start of the run; that of a fork is in its own directory."""
+    """Returns the policy at the start of the run; that of a fork is in its own directory."""
     return settings.policy.path if state.forked_from is None else str(run_dir.initial.checkpoint)
 
 
@@ -182,7 +182,7 @@ def _reference(settings: RunSettings, model: str, initial: str) -> str | None:
 
 
 def _trained_before(round: RoundState, state: RunState) -> RoundState | None:
-    """The last round before this one that left a checkpoint."""
+    """Returns the last round before this one that left a checkpoint."""
     earlier = state.rounds[: round.round - 1]
     return next((other for other in reversed(earlier) if other.checkpoint), None)
 

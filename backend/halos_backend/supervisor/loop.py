@@ -1,12 +1,7 @@
-"""The supervisor: asks `plan` what comes next, does it, and writes down what happened.
+"""Owns the supervisor: it asks `plan` what comes next, does it, and writes down what happened.
 
-It holds the run's lock and is the only writer of the journal. It never imports a stage.
-
-What the journal says of a run that has come to its end, or to a stop.
-
-Does what takes long in a thread, so that the supervisor stays awake meanwhile.
-
-Turns the plain settings of the run's state into checked ones, once for each that differ.
+It holds the run's lock and is the only writer of the journal. It never imports a stage. What takes
+long runs in a thread, so that the supervisor stays awake meanwhile.
 """
 
 from __future__ import annotations
@@ -84,9 +79,11 @@ from halos_backend.telemetry.sampler import Sampler
 
 GOING_ON: frozenset[RunStatus] = frozenset({"running", "pausing"})
 LAST_EVENTS = 32
-"""Of an earlier supervisor that are looked at again."""
+"""Is how many events of an earlier supervisor are read again."""
 NOTIFY_LIMIT_S = 2.0
-"""How long the supervisor stays for the last notification, which goes on without it after that."""
+"""Is how long the supervisor waits for the last notification, which goes on without it
+after that.
+"""
 
 T = TypeVar("T")
 
@@ -95,7 +92,7 @@ TICK_S = 0.05
 
 
 class Supervisor:
-    """One supervisor of one run. `run` returns when the run has ended or waits for its owner."""
+    """Supervises one run. `run` returns when the run has ended or waits for its owner."""
 
     def __init__(self, run_dir: RunDir, *, command: MakeCommand = stage_command) -> None:
         self.run_dir = run_dir
@@ -192,7 +189,7 @@ class Supervisor:
         return plan(self.state, self._cache.at_hand(self.state), clock.now())
 
     def _refused(self, reason: str) -> tuple[Action, ...]:
-        """The run does not go on; one whose rounds are done ends without a score."""
+        """Ends the loop: the run does not go on; one whose rounds are done ends without a score."""
         closing = self.state.closing
         if closing is None:
             return (FailRun(reason),)
@@ -203,7 +200,7 @@ class Supervisor:
         return (FailRun(reason),) if goes_on else actions
 
     def _stay_awake(self) -> None:
-        """What must not wait for anything else."""
+        """Does what must not wait for anything else."""
         self._beat()
         self._desk.answer_all(lambda: self.state)
         self._notifier.poll()
@@ -212,7 +209,7 @@ class Supervisor:
         self._pulse.beat(self.state, offset=self._writer.size)
 
     def _execute(self, action: Action) -> None:
-        """Do one action. A disk that refuses it while nothing runs fails the run, resumably."""
+        """Does one action. A disk that refuses it while nothing runs fails the run, resumably."""
         try:
             self._do(action)
         except OSError as error:
@@ -226,7 +223,9 @@ class Supervisor:
                 self._fail(str(error))
 
     def _fail(self, reason: str) -> None:
-        """The run waits for its owner; one whose rounds are done ends without a score."""
+        """Fails the run, which waits for its owner; one whose rounds are done ends
+        without a score.
+        """
         closing = self.state.closing
         if closing is not None and closing.finished_t is None:
             self._books.finish(FinishRound(closing.round, unscored=reason), self.state)
@@ -252,7 +251,7 @@ class Supervisor:
                 self._stop(action)
 
     def _stop(self, ending: Ending) -> None:
-        """What the run has kept in memory goes first: who reads of its end finds the GPUs free."""
+        """Stops the run. Programs in memory go first: who reads of its end finds the GPUs free."""
         with contextlib.suppress(HalosError):  # one that cannot be killed does not keep it running
             self._stages.end_workers()
         self._record(told(ending, self.state))
@@ -292,14 +291,14 @@ class Supervisor:
         self._wait()
 
     def _stage_pids(self) -> dict[Key, list[int]]:
-        """For the sampler's thread."""
+        """Returns the pids of each stage, for the sampler's thread."""
         return {
             key: [found.pid for found in attempt_processes(process.home)]
             for key, process in self._stages.processes().items()
         }
 
     def _wait(self) -> None:
-        """A tick, unless a stage has ended: then there is something to do."""
+        """Waits for a tick, unless a stage has ended: then there is something to do."""
         active = self.state.active
         self._stages.poll(self._cache.at_hand(self.state))
         reap_strays()
@@ -315,7 +314,7 @@ class Supervisor:
             self._books.write_settings(event.from_round, self.state.settings_of(event.from_round))
 
     def _stop_now(self) -> tuple[Action, ...]:
-        """Stop what runs, then say that the run is paused; an abort is done at once."""
+        """Stops what runs, then says that the run is paused; an abort is done at once."""
         if self.state.status == "aborting":
             if self.state.abort_when != "now":
                 request_id = self.state.abort_request_id or ""
@@ -334,7 +333,7 @@ class Supervisor:
             self._guards.after_stage(event, self.state, self._cache.at_hand(self.state))
 
     def _record(self, event: RunEvent) -> None:
-        """Write the event down, then let it be true."""
+        """Writes the event down, then lets it be true."""
         self._writer.append(event, durable=True)
         self.state = apply(self.state, event)
         self._notifier.notify(event, self.state, self._cache.at_hand(self.state).notify)
@@ -353,7 +352,9 @@ class Supervisor:
 
 
 def _stages_left(state: RunState) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
-    """Those that an earlier supervisor left running: which run still, and which do not."""
+    """Returns the stages that an earlier supervisor left running: which run still, and which do
+    not.
+    """
     left = {
         stage: (process := state.rounds[round - 1].stages[stage].process) is not None
         and is_alive(process)
@@ -364,7 +365,7 @@ def _stages_left(state: RunState) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]
 
 
 def told(ending: Ending, state: RunState) -> RunEvent:
-    """The event that makes it true, as of now."""
+    """Returns the event that makes the ending true, as of now."""
     t = clock.now()
     match ending:
         case PauseRun(reason=reason):
@@ -380,7 +381,9 @@ def told(ending: Ending, state: RunState) -> RunEvent:
 
 
 def run_slow(work: Callable[[], T], *, meanwhile: Callable[[], None]) -> T:
-    """The result of `work`, or what it raises; `meanwhile` is called again and again."""
+    """Returns the result of `work`, or raises what it raises; `meanwhile` is called again and
+    again.
+    """
     future: Future[T] = Future()
 
     def run() -> None:
@@ -397,7 +400,7 @@ def run_slow(work: Callable[[], T], *, meanwhile: Callable[[], None]) -> T:
 
 
 class SettingsCache:
-    """The settings of the round at hand."""
+    """Checks the settings of the round at hand, once for each that differs."""
 
     def __init__(self, run_dir: RunDir) -> None:
         self._run_dir = run_dir
@@ -405,7 +408,9 @@ class SettingsCache:
         self._settings: RunSettings | None = None
 
     def at_hand(self, state: RunState) -> RunSettings:
-        """Raises CorruptFileError for settings that this version cannot read."""
+        """Returns the settings of the round at hand. Raises CorruptFileError for settings that this
+        version cannot read.
+        """
         plain = state.settings_of(state.round_at_hand)
         if self._settings is None or plain != self._plain:
             self._settings, self._plain = self._validated(plain), plain

@@ -1,9 +1,10 @@
-"""Runs one notification command, and ends it when it takes too long.
+"""Runs one notification command, and ends it when it is too slow; stands alone because it is a
+program.
 
-A program that `notify` runs by its path, as `python -I -S messenger.py TIMEOUT_S OCCASION --
-COMMAND...`: it outlives the supervisor, which leaves right after what most notifications are about.
-It imports nothing of this package. Standard input is the command's, standard error is
-supervisor.log: a command that fails is one line there.
+`notify` runs it by its path, as `python -I -S messenger.py TIMEOUT_S OCCASION -- COMMAND...`: it
+outlives the supervisor, which leaves right after what most notifications are about. It imports
+nothing of this package. Standard input is the command's, standard error is supervisor.log: a
+command that fails is one line there.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def main() -> int:
 
 
 def run(command: list[str], timeout_s: float) -> str | None:
-    """Run a command to its end or for `timeout_s`; what went wrong, or None."""
+    """Runs a command to its end or for `timeout_s`; returns what went wrong, or None."""
     try:
         child = subprocess.Popen(command, stdout=sys.stderr, start_new_session=True)
     except OSError as error:
@@ -43,7 +44,7 @@ def run(command: list[str], timeout_s: float) -> str | None:
 
 
 def say(text: str) -> None:
-    """One line of supervisor.log."""
+    """Writes one line of supervisor.log."""
     try:
         os.write(2, f"notify: {text}\n".encode(errors="replace"))
     except OSError:

@@ -36,7 +36,7 @@ POLL_S = 0.02
 
 
 class Message(msgspec.Struct, frozen=True):
-    """What the command reads; see the module."""
+    """Is what the command reads; see the module."""
 
     occasion: Occasion
     run: str
@@ -72,13 +72,13 @@ class Notifier:
             messenger.say(f"{settings.command[0]} ({occasion}) cannot be started: {error}")
 
     def poll(self) -> None:
-        """Take in the messengers that ended, so that they do not stay zombies."""
+        """Takes in the messengers that ended, so that they do not stay zombies."""
         self._started = [child for child in self._started if child.poll() is None]
 
     def finish(self, limit_s: float) -> None:
-        """Wait for the commands, but not for longer; those that take longer go on alone.
+        """Waits for the commands, but not for longer; those that take longer go on alone.
 
-        For the sake of containers, which end with their first process.
+        This is for containers, which end with their first process.
         """
         deadline = clock.monotonic() + limit_s
         self.poll()
@@ -122,7 +122,9 @@ def _news(event: RunEvent) -> str:
 
 
 def _environment(run_dir: RunDir, environment: Mapping[str, str]) -> dict[str, str]:
-    """The owner's, with a tag by which what the command leaves is not taken for a stage's."""
+    """Returns the owner's environment, with a tag by which what the command leaves is not taken for
+    a stage's.
+    """
     made = {**environment, ATTEMPT_TAG: str(run_dir.path / "notify")}
     made.pop(SAFE_PATH, None)  # the supervisor's own; a script may import its neighbours
     return made

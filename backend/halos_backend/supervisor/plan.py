@@ -1,6 +1,7 @@
-"""Decides what comes next. `plan` is pure: it looks at the state and the settings, nothing else.
+"""Decides what comes next, and which directories of a run may go.
 
-Decides which directories of a run may go. Pure; deleting is the loop's.
+Everything here is pure: it reads the state and the settings, nothing else. The loop does what is
+decided.
 """
 
 from __future__ import annotations
@@ -16,21 +17,22 @@ from halos_backend.store.round_state import RoundState, StageState
 from halos_backend.store.state import AT_WORK, RunState
 
 FORKED_STATE = "initial/trainer_state"
-"""What the first trained round of a forked run begins with, and nobody after it."""
+"""Is what the first trained round of a forked run begins with, and no later one."""
 
 
 @dataclass(frozen=True)
 class Prunable:
-    """A directory, relative to the run directory, that nothing needs any more."""
+    """Is a directory, relative to the run directory, that nothing needs any more."""
 
     round: int
     path: str
 
 
 def prunable(state: RunState, loop: LoopSettings) -> tuple[Prunable, ...]:
-    """Checkpoints that are neither among the newest nor the best, and outlived trainer states.
+    """Returns checkpoints that are neither among the newest nor the best, and outlived trainer
+    states.
 
-    Only finished rounds are looked at, so everything named here has a recorded, verified successor.
+    Only finished rounds are read, so everything named here has a recorded, verified successor.
     """
     kept = state.checkpoints[-loop.keep_checkpoints :]
     keep_rounds = {round for round, _ in kept}
@@ -50,7 +52,7 @@ def prunable(state: RunState, loop: LoopSettings) -> tuple[Prunable, ...]:
 
 
 def best_checkpoint_round(state: RunState) -> int | None:
-    """The round whose checkpoint earned the highest mean reward, by the newest judge.
+    """Returns the round whose checkpoint earned the highest mean reward, by the newest judge.
 
     The reward of round n's samples is that of the policy of the last trained round before n. What
     held-out prompts earn says nothing beside what the others do. A reward model samples nothing.
@@ -81,14 +83,16 @@ def _trains_reward_model(round: RoundState) -> bool:
 
 
 def reward_mean(round: RoundState) -> float | None:
-    """Mean reward of the round's completions, once they are labelled."""
+    """Returns the mean reward of the round's completions, once they are labelled."""
     label = round.stages.get("label")
     return None if label is None else label.summary.get("reward_mean")
 
 
 @dataclass(frozen=True)
 class StartRound:
-    """Take the next prompts. A `closing` round scores the run's result; see events.RoundStarted."""
+    """Takes the next prompts. A `closing` round scores the run's result; see
+    events.RoundStarted.
+    """
 
     round: int
     cursor: int
@@ -98,7 +102,7 @@ class StartRound:
 
 @dataclass(frozen=True)
 class StartStage:
-    """Start one attempt of a stage."""
+    """Starts one attempt of a stage."""
 
     round: int
     stage: Stage
@@ -107,7 +111,7 @@ class StartStage:
 
 @dataclass(frozen=True)
 class StopStage:
-    """End a running stage now."""
+    """Ends a running stage now."""
 
     round: int
     stage: Stage
@@ -116,8 +120,10 @@ class StopStage:
 
 @dataclass(frozen=True)
 class FinishRound:
-    """All stages are done; `untrained` says why there was nothing to train on, `unscored` why a
-    closing round ends without a score.
+    """Ends a round all of whose stages are done.
+
+    `untrained` says why there was nothing to train on, `unscored` why a closing round ends without
+    a score.
     """
 
     round: int
@@ -127,42 +133,42 @@ class FinishRound:
 
 @dataclass(frozen=True)
 class Prune:
-    """Delete what a proven successor replaces."""
+    """Deletes what a proven successor replaces."""
 
     what: tuple[Prunable, ...]
 
 
 @dataclass(frozen=True)
 class Wait:
-    """A stage runs, or a failed one is tried again `until_t` (Unix seconds) has come."""
+    """Waits: a stage runs, or a failed one is tried again at `until_t` (Unix seconds)."""
 
     until_t: float | None = None
 
 
 @dataclass(frozen=True)
 class PauseRun:
-    """The boundary is reached at which the run was to stop for a while."""
+    """Pauses the run: the boundary is reached at which it was to stop for a while."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class FinishRun:
-    """The run has its result."""
+    """Completes the run: it has its result."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class FailRun:
-    """The run cannot go on by itself."""
+    """Fails the run: it cannot go on by itself."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class AbortRun:
-    """Nothing runs any more; the owner wanted that."""
+    """Aborts the run: nothing runs any more, and the owner wanted that."""
 
 
 Ending = PauseRun | FinishRun | FailRun | AbortRun
@@ -171,7 +177,7 @@ Action = StartRound | StartStage | StopStage | FinishRound | Prune | Wait | Endi
 WAIT_FOR_OWNER: frozenset[Cause] = frozenset(
     {"out_of_memory", "non_finite", "missing_input", "no_space", "other_policy", "refused"}
 )
-"""What would only happen again: a new attempt burns time."""
+"""Names causes that would only come back: a new attempt would waste time."""
 
 SCORING_STAGES: tuple[Stage, ...] = ("sample", "label")
 FIRST_DELAY_S = 5.0
@@ -179,7 +185,7 @@ LONGEST_DELAY_S = 300.0
 
 
 def plan(state: RunState, settings: RunSettings, now: float) -> tuple[Action, ...]:
-    """The next actions; none when the run has ended or waits for its owner.
+    """Returns the next actions; none when the run has ended or waits for its owner.
 
     `settings` are those of the round at hand, `now` is in Unix seconds.
     """
@@ -195,7 +201,7 @@ def plan(state: RunState, settings: RunSettings, now: float) -> tuple[Action, ..
 
 
 def _next(state: RunState, settings: RunSettings, now: float) -> Action:
-    """What follows while nothing runs, whatever its owner wants."""
+    """Returns what follows while nothing runs, whatever its owner wants."""
     at_hand = state.rounds[-1] if state.rounds and state.rounds[-1].finished_t is None else None
     if at_hand is not None and at_hand.closing is None:
         return _next_stage(at_hand, settings, now)
@@ -208,14 +214,16 @@ def _next(state: RunState, settings: RunSettings, now: float) -> Action:
 
 
 def retry_delay_s(num_barren: int) -> float:
-    """Seconds before the next attempt, after so many in a row that left nothing new: 0, 5, 10..."""
+    """Returns seconds before the next attempt, after so many in a row that left nothing new: 0, 5,
+    10...
+    """
     if num_barren <= 1:
         return 0.0
     return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(num_barren - 2, 30)))
 
 
 def round_sizes(settings: RunSettings, num_prompts: int) -> list[int]:
-    """Prompts of each round of a run that goes to its end."""
+    """Returns the prompts of each round of a run that goes to its end."""
     loop = settings.loop
     sizes: list[int] = []
     while loop.num_rounds is None or len(sizes) < loop.num_rounds:
@@ -233,7 +241,7 @@ def _abort_now(state: RunState) -> tuple[Action, ...]:
 
 
 def _beside(state: RunState, settings: RunSettings) -> Action:
-    """What to do while a stage runs: with `loop.overlap`, label what is sampled.
+    """Decides what to do while a stage runs: with `loop.overlap`, label what is sampled.
 
     A label stage ends with the sample attempt that it follows. One that fails by itself is tried
     again when sampling is done. Where there was no memory for both, there is none again.
@@ -252,7 +260,7 @@ def _beside(state: RunState, settings: RunSettings) -> Action:
 
 
 def waits_for_owner(stage: StageState) -> bool:
-    """Whether a failed stage would only fail again for the same cause.
+    """Says whether a failed stage would only fail again for the same cause.
 
     The next attempt begins from nothing and has the memory to itself, which helps where this one
     had company; and where an engine that stays sampled with other weights than it was to.
@@ -272,7 +280,7 @@ def _stops_at_stage(state: RunState) -> bool:
 
 
 def _at_boundary(action: Action, state: RunState, settings: RunSettings) -> Action:
-    """The action, or the stop that its owner wanted before such an action."""
+    """Returns the action, or the stop that its owner wanted before such an action."""
     begins_round = isinstance(action, StartRound)
     begins_stage = isinstance(action, StartRound | StartStage | Wait)
     match state.status:
@@ -311,7 +319,7 @@ def _next_round(state: RunState, settings: RunSettings) -> StartRound | FinishRu
 
 
 def _close(finish: FinishRun, state: RunState, settings: RunSettings) -> Action:
-    """The end of the run, or what is to be done before it: score its result, once."""
+    """Returns the end of the run, or what is to be done before it: score its result, once."""
     if state.closing is None:
         return closing_round(state, settings) or finish
     if state.closing.unscored:
@@ -322,7 +330,7 @@ def _close(finish: FinishRun, state: RunState, settings: RunSettings) -> Action:
 
 
 def closing_round(state: RunState, settings: RunSettings) -> StartRound | None:
-    """The round that scores the last policy; None where `loop.score_final` wants none."""
+    """Returns the round that scores the last policy; None where `loop.score_final` wants none."""
     loop = settings.loop
     is_trained = any(round.checkpoint for round in state.rounds)
     if loop.score_final is False or not is_trained or settings.train.loss.kind == "bradley_terry":
@@ -335,8 +343,10 @@ def closing_round(state: RunState, settings: RunSettings) -> StartRound | None:
 
 
 def scoring_size(settings: RunSettings, *, cursor: int, num_prompts: int) -> int:
-    """How many of the run's prompts the last policy is scored on: at most a round's, which no round
-    has taken, whatever the budget; with `loop.score_final = true` any, rather than none.
+    """Returns how many of the run's prompts the last policy is scored on.
+
+    It is at most a round's, of those that no round has taken, whatever the budget; with
+    `loop.score_final = true` it takes any, rather than none.
     """
     if cursor >= num_prompts and not settings.loop.score_final:
         return 0
@@ -373,7 +383,9 @@ def _next_stage(round: RoundState, settings: RunSettings, now: float) -> Action:
 
 
 def _next_scoring(round: RoundState, settings: RunSettings, now: float) -> Action:
-    """What a closing round still needs; it ends without a score rather than failing the run."""
+    """Decides what a closing round still needs; it ends without a score rather than failing the
+    run.
+    """
     for name in SCORING_STAGES:
         stage = round.stages.get(name)
         if stage is None:

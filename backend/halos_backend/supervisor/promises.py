@@ -1,8 +1,8 @@
-"""Host memory that runs of one user have been promised and have not taken yet.
+"""Owns the promises of host memory to runs of one user that these have not taken yet.
 
 What is free does not say what others are about to take: a hundred runs that start at once would
 each find room for all of their programs. Each writes down what it will take until its first round
-has shown it; the files lie beside those of the GPUs, see `device_locks`.
+has shown it; the files lie beside those of the GPUs, see `gpus.locks`.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from halos_backend.supervisor.gpus.locks import runtime_dir
 
 
 class Promise(msgspec.Struct, frozen=True):
-    """What the run of this supervisor will take."""
+    """Says what the run of this supervisor will take."""
 
     process: ProcessIdentity
     num_bytes: int
 
 
 class Promises:
-    """Those of all runs of the user, and the one of `run`. Where their folder cannot be used there
-    are none.
+    """Holds the promises of all runs of the user, and the one of `run`. Where their folder cannot
+    be used there are none.
     """
 
     def __init__(self, run: Path) -> None:
@@ -40,7 +40,7 @@ class Promises:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[int]:
-        """The bytes promised to others, none of whom looks and promises meanwhile."""
+        """Yields the bytes promised to others, none of whom reads and promises meanwhile."""
         try:
             lock = (self._folder() / "lock").open("w")
         except (HalosError, OSError):
@@ -56,12 +56,14 @@ class Promises:
             atomic.write_bytes(self._own(), msgspec.json.encode(promise) + b"\n", durable=False)
 
     def keep(self) -> None:
-        """It has been taken, or will not be."""
+        """Ends the promise: the memory has been taken, or will not be."""
         with contextlib.suppress(HalosError, OSError):
             self._own().unlink(missing_ok=True)
 
     def _of_others(self) -> int:
-        """Those of supervisors that are gone do not count, and are taken away."""
+        """Adds up the promises of others; those of supervisors that are gone do not count, and are
+        deleted.
+        """
         total = 0
         for path in self._folder().glob("*.json"):
             promise = _read(path)

@@ -1,9 +1,7 @@
-"""Finds inputs of a run that changed since its creation: with them it would be another run.
+"""Finds out what changed since a run was created or went on last: its inputs, and the code.
 
-Prompts, policy and reference must stay what they were. A changed judge is announced only: who mends
-a judge between rounds means to go on with it.
-
-Says which code a run goes on with, and what of it changed since it went on last.
+Prompts, policy and reference must stay what they were: with others it would be another run. A
+changed judge is announced only: who mends a judge between rounds means to go on with it.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from halos_backend.store.state import RunState
 JUDGES = ("label.judge.function", "label.judge.path")
 FROZEN = ("prompts.jsonl", "held_out.jsonl")
 SHORT = 12
-"""Digits of a digest that a person compares."""
+"""Is the number of digits of a digest that a person compares."""
 
 
 PACKAGES = ("halos-tui", "torch", "transformers", "accelerate", "peft", "vllm")
@@ -35,8 +33,10 @@ SOURCES = Path(halos_backend.__file__).parent
 
 @dataclass(frozen=True)
 class InputChanges:
-    """`refused` has a sentence for each input that must not have changed; `announced` maps those
-    that may have to their digest before and now, once for each change.
+    """Holds what changed of the inputs.
+
+    `refused` has a sentence for each input that must not have changed; `announced` maps those that
+    may to their digest before and now, once for each change.
     """
 
     refused: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ def changed_inputs(run_dir: RunDir, state: RunState, settings: RunSettings) -> I
 
 
 def refusal(refused: tuple[str, ...], run_dir: RunDir) -> str:
-    """Why the run does not go on, and what its owner can do."""
+    """Says why the run does not go on, and what its owner can do."""
     return (
         f"{'; '.join(refused)}: put the file back as it was when {run_dir.name} was created, or"
         " start a new run"
@@ -84,7 +84,9 @@ def refusal(refused: tuple[str, ...], run_dir: RunDir) -> str:
 
 
 def _changed_prompts(run_dir: RunDir, state: RunState) -> tuple[str, ...]:
-    """For a run of an earlier version, whose journal has the prompts' digest and nothing else."""
+    """Compares prompts for a run of an earlier version, whose journal has their digest and nothing
+    else.
+    """
     if not run_dir.prepared.exists():
         return ()
     try:
@@ -95,7 +97,9 @@ def _changed_prompts(run_dir: RunDir, state: RunState) -> tuple[str, ...]:
 
 
 def _is_in_use(file: InputFile, settings: RunSettings) -> bool:
-    """Settings may name another judge or reference than those that were noted."""
+    """Says whether the settings use the file: they may name another judge or reference than was
+    noted.
+    """
     judge = settings.label.judge
     match file.what:
         case "label.judge.function":
@@ -111,7 +115,9 @@ def _is_in_use(file: InputFile, settings: RunSettings) -> bool:
 
 
 def _is_of_model(file: InputFile, model: str) -> bool:
-    """Of a directory, or of a repository of the hub, which is in the hub's cache by its name."""
+    """Says whether a file is of the model: in a directory, or in the hub's cache under the
+    repository's name.
+    """
     return _is_in(file, Path(model)) or f"/models--{model.replace('/', '--')}/" in file.path
 
 
@@ -130,7 +136,8 @@ def _name(file: InputFile, run_dir: RunDir) -> str:
 
 
 def code_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that compute, imported or not; absent ones left out.
+    """Returns versions of Python and of the packages that compute, imported or not; absent ones are
+    left out.
 
     `halos_backend` is a digest of its sources: an editable install keeps its version number.
     """
@@ -140,9 +147,9 @@ def code_versions() -> dict[str, str]:
 def changed_versions(
     before: Mapping[str, str], now: Mapping[str, str]
 ) -> dict[str, tuple[str, str]]:
-    """What differs, as {package: (before, now)}; `none` is a package that is not there.
+    """Returns what differs, as {package: (before, now)}; `none` is a package that is not there.
 
-    Nothing where it is not known what was there before.
+    It is empty where nobody knows what was there before.
     """
     if not before:
         return {}
@@ -152,7 +159,7 @@ def changed_versions(
 
 
 def source_digest(folder: Path) -> str:
-    """Of every Python file below `folder`: its name and its bytes."""
+    """Digests every Python file below `folder`: its name and its bytes."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         content = path.read_bytes()

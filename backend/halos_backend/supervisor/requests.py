@@ -1,6 +1,7 @@
-"""Answers requests: each becomes one event of the journal, or is rejected with the reason. Pure.
+"""Decides requests and answers each once: with one event of the journal, or a rejection with the
+reason.
 
-Where requests come in: each is answered once, by one event, and filed away.
+`answer` is pure. `RequestAnswerer` records what it returns, and files the request away.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ from halos_backend.store.state import ENDED, RunState, apply
 
 
 class _RefusedError(UsageError):
-    """The reason why a request changes nothing."""
+    """Holds the reason why a request changes nothing."""
 
 
 def answer(request: Request | Unreadable, state: RunState, now: float) -> RunEvent:
-    """The event that answers the request; whoever asked finds it by its `request_id`."""
+    """Returns the event that answers the request; whoever asked finds it by its `request_id`."""
     if isinstance(request, Unreadable):
         return RequestRejected(t=now, request_id="", reason=request.reason)
     try:
@@ -126,7 +127,9 @@ def _set(request: Set, state: RunState, now: float) -> RunEvent:
 
 
 def _round_of(request: Set, state: RunState) -> int:
-    """The round from which the change holds. A failed run's is that at hand, if it still can be."""
+    """Returns the round from which the change holds; of a failed run the one at hand, if it still
+    can be.
+    """
     next_round = state.num_rounds + 1
     if request.from_round is None:
         return _first_possible(request, state) if state.status == "failed" else next_round
@@ -150,7 +153,7 @@ def _first_possible(request: Set, state: RunState) -> int:
 
 
 def _too_late(change: Change, state: RunState, round: int) -> list[Problem]:
-    """What the round, if it has begun, has done already and cannot do otherwise."""
+    """Returns what the round, if it has begun, has done already and cannot do otherwise."""
     if round > state.num_rounds:
         return []
     stages = state.rounds[round - 1].stages
@@ -231,11 +234,11 @@ def check_answers(run_dir: RunDir, journal: Iterable[RunEvent]) -> None:
 
 
 class Desk:
-    """The requests of one run. `record` writes an answer down and makes it true. With a `refusal`
-    the run cannot go on as things are, and whoever asks for that hears why.
+    """Answers the requests of one run.
 
-    A request that the journal has answered already is filed, not applied again: an earlier
-    supervisor died before it could.
+    `record` writes an answer down and makes it true. With a `refusal` the run cannot go on as
+    things are, and whoever asks for that reads why. A request that the journal has answered already
+    is filed, not applied again: an earlier supervisor died before it could.
     """
 
     def __init__(
@@ -252,7 +255,7 @@ class Desk:
         return bool(requests.pending(self._run_dir))
 
     def answer_all(self, state: Callable[[], RunState]) -> None:
-        """Answer what waits, oldest first; `state` gives the run's state as of now."""
+        """Answers what waits, oldest first; `state` gives the run's state as of now."""
         for path, request in requests.pending(self._run_dir):
             if path.name not in self._filed:
                 self._filed.add(path.name)  # where `control/` cannot be written the file stays

@@ -1,8 +1,6 @@
-"""Keeps the books of rounds: begins them, decides whether they have their result, clears up.
+"""Begins rounds, decides whether they have their result, and deletes what a proven result replaces.
 
-Decides whether a round has its result, and what of it a table of rounds shows.
-
-What a round leaves that nothing needs once its result is proven, and deleting it.
+It also makes the few numbers of a round that a table shows.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ TABLE_METRICS: dict[Stage, tuple[str, ...]] = {
 
 
 class RoundBooks:
-    """The rounds of one run; every outcome goes through `record`."""
+    """Begins and ends the rounds of one run; every outcome goes through `record`."""
 
     def __init__(
         self, run_dir: RunDir, record: Callable[[RunEvent], None], *, run_slow: RunSlow
@@ -52,7 +50,7 @@ class RoundBooks:
         self._run_slow = run_slow
 
     def begin(self, action: StartRound, settings: dict[str, Any]) -> None:
-        """`settings` are the round's, as plain JSON."""
+        """Begins a round; `settings` are the round's, as plain JSON."""
         self.write_settings(action.round, settings)
         self._record(
             RoundStarted(
@@ -71,7 +69,7 @@ class RoundBooks:
         atomic.write_bytes(path, msgspec.json.format(msgspec.json.encode(settings)) + b"\n")
 
     def finish(self, action: FinishRound, state: RunState) -> None:
-        """Make the round's checkpoint the run's result, unless it is damaged after all.
+        """Makes the round's checkpoint the run's result, unless it is damaged after all.
 
         A closing round has none.
         """
@@ -97,7 +95,7 @@ class RoundBooks:
         )
 
     def delete(self, *what: Prunable) -> None:
-        """Delete what a proven successor replaces."""
+        """Deletes what a proven successor replaces."""
         for found in what:
             freed = self._run_slow(partial(delete_tree, self._run_dir.path / found.path))
             self._record(
@@ -108,13 +106,13 @@ class RoundBooks:
 
 
 def find_checkpoint_damage(attempt: AttemptDir) -> str | None:
-    """Why a finished train attempt is no result after all, or None."""
+    """Says why a finished train attempt is no result after all; None where it is."""
     manifest = read_done(attempt.path)
     return "DONE cannot be read" if manifest is None else find_damage(attempt.path, manifest)
 
 
 def damaged_checkpoint(round: RoundState, damage: str) -> StageFailed:
-    """The train attempt failed after all, so that resume trains again."""
+    """Says that the train attempt failed after all, so that resume trains again."""
     return StageFailed(
         t=clock.now(),
         round=round.round,
@@ -128,7 +126,7 @@ def damaged_checkpoint(round: RoundState, damage: str) -> StageFailed:
 
 
 def round_metrics(round: RoundState) -> dict[str, Any]:
-    """The few numbers that a table of rounds shows."""
+    """Returns the few numbers that a table of rounds shows."""
     return {
         key: stage.summary[key]
         for name, stage in round.stages.items()
@@ -138,7 +136,7 @@ def round_metrics(round: RoundState) -> dict[str, Any]:
 
 
 def leftovers(run_dir: RunDir, round: RoundState) -> Iterator[Prunable]:
-    """Mid-round states, and weights of failed attempts; the round's checkpoint is proven.
+    """Yields mid-round states, and weights of failed attempts; the round's checkpoint is proven.
 
     What says why an attempt failed (job, events, log) is small and stays.
     """

@@ -38,11 +38,13 @@ from halos_backend.telemetry.host import Host
 from halos_backend.telemetry.reading import Reading
 
 OWN_PEAK = "host_own_peak_memory_bytes"
-"""In the summary of a finished stage: the most that its processes had in host memory."""
+"""Names, in the summary of a finished stage, the most that its processes had in host memory."""
 
 
 class WarmChoice:
-    """Of one run. `kept_pids` are those of the programs that wait for their next attempt."""
+    """Decides for one run. `parked_pids` are those of the programs that wait for their next
+    attempt.
+    """
 
     def __init__(
         self,
@@ -62,7 +64,7 @@ class WarmChoice:
         self._round = 0
 
     def make(self, round: int, state: RunState, settings: RunSettings) -> bool:
-        """Decide, once a round. Whether programs are to end now that were to stay before."""
+        """Decides, once a round; says whether programs are to end now that were to stay before."""
         if round == self._round:
             return False
         if self._round:
@@ -82,11 +84,11 @@ class WarmChoice:
         return before is not None and before.is_warm and not found.is_warm
 
     def release(self) -> None:
-        """The run stops: it takes no more."""
+        """Gives the promise back: the run stops and takes no more."""
         self._promises.keep()
 
     def _choose(self, state: RunState, settings: RunSettings) -> tuple[Warmth, bool]:
-        """And whether it is known from what the stages took."""
+        """Decides, and says whether it is known from what the stages took."""
         available = self._available()
         if available is None:
             return Warmth(False, "what memory there is cannot be read here"), False
@@ -107,7 +109,7 @@ class WarmChoice:
     def _by_sizes(
         self, foreseen: Mapping[Stage, Program], room: int, *, has_overlap: bool
     ) -> Warmth:
-        """And promise to this run what that takes."""
+        """Decides by the models' sizes, and promises to this run what that takes."""
         with self._promises.alone() as promised:
             left = max(0, room - promised)
             found = fits_together(foreseen, left, has_overlap=has_overlap, is_measured=False)
@@ -123,7 +125,7 @@ class WarmChoice:
         return None
 
     def _gpu_bytes(self, settings: RunSettings) -> int | None:
-        """Of the smallest GPU that the run takes; None where it takes none."""
+        """Returns the memory of the smallest GPU that the run takes; None where it takes none."""
         reading = self._latest()
         if reading is None or settings.launch.device == "cpu":
             return None
@@ -136,7 +138,9 @@ class WarmChoice:
 def _measured(
     state: RunState, kept: Mapping[Stage, int], foreseen: Mapping[Stage, Program] | None
 ) -> dict[Stage, Program] | None:
-    """By the newest round in which all stages told their peak; None where there is none."""
+    """Measures by the newest round in which all stages told their peak; None where there
+    is none.
+    """
     for round in reversed(state.rounds):
         if all(name in round.stages and OWN_PEAK in round.stages[name].summary for name in STAGES):
             peaks = {name: int(round.stages[name].summary[OWN_PEAK]) for name in STAGES}

@@ -1,4 +1,6 @@
-"""Who waits for which GPUs, in the order of arrival: a locked file for each waiting supervisor."""
+"""Tells who waits for which GPUs, in the order of arrival: a locked file for each waiting
+supervisor.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,14 @@ from halos_backend.supervisor.gpus.locks import runtime_dir
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """A run that waits, and for what."""
+    """Names a run that waits, and what for."""
 
     run: str
     devices: tuple[str, ...]
 
 
 class Queue:
-    """One supervisor's place among those that wait. Who is killed loses it."""
+    """Is one supervisor's place among those that wait; a killed one loses it."""
 
     def __init__(self, run: Path) -> None:
         self._run = run
@@ -32,7 +34,7 @@ class Queue:
         self._devices: tuple[str, ...] = ()
 
     def join(self, devices: Sequence[str]) -> None:
-        """Wait for these GPUs; a place that one has for them is kept."""
+        """Begins to wait for these GPUs; a place that this supervisor has for them stays."""
         if self._path is not None and self._devices == tuple(devices):
             return
         self.leave()
@@ -53,7 +55,7 @@ class Queue:
         self._path = None
 
     def ahead(self, devices: Collection[str]) -> tuple[Ticket, ...]:
-        """Who has waited for one of these GPUs since earlier."""
+        """Returns who has waited for one of these GPUs since earlier."""
         if not devices:
             return ()
         mine = None if self._path is None else self._path.name
@@ -71,7 +73,7 @@ def _folder() -> Path:
 
 
 def _living_tickets() -> Iterator[tuple[str, Ticket]]:
-    """Those whose supervisor lives; the others are thrown away."""
+    """Yields the tickets whose supervisor lives, and deletes the others."""
     for path in sorted(_folder().glob("*.json")):
         with contextlib.suppress(OSError, *BAD_JSON):
             if _is_abandoned(path):

@@ -1,4 +1,4 @@
-"""The files by which runs of one user on one host agree about GPUs: one lock per GPU.
+"""Owns the files by which runs of one user on one host agree about GPUs: one lock per GPU.
 
 They lie where every process of the user finds them, whatever session or cron job it comes from:
 $XDG_RUNTIME_DIR would be another place for each, and is emptied at log-out. The kernel lets a lock
@@ -24,11 +24,11 @@ from halos_backend.supervisor.processes.subreaper import attempt_tag
 
 RUNTIME_DIR = "HALOS_RUNTIME_DIR"
 SHARED_DIR = Path("/tmp")
-"""The directory below it is the user's own; that is checked."""
+"""Is where the user's own directory is made; that it is theirs is checked."""
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Whose a GPU is: the run's directory and its supervisor."""
+    """Says whose a GPU is: the run's directory and its supervisor."""
 
     run: str
     process: ProcessIdentity
@@ -36,20 +36,20 @@ class Holder(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class DeviceLock:
-    """A lock that this process holds."""
+    """Is a lock that this process holds."""
 
     device: str
     fd: int
 
     def release(self) -> None:
-        """Let the GPU go, with nothing left to ask about."""
+        """Lets the GPU go, with nothing left to ask about."""
         with contextlib.suppress(OSError):
             os.ftruncate(self.fd, 0)
         os.close(self.fd)
 
 
 def runtime_dir() -> Path:
-    """The user's directory for these files; made if need be, and nobody else's.
+    """Returns the user's directory for these files; it is made if need be, and nobody else's.
 
     Raises HalosError where it is not safe.
     """
@@ -71,14 +71,14 @@ def runtime_dir() -> Path:
 
 
 def device_file(device: str) -> Path:
-    """The file of a GPU, by its name."""
+    """Returns the file of a GPU, by its name."""
     folder = runtime_dir() / "devices"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder / f"{device.replace('/', '_')}.lock"
 
 
 def take_device(device: str, run: Path) -> DeviceLock | Holder | None:
-    """The GPU's lock for the run, or who has it; None where that cannot be told.
+    """Returns the GPU's lock for the run, or who has it; None where that cannot be told.
 
     A GPU whose supervisor was killed is still that run's while a stage of it works there.
     """
@@ -102,7 +102,7 @@ def take_device(device: str, run: Path) -> DeviceLock | Holder | None:
 
 
 def read_holder(device: str) -> Holder | None:
-    """Who wrote itself into the GPU's file last, alive or not."""
+    """Returns who wrote itself into the GPU's file last, alive or not."""
     try:
         return _decode(device_file(device).read_bytes())
     except OSError:
@@ -110,12 +110,12 @@ def read_holder(device: str) -> Holder | None:
 
 
 def holds_now(holder: Holder) -> bool:
-    """Whether the supervisor lives, or a stage that it left behind."""
+    """Says whether the supervisor lives, or a stage that it left behind."""
     return is_alive(holder.process) or has_living_stages(Path(holder.run))
 
 
 def has_living_stages(run: Path) -> bool:
-    """Whether a process of this host carries the tag of one of the run's attempts."""
+    """Says whether a process of this host carries the tag of one of the run's attempts."""
     pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     return any((tag := attempt_tag(pid)) and Path(tag).is_relative_to(run) for pid in pids)
 

@@ -1,15 +1,10 @@
-"""Whether a stage may start: the memory of its GPUs is free.
+"""Decides whether a stage may start: its GPUs are the run's own, and their memory is free.
 
 What an ended stage held is given back a moment after its last process is gone; a stage that starts
 before runs out of memory. Programs of others are waited for too, but not for ever. A parked worker
-that does not let go is ended.
-
-Whether a stage may start: its GPUs are the run's own, and their memory is free.
-
-Whether parked workers hold more of the GPUs than they should. Pure: it looks at readings only.
-
-An engine that sleeps keeps a little, and more of it from round to round (vLLM's issue 36651: 0.4 to
-5.2 GiB in a day); one that failed to give its memory back keeps most of a GPU.
+that holds more than it should is ended: an engine that sleeps keeps a little, and more of it from
+round to round (vLLM's issue 36651: 0.4 to 5.2 GiB in a day); one that failed to give its memory
+back keeps most of a GPU.
 """
 
 from __future__ import annotations
@@ -33,27 +28,29 @@ from halos_backend.telemetry.sampler import Sampler
 
 LOOK_AGAIN_S = 0.5
 SILENT_DRIVER_S = 10.0
-"""A driver that does not answer for this long is not waited for: the stage finds out itself."""
+"""Is how long a driver that does not answer is waited for; after that the stage finds out
+itself.
+"""
 PATIENCE_S = 120.0
-"""Holders that are still there after this stay: they are worked beside from then on."""
+"""Is how long other holders are waited for; after that the stage works beside them."""
 PARKING_S = 5.0
-"""A worker that is parked gives its memory back in this time, or is ended."""
+"""Is how long a parked worker has to give its memory back; after that it is ended."""
 
 UNKNOWN = ""
-"""Obstacle until the GPUs have been looked at."""
+"""Is the obstacle until the GPUs have been read."""
 
 
 ROOM_BYTES = 2 << 30
-"""What a worker may hold beyond the first time that it was parked."""
+"""Is what a worker may hold beyond what it held when it was first parked."""
 MOST_FRAC = 0.25
-"""Of a GPU, however much it held then."""
+"""Is the share of a GPU that a worker may hold at most, however much it held at first."""
 
 Worker = tuple[Stage, int, int]
-"""A stage, the worker's first process, a GPU."""
+"""Names a stage, the worker's first process, and a GPU."""
 
 
 class Looks(Protocol):
-    """Looks at the GPUs in a thread of its own."""
+    """Reads the GPUs in a thread of its own."""
 
     latest: Reading | None
 
@@ -61,7 +58,7 @@ class Looks(Protocol):
 
 
 class Programs(Protocol):
-    """The run's own processes: of stages that run, and of workers that are parked."""
+    """Holds the run's own processes: of stages that run, and of workers that are parked."""
 
     def running_pids(self) -> Collection[int]: ...
 
@@ -71,7 +68,9 @@ class Programs(Protocol):
 
 
 class MemoryGate:
-    """Asked again and again before a stage starts, until there is no obstacle."""
+    """Waits for memory: is asked again and again before a stage starts, until there is no
+    obstacle.
+    """
 
     def __init__(
         self,
@@ -93,7 +92,9 @@ class MemoryGate:
         self._asked_t = 0.0
 
     def obstacle(self, launch: LaunchSettings) -> str | None:
-        """None when the stage may start, UNKNOWN for a moment, or who holds the memory."""
+        """Says what is in the way: None when the stage may start, UNKNOWN for a moment, or who
+        holds the memory.
+        """
         if launch.device == "cpu" or not self._has_gpu():
             return None
         found = self._look(launch)
@@ -129,8 +130,10 @@ class MemoryGate:
         return None
 
     def _held(self, gpus: Sequence[GpuReading], waited_s: float) -> str | None:
-        """What others hold. In a container the driver's pids are those of the host: then the run's
-        own cannot be told from them.
+        """Says what others hold.
+
+        In a container the driver's pids are those of the host: then the run's own cannot be told
+        from them.
         """
         parked = {pid for pids in self._own.parked_pids().values() for pid in pids}
         own = parked | set(self._own.running_pids())
@@ -160,7 +163,9 @@ def _pid(holder: Holder) -> int | None:
 
 
 class Admission:
-    """Asked again and again before a stage starts, until there is no obstacle."""
+    """Waits for GPUs and memory: is asked again and again before a stage starts, until there is no
+    obstacle.
+    """
 
     def __init__(self, run_dir: RunDir, sampler: Sampler, own: Programs) -> None:
         self._sampler = sampler
@@ -168,12 +173,15 @@ class Admission:
         self._gate = MemoryGate(sampler, own)
 
     def claim(self, launch: LaunchSettings) -> None:
-        """Take the GPUs again at once for a stage that outlived its supervisor, if free."""
+        """Takes the GPUs again at once for a stage that outlived its supervisor, if they
+        are free.
+        """
         with contextlib.suppress(HalosError):
             self._reservation.try_take(launch)
 
     def obstacle(self, launch: LaunchSettings) -> str | None:
-        """None when the stage may start, `gate.UNKNOWN` for a moment, or what it waits for.
+        """Says what is in the way: None when the stage may start, UNKNOWN for a moment, or what it
+        waits for.
 
         A run that is at work waits for GPUs whatever `launch.when_devices_busy` says: that is for
         its start. Raises HalosError for what waiting cannot change.
@@ -184,12 +192,12 @@ class Admission:
         return self._gate.obstacle(launch)
 
     def release(self) -> None:
-        """Let the GPUs go."""
+        """Lets the GPUs go."""
         self._reservation.release()
 
 
 class ParkedMemory:
-    """What the workers of one run held of each GPU when they were first seen parked."""
+    """Notes what the workers of one run held of each GPU when they were first seen parked."""
 
     def __init__(self) -> None:
         self._first_bytes: dict[Worker, int] = {}
@@ -197,7 +205,9 @@ class ParkedMemory:
     def overdrawn(
         self, gpus: Sequence[GpuReading], parked: Mapping[Stage, Collection[int]]
     ) -> dict[Stage, int]:
-        """The stages whose workers, of these pids, hold too much of a GPU, and how many bytes."""
+        """Returns the stages whose workers, of these pids, hold too much of a GPU, and how many
+        bytes.
+        """
         found: dict[Stage, int] = {}
         for stage, pids in parked.items():
             for gpu in gpus:

@@ -2,8 +2,8 @@
 
 A run takes all of its GPUs or none, and who waits is served in the order of arrival. A supervisor
 holds them by open files, which its stages do not inherit; so they are free when it exits or is
-killed, and its successor takes them again. What programs other than halos-tui hold is the memory
-gate's matter.
+killed, and its successor takes them again. `memory_gate` deals with what programs other than
+halos-tui hold.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LOOK_AGAIN_S = 0.25
 
 @dataclass(frozen=True)
 class Busy:
-    """GPUs that another run has, or that another run waits for since earlier."""
+    """Names GPUs that another run has, or that another run waits for since earlier."""
 
     holders: tuple[tuple[str, Holder | None], ...] = ()
     ahead: tuple[Ticket, ...] = ()
@@ -46,7 +46,7 @@ class Busy:
 
 
 class Reservation:
-    """What one supervisor holds or waits for."""
+    """Is what one supervisor holds or waits for."""
 
     def __init__(self, run_dir: RunDir, environment: Mapping[str, str] = os.environ) -> None:
         self._run = run_dir.path.resolve()
@@ -57,10 +57,11 @@ class Reservation:
         self._look_at = float("-inf")
 
     def try_take(self, launch: LaunchSettings) -> Busy | None:
-        """Hold the GPUs of `launch`, and no others; None once that is so, else who is in the way.
+        """Holds the GPUs of `launch`, and no others; returns None once that is so, else who is in
+        the way.
 
-        To be asked again and again; it never waits. Raises UsageError for a GPU that is not there,
-        HalosError where nothing can be locked.
+        The caller asks again and again; this never waits. Raises UsageError for a GPU that is not
+        there, HalosError where nothing can be locked.
         """
         wanted = reserved_devices(launch, self._environment)
         if set(wanted) == self._held.keys():
@@ -74,7 +75,7 @@ class Reservation:
         return self._busy
 
     def release(self) -> None:
-        """Let everything go: the run has ended, or waits for its owner."""
+        """Lets everything go: the run has ended, or waits for its owner."""
         self._queue.leave()
         self._drop(set(self._held))
         self._busy = None
@@ -107,14 +108,16 @@ class Reservation:
 def reserved_devices(
     launch: LaunchSettings, environment: Mapping[str, str] = os.environ
 ) -> tuple[str, ...]:
-    """Names of the GPUs to reserve, sorted, the same for every run of the host."""
+    """Returns names of the GPUs to reserve, sorted, the same for every run of the host."""
     return tuple(sorted(device_key(name) for name in device_names(launch, environment)))
 
 
 def gpu_numbers(
     launch: LaunchSettings, environment: Mapping[str, str] = os.environ
 ) -> tuple[int, ...] | None:
-    """The driver's numbers of the run's GPUs, for telemetry; None where it takes what there is."""
+    """Returns the driver's numbers of the run's GPUs, for telemetry; None where it takes what there
+    is.
+    """
     if launch.devices is None:
         return None
     keys = reserved_devices(launch, environment)
@@ -122,7 +125,7 @@ def gpu_numbers(
 
 
 def device_key(name: str) -> str:
-    """One name for a GPU whether CUDA_VISIBLE_DEVICES has its number or its uuid.
+    """Returns one name for a GPU, whether CUDA_VISIBLE_DEVICES has its number or its uuid.
 
     A uuid that the driver does not know (a part of a GPU, say) stays as it is.
     """
@@ -133,7 +136,7 @@ def device_key(name: str) -> str:
 
 
 def find_busy(launch: LaunchSettings, environment: Mapping[str, str] = os.environ) -> Busy | None:
-    """Whether a run of these settings would have to wait now; takes nothing."""
+    """Says whether a run of these settings would have to wait now; takes nothing."""
     found = []
     for device in reserved_devices(launch, environment):
         holder = read_holder(device)

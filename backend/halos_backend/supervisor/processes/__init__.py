@@ -1,1 +1,3 @@
-"""The processes of a run: the guardian, stages and workers; how they start and how they end."""
+"""Owns the processes of a run: the guardian, stages and workers; how they start and how
+they end.
+"""

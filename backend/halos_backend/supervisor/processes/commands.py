@@ -1,4 +1,4 @@
-"""Makes the command line of a stage's process."""
+"""Makes the command line of a stage's process; stands alone because a dry run prints it too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ MULTI_PROCESS_STAGES: frozenset[Stage] = frozenset({"label", "train"})
 
 
 def stage_command(stage: Stage, attempt_dir: Path, num_processes: int) -> list[str]:
-    """torchrun stands before a stage of several processes only; it costs 2 s a start."""
+    """Returns a stage's command; torchrun stands before one of several processes only, as it costs
+    2 s a start.
+    """
     module = f"halos_backend.stages.{stage}"
     if num_processes == 1:
         return program(module, "--attempt-dir", attempt_dir)
@@ -21,15 +23,18 @@ def stage_command(stage: Stage, attempt_dir: Path, num_processes: int) -> list[s
 
 
 def worker_command(stage: Stage, worker_dir: Path, num_threads: int) -> list[str]:
-    """Of a stage's program that stays between rounds; its libraries take their number of threads
-    when they are imported.
+    """Returns the command of a program that stays between rounds.
+
+    Its libraries take their number of threads when they are imported.
     """
     module = f"halos_backend.stages.{stage}"
     return program(module, "--worker", worker_dir, "--num-threads", num_threads)
 
 
 def num_stage_processes(stage: Stage, settings: RunSettings) -> int:
-    """A function needs neither ranks nor the launcher's 2 s; vLLM spreads a model by itself."""
+    """Returns the number of processes: a function needs neither ranks nor the launcher's 2 s; vLLM
+    spreads a model by itself.
+    """
     judge = settings.label.judge
     if stage == "label" and (judge.kind == "function" or judge.engine == "vllm"):
         return 1
@@ -37,13 +42,15 @@ def num_stage_processes(stage: Stage, settings: RunSettings) -> int:
 
 
 def planned_command(stage: Stage, attempt_dir: Path, settings: RunSettings) -> list[str]:
-    """Of a stage that ends with its attempt, in the interpreter that it is to run in."""
+    """Returns the command of a stage that ends with its attempt, in the interpreter that it is to
+    run in.
+    """
     command = stage_command(stage, attempt_dir, num_stage_processes(stage, settings))
     return in_interpreter(command, stage_python(stage, settings))
 
 
 def stage_python(stage: Stage, settings: RunSettings) -> str | None:
-    """The interpreter that the stage runs in; None is our own."""
+    """Returns the interpreter that the stage runs in; None is our own."""
     match stage:
         case "sample":
             return settings.sample.python

@@ -1,9 +1,9 @@
-"""The guardian of a run: starts its supervisor again when that dies, and takes in orphaned stages.
+"""Guards a run: starts its supervisor again when that dies, and takes in orphaned stages.
 
-A program that `spawn` runs by its path, as `python -I -S guardian.py --run-dir DIR -- COMMAND...`.
-It lives as long as the run does, so it imports nothing of this package and little of the standard
-library: 9 MB, most of it the interpreter. It sleeps in the kernel until a child ends or it is told
-to stop, and it stops nothing itself: SIGTERM is passed on to the supervisor.
+`client.start` runs this program by its path, as `python -I -S guardian.py --run-dir DIR --
+COMMAND...`. It lives as long as the run does, so it imports nothing of this package and little of
+the standard library: 9 MB, most of it the interpreter. It sleeps in the kernel until a child ends
+or it is told to stop, and it stops nothing itself: SIGTERM is passed on to the supervisor.
 """
 
 from __future__ import annotations
@@ -17,20 +17,24 @@ import time
 from typing import Any
 
 FINAL_CODES = frozenset({0, 2, 4, 5})
-"""Ends that another start would not change: paused or ended, wrong usage, no such run, in use."""
+"""Lists exit codes that another start would not change: paused or ended, wrong usage, no such run,
+in use.
+"""
 FAILED = 1
 MAX_STARTS = 8
 SETTLED_S = 60.0
-"""A supervisor that lived this long was well; what is counted against a restart is forgotten."""
+"""Is how long a supervisor must live to count as well; then earlier restarts are forgotten."""
 MAX_DELAY_S = 60.0
 FIRST_DELAY_S = "HALOS_GUARDIAN_DELAY_S"
-"""Environment variable: the wait before the third start, doubled for each further one; 1 s."""
+"""Names the environment variable of the wait before the third start, doubled for each further one;
+1 s.
+"""
 OOM_SCORE_ADJ = -500
 JOURNAL_TAIL_BYTES = 1 << 20
 PR_SET_CHILD_SUBREAPER = 36
 AWAITED = frozenset({signal.SIGCHLD, signal.SIGTERM})
 START_TIME_FIELD = 19
-"""Of proc(5)'s `stat`, counted from behind the program's name."""
+"""Is the place of the start time in proc(5)'s `stat`, counted from behind the program's name."""
 
 
 class Restarts:
@@ -41,7 +45,9 @@ class Restarts:
         self._in_a_row = 0
 
     def delay_s(self, lived_s: float) -> float | None:
-        """Seconds to wait after a supervisor lived `lived_s`: 0, 1, 2, 4, ...; None to give up."""
+        """Returns seconds to wait after a supervisor lived `lived_s`: 0, 1, 2, 4, ...; None to give
+        up.
+        """
         if lived_s >= SETTLED_S:
             self._in_a_row = 0
         self._in_a_row += 1
@@ -102,7 +108,7 @@ class Guardian:
         return None
 
     def _next_signal(self) -> int | None:
-        """Sleep until a child ends, SIGTERM comes, or the supervisor is to be started."""
+        """Sleeps until a child ends, SIGTERM comes, or the supervisor is to be started."""
         if self._supervisor is not None:
             return signal.sigwaitinfo(AWAITED).si_signo
         left = max(0.0, self._start_at - time.monotonic())
@@ -110,14 +116,14 @@ class Guardian:
         return None if caught is None else caught.si_signo
 
     def _tell_to_stop(self) -> None:
-        """Pass SIGTERM on; a supervisor that is yet to start does so now, and pauses the run."""
+        """Passes SIGTERM on; a supervisor that is yet to start does so now, and pauses the run."""
         self._is_told_to_stop = True
         self._start_at = time.monotonic()
         if self._supervisor is not None:
             os.kill(self._supervisor, signal.SIGTERM)  # not reaped yet, so the pid is its own
 
     def _reap(self) -> int | None:
-        """Take in every child that has ended; returns how the supervisor did, if it is among them.
+        """Takes in every child that has ended; returns how the supervisor did, if it is among them.
 
         What an orphaned stage leaves is written down before its pid is given up, and before the
         next supervisor starts.
@@ -133,7 +139,9 @@ class Guardian:
         return ended
 
     def _after(self, ended: int) -> int | None:
-        """The exit code to leave with after the supervisor ended, or None: it is started again."""
+        """Returns the exit code to leave with after the supervisor ended, or None: it is started
+        again.
+        """
         self._supervisor = None
         if ended in FINAL_CODES or self._did_not_start(ended):
             return ended
@@ -151,7 +159,9 @@ class Guardian:
         return None
 
     def _did_not_start(self, ended: int) -> bool:
-        """Whether the first supervisor refused before it wrote anything; its client says why."""
+        """Says whether the first supervisor refused before it wrote anything; its client
+        says why.
+        """
         untouched = _journal_size(self._run_dir) == self._first_size
         return ended > 0 and not self._has_restarted and untouched
 
@@ -182,7 +192,7 @@ def leave_exit_code(run_dir: str, pid: int, exit_code: int) -> None:
 
 
 def say(text: str) -> None:
-    """One line of supervisor.log."""
+    """Writes one line of supervisor.log."""
     try:
         os.write(2, f"guardian: {text}\n".encode())
     except OSError:
@@ -190,7 +200,9 @@ def say(text: str) -> None:
 
 
 def _next_zombie() -> tuple[int, int] | None:
-    """(pid, exit code) of a child that has ended and is not reaped; negative for a signal."""
+    """Returns (pid, exit code) of a child that has ended and is not reaped; negative for
+    a signal.
+    """
     try:
         found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -202,7 +214,7 @@ def _next_zombie() -> tuple[int, int] | None:
 
 
 def _start_time(pid: int) -> float:
-    """Seconds from boot."""
+    """Returns seconds from boot."""
     with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
         stat = file.read()
     ticks = int(stat[stat.rindex(b")") + 2 :].split()[START_TIME_FIELD])
@@ -210,7 +222,9 @@ def _start_time(pid: int) -> float:
 
 
 def _attempt_path(run_dir: str, pid: int, start_time: float) -> str | None:
-    """The attempt whose first process it is, by the newest event of the journal that says so."""
+    """Returns the attempt whose first process it is, by the newest event of the journal that says
+    so.
+    """
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:  # noqa: PTH123
         boot_id = file.read().strip()
     process = {"pid": pid, "start_time": start_time, "boot_id": boot_id}

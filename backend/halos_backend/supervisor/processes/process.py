@@ -38,13 +38,13 @@ from halos_backend.supervisor.processes.subreaper import (
 POLL_S = 0.01
 KILL_TIMEOUT_S = 10.0
 EXIT_CODE_TIMEOUT_S = 1.0
-"""How long the guardian may take to write down an orphaned stage's exit code."""
+"""Is how long the guardian may take to write down an orphaned stage's exit code."""
 OOM_SCORE_ADJ = 500
-"""The kernel kills a stage before the supervisor and the shell."""
+"""Lets the kernel kill a stage before the supervisor and the shell."""
 
 
 class StageProcess:
-    """A stage's first process: started here, or adopted from an earlier supervisor.
+    """Is a stage's first process: started here, or adopted from an earlier supervisor.
 
     `home` is the directory that its tree carries as its tag: an attempt's, or a worker's.
     """
@@ -63,7 +63,7 @@ class StageProcess:
     def start(
         cls, command: Sequence[str], *, attempt_dir: Path, log: Path, environment: Mapping[str, str]
     ) -> StageProcess:
-        """Start in a session of its own, output to a file, working in the attempt directory."""
+        """Starts in a session of its own, output to a file, working in the attempt directory."""
         with log.open("ab") as output:
             child = subprocess.Popen(
                 command,
@@ -79,7 +79,9 @@ class StageProcess:
 
     @classmethod
     def adopt(cls, identity: ProcessIdentity, attempt_dir: Path) -> StageProcess:
-        """Watch a process that an earlier supervisor started; the guardian learns its exit code."""
+        """Watches a process that an earlier supervisor started; the guardian learns its
+        exit code.
+        """
         return cls(identity, attempt_dir, None)
 
     @property
@@ -88,7 +90,7 @@ class StageProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether the first process runs. It is not reaped here, so its pid stays its own."""
+        """Says whether the first process runs. It is not reaped here, so its pid stays its own."""
         if self._child is None:
             return is_alive(self.identity) or self._is_waiting_for_guardian()
         if self._child.returncode is not None:
@@ -102,13 +104,15 @@ class StageProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """Once the tree is gone: negative for a signal; None of an orphan that nobody reaped."""
+        """Returns the exit code once the tree is gone: negative for a signal; None of an orphan
+        that nobody reaped.
+        """
         if self._child is None:
             return told_exit_code(AttemptDir(self.home))
         return self._child.returncode
 
     def end(self, *, grace_s: float) -> None:
-        """Ask the whole tree to end; `is_gone` kills what is left after `grace_s`."""
+        """Asks the whole tree to end; `is_gone` kills what is left after `grace_s`."""
         if self._kill_at is not None:
             return
         self._kill_at = clock.monotonic() + grace_s
@@ -116,7 +120,7 @@ class StageProcess:
             self._signal(self._living(), signal.SIGTERM)
 
     def is_gone(self) -> bool:
-        """Whether nothing of the tree lives. After `end` and its grace this kills the rest."""
+        """Says whether nothing of the tree lives. After `end` and its grace this kills the rest."""
         # twice: a process that forks and ends during one look shows neither itself nor its child
         if living := self._living() or self._living():
             if self._kill_at is not None and clock.monotonic() >= self._kill_at:
@@ -130,7 +134,9 @@ class StageProcess:
         return True
 
     def _is_waiting_for_guardian(self) -> bool:
-        """Whether the guardian has yet to reap this zombie, which it does after `exit.json`."""
+        """Says whether the guardian has yet to reap this zombie, which it does after
+        `exit.json`.
+        """
         status = process_status(self.identity.pid)
         if (
             status is None
@@ -155,7 +161,7 @@ class StageProcess:
 
 
 class Ending(Protocol):
-    """A stage's process, or an attempt that a worker executes."""
+    """Is what can be ended: a stage's process, or an attempt that a worker executes."""
 
     @property
     def identity(self) -> ProcessIdentity: ...
@@ -169,7 +175,7 @@ class Ending(Protocol):
 
 
 def end_now(process: Ending) -> None:
-    """End it and wait until it is gone. Raises HalosError if it lives on."""
+    """Ends it and waits until it is gone. Raises HalosError if it lives on."""
     deadline = clock.monotonic() + KILL_TIMEOUT_S
     process.end(grace_s=0.0)
     while not process.is_gone():
@@ -179,7 +185,7 @@ def end_now(process: Ending) -> None:
 
 
 def open_pidfd(process: Ending) -> int | None:
-    """To be woken by the end of that very process; None where it is gone."""
+    """Opens a descriptor that wakes at the end of that very process; None where it is gone."""
     try:
         fd = os.pidfd_open(process.identity.pid)
     except OSError:
@@ -191,7 +197,7 @@ def open_pidfd(process: Ending) -> int | None:
 
 
 def kill_attempt(attempt_dir: Path) -> None:
-    """Kill what runs for an attempt that nobody watches. Raises HalosError if it lives on."""
+    """Kills what runs for an attempt that nobody watches. Raises HalosError if it lives on."""
     deadline = clock.monotonic() + KILL_TIMEOUT_S
     while living := attempt_processes(attempt_dir):
         if clock.monotonic() > deadline:
@@ -203,7 +209,8 @@ def kill_attempt(attempt_dir: Path) -> None:
 
 
 def attempt_processes(attempt_dir: Path, *, session: int | None = None) -> list[ProcessStatus]:
-    """The living processes of an attempt: with its tag, of the session, orphans; descendants too.
+    """Returns the living processes of an attempt: with its tag, of the session, orphans;
+    descendants too.
 
     Name a session only while its leader's pid cannot have been given to another process. Orphans
     that carry no tag are found by a supervisor only; see `subreaper`.

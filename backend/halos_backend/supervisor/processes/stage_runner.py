@@ -1,10 +1,7 @@
 """Runs stages for the supervisor: starts an attempt, watches it, and says how it ended.
 
-Notices that a stage says nothing any more.
-
-Judges an attempt that has ended: whether it counts, and if not, why and what it leaves.
-
-What a stage runner asks of whatever measures its stages.
+It notices a stage that says nothing any more, and decides whether an ended attempt counts, and if
+not, why and what it leaves.
 """
 
 from __future__ import annotations
@@ -64,18 +61,20 @@ ENDING_POLL_S = 0.02
 
 LOOK_EVERY_S = 1.0
 OWN_STOP_S = 5.0
-"""Looks that are further apart: the supervisor itself was stopped, and silence then is no sign."""
+"""Is the time between two calls from which on the supervisor itself was stopped: silence then is no
+sign.
+"""
 
 
 PARTIAL_STEP = re.compile(r"step_(\d+)")
 
 
 Key = tuple[int, Stage]
-"""A stage by its round and name."""
+"""Names a stage by its round and name."""
 
 
 class Silence:
-    """How long one attempt's journal has not grown."""
+    """Measures how long one attempt's journal has not grown."""
 
     def __init__(self, attempt: AttemptDir) -> None:
         self._attempt = attempt
@@ -83,7 +82,7 @@ class Silence:
         self._since = self._looked = clock.monotonic()
 
     def too_long(self, launch: LaunchSettings) -> tuple[float, str] | None:
-        """(seconds of silence, phase) once the limit of the phase is passed; else None."""
+        """Returns (seconds of silence, phase) once the limit of the phase is passed; else None."""
         now = clock.monotonic()
         if now - self._looked < LOOK_EVERY_S:
             return None
@@ -114,14 +113,14 @@ class Silence:
 
 
 class Failure(NamedTuple):
-    """Why an attempt has no result."""
+    """Says why an attempt has no result."""
 
     reason: str
     cause: Cause
 
 
 def why_failed(attempt: AttemptDir, exit_code: int | None, *, num_oom_kills: int) -> Failure:
-    """The stage's own last word, else how its process ended.
+    """Takes the stage's own last word, else how its process ended.
 
     A SIGKILL is the kernel's, for want of memory, only when its `oom_kill` count rose meanwhile.
     """
@@ -147,7 +146,7 @@ def why_failed(attempt: AttemptDir, exit_code: int | None, *, num_oom_kills: int
 
 
 def count_durable(attempt: AttemptDir, stage: Stage) -> int:
-    """What a later attempt can take over: complete rows, or optimizer steps."""
+    """Counts what a later attempt can take over: complete rows, or optimizer steps."""
     match stage:
         case "sample":
             return _num_lines(attempt.completions)
@@ -182,7 +181,7 @@ class _Running:
 
 
 class StageRunner:
-    """The stages that run now. Every outcome goes through `record`, which updates the state."""
+    """Runs the stages of one run. Every outcome goes through `record`, which updates the state."""
 
     def __init__(
         self,
@@ -202,12 +201,12 @@ class StageRunner:
         self._running: dict[Key, _Running] = {}
 
     def make_room(self, action: StartStage, state: RunState, settings: RunSettings) -> None:
-        """End workers that hold memory for nothing, before the attempt starts."""
+        """Ends workers that hold memory for nothing, before the attempt starts."""
         busy = [stage for _, stage in self._running]
         self._launcher.make_room(action, state, settings, busy=busy)
 
     def start(self, action: StartStage, state: RunState, settings: RunSettings) -> None:
-        """Write the job and start its process in a new attempt directory."""
+        """Writes the job and starts its process in a new attempt directory."""
         action, attempt = self._launcher.unused_attempt(action)
         job = make_job(action, state, settings, self._run_dir)
         attempt.path.mkdir(parents=True, mode=0o700)
@@ -232,7 +231,9 @@ class StageRunner:
         self._launcher.preload(action.stage, state, settings)
 
     def recover(self, state: RunState) -> None:
-        """Take up the stages that the journal calls running: alive, finished meanwhile, or dead."""
+        """Takes up the stages that the journal calls running: alive, finished meanwhile,
+        or dead.
+        """
         self._workers.recover(state)
         for number, name in state.active:
             stage = state.rounds[number - 1].stages[name]
@@ -250,7 +251,7 @@ class StageRunner:
                 self._settle(number, name, full=True)
 
     def poll(self, settings: RunSettings) -> None:
-        """Record the stages of which nothing runs any more since the last call."""
+        """Records the stages of which nothing runs any more since the last call."""
         for (round, stage), running in list(self._running.items()):
             if not running.process.is_running:
                 running.process.end(grace_s=0.0)  # ranks and helpers that outlive it
@@ -260,13 +261,13 @@ class StageRunner:
                 self._settle(round, stage)
 
     def stop(self, round: int, stage: Stage, *, reason: str, cause: Cause = "stopped") -> None:
-        """Begin to end a stage's tree; `poll` records the end. An attempt that got done counts."""
+        """Begins to end a stage's tree; `poll` records the end. An attempt that got done counts."""
         running = self._running[round, stage]
         running.stopped = running.stopped or Failure(reason, cause)
         running.process.end(grace_s=STOP_GRACE_S)
 
     def sleep(self, timeout_s: float) -> None:
-        """Until a stage's first process ends, or that long."""
+        """Sleeps until a stage's first process ends, or that long."""
         if any(running.process.is_ending for running in self._running.values()):
             time.sleep(ENDING_POLL_S)
             return
@@ -274,25 +275,25 @@ class StageRunner:
         select.select(fds, [], [], timeout_s)
 
     def end_workers(self) -> None:
-        """For when no stage will follow for a while: they hold memory."""
+        """Ends all workers when no stage will follow for a while: they hold memory."""
         self._workers.end_all()
 
     def end_worker(self, stage: Stage, reason: str) -> None:
-        """One that is parked and does not let go of its memory."""
+        """Ends a worker that is parked and does not let go of its memory."""
         self._workers.end(stage, reason)
 
     def parked_pids(self) -> dict[Stage, set[int]]:
-        """Of the workers that wait for their next attempt. Any thread may ask."""
+        """Returns the pids of the workers that wait for their next attempt. Any thread may ask."""
         busy = {stage for _, stage in self.processes()}
         return {stage: pids for stage, pids in self._workers.pids().items() if stage not in busy}
 
     def running_pids(self) -> set[int]:
-        """Of the stages that run. Any thread may ask."""
+        """Returns the pids of the stages that run. Any thread may ask."""
         homes = [process.home for process in self.processes().values()]
         return {found.pid for home in homes for found in attempt_processes(home)}
 
     def processes(self) -> dict[Key, Process]:
-        """The first process of each stage that runs. Any thread may ask."""
+        """Returns the first process of each stage that runs. Any thread may ask."""
         return {key: running.process for key, running in list(self._running.items())}
 
     def _watch(
@@ -325,7 +326,7 @@ class StageRunner:
         self.stop(round, stage, reason=reason, cause="stalled")
 
     def _settle(self, round: int, stage: Stage, *, full: bool = False) -> None:
-        """Decide by `DONE` whether the attempt counts, and record it."""
+        """Decides by `DONE` whether the attempt counts, and records it."""
         running = self._running[round, stage]
         number = running.attempt
         attempt = self._run_dir.attempt(round, stage, number)
@@ -364,7 +365,9 @@ class StageRunner:
         )
 
     def _last_lines(self, stage: Stage, attempt: AttemptDir) -> list[str]:
-        """What a worker said that never got to its attempt is in its own log."""
+        """Returns the end of an attempt's log; what a worker said that never got to its attempt is
+        in its own log.
+        """
         log = attempt.log if attempt.log.exists() else self._run_dir.worker(stage).log
         return tail_lines(log, LAST_LINES)
 
@@ -403,5 +406,5 @@ class Meter(Protocol):
     def begin(self, key: Key) -> None: ...
 
     def end(self, key: Key) -> dict[str, Any]:
-        """Numbers for the stage's summary."""
+        """Returns numbers for the stage's summary."""
         ...

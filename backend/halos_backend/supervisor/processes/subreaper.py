@@ -24,11 +24,12 @@ from halos_backend.store.run_dir import run_containing
 PR_GET_CHILD_SUBREAPER = 37
 
 _first: dict[tuple[int, float], Path] = {}
-"""(pid, start time) of the first process of each stage that is watched, and its attempt."""
+"""Maps (pid, start time) of the first process of each stage that is watched to its attempt."""
 
 
 def watch_first(process: ProcessIdentity, attempt_dir: Path) -> None:
-    """Say which attempt a process is the first of: it is no stray of another, and not ours to reap.
+    """Says which attempt a process is the first of: it is no stray of another, and not ours to
+    reap.
 
     Holds until `forget_first`.
     """
@@ -40,7 +41,8 @@ def forget_first(process: ProcessIdentity) -> None:
 
 
 def stray_pids(running: Mapping[int, ProcessStatus], attempt_dir: Path) -> set[int]:
-    """Orphans that may be this attempt's among all processes `running`: none that another claims.
+    """Returns orphans among all processes `running` that may be this attempt's: none that another
+    claims.
 
     Empty unless this process is a subreaper, as a supervisor is.
     """
@@ -61,7 +63,7 @@ def stray_pids(running: Mapping[int, ProcessStatus], attempt_dir: Path) -> set[i
 
 
 def reap_strays() -> None:
-    """Reap orphans that have ended; never a stage's first process or a helper of our own."""
+    """Reaps orphans that have ended; never a stage's first process or a helper of our own."""
     if not _has_zombie():
         return
     for pid in _children():
@@ -74,21 +76,23 @@ def reap_strays() -> None:
 
 
 def is_subreaper() -> bool:
-    """Whether orphans among this process's descendants become its children."""
+    """Says whether orphans among this process's descendants become its children."""
     answer = ctypes.c_int(0)
     ctypes.CDLL(None).prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0)
     return bool(answer.value)
 
 
 def guards(pid: int, attempt_dir: Path) -> bool:
-    """Whether the process is the guardian of the attempt's run."""
+    """Says whether the process is the guardian of the attempt's run."""
     command = _read_list(pid, "cmdline")
     is_one = any(part.endswith(b"/guardian.py") for part in command)
     return is_one and os.fsencode(run_containing(attempt_dir)) in command
 
 
 def attempt_tag(pid: int) -> str | None:
-    """The attempt directory that a process carries in its environment, if that can be read."""
+    """Returns the attempt directory that a process carries in its environment, if that
+    can be read.
+    """
     prefix = f"{ATTEMPT_TAG}=".encode()
     for entry in _read_list(pid, "environ"):
         if entry.startswith(prefix):
@@ -109,7 +113,7 @@ def _has_zombie() -> bool:
 
 
 def _children() -> Iterator[int]:
-    """Of every thread of this process."""
+    """Yields the children of every thread of this process."""
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(OSError):
             yield from map(int, (task / "children").read_text().split())

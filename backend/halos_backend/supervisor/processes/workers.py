@@ -1,10 +1,10 @@
-"""The stage programs that stay between rounds, one for each stage: starts, hands over, ends them.
+"""Owns the stage programs that stay between rounds, one for each stage: starts, hands over, ends
+them.
 
 One may be started before its first attempt is there, to import its libraries meanwhile. A worker's
-tree carries the tag of its own directory, so that it can be found whatever attempt it is
-at. Its record on disk lets the next supervisor take it over.
-
-Gets the program of an attempt going: the stage's worker, or one that begins from nothing.
+tree carries the tag of its own directory, so that it can be found whatever attempt it is at. Its
+record on disk lets the next supervisor take it over. `Launcher` gets an attempt going: with its
+stage's worker, or with a program that begins from nothing.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from halos_backend.supervisor.processes.process import (
 CROWDED = "the stages did not fit into memory beside each other; each has it to itself now"
 
 MakeCommand = Callable[[Stage, Path, int], list[str]]
-"""Command line of (stage, attempt directory, number of processes)."""
+"""Makes the command line of (stage, attempt directory, number of processes)."""
 
 
 class _Start(NamedTuple):
-    """How a worker is started; the digest is of all that it cannot take back."""
+    """Says how a worker is started; the digest is of all that it cannot take back."""
 
     command: list[str]
     environment: dict[str, str]
@@ -57,7 +57,7 @@ class _Start(NamedTuple):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """`digest` is of the command line and environment that it was started with."""
+    """Is what a worker's record file says; `digest` is of its command line and environment."""
 
     process: ProcessIdentity
     digest: str
@@ -70,7 +70,7 @@ class _Worker:
 
 
 class WorkerAttempt:
-    """An attempt that a worker executes, with the interface of a StageProcess.
+    """Is an attempt that a worker executes, with the interface of a StageProcess.
 
     The attempt ends when the worker says so in `exit.json`, or with the worker. To stop it is to
     end the worker.
@@ -101,7 +101,7 @@ class WorkerAttempt:
         return self._worker.exit_code if told is None else told
 
     def end(self, *, grace_s: float) -> None:
-        """End the worker, unless it has done its work and waits for more."""
+        """Ends the worker, unless it has done its work and waits for more."""
         if told_exit_code(self._attempt) == 0 and self._worker.is_running:
             self._has_ended_well = True
         else:
@@ -112,7 +112,9 @@ class WorkerAttempt:
 
 
 class Workers:
-    """All workers of one run. `say` hears of a stage whose worker is no more, and why."""
+    """Owns all workers of one run. `say` is called with a stage whose worker is no more,
+    and why.
+    """
 
     def __init__(self, run_dir: RunDir, say: Callable[[Stage, str], None]) -> None:
         self._run_dir = run_dir
@@ -122,7 +124,7 @@ class Workers:
     def begin(
         self, attempt: AttemptDir, job: Job, settings: RunSettings
     ) -> tuple[list[str], WorkerAttempt]:
-        """Hand the attempt to its stage's worker; a new one where there is none that fits.
+        """Hands the attempt to its stage's worker; a new one where there is none that fits.
 
         Returns its command line, too.
         """
@@ -143,7 +145,7 @@ class Workers:
         return start.command, WorkerAttempt(worker.process, attempt)
 
     def preload(self, stage: Stage, settings: RunSettings) -> None:
-        """Start the stage's worker before there is work for it, unless there is one.
+        """Starts the stage's worker before there is work for it, unless there is one.
 
         One that cannot be started is none: `begin` says why.
         """
@@ -158,7 +160,7 @@ class Workers:
                 self.end(stage)
 
     def _why_not(self, stage: Stage, home: WorkerDir, digest: str) -> str:
-        """Why the stage's worker cannot go on; empty where it can, or there is none."""
+        """Says why the stage's worker cannot go on; empty where it can, or there is none."""
         worker = self._workers.get(stage)
         if worker is None:
             return ""
@@ -171,14 +173,16 @@ class Workers:
     def adopt(
         self, stage: Stage, process: ProcessIdentity, attempt: AttemptDir
     ) -> WorkerAttempt | None:
-        """The attempt that an earlier supervisor gave to this process, if that is a worker."""
+        """Returns the attempt that an earlier supervisor gave to this process, if that is
+        a worker.
+        """
         worker = self._workers.get(stage)
         if worker is None or worker.process.identity != process:
             return None
         return WorkerAttempt(worker.process, attempt)
 
     def recover(self, state: RunState) -> None:
-        """Take over what an earlier supervisor left; end what does something nobody knows of."""
+        """Takes over what an earlier supervisor left; ends what does something nobody knows of."""
         known = {
             self._run_dir.attempt(round, stage, state.rounds[round - 1].stages[stage].attempt).path
             for round, stage in state.active
@@ -195,7 +199,7 @@ class Workers:
                 self._workers[stage] = _Worker(process, record.digest)
 
     def end(self, stage: Stage, reason: str = "") -> None:
-        """End the stage's worker, if there is one, and wait until it is gone."""
+        """Ends the stage's worker, if there is one, and waits until it is gone."""
         if (worker := self._workers.pop(stage, None)) is not None:
             end_now(worker.process)
             if reason:
@@ -203,7 +207,9 @@ class Workers:
         self._clear(self._run_dir.worker(stage))
 
     def end_all(self, *, but: Collection[Stage] = (), reason: str = "") -> None:
-        """Raises HalosError for one that cannot be killed, when the others are gone."""
+        """Ends all workers. Raises HalosError for one that cannot be killed, when the others are
+        gone.
+        """
         failed: list[HalosError] = []
         for stage in [stage for stage in self._workers if stage not in but]:
             try:
@@ -214,7 +220,7 @@ class Workers:
             raise failed[0]
 
     def pids(self) -> dict[Stage, set[int]]:
-        """Of the processes of each. Any thread may ask."""
+        """Returns the pids of each worker's processes. Any thread may ask."""
         homes = {stage: worker.process.home for stage, worker in list(self._workers.items())}
         return {
             stage: {found.pid for found in attempt_processes(home)} for stage, home in homes.items()
@@ -253,8 +259,10 @@ def _start_of(stage: Stage, home: WorkerDir, settings: RunSettings) -> _Start:
 
 
 def what_stays(stage: Stage, settings: RunSettings) -> tuple[Any, ...]:
-    """What a program that stays cannot take back once it has begun with it, besides its command:
-    what vLLM reads when it is imported. A function's modules are in a process of their own.
+    """Returns what a program that stays cannot take back once it has begun with it, besides its
+    command.
+
+    That is what vLLM reads when it is imported. A function's modules are in a process of their own.
     """
     judge = settings.label.judge
     match stage:
@@ -289,7 +297,9 @@ Process = StageProcess | WorkerAttempt
 
 
 class Launcher:
-    """Of one run. `say` hears of a stage whose worker is replaced, and why."""
+    """Starts the attempts of one run. `say` is called with a stage whose worker is replaced, and
+    why.
+    """
 
     def __init__(
         self, run_dir: RunDir, say: Callable[[Stage, str], None], command: MakeCommand
@@ -301,8 +311,10 @@ class Launcher:
     def make_room(
         self, action: StartStage, state: RunState, settings: RunSettings, *, busy: Collection[Stage]
     ) -> None:
-        """End workers that hold memory for nothing: all but the `busy` of a run that is to have
-        none any more; the stage's own where a program begins from nothing instead.
+        """Ends workers that hold memory for nothing.
+
+        These are all but the `busy` ones of a run that is to have none any more, and the stage's
+        own where a program begins from nothing instead.
         """
         if not state.keeps_workers(settings.launch.warm_workers):
             self.workers.end_all(but=busy, reason=CROWDED if state.is_crowded else "")
@@ -312,7 +324,9 @@ class Launcher:
     def launch(
         self, attempt: AttemptDir, job: Job, state: RunState, settings: RunSettings
     ) -> tuple[list[str], Process]:
-        """The command line, and what executes the attempt; second attempts begin from nothing."""
+        """Returns the command line, and what executes the attempt; second attempts begin from
+        nothing.
+        """
         launch, python = settings.launch, stage_python(job.stage, settings)
         is_warm = state.keeps_workers(launch.warm_workers)
         if is_warm and job.num_processes == 1 and job.attempt == 1:
@@ -325,7 +339,9 @@ class Launcher:
         )
 
     def preload(self, stage: Stage, state: RunState, settings: RunSettings) -> None:
-        """While `stage` works, let those that come after it in the round import their libraries."""
+        """Lets, while `stage` works, those that come after it in the round import their
+        libraries.
+        """
         if not state.keeps_workers(settings.launch.warm_workers):
             return
         for later in STAGES[STAGES.index(stage) + 1 :]:
@@ -333,7 +349,7 @@ class Launcher:
                 self.workers.preload(later, settings)
 
     def unused_attempt(self, action: StartStage) -> tuple[StartStage, AttemptDir]:
-        """The attempt, or the next one that has no directory yet.
+        """Returns the attempt, or the next one that has no directory yet.
 
         A supervisor that died between starting a stage and recording it leaves a directory, and
         perhaps a process, that the journal does not know.
