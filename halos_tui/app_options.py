@@ -1,4 +1,4 @@
-"""What the command line says about the app. Known without importing what draws."""
+"""Owns the app's options; it stands alone so that the command line imports nothing that draws."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class AppOptions:
-    """`runs_root` is where runs live; without `theme` the key map file's, or the default."""
+    """`runs_root` is where runs live. Without `theme` the key map file's theme holds, or the
+    default.
+    """
 
     runs_root: Path
     read_only: bool = False

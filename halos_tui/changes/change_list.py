@@ -1,4 +1,4 @@
-"""The list of changes: when, from which round, what, by whom, and what became of it."""
+"""This widget lists changes: when, from which round, what, by whom, and what became of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ WITH_DATE, WITH_WORDS = 60, 44
 became of a change."""
 NUM_LETTERS = 4
 MOST_SHOWN = 500
-"""Characters of a change; no list is wider."""
+"""From these widths on there is room for the date beside the age, and for whole words about what
+became of a change."""
 STYLES: dict[Fate, str] = {
     "holds": "",
     "replaced": "muted",
@@ -32,7 +33,9 @@ NOTHING = "nothing was changed; any two rounds can be compared all the same"
 
 @dataclass(frozen=True)
 class Listing:
-    """Newest first; `now` is Unix seconds. `num_entries` there are without a filter."""
+    """The newest entry comes first. `now` is Unix seconds; `num_entries` counts without the
+    filter.
+    """
 
     entries: tuple[Entry, ...] = ()
     num_entries: int = 0
@@ -48,13 +51,13 @@ class ChangeList(VirtualList[Listing]):
 
     @property
     def number(self) -> int:
-        """Of the entry at the cursor."""
+        """Returns the number of the entry at the cursor."""
         if self.shown is None or not self.shown.entries:
             return NEWEST
         return self.shown.entries[min(self.cursor, self.num_rows - 1)].number
 
     def take(self, listing: Listing) -> None:
-        """Show this from now on."""
+        """Shows this listing from now on."""
         number = self.number
         numbers = [entry.number for entry in listing.entries]
         if number in numbers:

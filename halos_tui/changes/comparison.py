@@ -1,6 +1,7 @@
-"""Two rounds of a run: which settings they differ in, and what came of them. Pure.
+"""Compares two rounds of a run: which settings differ, and what came of them. It is pure.
 
-Round 0 is what the run began with: its settings as created, or the round that it was forked from.
+Round 0 stands for what the run began with: its settings as created, or the round that it was forked
+from.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from halos_tui.changes.entries import Entry
 from halos_tui.changes.results import KL, Result, compare_results
 
 START = 0
-"""The number of what a run began with."""
+"""This is the number of what a run began with."""
 
 Rounds = tuple[int, int]
-"""The older and the newer one."""
+"""The older round comes first, then the newer one."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The round that a run was forked from; None where that is no longer there to be read."""
+    """This is the round that a run was forked from; None where it can no longer be read."""
 
     said: str
     round: RoundState | None
@@ -32,7 +33,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`notes` are what one should know before one concludes anything from the results."""
+    """`notes` say what a person should know before they conclude anything from the results."""
 
     older: int
     newer: int
@@ -43,19 +44,19 @@ class Comparison:
 
     @property
     def names(self) -> tuple[str, str]:
-        """Of both, short: columns are named so."""
+        """Returns short names of both rounds, which head the columns."""
         return name_of(self.older, self.start), name_of(self.newer, self.start)
 
 
 def name_of(round: int, start: str) -> str:
-    """Short. `start` says where a fork comes from."""
+    """Returns a short name of a round. `start` says where a fork comes from."""
     if round != START:
         return f"round {round}"
     return "origin" if start else "created"
 
 
 def changes_of_fork(origin: Origin, state: RunState) -> Changes:
-    """What a fork was created with instead of its origin's settings; its policy is a copy."""
+    """Returns how a fork's settings differ from its origin's; the policy, a copy, is left out."""
     before = state.settings if origin.round is None else origin.round.settings
     return _but_policy(diff(before, state.settings))
 
@@ -67,7 +68,7 @@ def compare(
     *,
     paired_stderr: float | None = None,
 ) -> Comparison:
-    """Rounds may be still to come: their settings are known as far as they can be.
+    """Compares rounds that may be still to come: their settings are known as far as they can be.
 
     `paired_stderr` is that of the reward's change where both have prompts in common.
     """
@@ -90,14 +91,14 @@ def compare(
 
 
 def last_round(state: RunState) -> int:
-    """The last one that can be looked at: begun, or one that changes wait for."""
+    """Returns the last round that can be compared: one that has begun, or that changes wait for."""
     return max((state.num_rounds, *(change.from_round for change in state.changes)))
 
 
 def usual_rounds(state: RunState, entry: Entry | None) -> Rounds | None:
-    """Those that a change came between; without one the newest that is finished and the one before.
+    """Returns the rounds before and after a change; without one the two newest finished rounds.
 
-    None while there is no round.
+    Returns None while there is no round.
     """
     if entry is not None:
         return entry.rounds
@@ -108,7 +109,7 @@ def usual_rounds(state: RunState, entry: Entry | None) -> Rounds | None:
 
 
 def moved(rounds: Rounds, *, older: int = 0, newer: int = 0, last: int) -> Rounds:
-    """Both so many rounds further, in their order and among those that there are."""
+    """Moves both rounds by so many, in their order and within the rounds that exist."""
     before, now = rounds
     now = max(before + 1, min(now + newer, max(last, before + 1)))
     return max(START, min(before + older, now - 1)), now
@@ -127,7 +128,9 @@ def _round(state: RunState, round: int, origin: Origin | None) -> RoundState | N
 
 
 def _too_early(state: RunState, newer: int) -> str:
-    """A round samples from the policy that the round before it trained."""
+    """Says why a round's results cannot be compared yet: its policy is what the round before
+    trained.
+    """
     if not 1 < newer <= state.num_rounds:
         return ""
     changed = diff(state.settings_of(newer - 1), state.settings_of(newer))
@@ -148,7 +151,7 @@ def _but_policy(changes: Changes) -> Changes:
 
 
 def _notes(state: RunState, rounds: Rounds, origin: Origin | None) -> tuple[str, ...]:
-    """What makes a comparison mean less than it seems to."""
+    """Says what makes a comparison mean less than it seems to."""
     older, newer = rounds
     found = [_note(state, older), _note(state, newer), _too_early(state, newer)]
     if _is_across_runs(rounds, origin):
@@ -157,7 +160,7 @@ def _notes(state: RunState, rounds: Rounds, origin: Origin | None) -> tuple[str,
 
 
 def _note(state: RunState, number: int) -> str:
-    """Why the figures of a round are not there, or not what they usually are."""
+    """Says why the figures of a round are missing, or not what they usually are."""
     if number == START:
         return ""
     if number > state.num_rounds:

@@ -1,8 +1,6 @@
-"""What the journal says of settings, guards and versions, one entry a setting. Pure.
+"""Owns the history of a run's settings: what was changed, and what has become of each change. Pure.
 
-What becomes of an entry later is `history`'s.
-
-What was changed in a run, and what became of each change by now. Pure.
+The entries come from what the journal says of settings, guards and versions, one entry a setting.
 """
 
 from __future__ import annotations
@@ -28,11 +26,11 @@ from halos_tui.tracking.rounds import num_rounds
 
 Verb = Literal["set", "extend", "fork", "guard", "versions", "refused"]
 Fate = Literal["holds", "replaced", "waits", "beyond", "unused", "refused", "told"]
-"""What became of it. `told` is what changes no setting, `beyond` waits for a round that is not
-planned."""
+"""This says what became of a change. `told` changes no setting; `beyond` waits for a round that is
+not planned."""
 
 Requests = Mapping[str, Request]
-"""Requests that are known, by their id."""
+"""The known requests, by their id."""
 
 DOES = {"pause": "pauses the run", "abort": "aborts the run"}
 """A guard that only warns changes nothing, and may do so every round: it is left out."""
@@ -40,7 +38,8 @@ DOES = {"pause": "pauses the run", "abort": "aborts the run"}
 
 @dataclass(frozen=True)
 class Entry:
-    """`path` is the setting, the guard or the package; `what` is said of it, values included.
+    """`path` is the setting, the guard or the package; `what` says what happened to it, with
+    values.
 
     `by` is empty where nobody knows. `number` counts the entries of a run.
     """
@@ -59,13 +58,15 @@ class Entry:
 
     @property
     def rounds(self) -> tuple[int, int]:
-        """The round before, and the first one with it."""
+        """Returns the last round before the change, and the first one with it."""
         newer = max(1, self.from_round)
         return newer - 1, newer
 
 
 def entries_of(event: RunEvent, state: RunState, requests: Requests) -> Iterator[Entry]:
-    """`state` is that before the event. Most events are about something else."""
+    """Returns the entries that an event adds; most events add none. `state` is from before the
+    event.
+    """
     match event:
         case SettingsChanged():
             yield from _changed(event)
@@ -80,7 +81,9 @@ def entries_of(event: RunEvent, state: RunState, requests: Requests) -> Iterator
 
 
 def entries_of_fork(t: float, origin: str, changes: Changes) -> Iterator[Entry]:
-    """A run that begins after a round of another, and how its settings differ from that one's."""
+    """Describes a run that begins after a round of another, and how its settings differ from that
+    one's.
+    """
     for path, what in _each(changes) or [("", f"{origin}, with the same settings")]:
         yield Entry(t=t, verb="fork", by="", from_round=1, path=path, what=what, why=origin)
 
@@ -140,7 +143,9 @@ def _other_versions(event: VersionsChanged, state: RunState) -> Iterator[Entry]:
 
 
 def _refused(event: RequestRejected, request: Request | None, state: RunState) -> Iterator[Entry]:
-    """None for a request that would have changed no setting."""
+    """Yields what a refused request would have changed; nothing where it would have changed no
+    setting.
+    """
     if not isinstance(request, Set | Extend | None):
         return
     from_round = request.from_round if isinstance(request, Set) else None
@@ -158,7 +163,7 @@ def _refused(event: RequestRejected, request: Request | None, state: RunState) -
 
 
 def _asked(request: Set | Extend | None) -> list[tuple[str, str]]:
-    """(path, what) of each setting that was to be another."""
+    """Returns (path, what) of each setting that the request wanted to change."""
     if request is None:
         return [("", "a request")]
     asked = [(text.partition("=")[0].strip(), text) for text in request.assignments]
@@ -172,18 +177,18 @@ def _each(changes: Mapping[str, tuple[object, object]]) -> list[tuple[str, str]]
 
 
 class History:
-    """Grows with the journal."""
+    """Holds the entries of a run, and grows with the journal."""
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """In the order in which they came about."""
+        """Adds entries in the order in which they came about."""
         for entry in entries:
             self._entries.append(replace(entry, number=len(self._entries)))
 
     def entries(self, state: RunState) -> tuple[Entry, ...]:
-        """As things stand now, newest first."""
+        """Returns the entries as things stand now, newest first."""
         later: dict[int, list[Entry]] = {}
         found = []
         for entry in reversed(self._entries):
@@ -197,7 +202,7 @@ class History:
 
 
 def fate_of(entry: Entry) -> str:
-    """What became of it; empty where there is nothing to add."""
+    """Says what became of an entry; returns "" where there is nothing to add."""
     match entry.fate:
         case "replaced":
             return f"replaced by the change of {date_time(entry.replaced_t or 0.0)}"
@@ -214,7 +219,9 @@ def fate_of(entry: Entry) -> str:
 
 
 def _as_of_now(entry: Entry, later: list[Entry], state: RunState) -> Entry:
-    """`later` are later changes that begin with the same round, the latest first."""
+    """Works out what became of an entry. `later` are changes from the same round on, the latest
+    first.
+    """
     over = [other for other in later if is_at_or_below(entry.path, other.path)]
     if over:
         return replace(entry, fate="replaced", replaced_t=over[-1].t)

@@ -1,12 +1,8 @@
-"""A change and the two rounds around it as a page: settings that differ, and results. Pure.
+"""Lays out a change and the two rounds around it as a page: settings that differ, and results.
+Pure.
 
-Values may be long, so that it belongs into a thread.
-
-What is taken out of the changes screen: the page, or the history with it. Pure.
-
-Nothing is cut short, so that it belongs into a thread.
-
-The results of two rounds as the lines of a table, as wide as there is room. Pure.
+It makes the text that leaves the changes screen too: the page, or the history with it. Values may
+be long and are never cut short in a file, so this belongs into a thread.
 """
 
 from __future__ import annotations
@@ -26,24 +22,24 @@ from halos_tui.formatting import columns, count, date_time, plural, setting, sig
 from halos_tui.text_layout import Line, Run, laid_out, num_cells
 
 MOST_CHARACTERS = 2_000
-"""Of one value on the screen; what is written to a file has all of it."""
+"""A value shows at most so many characters on the screen; a file has all of it."""
 RESULTS_WIDTH, LEAST_SETTINGS = 76, 36
-"""Beside each other where there is room for both."""
+"""Settings and results stand beside each other where there is room for both widths."""
 INDENT = 2
 UNBROKEN = 1_000_000_000
-"""A width for files, in which every value is on one line."""
+"""This width is for files, in which every value is on one line."""
 
 
 HEADER = ("when", "from", "how", "what", "")
 
 
 Cell = tuple[str, str]
-"""A value, and its standard error behind it."""
+"""A value comes first, then its standard error."""
 
 
 @dataclass(frozen=True)
 class ChangesPage:
-    """Lays out for a width; `now` is Unix seconds. Without `most` characters of a value, all."""
+    """Lays out for a width; `now` is Unix seconds. `most` limits the characters of a value."""
 
     width: int
     now: float
@@ -51,7 +47,9 @@ class ChangesPage:
     most: int | None = MOST_CHARACTERS
 
     def lines(self, found: Comparison | None, entry: Entry | None) -> tuple[Line, ...]:
-        """`entry` is the change that the rounds are about, if they are about one."""
+        """Returns the lines of the page; `entry` is the change that the rounds are about, or
+        None.
+        """
         about = [] if entry is None else [*self._entry(entry), ()]
         if found is None:
             nothing = "no round has begun: there is nothing to compare yet"
@@ -147,7 +145,9 @@ class ChangesPage:
 
 
 def as_text(lines: Sequence[Line]) -> str:
-    """For a file or the clipboard, what steers a terminal as escapes."""
+    """Returns the lines for a file or the clipboard; what could steer a terminal becomes
+    escapes.
+    """
     return "\n".join("".join(text for text, _ in line).rstrip() for line in lines) + "\n"
 
 
@@ -158,7 +158,7 @@ def _how_many(settings: int) -> str:
 
 
 def _style(result: Result) -> str:
-    """Only of the reward one knows which way is better."""
+    """Returns the style of a result; only for the reward it is known which way is better."""
     if result.measure != REWARD:
         return ""
     if result.verdict != "more than noise" or result.difference is None:
@@ -167,12 +167,12 @@ def _style(result: Result) -> str:
 
 
 def page_text(view: ChangesView) -> str:
-    """The page as it is shown, values whole."""
+    """Returns the page as it is shown, with whole values."""
     return as_text(ChangesPage(UNBROKEN, view.now, most=None).lines(view.found, view.about))
 
 
 def whole_text(view: ChangesView, run: str) -> str:
-    """The entries that are listed, and the page."""
+    """Returns the entries that are listed, and the page."""
     head = f"{visible(run)}: {plural(len(view.entries), 'change')}"
     return "\n".join([head, *_listed(view.entries), "", page_text(view)])
 
@@ -188,14 +188,14 @@ def _listed(entries: Sequence[Entry]) -> list[str]:
 
 
 def _fate(entry: Entry) -> str:
-    """With the reason, where it was refused or is no setting."""
+    """Says what became of an entry, with the reason where it was refused or is no setting."""
     return "; ".join(filter(None, (fate_of(entry), entry.why)))
 
 
 def table(
     results: Sequence[Result], names: tuple[str, str], *, width: int, is_ascii: bool = False
 ) -> list[str]:
-    """The heading, then a line for each result; `names` are those of the older and newer round.
+    """Returns a heading and a line for each result; `names` are of the older and the newer round.
 
     Where the lines do not fit, the relative change is left out first, then the standard errors.
     """
@@ -230,7 +230,7 @@ def _cells(result: Result, *, is_ascii: bool) -> list[Cell]:
 
 
 def _column(title: str, cells: Sequence[Cell], *, to_left: bool) -> list[str]:
-    """The values under each other, whether an error follows or not."""
+    """Aligns the values of a column, whether an error follows them or not."""
     of_errors = max(len(error) for _, error in cells)
     texts = [title, *(value + error.ljust(of_errors) for value, error in cells)]
     width = max(map(len, texts))

@@ -43,7 +43,7 @@ BLOCK_BYTES = 1 << 20
 
 
 class ChangesReader:
-    """One run. `ask` may be called from another thread than `read`."""
+    """Reads the changes of one run. `ask` may be called from another thread than `read`."""
 
     def __init__(self, run_dir: RunDir, wish: Wish) -> None:
         self.run_dir = run_dir
@@ -57,13 +57,13 @@ class ChangesReader:
         self._view: ChangesView | None = None
 
     def ask(self, wish: Wish) -> None:
-        """That is what the next view is about."""
+        """Sets what the next view is about."""
         self._wish = wish
 
     def read(self) -> ChangesView | None:
-        """The view, or None where it is the same as before.
+        """Returns the view, or None where it is the same as before.
 
-        Raises HalosError where there is no such run any more, or its journal cannot be read.
+        Raises HalosError where the run is gone, or where its journal cannot be read.
         """
         check_is_there(self.run_dir)
         wish = self._wish
@@ -92,7 +92,7 @@ class ChangesReader:
             self._history.add(entries_of_fork(event.t, self._origin.said, changes))
 
     def _look_requests_up(self, events: list[RunEvent]) -> None:
-        """What was asked for that the journal says only was refused."""
+        """Finds the requests of which the journal says only that they were refused."""
         refused = {event.request_id for event in events if isinstance(event, RequestRejected)}
         if refused - {"", *self._requests}:
             for _, request in (*requests.pending(self.run_dir), *requests.filed(self.run_dir)):
@@ -128,7 +128,10 @@ class ChangesReader:
         )
 
     def _paired_stderr(self, older: int, newer: int) -> float | None:
-        """Of the reward's change; None where no prompt is in both rounds, or the rows are gone."""
+        """Returns the standard error of the reward's change.
+
+        Returns None where no prompt is in both rounds, or where the rows are gone.
+        """
         if older == START or newer > self._state.num_rounds:
             return None
         before, now = self._state.rounds[older - 1], self._state.rounds[newer - 1]
@@ -147,7 +150,7 @@ class ChangesReader:
 
 @lru_cache(4)
 def _pulls_in(label: AttemptDir) -> Pulls:
-    """Of an attempt that is finished: its rows stay as they are."""
+    """Returns the pulls of an attempt that has finished, whose rows stay as they are."""
     return pulls_of(rewards_in(label.scores))
 
 
@@ -158,7 +161,7 @@ def _at_cursor(entries: tuple[Entry, ...], number: int) -> Entry | None:
 
 
 def _origin_of(forked_from: ForkOrigin) -> Origin:
-    """The round itself where that run is still there to be read."""
+    """Returns the round that a run was forked from, where that run can still be read."""
     said = f"forked from {forked_from.run} round {forked_from.round}"
     try:
         rounds = load_state(RunDir(Path(forked_from.path))).rounds

@@ -1,4 +1,4 @@
-"""What came of two rounds, figure by figure, and whether a difference is more than noise. Pure."""
+"""Compares two rounds figure by figure, and says if a difference is more than noise. It is pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Unit = Literal["number", "count", "share", "time", "size"]
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure of a stage's summary: its key there, and what it is called here."""
+    """This is a figure of a stage's summary: its key there, and its name on the screen."""
 
     name: str
     stage: Stage
@@ -58,7 +58,7 @@ TIMES: tuple[tuple[Stage, Measure], ...] = tuple(
 
 @dataclass(frozen=True)
 class Figure:
-    """A value with its standard error, where there is one."""
+    """This is a value with its standard error, where there is one."""
 
     value: float
     stderr: float | None = None
@@ -66,9 +66,9 @@ class Figure:
 
 @dataclass(frozen=True)
 class Result:
-    """One figure of both rounds; None where a round does not have it.
+    """This is one figure of both rounds; a round that does not have it has None.
 
-    `paired_stderr` is that of the difference where the rounds have prompts in common.
+    `paired_stderr` is the standard error of the difference where the rounds share prompts.
     """
 
     measure: Measure
@@ -84,14 +84,14 @@ class Result:
 
     @property
     def relative(self) -> float | None:
-        """Of the older value's size; None where that is 0."""
+        """Returns the difference as a share of the older value's size; None where that is 0."""
         if self.difference is None or self.older is None or self.older.value == 0:
             return None
         return self.difference / abs(self.older.value)
 
     @property
     def stderr(self) -> float | None:
-        """Of the difference."""
+        """Returns the standard error of the difference."""
         if self.older is None or self.newer is None:
             return None
         if self.paired_stderr is not None:
@@ -101,14 +101,14 @@ class Result:
 
     @property
     def verdict(self) -> Verdict | None:
-        """Whether the difference is more than noise explains; None where nobody knows."""
+        """Says whether the difference is more than noise explains; None where nobody knows."""
         return None if self.difference is None else verdict_of(self.difference, self.stderr)
 
 
 def compare_results(
     older: RoundState | None, newer: RoundState | None, *, paired_stderr: float | None = None
 ) -> tuple[Result, ...]:
-    """Every figure that one of both rounds has; `paired_stderr` is the reward's."""
+    """Compares every figure that one of the rounds has; `paired_stderr` is the reward's."""
     before, now = _figures(older), _figures(newer)
     measures = [*MEASURES, *(measure for _, measure in TIMES)]
     return tuple(

@@ -1,6 +1,7 @@
-"""What was changed in a run, and what two of its rounds differ in, settings beside results.
+"""This screen shows what was changed in a run, and what two of its rounds differ in.
 
-What the changes screen says about itself: how many changes, which rounds, how the run is.
+Settings stand beside results. The title says how many changes there are, which rounds are compared,
+and how the run is.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ BESIDE = 120
 
 
 class ChangesScreen(Filtering):
-    """Of one run. The page is about the change at the cursor, until one chooses rounds by hand."""
+    """The screen is about one run; its page follows the cursor until a person chooses rounds by
+    hand.
+    """
 
     NAME: ClassVar[ScreenName] = "changes"
     HINT = "a setting's name, or /pattern"
@@ -93,27 +96,27 @@ class ChangesScreen(Filtering):
 
     @on(VirtualList.Moved)
     def _follow_cursor(self) -> None:
-        """Show the change that a person went to, with the rounds around it."""
+        """Shows the change that a person went to, with the rounds around it."""
         if self._list.number != self._wish.number:
             self.ask_for(number=self._list.number, rounds=None)
         self.say()
 
     def action_previous(self) -> None:
-        """Compare with the round before the newer one."""
+        """Compares with the round before the newer one."""
         self._move(newer=-1)
 
     def action_next(self) -> None:
         self._move(newer=1)
 
     def action_older_previous(self) -> None:
-        """Compare with the round before the older one."""
+        """Compares with the round before the older one."""
         self._move(older=-1)
 
     def action_older_next(self) -> None:
         self._move(older=1)
 
     def action_compare(self) -> None:
-        """The page of the change at the cursor alone; then both again."""
+        """Shows the page of the change at the cursor alone, or both panes again."""
         self._is_zoomed = not self._is_zoomed
         self._arrange()
 
@@ -124,14 +127,16 @@ class ChangesScreen(Filtering):
         self._page.action_scroll_page(-1)
 
     def action_copy(self) -> None:
-        """The page, by OSC 52."""
+        """Copies the page to the clipboard by OSC 52."""
         if self.view is None:
             self.notify("there is nothing to copy yet", severity="warning", markup=False)
         else:
             self.run_worker(self._copy(self.view), group="copy", exclusive=True)
 
     def action_back(self) -> None:
-        """Out of the question, the page, the chosen rounds, the filter; to the screen before."""
+        """Leaves the question, the page, the chosen rounds, the filter; then goes to the screen
+        before.
+        """
         if self.bar.display:
             self.close_bar(forget=self.bar.purpose == "filter")
         elif self._is_zoomed:
@@ -154,26 +159,26 @@ class ChangesScreen(Filtering):
         self.notify(f"copied {plural(len(text), 'character')}{more}", markup=False)
 
     def _move(self, *, older: int = 0, newer: int = 0) -> None:
-        """Choose rounds by hand."""
+        """Chooses rounds by hand."""
         if self.view is None or self.view.rounds is None:
             return
         rounds = self._wish.rounds or self.view.rounds
         self.ask_for(rounds=moved(rounds, older=older, newer=newer, last=self.view.last))
 
     def _arrange(self) -> None:
-        """Make room for what is looked at."""
+        """Makes room for the pane that the person reads."""
         self.set_class(self.size.width >= BESIDE and not self._is_zoomed, "-beside")
         self.set_class(self._is_zoomed, "-page-only")
         self._fit_list()
         self.call_after_refresh(self._settle)
 
     def _fit_list(self) -> None:
-        """Above the page it takes no more lines than it has."""
+        """Gives the list above the page no more lines than it has entries."""
         num_lines = 1 if self.view is None else 1 + self.view.num_entries
         self._list.styles.max_height = None if self.has_class("-beside") else num_lines
 
     def _settle(self) -> None:
-        """Once the panes have their sizes."""
+        """Draws once the panes have their sizes."""
         if not self.bar.display:
             self.focus_main()
         width = max(1, self._page.size.width)
@@ -199,14 +204,14 @@ class ChangesScreen(Filtering):
 
 
 def _subject(view: ChangesView) -> object:
-    """What the page is about: another page begins at its top."""
+    """Returns what the page is about: another page begins at its top."""
     return view.rounds, None if view.about is None else view.about.number
 
 
 def title_of(
     run_dir: RunDir, view: ChangesView | None, wish: Wish, *, place: int, problem: str
 ) -> Title:
-    """`place` is that of the cursor."""
+    """Returns the title; `place` is where the cursor is."""
     about = [(run_dir.name, "title")]
     problem = problem.removeprefix(f"{visible(str(run_dir.path))}/")
     if view is None:

@@ -1,4 +1,4 @@
-"""What the changes screen asks for, and what it gets to draw. Plain values."""
+"""Owns what the changes screen asks for, and what it gets to draw. These are plain values."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from halos_tui.search_term import SearchTerm
 from halos_tui.text_layout import Line
 
 NEWEST = -1
-"""The newest entry of the history, whichever that is."""
+"""This number means the newest entry of the history, whichever that is."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """`number` is of the entry at the cursor. Without `rounds` those around it are compared.
+    """`number` is the entry at the cursor. Without `rounds` those around it are compared.
 
     `width` is that of the page, in cells.
     """
@@ -29,10 +29,10 @@ class Wish:
 
 @dataclass(frozen=True)
 class ChangesView:
-    """`entries` fit the term, newest first; `num_entries` there are without it.
+    """`entries` fit the term, newest first; `num_entries` counts them without it.
 
-    `lines` are the page that was wished for: what is `found` of `rounds`, and the entry that it is
-    `about`, if it is about one. `now` goes on once a minute.
+    `lines` are the page that was asked for: what is `found` of `rounds`, and the entry that it is
+    `about`, if it is about one. `now` moves on once a minute.
     """
 
     wish: Wish = field(default_factory=Wish)

@@ -1,4 +1,4 @@
-"""How changes and results look as text: figures, differences, who and when. Pure."""
+"""Words changes and results: figures, differences, who and when. It is pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DIGITS = 3
 FEW, MANY = 1e3, 1e7
 MINUTE_S = 60.0
 LEAST_S = 0.05
-"""Less is not shown of a time."""
+"""A shorter time is not shown."""
 FATES = {
     "holds": "",
     "replaced": "replaced",
@@ -43,18 +43,20 @@ def figure(found: Figure | None, unit: Unit) -> str:
 
 
 def difference(result: Result) -> str:
-    """With its sign: +0.031, -3.2 pp, +12s."""
+    """Returns a difference with its sign: +0.031, -3.2 pp, +12s."""
     found = result.difference
     return ABSENT if found is None else _difference(found, result.measure.unit)
 
 
 def stderr(value: float | None, *, is_ascii: bool) -> str:
-    """What stands behind a value: ` ± 0.012`."""
+    """Returns what stands behind a value: ` ± 0.012`."""
     return "" if value is None else f" {plus_minus(is_ascii=is_ascii)} {number(value, 2)}"
 
 
 def relative(result: Result) -> str:
-    """+24%; nothing where it would mean nothing, as for shares, which have points."""
+    """Returns a relative change, such as +24%; "" where it means nothing, as for shares (in
+    points).
+    """
     found = result.relative
     if not found or result.measure.unit == "share" or difference(result) == "0":
         return ""
@@ -62,13 +64,13 @@ def relative(result: Result) -> str:
 
 
 def age(t: float, now: float) -> str:
-    """Since when, in whole minutes: <1m, 12m, 2h10m."""
+    """Returns the age of a change in whole minutes: <1m, 12m, 2h10m."""
     minutes = max(0.0, now - t) // MINUTE_S
     return rough_duration(minutes * MINUTE_S) if minutes else "<1m"
 
 
 def how(entry: Entry) -> str:
-    """What was done and by whom: `set by alice@box`."""
+    """Says what was done and by whom: `set by alice@box`."""
     by = entry.by or "somebody"
     match entry.verb:
         case "set" | "extend":
@@ -114,7 +116,7 @@ def _difference(value: float, unit: Unit) -> str:
 
 
 def _figure(value: float, digits: int) -> str:
-    """No power of ten where there are but a few digits more."""
+    """Writes a figure without a power of ten where that takes only a few digits more."""
     return f"{value:,.0f}" if FEW <= abs(value) < MANY else number(value, digits)
 
 

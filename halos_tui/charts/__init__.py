@@ -1,1 +1,1 @@
-"""Charts that are drawn as text: axes, lines, histograms."""
+"""This folder draws charts as text: axes, lines, histograms."""

@@ -1,4 +1,4 @@
-"""Axes: where a value lies on them, and ticks at 1, 2 or 5 times a power of ten."""
+"""Computes axes: where a value lies on them, and ticks at 1, 2 or 5 times a power of ten."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ SMALLEST_LOG = 1e-300
 SAME = 1e-12
 """Values that differ by a smaller share than this are one value on an axis."""
 WHOLE = 1e-6
-"""Room around a single whole number is at least such a share of it."""
+"""The room around a single whole number is at least such a share of it."""
 MIN_DIGITS = 6
-"""So many significant digits are written before a power of ten is."""
+"""A number has at least so many significant digits before a power of ten is written."""
 MAX_DIGITS = 15
 NEAR = 1e-9
-"""A tick is met when it is missed by a smaller share of a step than this."""
+"""A value meets a tick when it misses it by a smaller share of a step than this."""
 ENOUGH = 0.8
 """A step may be so much shorter than asked for, which gives a few more ticks."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """From `low` to `high`, both finite, `low` below `high`, and above 0 where `is_log`."""
+    """A scale runs from `low` to a higher `high`, both finite, and above 0 where `is_log`."""
 
     low: float
     high: float
     is_log: bool = False
 
     def share(self, value: float) -> float:
-        """0 at `low`, 1 at `high`; NaN for what has no place."""
+        """Returns 0 at `low`, 1 at `high`, and NaN for a value that has no place."""
         return self.shares([value])[0]
 
     def shares(self, values: Iterable[float]) -> list[float]:
-        """The `share` of each."""
+        """Returns the `share` of each value."""
         low, high = self._flat(self.low) / 2, self._flat(self.high) / 2
         flat = map(self._flat, values) if self.is_log else values
         return [
@@ -47,7 +47,7 @@ class Scale:
         ]
 
     def value(self, share: float) -> float:
-        """The inverse of `share`."""
+        """Returns the value at a share: the inverse of `share`."""
         low, high = self._flat(self.low), self._flat(self.high)
         flat = low * (1 - share) + high * share
         return 10**flat if self.is_log else flat
@@ -60,13 +60,13 @@ class Scale:
 
 @dataclass(frozen=True)
 class Axis:
-    """A scale and its ticks, ascending."""
+    """An axis is a scale with its ticks in ascending order."""
 
     scale: Scale
     ticks: tuple[float, ...]
 
     def labels(self, write: Callable[[float], str] | None = None) -> list[str]:
-        """One text a tick, precise enough to tell them apart."""
+        """Returns one text a tick, precise enough to tell the ticks apart."""
         return [write(tick) for tick in self.ticks] if write else tick_labels(self.ticks)
 
 
@@ -79,7 +79,7 @@ def linear_axis(
     fixed: tuple[bool, bool] = (False, False),
     parts: int = 1,
 ) -> Axis:
-    """About `num_ticks` ticks, and ends that seldom move while values come in.
+    """Returns an axis with about `num_ticks` ticks, whose ends seldom move while values come in.
 
     An end that is not `fixed` moves outwards to a tick, or to the next of `parts` between two.
     """
@@ -101,7 +101,9 @@ def linear_axis(
 def log_axis(
     low: float, high: float, *, num_ticks: int, fixed: tuple[bool, bool] = (False, False)
 ) -> Axis:
-    """Ticks at powers of ten, or at 1, 2 and 5 times them where there are few. Both above 0."""
+    """Puts ticks at powers of ten, or at 1, 2 and 5 times them where there are few. Both ends are
+    above 0.
+    """
     low, high = max(low, SMALLEST_LOG), max(high, SMALLEST_LOG)
     if high <= low * (1 + SAME):
         low, high = (low if fixed[0] else low / 2), (high if fixed[1] else min(LARGEST, low * 2))
@@ -115,7 +117,7 @@ def log_axis(
 
 
 def tick_labels(ticks: Sequence[float]) -> list[str]:
-    """Numbers with as many digits as tell neighbours apart."""
+    """Writes numbers with as many digits as tell neighbours apart."""
     steps = [abs(after - before) for before, after in pairwise(ticks)]
     largest = max((abs(tick) for tick in ticks), default=0.0)
     digits = MIN_DIGITS
@@ -141,7 +143,7 @@ def _log_ticks(low: float, high: float, *, num_ticks: int) -> tuple[float, ...]:
 def _apart(
     low: float, high: float, *, fixed: tuple[bool, bool], least: float
 ) -> tuple[float, float]:
-    """With room between them, also where all values are one."""
+    """Returns two ends with room between them, also where all values are equal."""
     size = max(abs(low), abs(high))
     if high - low > max(size * SAME, least * SAME, sys.float_info.min * 16):
         return low, high
@@ -152,7 +154,9 @@ def _apart(
 
 
 def _tick_step(half: float, num_steps: int, *, is_whole: bool) -> tuple[int, int]:
-    """Factor and power of ten of a step, so that `num_steps` of them reach over two halves."""
+    """Returns factor and power of ten of a step, so that `num_steps` of them reach over two
+    halves.
+    """
     wanted = min(half / num_steps * 2, LARGEST_STEP)
     power = math.floor(math.log10(wanted))
     if is_whole and power < 0:
@@ -164,7 +168,9 @@ def _tick_step(half: float, num_steps: int, *, is_whole: bool) -> tuple[int, int
 
 
 def _times(factor: int, power: int, parts: int = 1) -> float:
-    """`factor * 10 ** power / parts`, to the last digit; the largest number instead of more."""
+    """Returns `factor * 10 ** power / parts` to the last digit, or the largest number instead of
+    more.
+    """
     try:
         ten: int = 10 ** abs(power)
         return factor * ten / parts if power >= 0 else factor / (parts * ten)

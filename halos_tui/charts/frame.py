@@ -1,4 +1,4 @@
-"""What stands around a plot: title, legend, axes with their labels, and how much room each gets."""
+"""Draws what stands around a plot: title, legend, axes with labels. It gives each part its room."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from halos_tui.formatting import visible
 from halos_tui.widgets.canvas import Canvas
 
 LegendEntry = tuple[str, str, str, str]
-"""Marker, name, value and style."""
+"""An entry of a legend has marker, name, value and style."""
 MIN_WIDTH_FOR_LABELS = 16
 MIN_HEIGHT_FOR_LABELS = 4
 MIN_HEIGHT_FOR_LEGEND = 7
@@ -21,12 +21,12 @@ MIN_HEIGHT_FOR_AXIS = 12
 MIN_NAME = 3
 """Names of a legend are not clipped to less."""
 GAP = 2
-"""Cells between the parts of a header."""
+"""So many cells are between the parts of a header."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Where the plot lies: `left` and `top` are the cells before it, `bottom` those below."""
+    """Says where the plot lies: `left` and `top` are the cells before it, `bottom` those below."""
 
     width: int
     height: int
@@ -50,7 +50,9 @@ class Frame:
 
     @classmethod
     def of(cls, width: int, height: int, *, num_named: int) -> Frame:
-        """Before the labels of the y axis are known, which need the height of the plot."""
+        """Returns the frame before the labels of the y axis are known, which need the plot's
+        height.
+        """
         has_legend_row = num_named > 1 and height >= MIN_HEIGHT_FOR_LEGEND
         has_labels = height >= MIN_HEIGHT_FOR_LABELS and width >= MIN_WIDTH_FOR_LABELS
         return cls(
@@ -62,7 +64,9 @@ class Frame:
         )
 
     def with_labels(self, labels: Sequence[str]) -> Frame:
-        """With room for them left of the plot, unless that would leave too little for it."""
+        """Returns the frame with room for the labels left of the plot, unless that leaves too
+        little for it.
+        """
         room = max(map(cell_len, labels), default=0) + 1
         if self.width < MIN_WIDTH_FOR_LABELS or self.plot_height < 2 or room * 2 > self.width:
             return self
@@ -72,7 +76,7 @@ class Frame:
 def draw_header(
     canvas: Canvas, frame: Frame, title: str, legend: Sequence[LegendEntry], cursor: str
 ) -> None:
-    """Title, legend with values, and what the cursor is at; without a second row all in one."""
+    """Draws title, legend with values, and cursor; all in one row where there is no second one."""
     if frame.top == 0:
         return
     column = _after(_write(canvas, 0, 0, visible(title), "title"))
@@ -84,7 +88,9 @@ def draw_header(
 
 
 def _draw_legend(canvas: Canvas, column: int, row: int, legend: Sequence[LegendEntry]) -> int:
-    """Names are clipped so that all values find room. Gives the column after the last one."""
+    """Draws the legend; clips names so that all values find room. Returns the column after the last
+    one.
+    """
     room = canvas.width - column + GAP
     room -= sum(cell_len(glyph) + cell_len(value) + 2 + GAP for glyph, _, value, _ in legend)
     lengths = [cell_len(visible(name)) for _, name, _, _ in legend]
@@ -101,7 +107,7 @@ def _draw_legend(canvas: Canvas, column: int, row: int, legend: Sequence[LegendE
 def draw_axes(
     canvas: Canvas, frame: Frame, x_axis: Axis, y_axis: Axis, *, x_labels: list[str], is_ascii: bool
 ) -> None:
-    """The lines, their ticks and labels; nothing where the frame has no room for them."""
+    """Draws the axes with ticks and labels, or nothing where the frame has no room for them."""
     upright, notch, corner, flat, tick = "|++-+" if is_ascii else "│┤└─┬"
     if frame.left:
         for row in range(frame.plot_height):
@@ -131,7 +137,7 @@ def draw_axes(
 def draw_labels(
     canvas: Canvas, row: int, columns: Sequence[int], labels: Sequence[str], *, left: int = 0
 ) -> None:
-    """Texts centred under columns, moved inwards at the ends; one too close is left out.
+    """Centres texts under columns, moves them inwards at the ends, and leaves out one too close.
 
     The last one is sure of its place.
     """
@@ -149,24 +155,26 @@ def draw_labels(
 
 
 def _write(canvas: Canvas, column: int, row: int, text: str, style: str) -> int:
-    """Clipped at the right edge. Gives the column after the text."""
+    """Writes a text, clipped at the right edge. Returns the column after it."""
     shown = _clipped(text, canvas.width - column)
     canvas.write(column, row, shown, style)
     return column + cell_len(shown)
 
 
 def _clipped(text: str, width: int) -> str:
-    """In cells, the last one an ellipsis where something was left out."""
+    """Clips a text to a width in cells; the last cell is an ellipsis where something was left
+    out.
+    """
     if cell_len(text) <= width:
         return text
     return set_cell_size(text, width - 1).rstrip() + "…" if width > 0 else ""
 
 
 def _after(column: int) -> int:
-    """Where the next thing in the row may begin."""
+    """Returns the column where the next thing in the row may begin."""
     return column + GAP if column else 0
 
 
 def _cell_of(share: float, size: int, dots: int) -> int:
-    """The cell, of `size` with `dots` dots each, in which a dot at a share of the way falls."""
+    """Returns the cell, of `size` with `dots` dots each, of a dot at this share of the way."""
     return math.floor(share * (size * dots - 1) + 0.5) // dots

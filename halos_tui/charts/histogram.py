@@ -1,8 +1,7 @@
-"""The distribution of a round against another: bars and outline, with quantiles below.
+"""Draws how a round's values are spread, compared to another round: bars, outline, quantiles below.
 
-Both are shares of their own number of values, so that rounds of different size compare.
-
-How values are spread: a histogram and its quantiles, as plain data and as heights of columns.
+Both show shares of their own number of values, so that rounds of different size compare. The data
+is plain; it becomes heights of columns here.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ QUANTILES = ("q05", "q25", "q50", "q75", "q95")
 
 @dataclass(frozen=True)
 class Distribution:
-    """`edges` ascending, one more than `counts`; `quantiles` has q05, q25, q50, q75 and q95.
+    """`edges` ascend and are one more than `counts`; `quantiles` has q05, q25, q50, q75 and q95.
 
-    Any of them may be missing: what is there is shown.
+    Any of them may be missing: the rest is shown.
     """
 
     name: str
@@ -49,7 +48,7 @@ class Distribution:
 
     @classmethod
     def of_rewards(cls, name: str, summary: Mapping[str, Any]) -> Distribution:
-        """Of the summary of a label stage: `reward_histogram` and `reward_q05` to `reward_q95`."""
+        """Reads a label stage's summary: `reward_histogram` and `reward_q05` to `reward_q95`."""
         histogram = summary.get("reward_histogram") or {}
         found = {quantile: summary.get(f"reward_{quantile}") for quantile in QUANTILES}
         return cls(
@@ -61,7 +60,9 @@ class Distribution:
 
     @property
     def bins(self) -> list[tuple[float, float, float]]:
-        """Low edge, high edge and count of each bin; none where the data makes no sense."""
+        """Returns low edge, high edge and count of each bin; nothing where the data makes no
+        sense.
+        """
         if len(self.edges) != len(self.counts) + 1:
             return []
         bins = list(zip(self.edges, self.edges[1:], self.counts, strict=False))
@@ -70,15 +71,16 @@ class Distribution:
 
     @property
     def ends(self) -> list[float]:
-        """Of what there is to show on an axis."""
+        """Returns the values that an axis has to reach."""
         edges = [edge for low, high, _ in self.bins for edge in (low, high)]
         return edges + [value for value in self.quantiles.values() if math.isfinite(value)]
 
 
 def densities(distribution: Distribution, low: float, high: float, num_columns: int) -> list[float]:
-    """The share of all values in each of equal columns from `low` to `high`, spread in each bin.
+    """Returns the share of all values in each of equal columns from `low` to `high`.
 
-    A bin without width is in the column it lies in. All 0 where there is nothing.
+    Values are spread evenly in each bin; a bin without width is in the column it lies in. All
+    shares are 0 where there is nothing.
     """
     columns = [0.0] * num_columns
     total = math.fsum(count for _, _, count in distribution.bins)
@@ -98,7 +100,7 @@ def densities(distribution: Distribution, low: float, high: float, num_columns: 
 
 @dataclass(frozen=True)
 class Part:
-    """One distribution in the picture: its mark in the legend and the name of its style."""
+    """This is one distribution in the picture: its mark in the legend and the name of its style."""
 
     distribution: Distribution
     mark: str
@@ -114,7 +116,7 @@ def draw_histogram(
     title: str = "",
     is_ascii: bool = False,
 ) -> list[Row]:
-    """`now` as bars, `first` as an outline over them, each with its quantiles where there is room.
+    """Draws `now` as bars and `first` as an outline over them, with quantiles where there is room.
 
     The line of quantiles goes from q05 to q95, thick from q25 to q75, with a mark at q50.
     """
@@ -147,7 +149,7 @@ def draw_histogram(
 
 
 class Histogram(Painted):
-    """`update` repaints only the cells that change."""
+    """This widget repaints only the cells that change."""
 
     PREFIX = "histogram"
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -182,7 +184,7 @@ class Histogram(Painted):
         self._first: Distribution | None = None
 
     def update(self, now: Distribution | None, first: Distribution | None = None) -> None:
-        """Bars and outline; None for what there is not."""
+        """Shows new bars and a new outline; None stands for one that does not exist."""
         self._now, self._first = now, first
         self.repaint()
 
@@ -193,7 +195,7 @@ class Histogram(Painted):
 
 
 def _axis(parts: list[Part], *, num_ticks: int) -> Axis | None:
-    """From the least to the greatest value, with ticks between: the ends are real edges."""
+    """Returns an axis from the least to the greatest value: the ends are real edges."""
     ends = [end for part in parts for end in part.distribution.ends]
     if not ends:
         return None
@@ -232,7 +234,7 @@ def _draw_bodies(
 
 
 def _draw_bar(canvas: Canvas, column: int, bottom: int, height: float, *, is_ascii: bool) -> None:
-    """What is there at all is at least the smallest piece high."""
+    """Draws a bar; a value above 0 is at least the smallest piece high."""
     pieces = 1 if is_ascii else 8
     full, rest = divmod(max(math.ceil(min(height, 1)), round(height * pieces)), pieces)
     for row in range(full):
@@ -244,7 +246,7 @@ def _draw_bar(canvas: Canvas, column: int, bottom: int, height: float, *, is_asc
 def _draw_outline(
     canvas: Canvas, column: int, bottom: int, height: float, *, is_ascii: bool
 ) -> None:
-    """Where the bar would end, also across the bar of the other."""
+    """Draws where the bar would end, also across the bar of the other round."""
     glyphs = ASCII_OUTLINE if is_ascii else OUTLINE
     piece = max(0, math.ceil(height * len(glyphs) - NEAR) - 1)
     row, place = divmod(piece, len(glyphs))

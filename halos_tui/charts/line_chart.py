@@ -1,7 +1,7 @@
-"""A line chart: several series over one x axis, with cursor, zoom and log scale.
+"""This widget is a line chart: several series over one x axis, with cursor, zoom and log scale.
 
-The data is plain: `Series` in, and out again by `LineChart.series` for an export. What has a
-million points is best handed over `thinned`, which a thread can do.
+The data is plain: `Series` go in, and `LineChart.series` gives them back for an export. A series
+with a million points is best `thinned` first, which a thread can do.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ __all__ = ["ChartLook", "LineChart", "Reading", "Series", "smoothed", "thinned",
 
 
 class LineChart(Painted):
-    """Draws when told to: `update`, `configure`, `zoom` and `move_cursor` each repaint once."""
+    """The chart draws when it is told to: `update`, `configure`, `zoom` and `move_cursor` repaint
+    once.
+    """
 
     PREFIX = "line-chart"
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -81,35 +83,35 @@ class LineChart(Painted):
         return self._look
 
     def update(self, series: Sequence[Series]) -> None:
-        """Show these instead."""
+        """Shows these series instead."""
         self._series = tuple(series)
         self._thinner.forget_but(self._series)
         self.repaint()
 
     def configure(self, **changes: Any) -> None:
-        """Change fields of the `ChartLook`: `configure(is_log=True, y_range=(0, 1))`."""
+        """Changes fields of the `ChartLook`: `configure(is_log=True, y_range=(0, 1))`."""
         self._look = replace(self._look, **changes)
         self.repaint()
 
     def zoom(self, x_min: Bound = None, x_max: Bound = None) -> None:
-        """Show x from there to there; to where the data goes where that is None."""
+        """Shows x between two bounds; where one is None, the data decides."""
         self.configure(window=(x_min, x_max))
 
     def move_cursor(self, x: float | None) -> None:
-        """Read all series there; None takes the cursor away."""
+        """Reads all series at x; None takes the cursor away."""
         self.configure(cursor=x)
 
     def readings(self) -> list[Reading]:
-        """What stands in the legend: each series at the cursor, or its last point."""
+        """Returns what stands in the legend: each series at the cursor, or its last point."""
         return [read_off(one, self._look.cursor) for one in named(self._series)]
 
     def x_bounds(self) -> tuple[float, float] | None:
-        """From where to where x is shown; None before anything is."""
+        """Returns the bounds of x that are shown; None before anything is."""
         axis = self._picture and self._picture.x_axis
         return (axis.scale.low, axis.scale.high) if axis else None
 
     def x_at(self, column: int) -> float | None:
-        """The x under a column of the widget, for a click; None outside of the plot."""
+        """Returns the x under a column of the widget, for a click; None outside of the plot."""
         return self._picture.x_at(column) if self._picture else None
 
     def painting(self, width: int, height: int) -> list[Row]:
@@ -118,7 +120,7 @@ class LineChart(Painted):
 
 
 class Thinner:
-    """`thinned` with a memory of each series it has seen last, so that a moving cursor is cheap."""
+    """Thins series and remembers what each gave last, so that a moving cursor is cheap."""
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[Series, tuple[float, float, int], Series]] = {}
@@ -133,6 +135,6 @@ class Thinner:
         return thin
 
     def forget_but(self, series: Sequence[Series]) -> None:
-        """The others are not shown any more."""
+        """Forgets all other series, which are not shown any more."""
         kept = {id(one) for one in series}
         self._seen = {key: entry for key, entry in self._seen.items() if key in kept}

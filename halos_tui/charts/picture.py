@@ -1,4 +1,4 @@
-"""Draws a line chart into cells; pure. What is shown is in `ChartLook`, the data in `Series`."""
+"""Draws a line chart into cells; pure. `ChartLook` says what is shown, `Series` are the data."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from halos_tui.widgets.canvas import ASCII, BRAILLE, Canvas, Row
 MARKERS = "●◆▲■×+"
 ASCII_MARKERS = "o*^#x+"
 MARKER_SPACING = 12
-"""Cells between the markers of a long line."""
+"""So many cells are between the markers of a long line."""
 CROWDED = 3
 """From so many lines on each is drawn in less detail, which costs more than it shows."""
 Y_PARTS = 5
-"""The y axis ends at this share of the way between two ticks; x at a tick, so that it stays."""
+"""The y axis ends at a multiple of this part of a tick's step; x ends at a tick, so that it
+stays."""
 
 Bound = float | None
 Thin = Callable[..., Series]
@@ -27,7 +28,7 @@ Thin = Callable[..., Series]
 
 @dataclass(frozen=True)
 class ChartLook:
-    """What of the data is shown, and how. A bound that is None comes from the data.
+    """Says what of the data is shown, and how. A bound that is None comes from the data.
 
     `window` bounds x, `y_range` bounds y; `cursor` is an x whose values are read. Labels are
     numbers unless `format_x` or `format_y` writes them.
@@ -45,7 +46,7 @@ class ChartLook:
 
 @dataclass(frozen=True)
 class Reading:
-    """A series' point at or before the cursor, or its last one; None before the first."""
+    """This is a series' point at or before the cursor, or its last one; None before the first."""
 
     series: Series
     x: float | None
@@ -54,7 +55,9 @@ class Reading:
 
 @dataclass(frozen=True)
 class ChartPicture:
-    """Rows of cells, and where the plot with its axes lies in them; without data no axes."""
+    """Holds rows of cells, and where the plot with its axes lies in them; without data it has no
+    axes.
+    """
 
     rows: list[Row]
     frame: Frame
@@ -62,7 +65,7 @@ class ChartPicture:
     y_axis: Axis | None = None
 
     def x_at(self, column: int) -> float | None:
-        """The x of a column of the widget; None outside of the plot."""
+        """Returns the x of a column of the widget; None outside of the plot."""
         place = column - self.frame.left
         if self.x_axis is None or not 0 <= place < self.frame.plot_width:
             return None
@@ -72,7 +75,7 @@ class ChartPicture:
 def draw_chart(
     series: Sequence[Series], look: ChartLook, width: int, height: int, *, thin: Thin = thinned
 ) -> ChartPicture:
-    """The chart in `width` by `height` cells. `thin` may be a `thinned` with a memory."""
+    """Draws the chart in `width` by `height` cells. `thin` may be a `thinned` with a memory."""
     whole = Canvas(width, height, ASCII if look.is_ascii else BRAILLE)
     x_axis = _x_axis(series, look, num_ticks=max(2, width // 10))
     shown: list[Series] = []
@@ -105,12 +108,12 @@ def _with_plot(rows: list[Row], plot: list[Row], frame: Frame) -> list[Row]:
 
 
 def named(series: Sequence[Series]) -> list[Series]:
-    """Those that are in the legend."""
+    """Returns the series that are in the legend."""
     return [one for one in series if one.style_index > 0]
 
 
 def read_off(series: Series, cursor: float | None) -> Reading:
-    """At the cursor, or the last point where there is none."""
+    """Reads a series at the cursor, or at its last point where there is none."""
     index = len(series.xs) - 1 if cursor is None else index_at(series.xs, cursor)
     if index is None or index < 0:
         return Reading(series, None, None)
@@ -123,7 +126,7 @@ def marker(series: Series, *, is_ascii: bool) -> str:
 
 
 def _legend(readings: Sequence[Reading], look: ChartLook) -> list[LegendEntry]:
-    """Of one series alone the marker says nothing, nor does a name that is the title."""
+    """Returns the legend; a single series needs no marker, and no name that repeats the title."""
     write = look.format_y or number
     is_only = len(readings) == 1
     return [
@@ -205,7 +208,7 @@ def _draw_plot(
 
 @dataclass(frozen=True)
 class Placing:
-    """From data to dots of a plot."""
+    """Maps data to dots of a plot."""
 
     plot: Canvas
     x_axis: Axis
@@ -238,7 +241,7 @@ def _draw_band(plot: Canvas, series: Series, place: Placing) -> None:
 def _draw_markers(
     plot: Canvas, points: Sequence[Point], glyph: str, style: str, *, due: int | None
 ) -> None:
-    """On every point of a short line, here and there on a long one, on each that stands alone.
+    """Marks every point of a short line, some points of a long one, and each that stands alone.
 
     `due` is the column before which a long line has none; None for never.
     """
@@ -273,7 +276,7 @@ def _draw_cursor(
 
 
 def _cell(plot: Canvas, x: float, y: float) -> tuple[int, int]:
-    """Of a dot; column -1 where there is none."""
+    """Returns the cell of a dot; its column is -1 where there is none."""
     if not math.isfinite(x + y):
         return -1, 0
     return math.floor(x + 0.5) // plot.raster.wide, math.floor(y + 0.5) // plot.raster.high

@@ -1,4 +1,4 @@
-"""Series of points: smoothing, thinning to what a screen can show, and reading a value off."""
+"""Owns series of points: smoothing, thinning to what a screen can show, and reading a value off."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 Point = tuple[float, float]
-"""x and y."""
+"""A point is x and y."""
 MAX_STYLE = 6
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """`xs` ascending and finite, with one of `ys`, `low` and `high` each; NaN is a gap.
+    """`xs` ascend and are finite, with one value each in `ys`, `low` and `high`; NaN is a gap.
 
     `low` and `high` are a spread around the line. `style_index` is 1 to 6, or 0 for a faint line
     that is in no legend, such as the raw values behind smoothed ones. Raises ValueError where
@@ -36,18 +36,18 @@ class Series:
 
     @property
     def style(self) -> str:
-        """series-1 to series-6, beginning again after that; series-0 is faint."""
+        """Returns series-1 to series-6 in turn; series-0 is faint."""
         index = self.style_index
         return f"series-{1 + (index - 1) % MAX_STYLE if index > 0 else 0}"
 
 
 def with_gaps(values: Iterable[float | None]) -> list[float]:
-    """NaN where there is no value."""
+    """Puts NaN where there is no value."""
     return [math.nan if value is None else float(value) for value in values]
 
 
 def smoothed(values: Sequence[float], weight: float) -> list[float]:
-    """Exponential moving average without the bias of its start, as TensorBoard has it.
+    """Returns an exponential moving average without the bias of its start, as TensorBoard has it.
 
     `weight` is that of the past, 0 up to below 1. What is not finite stays as it is and counts for
     nothing. Raises ValueError for another weight.
@@ -66,13 +66,13 @@ def smoothed(values: Sequence[float], weight: float) -> list[float]:
 
 
 def index_at(xs: Sequence[float], x: float) -> int | None:
-    """Of the last point at or before `x`; None before the first."""
+    """Returns the index of the last point at or before `x`; None before the first."""
     index = bisect_right(xs, x) - 1
     return index if index >= 0 else None
 
 
 def thinned(series: Series, *, low: float, high: float, num_buckets: int) -> Series:
-    """At most four points in each of `num_buckets` equal parts of `low` to `high`.
+    """Keeps at most four points in each of `num_buckets` equal parts of `low` to `high`.
 
     These are the first, the least, the greatest and the last (M4, Jugel et al. 2014), so that a
     line through them looks the same and no spike is lost. One point before and after stays, for the
@@ -100,7 +100,7 @@ def thinned(series: Series, *, low: float, high: float, num_buckets: int) -> Ser
 
 
 def extremes(values: Sequence[float]) -> tuple[float, float] | None:
-    """Least and greatest of the finite values."""
+    """Returns the least and the greatest of the finite values."""
     if not values:
         return None
     low, high = min(values), max(values)
@@ -122,7 +122,7 @@ def _sliced(series: Series, indices: Iterable[int]) -> Series:
 
 
 def _telling(ys: Sequence[float], first: int, last: int) -> list[int]:
-    """Of the points that make the picture of one part: first, least, greatest, last."""
+    """Returns the points that make the picture of one part: first, least, greatest, last."""
     part = ys[first:last]
     ends = extremes(part)
     if ends is None:
