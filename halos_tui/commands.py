@@ -36,13 +36,16 @@ VERBS = {
     "completions": "completions",
     "export": "export",
 }
-"""Verb -> module of `halos_tui.cli`; its function `command` is the verb."""
+"""This table gives each verb its module of `halos_tui.cli`, whose function `command` is the
+verb."""
 COMMAND = re.compile(rf"(?<![\w/.-]){NAME}(?= (?:{'|'.join(VERBS)}|--help)\b)")
 
 
 @cache
 def program() -> str:
-    """What to type for this very program: its name where PATH leads to it, else its path."""
+    """Returns what to type for this very program: its name where PATH leads to it, else its
+    path.
+    """
     script = Path(sys.executable).with_name(NAME)
     if not script.is_file():
         return f"{shlex.quote(sys.executable)} -m halos_tui"
@@ -54,10 +57,10 @@ def program() -> str:
 
 
 def as_called(text: str) -> str:
-    """The commands of a text as they work when they are typed here."""
+    """Writes the commands of a text so that they work when they are typed here."""
     return COMMAND.sub(lambda _match: program(), text)
 
 
 def command_for(run_dir: RunDir, verb: str, *arguments: str) -> str:
-    """`halos-tui VERB RUN`, with --runs-dir where the run is not in the default place."""
+    """Returns `halos-tui VERB RUN`, with --runs-dir where the run is not in the default place."""
     return as_called(run_dirs.command_for(run_dir, verb, *arguments))

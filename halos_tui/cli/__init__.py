@@ -1,1 +1,1 @@
-"""The command line: one verb a file, each of which parses, calls, and returns an exit code."""
+"""The command line has one verb a file, each of which parses, calls, and returns an exit code."""

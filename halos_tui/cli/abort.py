@@ -1,4 +1,4 @@
-"""`abort`: stop a run for good."""
+"""This verb is `abort`: it stops a run for good."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from halos_tui.tracking import rounds
 from halos_tui.tracking.status import Observation
 
 TIMEOUT_S = 60.0
-"""Longer than the grace that a stage gets, and the time to kill it after that."""
+"""This is longer than the grace that a stage gets, and the time to kill it after that."""
 
 
 def command(
@@ -56,7 +56,7 @@ def command(
 
 
 def _is_meant(run_dir: RunDir, seen: Observation) -> bool:
-    """Raises UsageError where nobody can be asked."""
+    """Says whether the person means it. Raises UsageError where nobody can be asked."""
     return agrees(
         f"{stops(seen)}\n{stays(run_dir, seen)}\nabort {run_dir.name} for good?",
         without=f"aborting a run for good needs --yes; to go on later instead:"

@@ -1,4 +1,4 @@
-"""What the verbs that ask a supervisor for something share."""
+"""Owns what the verbs share that ask a supervisor for something."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from halos_tui.tracking.status import Observation, observe
 
 POLL_S = 0.05
 LOST_AFTER_S = 5.0
-"""A run that is waited for gets this long to be taken up again by its guardian."""
+"""Its guardian has this long to take up a run that somebody waits for."""
 
 
 def look_at(root: Path, run: str) -> tuple[RunDir, Observation]:
-    """The run of that name and how it stands. Raises HalosError for what cannot be read."""
+    """Returns the run of that name and how it stands. Raises HalosError for what cannot be read."""
     run_dir = find_run(root, run)
     return run_dir, requests.look(run_dir)
 
 
 def ask_seen(run_dir: RunDir, seen: Observation, request: Request) -> RunEvent:
-    """The answer, as of `requests.ask`; says first where nobody supervises the run."""
+    """Returns the answer as `requests.ask` does; says first where nobody supervises the run."""
     if seen.status == "lost":
         ask.check_writable(run_dir)
         notices.say_taken_up(run_dir)
@@ -38,7 +38,7 @@ def ask_seen(run_dir: RunDir, seen: Observation, request: Request) -> RunEvent:
 
 
 def take_up(run_dir: RunDir, seen: Observation) -> None:
-    """Start a supervisor on a run that has none and goes on by itself then."""
+    """Starts a supervisor on a run that has none and then goes on by itself."""
     if seen.status == "lost":
         ask.check_writable(run_dir)
         notices.say_taken_up(run_dir)
@@ -46,7 +46,7 @@ def take_up(run_dir: RunDir, seen: Observation) -> None:
 
 
 def wait_until_stopped(run_dir: RunDir, *, timeout_s: float = float("inf")) -> ExitCode:
-    """Wait until nothing more will happen, say how the run stands, and exit by it.
+    """Waits until nothing more will happen, says how the run stands, and exits by it.
 
     Raises HalosError when it takes too long.
     """

@@ -1,4 +1,4 @@
-"""`attach`: open the app on one run."""
+"""This verb is `attach`: it opens the app on one run."""
 
 from __future__ import annotations
 

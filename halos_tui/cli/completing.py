@@ -1,7 +1,7 @@
-"""What the shell completes at a press of Tab: runs, rounds, stages, settings, presets, themes.
+"""Answers the shell's Tab key: it completes runs, rounds, stages, settings, presets, themes.
 
-Each function is asked anew at every press, so none imports pydantic: what the schema says is kept
-in the cache, and read again when the schema changes.
+Each function is called anew at every press, so none imports pydantic: what the schema says is kept
+in the cache, and is read again when the schema changes.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 import typer
 
 Found = list[tuple[str, str]]
-"""What fits, each with its help."""
+"""These are the texts that fit, each with its help."""
 
 
 FILES, FOLDERS = ":files", ":folders"
-"""Help of a name that the shell is to complete by itself; see `shells`."""
+"""This is the help of a name that the shell completes by itself; see `shells`."""
 
 
 def files(incomplete: str) -> Found:
@@ -30,7 +30,7 @@ def folders(incomplete: str) -> Found:
 
 
 def runs(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Names of runs."""
+    """Completes names of runs."""
     from halos_backend.store.run_dir import run_names
 
     taken = ctx.params.get("runs") or ()
@@ -40,20 +40,20 @@ def runs(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def rounds(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The rounds that the run has begun."""
+    """Completes the rounds that the run has begun."""
     if (state := _state(ctx)) is None:
         return []
     return _fitting([round.round for round in state.rounds], incomplete)
 
 
 def forkable_rounds(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Rounds whose checkpoint is still there."""
+    """Completes the rounds whose checkpoint is still there."""
     state = _state(ctx)
     return [] if state is None else _fitting([round for round, _ in state.checkpoints], incomplete)
 
 
 def coming_rounds(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The first rounds that settings can change for."""
+    """Completes the first rounds that settings can change for."""
     if (state := _state(ctx)) is None:
         return []
     first = state.round_at_hand
@@ -67,7 +67,7 @@ def stages(incomplete: str) -> list[str]:
 
 
 def losses(incomplete: str) -> Found:
-    """Every loss, with what it is."""
+    """Completes losses, each with what it is."""
     return _values_of("train.loss.kind", incomplete)
 
 
@@ -84,18 +84,20 @@ def themes(incomplete: str) -> list[str]:
 
 
 def settings(incomplete: str) -> Found:
-    """`KEY=` for keys, `KEY=VALUE` where a key takes few values."""
+    """Completes `KEY=`, or `KEY=VALUE` where a key takes few values."""
     return list(_assignments(incomplete, {}))
 
 
 def settings_of_run(ctx: typer.Context, incomplete: str) -> Found:
-    """Like `settings`, with the values that hold in the run."""
+    """Completes settings like `settings`, with the values that hold in the run."""
     state = _state(ctx)
     return list(_assignments(incomplete, state.settings_of(state.num_rounds + 1) if state else {}))
 
 
 def _assignments(incomplete: str, now: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What a run has `now` is said of a key, and offered as its value where it takes any."""
+    """Yields assignments; the value that a run has `now` is the help, and is offered where a key
+    takes any.
+    """
     from halos_tui.settings.index import NAME, read_index
 
     key, equals, _ = incomplete.partition("=")
@@ -118,7 +120,7 @@ def _assignments(incomplete: str, now: Mapping[str, Any]) -> Iterator[tuple[str,
 
 
 def _named(path: str, mark: str, now: Mapping[str, Any], known: tuple[str, ...]) -> Iterator[str]:
-    """A path whose table's name is the person's to give, with the names that there are."""
+    """Yields the paths of a table whose name the person gives, with the names that there are."""
     before, found, after = path.partition(f".{mark}.")
     if not found:
         yield path
@@ -131,7 +133,7 @@ def _named(path: str, mark: str, now: Mapping[str, Any], known: tuple[str, ...])
 
 
 def _is_of_other_kind(settings: Mapping[str, Any], path: str) -> bool:
-    """Whether a table on the way has a kind that lacks this setting."""
+    """Says whether a table on the way has a kind that lacks this setting."""
     value: Any = settings
     for part in path.split("."):
         if not isinstance(value, Mapping):
@@ -143,7 +145,7 @@ def _is_of_other_kind(settings: Mapping[str, Any], path: str) -> bool:
 
 
 def _value_at(settings: Mapping[str, Any], path: str) -> str:
-    """As one types it; empty for what is not set, and for lists and tables."""
+    """Writes a value as a person types it; "" for an unset value, a list or a table."""
     value: Any = settings
     for part in path.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
@@ -175,7 +177,7 @@ def _fitting(numbers: Any, incomplete: str) -> list[str]:
 
 
 def _root(ctx: typer.Context) -> Path:
-    """--runs-dir, wherever it stands."""
+    """Returns --runs-dir, wherever it stands on the line."""
     here = ctx.params.get("runs_dir")
     before = ctx.parent.params.get("runs_dir") if ctx.parent else None
     if given := here or before:
@@ -186,7 +188,7 @@ def _root(ctx: typer.Context) -> Path:
 
 
 def _state(ctx: typer.Context) -> Any:
-    """Of the run that is named; None where there is none that can be read."""
+    """Returns the state of the named run; None where no such run can be read."""
     from halos_backend.errors import HalosError
     from halos_backend.store.registry import load_state
     from halos_backend.store.run_dir import find_run

@@ -1,4 +1,4 @@
-"""`completions`: what the policy said in a round, and what it was worth."""
+"""This verb is `completions`: it shows what the policy said in a round, and how it was rewarded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from halos_tui.formatting import number, plural, visible, visible_lines
 from halos_tui.tracking.rounds import FINAL
 
 SHOWN = 20
-"""Completions that are shown as text unless --limit says otherwise; --json has all."""
+"""So many completions are shown as text unless --limit says otherwise; --json has all."""
 
 Order = Literal["reward", "length"]
 
@@ -78,7 +78,7 @@ def _rows(source: RoundRows) -> Iterator[dict[str, Any]]:
 def _print(
     rows: Iterable[dict[str, Any]], limit: int, *, source: RoundRows, is_sorted: bool
 ) -> None:
-    """Text: a prompt once above its completions, unless they are sorted."""
+    """Prints text: a prompt once above its completions, unless they are sorted."""
     shown = left_out = 0
     last: str | None = None
     for row in rows:
@@ -99,7 +99,7 @@ def _print(
 
 
 def _whose(round: RoundState) -> str:
-    """Completions are those of the policy before the round's training."""
+    """Says whose completions these are: those of the policy before the round's training."""
     if round.closing is not None:
         return FINAL
     return f"round {round.round}, by the policy before its training"

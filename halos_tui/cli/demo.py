@@ -1,4 +1,4 @@
-"""`demo`: a run of the embedded task with its tiny models; no GPU, no network."""
+"""This verb is `demo`: it runs the embedded task with its tiny models; no GPU, no network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`doctor`: what this machine has, and what a run file would need."""
+"""This verb is `doctor`: it says what this machine has, and what a run file needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--dry-run`: checks the inputs for real in a temporary directory, and prints the plan."""
+"""Does `--dry-run`: checks the inputs for real in a temporary directory, and prints the plan."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from halos_tui.new_run.plan import find_plan, plan_lines
 def show_plan(
     settings: RunSettings, config_text: str, *, root: Path, name: str | None, json: bool
 ) -> ExitCode:
-    """Print what a run would do; leaves nothing behind. Raises UsageError for wrong inputs."""
+    """Prints what a run would do, and leaves nothing behind. Raises UsageError for wrong inputs."""
     with ends_tidily(), ProgressBar() as bar:
         plan = find_plan(
             settings,

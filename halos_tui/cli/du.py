@@ -1,4 +1,4 @@
-"""`du`: what each run has on disk."""
+"""This verb is `du`: it shows what each run has on disk."""
 
 from __future__ import annotations
 

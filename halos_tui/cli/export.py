@@ -1,4 +1,4 @@
-"""`export`: a run's samples and feedback for other programs."""
+"""This verb is `export`: it writes a run's samples and feedback for other programs."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def command(
 
 
 def _exportable(run_dir: RunDir, state: RunState, number: int | None) -> list[RoundRows]:
-    """Rounds whose sampling has finished. Raises UsageError where there are none."""
+    """Returns the rounds whose sampling has finished. Raises UsageError where there are none."""
     found = [
         rows
         for rows in sampled_rounds(run_dir, state)
@@ -90,6 +90,6 @@ def _make_empty(output: Path) -> None:
 
 
 def _dataset(state: RunState) -> str:
-    """As HALOs names it: source and split."""
+    """Names the data set as HALOs does: source and split."""
     prompts = state.settings["prompts"]
     return f"{Path(prompts['path']).stem}_{prompts['split']}"

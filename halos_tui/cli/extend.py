@@ -1,4 +1,4 @@
-"""`extend`: more rounds for a run that is completed."""
+"""This verb is `extend`: it adds rounds to a run that is completed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `run`, `demo`, `resume` and `watch` share: start a supervisor, follow, exit by the state."""
+"""Starts a supervisor, follows the run and exits by its state, for the verbs that follow a run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_options(*, detach: bool, pause_on_term: bool) -> None:
 def start_and_follow(
     run_dir: RunDir, *, json: bool, detach: bool, pause_on_term: bool = False
 ) -> ExitCode:
-    """Start a new run's supervisor and follow the run from its first event on."""
+    """Starts a new run's supervisor and follows the run from its first event on."""
     begin = partial(start.start_supervisor, run_dir)
     tail = RunTail(run_dir)
     return _begin_and_follow(begin, tail, json=json, detach=detach, pause_on_term=pause_on_term)
@@ -44,7 +44,7 @@ def follow_from(
     detach: bool,
     pause_on_term: bool = False,
 ) -> ExitCode:
-    """Make an old run go on by `begin`, and follow what happens from now on."""
+    """Makes an old run go on by `begin`, and follows what happens from now on."""
     check_options(detach=detach, pause_on_term=pause_on_term)
     tail = RunTail(run_dir, history=False)
     tail.read()
@@ -69,14 +69,16 @@ def _begin_and_follow(
 
 
 def watch(run_dir: RunDir, *, json: bool) -> ExitCode:
-    """Follow a run without any say in it."""
+    """Follows a run that this program does not steer."""
     with Signals() as signals:
         output = make_output(json=json, footer=WATCHER_FOOTER)
         return Follower(RunTail(run_dir), output, signals, owns=False, asks=False).follow()
 
 
 def make_output(*, json: bool, footer: str) -> Output:
-    """JSON lines if asked for, the live view on a terminal that can show it, else plain lines."""
+    """Returns JSON lines if asked for, the live view on a terminal that can show it, else plain
+    lines.
+    """
     if json:
         from halos_tui.headless.json_lines import JsonLines
 

@@ -1,4 +1,4 @@
-"""`fork`: a new run from a round of an old one."""
+"""This verb is `fork`: it makes a new run from a round of an old one."""
 
 from __future__ import annotations
 

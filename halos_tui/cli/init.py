@@ -1,4 +1,4 @@
-"""`init`: a run file on stdout."""
+"""This verb is `init`: it writes a run file on stdout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`list`: every run under the runs directory, newest first."""
+"""This verb is `list`: it shows every run under the runs directory, newest first."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def command(json: Json = False, runs_dir: RunsDir = None) -> None:
 
 
 def _row(run_dir: RunDir) -> dict[str, Any]:
-    """What is shown of a run; one that cannot be read says why, and hides no other."""
+    """Returns what is shown of a run; one that cannot be read says why, and hides no other."""
     supervision = supervision_of(run_dir)  # before the state: what it wrote last is then seen
     row: dict[str, Any] = {"name": run_dir.name, "path": str(run_dir.path)}
     try:

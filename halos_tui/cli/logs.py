@@ -1,4 +1,4 @@
-"""`logs`: what a stage's process wrote."""
+"""This verb is `logs`: it prints what a stage's process wrote."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def command(
 
 
 def _choose(state: RunState, stage: str | None, round: int | None) -> tuple[int, Stage]:
-    """The newest stage that fits; a running one first. Raises UsageError where none does."""
+    """Picks the newest stage that fits; a running one first. Raises UsageError where none does."""
     if stage is not None and stage not in STAGES:
         raise UsageError(f"no stage '{stage}'; there are {', '.join(STAGES)}")
     found = [
@@ -92,7 +92,7 @@ def _is_running(run_dir: RunDir, round: int, stage: Stage, attempt: int) -> bool
 
 
 def _copy(log: BinaryIO) -> None:
-    """Everything from here to the end."""
+    """Copies everything from here to the end."""
     out = sys.stdout
     is_terminal = out.isatty()
     while content := log.read(CHUNK_BYTES):

@@ -1,7 +1,7 @@
-"""The command line's root: finds the verb, and turns every error into a message and an exit code.
+"""Owns the command line's root: finds the verb, turns every error into a message and an exit code.
 
-A verb's module is imported when the verb is called, so that `status` pays for nothing of `run`
-(0.1 s of pydantic alone).
+A verb's module is imported when the verb is called, so that `status` pays for nothing of `run` (0.1
+s of pydantic alone).
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from halos_tui.formatting import visible_lines
 from halos_tui.headless.streams import prepare_streams, silence_stdout
 
 GLOBAL = ("runs_dir", "read_only", "ascii", "no_mouse", "theme")
-"""Options of the program, which stand before or behind any verb."""
+"""These options of the program stand before or behind any verb."""
 STEERING = ("pause", "resume", "retry", "set", "extend", "abort", "fork", "rm")
-"""Verbs that change runs, so that none goes with --read-only."""
+"""These verbs change runs, so that none goes with --read-only."""
 STREAM_FAILURES = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
-"""What writing to standard output may fail of; its errors name no file."""
+"""Writing to standard output may fail with one of these; such an error names no file."""
 
 
 class Verbs(Mapping[str, Any]):
-    """The verbs as commands, each made when it is asked for."""
+    """Holds the verbs as commands, each made when it is asked for."""
 
     def __getitem__(self, name: str) -> Any:
         module = importlib.import_module(f"halos_tui.cli.{VERBS[name]}")
@@ -51,14 +51,16 @@ class Verbs(Mapping[str, Any]):
 
 
 class VerbGroup(TyperGroup):
-    """Looks verbs up lazily; the exit code of the program is what the verb returns."""
+    """Looks verbs up when they are called; the program's exit code is what the verb returns."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = Verbs()  # type: ignore[assignment] # nobody adds to it
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The verb, which takes the options of the program too, whether they concern it or not."""
+        """Returns the verb, which takes the options of the program too, even those that it does not
+        use.
+        """
         command = super().get_command(ctx, cmd_name)
         if command is None:
             return None
@@ -149,7 +151,7 @@ def _refuse(ctx: Any, _parameter: Any, value: Any) -> Any:
 
 
 def _failed_call(error: OSError) -> ExitCode:
-    """A file that cannot be used, or a standard output that nobody reads or has room for."""
+    """Words an error of a file that cannot be used, or of a standard output that takes no more."""
     if error.filename is not None:
         _complain(f"{os.fsdecode(error.filename)}: {error.strerror}")
     elif error.errno in STREAM_FAILURES:

@@ -1,10 +1,9 @@
 """Opens the app where a terminal can show it, and says afterwards how a run stands.
 
-Garbage collection that keeps nobody waiting.
-
-Python looks through everything that lives again and again, and no other code runs meanwhile: 0.15 s
-at a time for the app while a run says much. What is loaded at the start lives as long as the app
-does, so it is not looked at any more; the rest is looked at less often.
+It also sets the garbage collection, so that it makes nobody wait. Python looks through everything
+that lives again and again, and no other code runs meanwhile: 0.15 s at a time for the app while a
+run says much. What is loaded at the start lives as long as the app does, so it is not looked at any
+more; the rest is looked at less often.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ if TYPE_CHECKING:
     from halos_tui.app import HalosApp
 
 SWITCH_S = 0.001
-"""For so long a thread that reads a run may keep a key press waiting, instead of Python's 0.005."""
+"""A thread that reads a run may keep a key press waiting for so long, instead of Python's 0.005."""
 STALE = ("COLUMNS", "LINES")
-"""What a shell exported once; Textual would believe it over the terminal, whatever its size."""
+"""A shell exported these once; Textual would believe them over the terminal, whatever its size."""
 
 
 NUM_YOUNG = 20_000
@@ -41,12 +40,12 @@ NUM_YOUNG = 20_000
 
 
 def can_show_app() -> bool:
-    """Whether input, output and messages are one terminal that takes more than plain lines."""
+    """Says whether input, output and messages are one terminal that takes more than plain lines."""
     return not _obstacle()
 
 
 def check_theme(options: AppOptions) -> None:
-    """Raises UsageError for a theme that there is none of."""
+    """Raises UsageError for a theme that does not exist."""
     if options.theme is not None:
         from halos_tui.theme import find_theme  # rich: 0.05 s that only the app needs
 
@@ -83,7 +82,7 @@ def open_app(options: AppOptions, *, run_dir: RunDir | None = None) -> None:
 
 
 def start_in_app(run_dir: RunDir, options: AppOptions) -> ExitCode:
-    """Start a new run's supervisor and show the run; the exit code is that of how it stands."""
+    """Starts a new run's supervisor and shows the run; the exit code says how the run stands."""
     with Signals():  # a Ctrl-C must not end us between the run and its supervisor
         start.start_supervisor(run_dir)
     try:
@@ -101,7 +100,7 @@ def _fail(app: HalosApp, failed: threading.ExceptHookArgs) -> None:
 
 
 def _obstacle() -> str:
-    """Why no app can be shown here; empty where one can."""
+    """Says why no app can be shown here; "" where one can."""
     streams = {"input": sys.stdin, "output": sys.stdout, "error output": sys.stderr}
     for name, stream in streams.items():
         if stream is None or not stream.isatty():
@@ -112,7 +111,7 @@ def _obstacle() -> str:
 
 @contextmanager
 def collected_rarely() -> Iterator[None]:
-    """What is loaded inside is never garbage. Afterwards it is collected, but rarely."""
+    """Loads things inside that are never garbage. Afterwards garbage is collected, but rarely."""
     gc.disable()
     try:
         yield

@@ -1,4 +1,4 @@
-"""The arguments and options that several verbs share."""
+"""Owns the arguments and options that several verbs share."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ DryRun = Annotated[
 
 
 def runs_root(given: Path | None) -> Path:
-    """The runs directory: the one that was asked for, or the default."""
+    """Returns the runs directory: the one that was asked for, or the default."""
     from halos_backend.store.run_dir import default_runs_root
 
     # Path's own resolve raises where links go round in a circle

@@ -1,4 +1,4 @@
-"""`pause`: stop a run at the next boundary, so that it can be resumed."""
+"""This verb is `pause`: it stops a run at the next boundary, so that it can be resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`resume`: go on with a run that stopped."""
+"""This verb is `resume`: it goes on with a run that stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`resume --all`: go on with every run that lost its supervisor, as after a reboot."""
+"""Does `resume --all`: it goes on with every run that lost its supervisor, as after a reboot."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from halos_tui.tracking.status import observe
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of one run; `why` says why it was left alone or could not go on."""
+    """Says what became of one run; `why` says why it was left alone or could not go on."""
 
     name: str
     outcome: Literal["resumed", "left alone", "could not go on"]
@@ -27,7 +27,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def resume_all(root: Path, *, json: bool) -> ExitCode:
-    """Start a supervisor for every lost run under `root`; a line for each that has not ended.
+    """Starts a supervisor for every lost run under `root`, and prints a line for each unended run.
 
     One that cannot go on stops none of the others, and makes the exit code 1.
     """
@@ -46,7 +46,7 @@ def resume_all(root: Path, *, json: bool) -> ExitCode:
 
 
 def _resume(run_dir: RunDir) -> Outcome | None:
-    """None for a run that has ended."""
+    """Takes up one run; returns None for a run that has ended."""
     name = run_dir.name
     try:
         seen = observe(run_dir)

@@ -1,4 +1,4 @@
-"""`retry`: try a failed stage again."""
+"""This verb is `retry`: it tries a failed stage again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rm`: delete runs."""
+"""This verb is `rm`: it deletes runs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def command(
 
 
 def _is_meant(found: list[RunDir]) -> bool:
-    """Raises UsageError where nobody can be asked."""
+    """Says whether the person means it. Raises UsageError where nobody can be asked."""
     meter, runs = DiskMeter(), plural(len(found), "run")
     lines = [
         f"  {visible(run_dir.name)}: {_describe(run_dir)},"

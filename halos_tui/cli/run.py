@@ -1,4 +1,4 @@
-"""`run`: start a run of a run file and follow it."""
+"""This verb is `run`: it starts a run of a run file and follows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`set`: change settings of a run, from a round on."""
+"""This verb is `set`: it changes settings of a run, from a round on."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class LineComplete(shell_completion.ShellComplete):
         return {}
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """The words before the cursor's, and what there is of that one."""
+        """Returns the words before the cursor's word, and what is typed of that one."""
         line = os.environ.get("_TYPER_COMPLETE_ARGS", "")
         words = shell_completion.split_arg_string(line)[1:]
         is_new = not words or line[-1:].isspace()
@@ -94,8 +94,9 @@ class LineComplete(shell_completion.ShellComplete):
     def get_completions(
         self, args: list[str], incomplete: str
     ) -> list[shell_completion.CompletionItem]:
-        """As the base does, but that an option whose value is to come is no mistake, at which the
-        parser would forget the run that is named before it.
+        """Completes like the base class, but an option that still lacks its value is no mistake.
+
+        At such a mistake the parser would forget the run that is named before it.
         """
         complete = args[:-1] if args and args[-1].startswith("-") else args
         context = shell_completion._resolve_context(
@@ -109,7 +110,7 @@ class LineComplete(shell_completion.ShellComplete):
 
 
 def offer_completion() -> None:
-    """Have typer show, install and answer these scripts instead of its own."""
+    """Makes typer show, install and answer these scripts instead of its own."""
     shell_completion.add_completion_class(LineComplete, LineComplete.name)
     scripts = {"bash": BASH, "zsh": ZSH, "fish": FISH}
     _completion_shared._completion_scripts.update(

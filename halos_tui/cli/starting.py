@@ -1,4 +1,4 @@
-"""What `run` and `demo` share: from settings to a followed run, or to the plan of one."""
+"""Goes from settings to a followed run, or to a plan of one, for `run` and `demo`."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ def start(
     pause_on_term: bool,
     app: AppOptions | None = None,
 ) -> tuple[RunDir, ExitCode]:
-    """Create the run and follow it to its end, or show it in the app. Raises
-    InputsError for what the checks refuse, RunInUseError where its GPUs are another run's.
+    """Creates the run and follows it to its end, or shows it in the app.
+
+    Raises InputsError for what the checks refuse, RunInUseError where its GPUs are another run's.
     """
 
     def create(bar: ProgressBar) -> RunDir:
@@ -68,7 +69,7 @@ def start_new(
     pause_on_term: bool,
     app: AppOptions | None = None,
 ) -> tuple[RunDir, ExitCode]:
-    """Like `start`, for a run of these settings that `create` makes."""
+    """Starts like `start` a run of these settings that `create` makes."""
     following.check_options(detach=detach, pause_on_term=pause_on_term)
     if app is not None:
         opening.check_theme(app)
@@ -87,7 +88,7 @@ def start_new(
 
 
 def say_defaults(overrides: Sequence[str] | None, settings: RunSettings) -> None:
-    """What `--set KEY=default` comes to, before anything begins."""
+    """Says what `--set KEY=default` comes to, before anything begins."""
     for sentence in defaults_taken(overrides or (), settings.model_dump(mode="json")):
         notices.say(visible(sentence))
 

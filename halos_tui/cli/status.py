@@ -1,4 +1,4 @@
-"""`status`: one look at one run."""
+"""This verb is `status`: it takes one look at one run."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _text(seen: Observation, run_dir: RunDir, ahead: Forecast) -> list[str]:
 
 
 def _about_workers(state: RunState) -> str:
-    """Which programs stay, or why none does, where the run decides that itself."""
+    """Says which programs stay, or why none does, where the run decides that itself."""
     settings = state.settings_of(state.round_at_hand)
     if settings["launch"].get("warm_workers", "auto") != "auto" or state.workers is None:
         return ""
@@ -90,7 +90,9 @@ def _about_workers(state: RunState) -> str:
 
 
 def _about_cut_off(state: RunState) -> str:
-    """Of the newest labelled round: how many completions were cut off, and what became of them."""
+    """Says how many completions of the newest labelled round were cut off, and what became of
+    them.
+    """
     for round in reversed(state.rounds):
         label = rounds.summary_of(round, "label")
         if found := label.get("num_cut_off"):

@@ -1,4 +1,4 @@
-"""`watch`: follow a run without any say in it."""
+"""This verb is `watch`: it follows a run that it does not steer."""
 
 from __future__ import annotations
 

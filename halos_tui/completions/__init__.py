@@ -1,1 +1,1 @@
-"""What the completions screen shows, read and laid out without the screen."""
+"""This folder shows the completions of a run: it reads them, lists them and lays out pages."""

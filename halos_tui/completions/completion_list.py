@@ -1,4 +1,4 @@
-"""The list of completions: reward, length, mark, and how each begins."""
+"""This widget lists completions: reward, length, mark, and how each begins."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROMPT_WIDTH = 16
 
 @dataclass(frozen=True)
 class Listing:
-    """What to list; `row_of` looks only in memory."""
+    """Says what to list; `row_of` looks only in memory."""
 
     view: ListView = field(default_factory=ListView)
     previews: Mapping[int, Preview] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class CompletionList(VirtualList[Listing]):
 
     @property
     def key(self) -> int | None:
-        """Of the completion at the cursor."""
+        """Returns the key of the completion at the cursor."""
         if self.shown is None or not 0 <= self.cursor < self.num_rows:
             return None
         return self.shown.view.keys[self.cursor]
@@ -49,7 +49,7 @@ class CompletionList(VirtualList[Listing]):
         return tuple(self.shown.view.keys[places.start : places.stop])
 
     def take(self, view: ListView) -> None:
-        """Show another list."""
+        """Shows another list."""
         before = self.key
         keys = view.keys
         place = self.cursor
@@ -62,11 +62,11 @@ class CompletionList(VirtualList[Listing]):
         self.show(Listing(view, previews, self.shown.row_of if self.shown else lambda _: None))
 
     def look_rows_up(self, row_of: Callable[[int], CompletionRow | None]) -> None:
-        """Where the numbers of a row come from."""
+        """Sets where the numbers of a row come from."""
         self.shown = Listing(row_of=row_of)
 
     def fill(self, previews: Mapping[int, Preview]) -> None:
-        """The texts of rows in sight; those that are out of sight are forgotten."""
+        """Takes the texts of rows in sight; those that are out of sight are forgotten."""
         if self.shown is not None:
             self.show(Listing(self.shown.view, previews, self.shown.row_of))
 
@@ -113,7 +113,7 @@ class CompletionList(VirtualList[Listing]):
 
 
 def _mark(mark: Mark | None, width: int) -> str:
-    """The word where there is room for it, else which way it goes."""
+    """Returns the mark as a word where there is room for it, else as an arrow."""
     if mark is None or width >= WITH_PROMPT:
         return mark or ""
     return "+" if mark in ("chosen", "desirable") else "-"

@@ -27,14 +27,16 @@ ROUNDS_KEPT = 2
 
 Kept = TypeVar("Kept")
 Remembered = OrderedDict[tuple[int, int], tuple[Kept | None, str]]
-"""By round and generation of the index; and what was wrong."""
+"""By round and generation of the index, it holds what was read and what was wrong."""
 
 Pairs = dict[str, list[PairRow]]
-"""By prompt_id."""
+"""It holds the pairs by prompt_id."""
 
 
 class CompletionLooks:
-    """`ask` and `close` may be called from any thread; only the last look is answered."""
+    """Answers for what is in sight: `ask` and `close` may be called from any thread, and only the
+    last question is answered.
+    """
 
     def __init__(self, index: CompletionsIndex, *, is_ascii: bool = False) -> None:
         self._index = index
@@ -53,7 +55,7 @@ class CompletionLooks:
         self._is_closed.set()
 
     def read(self) -> Seen | None:
-        """None where nothing else is in sight than before."""
+        """Returns None where nothing else is in sight than before."""
         look = self._asked
         if look is None or look == self._answered:
             return None
@@ -110,7 +112,7 @@ class CompletionLooks:
     def _pair_of(
         self, row: CompletionRow, group: Group
     ) -> tuple[PairRow | None, PreferencePair | None]:
-        """One that the completion is in, else the first of its prompt."""
+        """Returns a pair that the completion is in, else the first pair of its prompt."""
         wanted = group.completions[row.index].completion_id
         first: tuple[PairRow | None, PreferencePair | None] = (None, None)
         for candidate in self._pairs_of(row.round).get(row.prompt_id, ()):
@@ -155,7 +157,7 @@ class CompletionLooks:
     def _remembered(
         self, memory: Remembered[Kept], round: int, read: Callable[[int], Kept]
     ) -> Kept | None:
-        """What was read of a round, and what was wrong with it, until its files are others."""
+        """Returns what was read of a round, and what was wrong with it, until its files change."""
         about = (round, self._index.generation)
         if about not in memory:
             try:

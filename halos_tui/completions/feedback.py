@@ -1,8 +1,7 @@
-"""Chosen beside rejected: the pairs of a round's feedback, or derived from its rewards.
+"""Reads what a round's feedback made of its completions: the pairs, and a mark for each completion.
 
-Where the feedback is not of pairs, the best of each group is set against its worst.
-
-What the feedback of a round made of each completion, without decoding the texts.
+Where the feedback has no pairs, the best of each group is set against its worst. Marks are read
+without decoding the texts.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from halos_tui.completions.round_index import Names, RoundIndex
 from halos_tui.completions.round_rows import Mark, RoundRows
 
 Marks = dict[tuple[str, str], Mark]
-"""By (prompt_id, completion_id)."""
+"""It holds the marks by (prompt_id, completion_id)."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
-    """One pair in a table; `position` is its line in the feedback, or its group's line.
+    """This is one pair in a table; `position` is its line in the feedback, or its group's line.
 
     `derived` are the indexes of chosen and rejected in the group; None for a pair of the feedback.
     """
@@ -48,7 +47,7 @@ _pair_decoder = msgspec.json.Decoder(_Pair)
 
 
 def pair_rows(rows: RoundRows, index: RoundIndex, prompts: Names, stop: Event) -> list[PairRow]:
-    """In the order of the prompts; those read so far once `stop` is set.
+    """Returns pairs in the order of the prompts, or those read so far once `stop` is set.
 
     Raises CorruptFileError for feedback that cannot be read.
     """
@@ -63,7 +62,7 @@ def pair_rows(rows: RoundRows, index: RoundIndex, prompts: Names, stop: Event) -
 
 
 def derived_pair(group: Group, chosen: int, rejected: int) -> PreferencePair:
-    """The pair of two completions of a scored group."""
+    """Returns the pair of two completions of a scored group."""
     one, other = group.completions[chosen], group.completions[rejected]
     assert one.reward is not None
     assert other.reward is not None
@@ -101,7 +100,7 @@ def _of_feedback(rows: RoundRows, stop: Event) -> Iterator[PairRow]:
 
 
 def _derived(index: RoundIndex, group: int, prompts: Names) -> Iterator[PairRow]:
-    """The best against the worst, among equals the one sampled first; none without a margin."""
+    """Pairs the best with the worst, among equals the one sampled first; none without a margin."""
     scored = [number for number in index.rows_of(group) if not isnan(index.rewards[number])]
     if not scored:
         return
@@ -120,7 +119,7 @@ class _Completion(msgspec.Struct):
 
 
 class _Feedback(msgspec.Struct):
-    """Any kind of feedback, as far as it marks completions."""
+    """This struct reads any kind of feedback, as far as it marks completions."""
 
     prompt_id: str
     chosen: _Completion | None = None
@@ -141,7 +140,8 @@ _feedback_decoder = msgspec.json.Decoder(_Feedback)
 
 
 def read_marks(rows: RoundRows, stop: Event) -> Marks:
-    """Those read so far once `stop` is set; none before the round is labelled.
+    """Returns the marks, or those read so far once `stop` is set; none before the round is
+    labelled.
 
     Raises CorruptFileError naming file and line.
     """

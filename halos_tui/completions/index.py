@@ -1,4 +1,4 @@
-"""All completions of a run, to browse: an index that grows with the run, and rows when seen.
+"""Owns all completions of a run: an index that grows with the run, and rows decoded when seen.
 
 `update` runs in a thread of its own; `row` only looks in memory; what else reads files belongs into
 a thread as well.
@@ -31,7 +31,7 @@ RowT = TypeVar("RowT")
 
 @dataclass(frozen=True, slots=True)
 class IndexProgress:
-    """How far an update is: bytes of those that are new, completions in the whole index."""
+    """Says how far an update is: bytes of the new files, completions in the whole index."""
 
     num_bytes_read: int
     num_bytes: int
@@ -39,7 +39,7 @@ class IndexProgress:
 
 
 class CompletionsIndex:
-    """The completions of one run. Keys of a selection hold until `generation` changes.
+    """Indexes the completions of one run. Keys of a selection hold until `generation` changes.
 
     It does when a round's rows come from another file: it was labelled, or sampled anew.
     """
@@ -56,7 +56,7 @@ class CompletionsIndex:
         self._lock = Lock()
 
     def update(self, state: RunState, stop: Event) -> Iterator[IndexProgress]:
-        """Take in what is new of all rounds, the newest first; yields every MiB or so.
+        """Takes in what is new of all rounds, the newest first; yields every MiB or so.
 
         A round whose file changed keeps its old rows until the new ones are read.
         """
@@ -77,7 +77,7 @@ class CompletionsIndex:
 
     @property
     def rounds(self) -> list[int]:
-        """The rounds with completions, oldest first; also those that are not read yet."""
+        """Returns the rounds with completions, oldest first; also those that are not read yet."""
         return [round for round, rows in self._rows.items() if self._has_any(round, rows)]
 
     def _has_any(self, round: int, rows: RoundRows) -> bool:
@@ -85,27 +85,27 @@ class CompletionsIndex:
         return _size(rows.groups_path) > 0 if index is None else len(index) > 0
 
     def num_in(self, round: int) -> int:
-        """The completions of one round."""
+        """Counts the completions of one round."""
         index = self._indexes.get(round)
         return 0 if index is None else len(index)
 
     @property
     def problems(self) -> list[str]:
-        """Files with lines that are no groups, for a person; the lines are left out."""
+        """Names the files that have lines which are no groups; such lines are left out."""
         return [index.problem for index in self._all() if index.problem]
 
     def select(self, query: CompletionQuery, stop: Event) -> Iterator[Selection]:
-        """Ever longer selections. Raises UsageError for a pattern that takes too long."""
+        """Yields ever longer selections. Raises UsageError for a pattern that takes too long."""
         return select(self._all(), query, self._prompts, stop)
 
     def row(self, key: int) -> CompletionRow | None:
-        """A completion of a selection; None when its generation is over and it is gone."""
+        """Returns a completion of a selection; None when its generation is over and it is gone."""
         round, number = split_key(key)
         index = self._indexes.get(round)
         return None if index is None or number >= len(index) else index.row(number)
 
     def group_keys(self, key: int) -> list[int]:
-        """The completions beside it, of the same prompt in the same round, itself included."""
+        """Returns the keys of all completions of the same prompt in the same round."""
         round, number = split_key(key)
         index = self._indexes.get(round)
         if index is None or number >= len(index):
@@ -113,14 +113,16 @@ class CompletionsIndex:
         return [key_of(round, beside) for beside in index.rows_of(index.group_of(number))]
 
     def group(self, round: int, position: int) -> Group:
-        """The group whose line starts there. Raises CorruptFileError when it cannot be read."""
+        """Returns the group whose line starts there. Raises CorruptFileError when it cannot be
+        read.
+        """
         index = self._indexes.get(round)
         if index is None:
             raise CorruptFileError(f"round {round} of {self.run_dir.path} has no completions")
         return self._decode(index.path, position, Group)
 
     def pairs(self, round: int, stop: Event) -> list[PairRow]:
-        """Pairs of a round in the order of the prompts, from its feedback or else derived.
+        """Returns a round's pairs in the order of the prompts, from its feedback or else derived.
 
         Raises CorruptFileError for feedback that cannot be read.
         """
@@ -130,7 +132,7 @@ class CompletionsIndex:
         return pair_rows(rows, index, self._prompts, stop)
 
     def marks(self, round: int, stop: Event) -> Marks:
-        """What the feedback of a round made of its completions.
+        """Returns what the feedback of a round made of its completions.
 
         Raises CorruptFileError for feedback that cannot be read.
         """
@@ -138,14 +140,14 @@ class CompletionsIndex:
         return {} if rows is None else read_marks(rows, stop)
 
     def pair(self, row: PairRow) -> PreferencePair:
-        """Raises CorruptFileError when it cannot be read."""
+        """Returns the pair of a row. Raises CorruptFileError when it cannot be read."""
         if row.derived is not None:
             return derived_pair(self.group(row.round, row.position), *row.derived)
         path = self._rows[row.round].feedback_path
         return self._decode(path, row.position, PreferencePair)
 
     def memory_bytes(self) -> int:
-        """Of the index, without the decoded groups."""
+        """Counts the bytes of the index, without the decoded groups."""
         names = self._prompts.memory_bytes() + self._reasons.memory_bytes()
         return names + sum(index.memory_bytes() for index in self._all())
 
@@ -153,7 +155,9 @@ class CompletionsIndex:
         return [self._indexes[round] for round in sorted(self._indexes)]
 
     def _is_due(self, rows: RoundRows) -> bool:
-        """A labelled round that is read to its end never changes again."""
+        """Says whether rows must be read again: a labelled round that is read to its end never
+        changes.
+        """
         return self._whole.get(rows.round.round) != _source(rows)
 
     def _is_same_file(self, rows: RoundRows) -> bool:
@@ -200,7 +204,9 @@ class CompletionsIndex:
 
 
 def _source(rows: RoundRows) -> tuple[bool, int]:
-    """Which file the rows come from, without joining its path: it is asked of every round."""
+    """Says which file the rows come from, without joining its path: it is called for every
+    round.
+    """
     stage = rows.round.stages["label" if rows.is_scored else "sample"]
     return rows.is_scored, stage.attempt
 

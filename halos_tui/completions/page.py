@@ -1,4 +1,4 @@
-"""Completions as pages of lines: one with its prompt, a whole group, or chosen beside rejected.
+"""Lays completions out as pages: one with its prompt, a whole group, or chosen beside rejected.
 
 Pure, and slow for long texts: it belongs into a thread.
 """
@@ -20,9 +20,9 @@ from halos_tui.search_term import SearchTerm
 from halos_tui.text_layout import Line, Run, laid_out, marked, num_cells
 
 MOST_CHARACTERS = 100_000
-"""Of one text; what is written to a file has all of it."""
+"""A text shows at most so many characters; what is written to a file has all of it."""
 SIDE_BY_SIDE = 90
-"""From this width on."""
+"""From this width on both stand beside each other."""
 INDENT = 2
 MARK_STYLES: dict[Mark, str] = {
     "chosen": "good",
@@ -34,7 +34,7 @@ MARK_STYLES: dict[Mark, str] = {
 
 @dataclass(frozen=True)
 class Page:
-    """`starts` are the lines at which its completions begin."""
+    """`starts` are the lines at which the completions of the page begin."""
 
     lines: tuple[Line, ...] = ()
     starts: tuple[int, ...] = ()
@@ -42,7 +42,7 @@ class Page:
 
 @dataclass(frozen=True)
 class PageMaker:
-    """Lays pages out for a width. Matches of `term` are marked."""
+    """Lays pages out for a width, and marks the matches of `term`."""
 
     width: int
     is_ascii: bool = False
@@ -50,7 +50,7 @@ class PageMaker:
     marks: Marks = field(default_factory=dict)
 
     def completion(self, group: Group, index: int, *, round: int) -> Page:
-        """One completion under its prompt."""
+        """Lays out one completion under its prompt."""
         place = f"completion {index + 1} of {len(group.completions)}"
         lines = [*self._about(group, round, place), *self._prompt(group.prompt)]
         start = len(lines)
@@ -59,7 +59,7 @@ class PageMaker:
         return Page((*lines, *self._columns(group)), (start,))
 
     def group(self, group: Group, *, round: int) -> Page:
-        """All completions of a prompt, in the order in which they were sampled."""
+        """Lays out all completions of a prompt, in the order in which they were sampled."""
         place = plural(len(group.completions), "completion")
         lines = [*self._about(group, round, place), *self._prompt(group.prompt)]
         starts = []
@@ -70,7 +70,7 @@ class PageMaker:
         return Page((*lines, *self._columns(group)), tuple(starts))
 
     def pair(self, pair: PreferencePair, *, round: int, is_derived: bool) -> Page:
-        """Beside each other where there is room; words that the other has not are marked."""
+        """Lays both out beside each other where there is room; words that differ are marked."""
         margin = f"margin {number(pair.reward_chosen - pair.reward_rejected)}"
         source = "best and worst of the group" if is_derived else "pair of the feedback"
         head: list[Run] = [(f"{pair.prompt_id}", "title"), (f"  round {round}  {source}  ", "")]
@@ -140,13 +140,13 @@ class PageMaker:
 
 
 def as_text(prompt: Sequence[Message], answers: Sequence[tuple[str, str]]) -> str:
-    """A conversation for a file, exactly as it was said; answers under their headings."""
+    """Writes a conversation for a file, exactly as it was said; answers under their headings."""
     turns = [(message["role"], text_of(message)) for message in prompt]
     return "\n\n".join(f"{role}:\n{text}" for role, text in (*turns, *answers)) + "\n"
 
 
 def _worth(completion: Completion) -> str:
-    """Reward or why there is none, length, how it ended."""
+    """Says the reward, or why there is none, the length, and how the completion ended."""
     if completion.unscored is not None:
         worth = f"unscored ({completion.unscored})"
     elif completion.reward is None:

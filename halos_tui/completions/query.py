@@ -1,4 +1,4 @@
-"""Which completions a person wants to see, and in which order.
+"""Selects the completions that a person wants to see, and puts them in order.
 
 Numbers are compared in the index; only a search for text reads the files, line by line.
 """
@@ -22,15 +22,16 @@ Order = Literal["sampled", "reward", "length"]
 
 BATCH_GROUPS = 500
 REORDER_AT = 1.25
-"""Growth of what is found after which it is put in order anew."""
+"""A selection is sorted anew when it has grown by this factor."""
 ROW_BITS = 32
 
 
 @dataclass(frozen=True)
 class CompletionQuery:
-    """All of it must hold. Best or longest come first unless `ascending`.
+    """A completion must meet all conditions. The best or longest come first unless `ascending`.
 
-    Without a value last, within equals as sampled. `term` may be in the prompt or the completion.
+    Completions without a value come last, equal ones as they were sampled. `term` may be in the
+    prompt or the completion.
     """
 
     rounds: frozenset[int] | None = None
@@ -44,7 +45,9 @@ class CompletionQuery:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is found so far, in order, as keys for `CompletionsIndex.row`; and how far it is."""
+    """Says what is found so far, in order, as keys for `CompletionsIndex.row`; and how far it
+    is.
+    """
 
     keys: array[int]
     num_searched: int
@@ -72,14 +75,16 @@ def key_of(round: int, number: int) -> int:
 
 
 def split_key(key: int) -> tuple[int, int]:
-    """(round, number of the completion in it)"""
+    """Returns (round, number of the completion in it)."""
     return key >> ROW_BITS, key & (1 << ROW_BITS) - 1
 
 
 def select(
     indexes: Sequence[RoundIndex], query: CompletionQuery, prompts: Names, stop: Event
 ) -> Iterator[Selection]:
-    """Ever longer selections; the last one is whole unless `stop` was set. Raises UsageError."""
+    """Yields ever longer selections; the last one is whole unless `stop` was set. Raises
+    UsageError.
+    """
     wanted = [index for index in indexes if query.rounds is None or index.round in query.rounds]
     num_groups = [index.num_groups for index in wanted]
     found: array[int] = array("Q")
@@ -130,7 +135,9 @@ def _kept(index: RoundIndex, rows: range, query: CompletionQuery) -> Sequence[in
 def _with_text(
     index: RoundIndex, candidates: Iterator[tuple[int, Sequence[int]]], term: SearchTerm
 ) -> Iterator[int]:
-    """A file that is gone has no matches; the index drops it at its next update."""
+    """Yields completions that have the term. A file that is gone has none; the index drops it
+    later.
+    """
     try:
         file = index.path.open("rb")
     except OSError:
@@ -151,7 +158,9 @@ def _with_text(
 
 
 def _matches(line: bytes, term: SearchTerm) -> Callable[[int], bool]:
-    """Of a group's line: whether its completion of that index has the term, or its prompt has."""
+    """Reads a group's line; says of an index whether its completion, or the prompt, has the
+    term.
+    """
     try:
         texts = _decoder.decode(line)
     except BAD_JSON:

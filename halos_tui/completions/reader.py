@@ -19,13 +19,13 @@ from halos_tui.completions.view import ALL_ROUNDS, NEWEST, ListView, Wish
 from halos_tui.tracking.state_tail import StateTail
 
 WORK_S = 0.3
-"""Of one `read`, about."""
+"""One `read` works for about this long."""
 REST = 4.0
-"""After a selection of one second, growth is taken up only so many seconds later."""
+"""After a selection that took one second, growth waits for so many seconds."""
 
 
 class CompletionsReader:
-    """`ask` and `close` may be called from any thread."""
+    """Reads completions for their screen. `ask` and `close` may be called from any thread."""
 
     def __init__(self, run_dir: RunDir, wish: Wish) -> None:
         self.index = CompletionsIndex(run_dir)
@@ -41,7 +41,7 @@ class CompletionsReader:
         self._view = ListView()
 
     def ask(self, wish: Wish) -> None:
-        """From the next `read` on; one that is under way ends soon."""
+        """Sets what to list from the next `read` on; one that is under way ends soon."""
         self._wish = wish
         self._is_new_wish.set()
 
@@ -50,8 +50,9 @@ class CompletionsReader:
         self._is_new_wish.set()
 
     def read(self) -> ListView | None:
-        """None where nothing is new. Raises what `StateTail.read` does, and UsageError for a
-        pattern that takes too long.
+        """Returns the list, or None where nothing is new.
+
+        Raises what `StateTail.read` does, and UsageError for a pattern that takes too long.
         """
         self._is_new_wish.clear()
         self._tail.read()
@@ -66,7 +67,7 @@ class CompletionsReader:
         return view
 
     def _grown(self, view: ListView, end_t: float) -> ListView:
-        """The index takes in what is new, for a while."""
+        """Lets the index take in what is new, for a while."""
         if self._updates is None:
             self._updates = self.index.update(self._tail.state, self._is_closed)
         for progress in self._updates:
@@ -93,7 +94,7 @@ class CompletionsReader:
         return replace(view, wish=wish, round=self._newest if wish.round == NEWEST else wish.round)
 
     def _listed(self, view: ListView, end_t: float) -> ListView:
-        """The selection, begun anew where something is different, gone on with otherwise."""
+        """Goes on with the selection, or begins it anew where something is different."""
         about = (view.wish, view.round, self.index.generation, self._size(view))
         if about != self._selected and self._may_begin(view):
             self._selected = about
@@ -128,13 +129,15 @@ class CompletionsReader:
         return view
 
     def _may_begin(self, view: ListView) -> bool:
-        """At once for another wish; for growth not before the last selection is done."""
+        """Says whether to begin now: at once for another question, for growth after the last
+        selection.
+        """
         if not isinstance(self._selected, tuple) or self._selected[:2] != (view.wish, view.round):
             return True
         return self._selections is None and monotonic() >= self._may_select_t
 
     def _size(self, view: ListView) -> int:
-        """Completions in the rounds that are listed."""
+        """Counts the completions in the rounds that are listed."""
         if view.round == ALL_ROUNDS:
             return view.num_completions
         return self.index.num_in(view.round)

@@ -1,4 +1,4 @@
-"""The completions of one round as numbers: what tables sort and filter by, and where the text is.
+"""Holds one round's completions as numbers: what tables sort and filter by, and where the text is.
 
 About 30 bytes a completion; the rows themselves stay in the file and are decoded when seen.
 """
@@ -23,9 +23,9 @@ OTHER_REASON = "another reason; the group's own row has it"
 
 @dataclass(frozen=True, slots=True)
 class CompletionRow:
-    """One completion in a table. `position` and `index` find its text.
+    """This is one completion in a table; `position` and `index` find its text.
 
-    Without `reward` it is not scored yet, or `unscored` says why it never will be.
+    One without a `reward` is not scored yet, or `unscored` says why it never will be.
     """
 
     round: int
@@ -39,7 +39,7 @@ class CompletionRow:
 
 
 class Names:
-    """Text that many rows share, as small numbers; for prompt ids and reasons."""
+    """Keeps text that many rows share as small numbers; for prompt ids and reasons."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -58,7 +58,7 @@ class Names:
         return self._codes.__sizeof__() + sum(8 + text.__sizeof__() for text in self.texts)
 
     def reason_code(self, text: str) -> int:
-        """Like `code`, but judges that never say the same twice share one."""
+        """Works like `code`, but judges that never say the same twice share one code."""
         is_full = len(self.texts) >= MAX_REASONS and text not in self._codes
         return self.code(OTHER_REASON if is_full else text)
 
@@ -90,11 +90,11 @@ class RoundIndex:
         self.num_bytes_read = 0
         self.problem = ""
         self.rewards = array("d")
-        """Per completion, as the next two; NaN where there is none."""
+        """This and the next two have one entry a completion; NaN where there is no value."""
         self.num_tokens = array("I")
         self.truncated = array("B")
         self.offsets = array("Q")
-        """Per group, as the next two: where its line starts."""
+        """This and the next two have one entry a group: here the place where its line starts."""
         self.first_rows = array("I")
         self.prompt_codes = array("I")
         self._unscored = array("H")
@@ -103,7 +103,7 @@ class RoundIndex:
         self._reasons = reasons
 
     def __len__(self) -> int:
-        """Completions; the last array that a group is added to decides."""
+        """Counts the completions; the last array that a group is added to decides."""
         return len(self._unscored)
 
     @property
@@ -111,7 +111,7 @@ class RoundIndex:
         return len(self.first_rows)
 
     def grow(self, stop: Event) -> Iterator[int]:
-        """Take in the lines that are new; yields the bytes read since the last time."""
+        """Takes in the lines that are new; yields the bytes read since the last time."""
         try:
             file = self.path.open("rb")
         except OSError:
@@ -129,7 +129,7 @@ class RoundIndex:
             yield self.num_bytes_read - reported
 
     def row(self, number: int) -> CompletionRow:
-        """Of a completion, counted from 0 in the order of the file. Raises IndexError."""
+        """Returns a completion, counted from 0 in the order of the file. Raises IndexError."""
         reward = self.rewards[number]
         code = self._unscored[number]
         group = self.group_of(number)
@@ -145,15 +145,15 @@ class RoundIndex:
         )
 
     def is_unscored(self, number: int) -> bool:
-        """Whether its judge gave it up; one that still awaits its score is not."""
+        """Says whether its judge gave it up; one that still awaits its score is not unscored."""
         return self._unscored[number] > 0
 
     def group_of(self, number: int) -> int:
-        """The group of a completion."""
+        """Returns the group of a completion."""
         return bisect_right(self.first_rows, number) - 1
 
     def rows_of(self, group: int) -> range:
-        """The completions of a group."""
+        """Returns the completions of a group."""
         after = group + 1
         end = self.first_rows[after] if after < len(self.first_rows) else len(self)
         return range(self.first_rows[group], end)
@@ -196,6 +196,6 @@ class RoundIndex:
 
 
 def _length(ids: msgspec.Raw) -> int:
-    """Entries of a JSON array of numbers."""
+    """Counts the entries of a JSON array of numbers."""
     content = bytes(ids)
     return content.count(b",") + 1 if content.strip(b"[] \t") else 0

@@ -28,7 +28,7 @@ Mark = Literal["chosen", "rejected", "desirable", "undesirable"]
 
 @dataclass(frozen=True)
 class RoundRows:
-    """Where the rows of one round are. Files are streamed; a torn last line is held back."""
+    """Knows where the rows of one round are. Files are streamed; a torn last line is held back."""
 
     run_dir: RunDir
     round: RoundState
@@ -40,30 +40,34 @@ class RoundRows:
 
     @property
     def groups_path(self) -> Path:
-        """Of the scores, or of the completions; the attempt is the one that counts."""
+        """Returns the file of the scores, or of the completions; the attempt is the one that
+        counts.
+        """
         return (
             self._attempt("label").scores if self.is_scored else self._attempt("sample").completions
         )
 
     @property
     def feedback_path(self) -> Path:
-        """Of a labelled round."""
+        """Returns the feedback file of a labelled round."""
         return self._attempt("label").feedback
 
     def groups(self) -> Iterator[Group]:
-        """Scored groups once the round is labelled, before that the groups as sampled."""
+        """Yields the scored groups once the round is labelled, before that the groups as
+        sampled.
+        """
         if not self.is_scored and not self.groups_path.is_file():
             return iter(())
         return read_rows(self.groups_path, Group, torn_tail=True)
 
     def feedback(self) -> Iterator[Feedback]:
-        """What training saw; nothing before the round is labelled."""
+        """Yields what training saw; nothing before the round is labelled."""
         if not self.is_scored:
             return iter(())
         return read_rows(self.feedback_path, Feedback)
 
     def marks(self) -> dict[tuple[str, str], Mark]:
-        """What the feedback made of each completion, by (prompt_id, completion_id)."""
+        """Says what the feedback made of each completion, by (prompt_id, completion_id)."""
         marks: dict[tuple[str, str], Mark] = {}
         for row in self.feedback():
             match row:
@@ -82,12 +86,12 @@ class RoundRows:
 
 
 def sampled_rounds(run_dir: RunDir, state: RunState) -> list[RoundRows]:
-    """The rounds in which sampling has begun, oldest first."""
+    """Returns the rounds in which sampling has begun, oldest first."""
     return [RoundRows(run_dir, round) for round in state.rounds if "sample" in round.stages]
 
 
 def pick_round(rounds: list[RoundRows], number: int | None, *, run: str) -> RoundRows:
-    """The round of that number, or the newest. Raises UsageError where there is none."""
+    """Returns the round of that number, or the newest. Raises UsageError where there is none."""
     for rows in reversed(rounds):
         if number in (None, rows.round.round):
             return rows
@@ -98,7 +102,7 @@ def pick_round(rounds: list[RoundRows], number: int | None, *, run: str) -> Roun
 
 
 def penalty_of(completion: Completion) -> str:
-    """What training sees less of the judge's reward, in words; empty without a penalty."""
+    """Says how training sees less than the judge's reward; "" without a penalty."""
     if completion.penalty is None:
         return ""
     return f", less {number(completion.penalty)} in training"

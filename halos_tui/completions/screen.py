@@ -1,10 +1,8 @@
-"""What the model says: all completions of a run, round by round, and one of them as a page.
+"""This screen shows what the policy says: all completions of a run by round, and one as a page.
 
-One thread lists, another decodes what is in sight; this draws what arrives.
-
-Takes completions out of the app: to the clipboard, or into a file.
-
-What the completions screen says about its list: which, in what order, how far it is.
+One thread lists, another decodes what is in sight; the screen draws what arrives. It also takes
+completions out of the app, to the clipboard or into a file, and its title says which are listed, in
+what order, and how far the list is.
 """
 
 from __future__ import annotations
@@ -47,17 +45,17 @@ from halos_tui.widgets.title_line import Title, TitleLine
 from halos_tui.widgets.virtual_list import VirtualList
 
 BESIDE, BESIDE_PAIR = 110, 170
-"""From this width on list and page stand beside each other; while two completions are compared."""
+"""From these widths on list and page stand beside each other: usually, and for a pair."""
 LOW = 10
-"""Below this height there is room for one of both."""
+"""Below this height there is room for only one of the two."""
 
 
 class TakingOut(WritingOut):
-    """A screen that shows a completion with its group."""
+    """This is a screen that shows a completion with its group, and lets a person take it out."""
 
     @abstractmethod
     def current(self) -> Seen | None:
-        """What is shown of the completion at the cursor, once that is decoded."""
+        """Returns what is shown of the completion at the cursor, once that is decoded."""
 
     def content(self) -> Callable[[], str] | None:
         seen = self.current()
@@ -66,7 +64,7 @@ class TakingOut(WritingOut):
         return partial(as_text, seen.group.prompt, _answers(seen))
 
     def action_copy(self) -> None:
-        """Exactly what the model said, by OSC 52."""
+        """Copies exactly what the policy said, by OSC 52."""
         if (seen := self.current()) is None or seen.group is None:
             self.notify("there is nothing to copy yet", severity="warning", markup=False)
             return
@@ -81,7 +79,7 @@ class TakingOut(WritingOut):
 
 
 def _answers(seen: Seen) -> list[tuple[str, str]]:
-    """What is looked at, with headings for a file."""
+    """Returns the completions that are shown, with headings for a file."""
     assert seen.group is not None
     if seen.pair is not None:
         return [("chosen", seen.pair.chosen.text), ("rejected", seen.pair.rejected.text)]
@@ -95,7 +93,7 @@ def _answers(seen: Seen) -> list[tuple[str, str]]:
 
 
 class CompletionsScreen(Filtering, TakingOut):
-    """Of one run; begins at `round`, or at the newest with completions."""
+    """The screen is about one run; it begins at `round`, or at the newest with completions."""
 
     NAME: ClassVar[ScreenName] = "completions"
     BINDINGS: ClassVar[list[BindingType]]
@@ -159,7 +157,7 @@ class CompletionsScreen(Filtering, TakingOut):
 
     @on(VirtualList.Moved)
     def _look(self) -> None:
-        """Ask for what is in sight now."""
+        """Asks for what is in sight now."""
         listed = self._list
         look = Look(
             keys=listed.keys_in_sight() if listed.display else (),
@@ -175,7 +173,7 @@ class CompletionsScreen(Filtering, TakingOut):
         self.say()
 
     def action_previous(self) -> None:
-        """The round before; from all rounds the newest."""
+        """Goes to the round before; from all rounds to the newest."""
         self._turn(-1)
 
     def action_next(self) -> None:
@@ -216,7 +214,9 @@ class CompletionsScreen(Filtering, TakingOut):
         self._page.action_scroll_page(-1)
 
     def action_back(self) -> None:
-        """Out of the question, the zoom, the comparison, the filter; then to the screen before."""
+        """Leaves the question, the zoom, the comparison, the filter; then goes to the screen
+        before.
+        """
         if self.bar.display:
             self.close_bar(forget=self.bar.purpose == "filter")
         elif self._is_zoomed:
@@ -262,7 +262,7 @@ class CompletionsScreen(Filtering, TakingOut):
         self._arrange()
 
     def _arrange(self) -> None:
-        """Make room for what is looked at."""
+        """Makes room for the panes that are shown."""
         width, height = self.size
         is_beside = width >= (BESIDE_PAIR if self.kind == "pair" else BESIDE)
         is_page_only = self._is_zoomed or (self.kind == "pair" and not is_beside)
@@ -272,7 +272,7 @@ class CompletionsScreen(Filtering, TakingOut):
         self.call_after_refresh(self._settle)
 
     def _settle(self) -> None:
-        """Once the panes have their sizes."""
+        """Draws once the panes have their sizes."""
         if not self.bar.display:
             self.focus_main()
         self._look()
@@ -298,7 +298,7 @@ class CompletionsScreen(Filtering, TakingOut):
 def title_of(
     run_dir: RunDir, view: ListView, wish: Wish, *, place: int | None, problem: str
 ) -> Title:
-    """`place` is that of the cursor, None while nothing is listed."""
+    """Returns the title; `place` is where the cursor is, None while nothing is listed."""
     about = [(run_dir.name, "title"), (f"  {_rounds(view, wish)}", "accent")]
     if place is not None:
         about.append((f"  {count(place + 1)} of {count(len(view.keys))}", ""))
@@ -350,7 +350,7 @@ def _progress(view: ListView) -> str:
 
 
 def _problems(run_dir: RunDir, view: ListView) -> str:
-    """The first file with bad lines, from the run directory on, and how many more there are."""
+    """Names the first file with bad lines, from the run directory on, and counts the others."""
     if not view.problems:
         return ""
     more = f" (and {len(view.problems) - 1} more files)" if len(view.problems) > 1 else ""

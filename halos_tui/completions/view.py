@@ -1,4 +1,4 @@
-"""What the readers of completions are asked for and hand to the screen. Plain values."""
+"""Owns the plain values that the readers of completions are asked for, and those that they give."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from halos_tui.completions.round_rows import Mark
 from halos_tui.search_term import SearchTerm
 
 NEWEST = 0
-"""The newest round with completions, as of the first look."""
+"""This number means the newest round with completions, as of the first look."""
 ALL_ROUNDS = -1
 
 Only = Literal["all", "cut off", "unscored"]
@@ -26,7 +26,7 @@ PageKind = Literal["completion", "group", "pair"]
 
 @dataclass(frozen=True)
 class Wish:
-    """Which completions to list. `round` is a number, NEWEST or ALL_ROUNDS."""
+    """Says which completions to list. `round` is a number, NEWEST or ALL_ROUNDS."""
 
     round: int = NEWEST
     term: SearchTerm | None = None
@@ -37,7 +37,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class ListView:
-    """The list so far: `keys` in order, for the index of that `generation`.
+    """This is the list so far: `keys` in order, for the index of that `generation`.
 
     `round` is the one of `wish`, known once there are completions. Bytes are of files still being
     taken in, groups are those searched for the term.
@@ -59,7 +59,7 @@ class ListView:
 
 @dataclass(frozen=True)
 class Look:
-    """What is in sight: the rows of the list, and the page of the one at the cursor."""
+    """Says what is in sight: the rows of the list, and the page of the one at the cursor."""
 
     keys: tuple[int, ...] = ()
     cursor: int | None = None
@@ -71,7 +71,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Preview:
-    """The beginning of a completion."""
+    """This is the beginning of a completion."""
 
     text: str
     mark: Mark | None = None
@@ -79,7 +79,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class Seen:
-    """The answer to a look. `page` is None where there is no row at the cursor."""
+    """This is the answer to a question. `page` is None where there is no row at the cursor."""
 
     look: Look
     previews: Mapping[int, Preview]
@@ -89,7 +89,7 @@ class Seen:
     pair: PreferencePair | None = None
 
     def is_about_the_same(self, other: Seen | None) -> bool:
-        """Whether only the room or the rows around it changed."""
+        """Says whether only the room or the rows around it changed."""
         if other is None:
             return False
         return (self.look.cursor, self.look.kind) == (other.look.cursor, other.look.kind)

@@ -1,4 +1,4 @@
-"""What differs between a chosen and a rejected completion, word by word.
+"""Finds what differs between a chosen and a rejected completion, word by word.
 
 The time is bounded, because it is drawn while one scrolls: texts whose middles are long, or repeat
 their words so often that comparing them takes long, differ in all of the middle.
@@ -14,23 +14,24 @@ from difflib import SequenceMatcher
 
 WORD = re.compile(r"\S+")
 MAX_MIDDLE = 8_000
-"""Characters of each text between what both begin and end with."""
+"""Between what both texts begin and end with, each has at most so many characters."""
 MAX_EQUAL_PAIRS = 12_000
-"""Pairs of equal words, one of each text: what `difflib` goes over again and again."""
+"""So many pairs of equal words, one of each text, are compared: `difflib` reads these again and
+again."""
 
 Spans = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
 class Differences:
-    """Character ranges [start, end) of each text that the other has not, in order."""
+    """Gives the character ranges [start, end) of each text that the other lacks, in order."""
 
     chosen: Spans
     rejected: Spans
 
 
 def differences(chosen: str, rejected: str) -> Differences:
-    """The words in which two texts differ; whitespace alone is no difference."""
+    """Returns the words in which two texts differ; whitespace alone is no difference."""
     before = _common_start(chosen, rejected)
     after = _common_end(chosen[before:], rejected[before:])
     middles = chosen[before : len(chosen) - after], rejected[before : len(rejected) - after]
@@ -72,7 +73,7 @@ def _shifted(spans: Spans, by: int) -> Spans:
 
 
 def _common_start(one: str, other: str) -> int:
-    """Characters that both begin with, whole words only."""
+    """Counts the characters that both begin with, whole words only."""
     lengths = range(1, min(len(one), len(other)) + 1)
     length = bisect_left(lengths, True, key=lambda n: one[:n] != other[:n])
     cuts_a_word = any(len(text) > length and not text[length].isspace() for text in (one, other))
@@ -83,7 +84,7 @@ def _common_start(one: str, other: str) -> int:
 
 
 def _common_end(one: str, other: str) -> int:
-    """Characters that both end with, whole words only."""
+    """Counts the characters that both end with, whole words only."""
     lengths = range(1, min(len(one), len(other)) + 1)
     length = bisect_left(lengths, True, key=lambda n: one[-n:] != other[-n:])
     cuts_a_word = any(

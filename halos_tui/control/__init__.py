@@ -1,1 +1,1 @@
-"""What can be asked of runs, and asking it."""
+"""This folder knows what can be asked of runs, and asks it."""

@@ -1,4 +1,4 @@
-"""Asks how a run is to stop."""
+"""Asks how a run is to stop; it stands alone because `stopping` is pure and these are widgets."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from halos_tui.tracking.status import Observation
 
 PausingAnswer = Literal["stage", "resume"]
 KEYS: dict[When, str] = {"now": "o", "stage": "s", "round": "r"}
-"""Neither `a`, which opens the dialog, nor `n`, which is no."""
+"""None is `a`, which opens the dialog, or `n`, which means no."""
 
 
 def abort_dialog(run_dir: RunDir, seen: Observation) -> ChoiceDialog[When]:
-    """What stops, what stays, and when; the latest first, which loses least."""
+    """Says what stops, what stays, and when; the latest comes first, since it loses least."""
     return ChoiceDialog(
         f"Abort {run_dir.name} for good?",
         f"{stops(seen)}\n{stays(run_dir, seen)}",
@@ -27,7 +27,7 @@ def abort_dialog(run_dir: RunDir, seen: Observation) -> ChoiceDialog[When]:
 
 
 def pausing_dialog(run_dir: RunDir, seen: Observation) -> ChoiceDialog[PausingAnswer]:
-    """For a run that pauses already."""
+    """Asks about a run that pauses already."""
     choices: list[Choice[PausingAnswer]] = [Choice("g", "go on after all", "resume")]
     if seen.state.pause_at == "round" and (now := running(seen)):
         choices.append(Choice("s", f"pause sooner: when {now} is done", "stage"))

@@ -12,7 +12,9 @@ from halos_tui.tracking.status import Observation
 
 
 def abort_times(seen: Observation) -> list[When]:
-    """When the run can stop: sooner than is asked for already, and no later than it does."""
+    """Returns when the run can stop: sooner than is asked for already, and no later than it
+    does.
+    """
     state = seen.state
     if state.status in ("paused", "failed", "created"):
         return ["now"]
@@ -22,7 +24,7 @@ def abort_times(seen: Observation) -> list[When]:
 
 
 def stops(seen: Observation) -> str:
-    """`Stops: train of round 3, 12 of 40 steps done.`"""
+    """Returns `Stops: train of round 3, 12 of 40 steps done.`"""
     at_work = [
         f"{stage} of {place(seen.state, round)}, {how_far(live)}"
         for (round, stage), live in seen.live.items()
@@ -35,7 +37,7 @@ def stops(seen: Observation) -> str:
 
 
 def stays(run_dir: RunDir, seen: Observation) -> str:
-    """What is left of the run afterwards."""
+    """Says what is left of the run afterwards."""
     trained = [round for round in seen.state.rounds if round.checkpoint]
     if not trained:
         return "No round is finished, so there is no result. All files stay where they are."
@@ -49,7 +51,7 @@ def stays(run_dir: RunDir, seen: Observation) -> str:
 
 
 def how_far(live: LiveStage) -> str:
-    """`12 of 40 steps (30.0%), about 4m left`."""
+    """Returns `12 of 40 steps (30.0%), about 4m left`."""
     if not live.total:
         return live.phase
     left = f", about {rough_duration(live.eta_s)} left" if live.eta_s is not None else ""
@@ -77,7 +79,7 @@ def abort_words(when: When, seen: Observation) -> str:
 
 
 def running(seen: Observation) -> str:
-    """`train of round 3`; empty where nothing runs."""
+    """Returns `train of round 3`; "" where nothing runs."""
     return " and ".join(
         f"{stage} of {place(seen.state, round)}" for round, stage in seen.state.active
     )
