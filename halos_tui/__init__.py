@@ -1,1 +1,1 @@
-"""Everything a person sees: the command line and the headless views. Reads files, draws, asks."""
+"""This package is all that a person sees: the command line, the app, the views without a screen."""

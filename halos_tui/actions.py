@@ -1,4 +1,4 @@
-"""The registry of all that a person can do: it feeds keys, footer, help and palette.
+"""Owns the registry of all that a person can do: it feeds keys, footer, help and palette.
 
 An action's id is also the name of the method that does it (`action_pause` for `pause`) and the name
 under which a key map moves it to another key.
@@ -20,7 +20,7 @@ ScreenName = Literal[
 class Action:
     """`keys` are Textual's names, several with commas between. Without `screens` it is everywhere.
 
-    One that `writes` changes a run or makes one: it is not there with --read-only.
+    An action that `writes` changes a run or makes one: it is absent with --read-only.
     """
 
     id: str
@@ -142,7 +142,7 @@ ACTIONS: tuple[Action, ...] = (
 
 
 def actions_of(screen: ScreenName, *, read_only: bool = False) -> list[Action]:
-    """What can be done on a screen, in the order of the table, its own actions first."""
+    """Returns what can be done on a screen, in the order of the table, its own actions first."""
     here = [
         action
         for action in ACTIONS
@@ -152,7 +152,7 @@ def actions_of(screen: ScreenName, *, read_only: bool = False) -> list[Action]:
 
 
 def bindings_of(screen: ScreenName) -> list[Binding]:
-    """The keys of a screen as Textual takes them; a key map moves them by their id."""
+    """Returns the keys of a screen as Textual takes them; a key map moves them by their id."""
     return [
         Binding(
             action.keys,

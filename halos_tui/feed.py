@@ -1,8 +1,7 @@
 """Reads, decodes and counts in a thread of its own, so that no screen ever waits on a file.
 
-What the feeds tell the screens.
-
-Waits for work of a thread without holding up the event loop, or the end of the program.
+The messages by which a feed tells its screen what it read are here too, and a way to wait for the
+work of a thread without holding up the event loop, or the end of the program.
 """
 
 from __future__ import annotations
@@ -65,14 +64,14 @@ class Feed(Generic[View]):
         self._thread.start()
 
     def stop(self) -> None:
-        """Nothing is delivered any more. Returns at once, also in the middle of a long read."""
+        """Delivers nothing any more. Returns at once, also in the middle of a long read."""
         self._is_stopped = True
         self.is_drawn.set()
         self._may_read.set()
         self._wake.set()
 
     def suspend(self) -> None:
-        """Read nothing until `resume`; for a screen that is covered by another."""
+        """Reads nothing until `resume`; for a screen that is covered by another."""
         self._may_read.clear()
 
     def resume(self) -> None:
@@ -80,7 +79,7 @@ class Feed(Generic[View]):
         self._wake.set()
 
     def hurry(self) -> None:
-        """Read now; for when something has just been asked of the run."""
+        """Reads now; for when a person has just asked the run for something."""
         self._wake.set()
 
     def _loop(self) -> None:
@@ -111,7 +110,7 @@ class Feed(Generic[View]):
 
 
 class Updated(Message, Generic[View]):
-    """A feed has something new to draw. Only its own screen sees it.
+    """This message says that a feed has something new to draw. Only its own screen sees it.
 
     `is_drawn` is set once that is done; the feed reads on only then.
     """
@@ -123,7 +122,7 @@ class Updated(Message, Generic[View]):
 
 
 class FeedFailed(Message):
-    """A feed cannot read what it should, and why."""
+    """This message says that a feed cannot read what it should, and why."""
 
     def __init__(self, problem: str) -> None:
         super().__init__()
@@ -131,7 +130,7 @@ class FeedFailed(Message):
 
 
 async def in_background(work: Callable[[], Result]) -> Result:
-    """What `work` returns or raises, done in a thread of its own.
+    """Does `work` in a thread of its own, and returns or raises what it does.
 
     Quitting the app does not wait for it: a request that was sent is answered all the same.
     """
@@ -165,6 +164,6 @@ class LeftError(HalosError):
 
 
 def stop_if(is_left: threading.Event) -> None:
-    """For work to call now and then: raises LeftError once nobody waits for it any more."""
+    """Raises LeftError once nobody waits for the work any more; the work calls it now and then."""
     if is_left.is_set():
         raise LeftError("left before it was done")

@@ -1,4 +1,4 @@
-"""How text from elsewhere and numbers look; nothing else in the project formats either.
+"""Owns how text from elsewhere and numbers look; nothing else in the project formats either.
 
 Model output is untrusted: what could steer a terminal is shown as an escape, never sent.
 """
@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 ABSENT = "-"
-"""What stands where there is no value."""
+"""This stands where there is no value."""
 
 STEERING = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # C0, delete, C1
@@ -20,29 +20,31 @@ STEERING = re.compile(
     "\ufff9-\ufffb\U000e0000-\U000e007f]"  # annotations and tags
 )
 MOST_PLACES = 6
-"""After the point; what is smaller has a power of ten."""
+"""A number has at most so many places after the point; a smaller one has a power of ten."""
 SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 SI = ("", "k", "M", "G", "T")
 BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def visible(text: str) -> str:
-    """The text on one line, with every character that could steer a terminal as an escape."""
+    """Returns the text on one line, with every character that could steer a terminal as an
+    escape.
+    """
     return STEERING.sub(_escape, text)
 
 
 def visible_lines(text: str) -> str:
-    """Like `visible`, but line breaks and tabs stay."""
+    """Works like `visible`, but line breaks and tabs stay."""
     return STEERING.sub(lambda found: found[0] if found[0] in "\n\t" else _escape(found), text)
 
 
 def clipped(text: str, width: int) -> str:
-    """At most `width` characters, the last one an ellipsis where something was left out."""
+    """Returns at most `width` characters; the last is an ellipsis where something was left out."""
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Significant digits, without superfluous zeros: 0.6931, 5e-6, 12."""
+    """Writes significant digits, without superfluous zeros: 0.6931, 5e-6, 12."""
     if value is None:
         return ABSENT
     return re.sub(
@@ -51,16 +53,16 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """A change: +0.031, -0.2, 0 where nothing changed."""
+    """Writes a change: +0.031, -0.2, 0 where nothing changed."""
     if value is None or value == 0:
         return ABSENT if value is None else "0"
     return f"{'+' if value > 0 else '-'}{number(abs(value), digits)}"
 
 
 def measured(value: float, stderr: float | None, *, is_signed: bool = False) -> str:
-    """With its standard error, both as exact as that is: 0.512 ±0.021, +0.03 ±0.02 by `is_signed`.
+    """Writes a value with its standard error: 0.512 ±0.021, or +0.03 ±0.02 by `is_signed`.
 
-    Without one as `number` or `signed` has it.
+    Both are as exact as the error is. Without an error it writes like `number` or `signed`.
     """
     plain = signed(value) if is_signed else number(value)
     if stderr is None:
@@ -74,7 +76,7 @@ def measured(value: float, stderr: float | None, *, is_signed: bool = False) -> 
 
 
 def measured_in_ascii(figure: str) -> str:
-    """What `measured` returns, in as many cells: +0.03+-0.02."""
+    """Rewrites what `measured` returns in ASCII, in as many cells: +0.03+-0.02."""
     return figure.replace(" ±", "+-")
 
 
@@ -83,24 +85,24 @@ def percent(share: float | None) -> str:
 
 
 def count(value: int | None) -> str:
-    """1,234,567."""
+    """Writes 1,234,567."""
     return ABSENT if value is None else f"{value:,}"
 
 
 def plural(value: int, noun: str) -> str:
-    """1 round, 3 rounds."""
+    """Writes 1 round, 3 rounds."""
     return f"{count(value)} {noun if value == 1 else f'{noun}s'}"
 
 
 def size(num_bytes: float | None) -> str:
-    """Three significant digits of a binary unit: 3.21 GiB."""
+    """Writes three significant digits of a binary unit: 3.21 GiB."""
     if num_bytes is None:
         return ABSENT
     return _scaled(num_bytes, BINARY, base=1024, blank=" ")
 
 
 def rate(per_s: float | None, unit: str) -> str:
-    """12.3 steps/s; what is slower than one in 2 s is given per minute."""
+    """Writes 12.3 steps/s; what is slower than one in 2 s is given per minute."""
     if per_s is None:
         return ABSENT
     if 0 < per_s < 0.5:
@@ -109,7 +111,7 @@ def rate(per_s: float | None, unit: str) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """0.4s, 12s, 3m05s, 2h03m, 4d07h."""
+    """Writes 0.4s, 12s, 3m05s, 2h03m, 4d07h."""
     if seconds is None:
         return ABSENT
     if seconds < 9.95:
@@ -125,7 +127,7 @@ def duration(seconds: float | None) -> str:
 
 
 def rough_duration(seconds: float) -> str:
-    """As exact as an estimate is: 8s, 45s, 12m, 2h10m, 4d07h."""
+    """Writes a time as exact as an estimate is: 8s, 45s, 12m, 2h10m, 4d07h."""
     if seconds < 57.5:
         step = 1 if seconds < 10 else 5
         return f"{int(max(0.0, seconds) / step + 0.5) * step}s"
@@ -140,7 +142,7 @@ def rough_duration(seconds: float) -> str:
 
 
 def setting(value: object) -> str:
-    """A setting's value on one line: 5e-06, dpo, unset, {beta=0.1, kind=dpo}."""
+    """Writes a setting's value on one line: 5e-06, dpo, unset, {beta=0.1, kind=dpo}."""
     match value:
         case None:
             return "unset"
@@ -155,24 +157,24 @@ def setting(value: object) -> str:
 
 
 def setting_changes(changes: Mapping[str, tuple[object, object]]) -> str:
-    """`train.lr 5e-06 -> 1e-06, loop.seed 1 -> 2`."""
+    """Writes `train.lr 5e-06 -> 1e-06, loop.seed 1 -> 2`."""
     return ", ".join(
         f"{path} {setting(old)} -> {setting(new)}" for path, (old, new) in changes.items()
     )
 
 
 def clock_time(t: float) -> str:
-    """Time of day, local: 14:03:22."""
+    """Writes the local time of day: 14:03:22."""
     return time.strftime("%H:%M:%S", time.localtime(t))
 
 
 def date_time(t: float) -> str:
-    """Local: 2026-11-23 14:03."""
+    """Writes local date and time: 2026-11-23 14:03."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(t)) if t else ABSENT
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> list[str]:
-    """Lines of an aligned table; `right` has the header names of the columns aligned right."""
+    """Returns the lines of an aligned table; columns named in `right` are aligned right."""
     table = [list(header), *[list(row) for row in rows]]
     widths = [max(len(row[i]) for row in table) for i in range(len(header))]
     to_right = [name in right.split() for name in header]
@@ -196,7 +198,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def _scaled(value: float, units: Sequence[str], *, base: int, blank: str = "") -> str:
-    """Three significant digits and the fitting unit."""
+    """Writes three significant digits and the fitting unit."""
     scaled, index = float(value), 0
     while abs(scaled) >= 999.5 and index < len(units) - 1:
         scaled, index = scaled / base, index + 1

@@ -1,4 +1,4 @@
-"""The user's own configuration of the app: other keys, a theme, no mouse.
+"""Reads the user's own configuration of the app: other keys, a theme, no mouse.
 
 `config.toml` in the user's configuration directory:
 
@@ -29,7 +29,7 @@ NAMES = (unicodedata.name(chr(code)).lower().replace(" ", "_").replace("-", "_")
 KEYS = frozenset(key.value for key in Keys) | {
     KEY_NAME_REPLACEMENTS.get(name, name) for name in NAMES
 }
-"""Keys with names, and characters by theirs: `question_mark`."""
+"""Some keys have names; characters are named too, such as `question_mark`."""
 MODIFIERS = ("ctrl+", "shift+", "alt+", "super+", "meta+")
 
 
@@ -48,7 +48,9 @@ def config_path() -> Path:
 
 
 def load_config(path: Path | None = None) -> UserConfig:
-    """What is wrong is left out and told, never a reason not to start."""
+    """Loads the configuration; a wrong part is left out and reported, and the app starts all the
+    same.
+    """
     path = config_path() if path is None else path
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -73,7 +75,7 @@ def load_config(path: Path | None = None) -> UserConfig:
 
 
 def keys_of(screen: ScreenName, keys: Mapping[str, str]) -> dict[str, str]:
-    """Action id to key on one screen, as remapped."""
+    """Returns the key of each action id on one screen, as remapped."""
     return {action.id: keys.get(action.id, action.keys) for action in actions_of(screen)}
 
 
@@ -98,7 +100,7 @@ def _keys(found: Any, path: Path, problems: list[str]) -> dict[str, str]:
 
 
 def is_key(name: str) -> bool:
-    """Whether Textual knows a key of that name: one character, or a word such as `ctrl+p`."""
+    """Says whether Textual knows a key of that name: one character, or a word such as `ctrl+p`."""
     bare = name
     for modifier in MODIFIERS:
         bare = bare.removeprefix(modifier)
@@ -106,7 +108,9 @@ def is_key(name: str) -> bool:
 
 
 def _first_clash(keys: Mapping[str, str]) -> tuple[str, str] | None:
-    """A remapped action, and another that has one of its keys on a screen that both are on."""
+    """Returns a remapped action, and another that has one of its keys on a screen that both are
+    on.
+    """
     for screen in get_args(ScreenName):
         here = keys_of(screen, keys)
         for name in here:

@@ -1,1 +1,1 @@
-"""Views without a screen: lines, JSON lines, a compact live view; and what `export` writes."""
+"""This folder has the views without a screen: lines, JSON lines, a live view; and exports."""

@@ -1,8 +1,7 @@
 """Follows a run until it stops, or until the person leaves; the run never depends on it.
 
-Gives a run that its owner follows a new supervisor when it lost the old one; not for ever.
-
-Rings the terminal's bell when the followed run stops or needs its owner.
+A run that its owner follows gets a new supervisor when it lost the old one, a few times at most.
+The terminal's bell rings when the run stops or needs its owner.
 """
 
 from __future__ import annotations
@@ -42,15 +41,15 @@ from halos_tui.tracking.status import SeenStatus, Supervision, supervision_of
 
 POLL_S = 0.1
 GONE_LIMIT_S = 0.8
-"""A supervisor that is gone for this long without a last word in the journal is lost: time for its
-guardian to replace it.
-"""
+"""A supervisor that is gone for so long without a last word in the journal is lost.
+
+Its guardian has this time to replace it."""
 LINGER_LIMIT_S = 5.0
-"""How long a supervisor may take to leave after its last word; resume is refused until then."""
+"""A supervisor may take so long to leave after its last word; resume is refused until then."""
 
 
 MOST_REVIVALS = 5
-"""Without progress in between; more would be a loop."""
+"""So many new supervisors are started without progress in between; more would be a loop."""
 PROGRESS = (RoundStarted, Progressed, MetricsLogged, StageFinished, RoundFinished)
 
 
@@ -60,17 +59,17 @@ class Output(Protocol):
     def show(
         self, events: list[RunEvent | AttemptEvent], tail: RunTail, *, status: SeenStatus
     ) -> None:
-        """Draw what is new; called many times a second, mostly with nothing."""
+        """Draws what is new; it is called many times a second, mostly with nothing."""
 
     def hide(self) -> None:
-        """Make room for a question on the same terminal."""
+        """Makes room for a question on the same terminal."""
 
     def close(self) -> None:
-        """Leave the last picture behind; once more does nothing."""
+        """Leaves the last picture behind; a second call does nothing."""
 
 
 class Follower:
-    """One person's (or program's) look at one run.
+    """Follows one run for one person or program.
 
     With `owns` Ctrl-C may stop the run, and a supervisor that is lost is replaced; without it one
     only looks. With `asks` somebody can answer. With `pauses_on_term` SIGTERM stops the run first.
@@ -134,7 +133,7 @@ class Follower:
         return self._heed_signals(supervision) if code is None else code
 
     def _end(self, supervision: Supervision) -> ExitCode | None:
-        """The exit code once nothing more will happen."""
+        """Returns the exit code once nothing more will happen."""
         state, now = self._tail.state, clock.monotonic()
         has_supervisor = supervision.supervisor is not None
         if state.status in ("created", *AT_WORK):
@@ -186,7 +185,7 @@ class Follower:
         return self._ask()
 
     def _pause(self, supervisor: ProcessIdentity | None) -> None:
-        """Stop the run now, so that it can be resumed; also one that is revived meanwhile."""
+        """Stops the run now, so that it can be resumed; also one that is revived meanwhile."""
         if supervisor is None or supervisor == self._interrupted:
             return
         self._interrupted = supervisor
@@ -237,7 +236,7 @@ class Reviver:
         self.num_revivals = 0
 
     def see(self, events: Iterable[RunEvent | AttemptEvent]) -> None:
-        """What happened meanwhile."""
+        """Notes what happened meanwhile."""
         if any(isinstance(event, PROGRESS) for event in events):
             self.num_revivals = 0
 
@@ -246,7 +245,7 @@ class Reviver:
         return self.num_revivals >= MOST_REVIVALS
 
     def revive(self) -> None:
-        """Start a supervisor. Raises HalosError, with its log, when it does not start."""
+        """Starts a supervisor. Raises HalosError, with its log, when it does not start."""
         self.num_revivals += 1
         with contextlib.suppress(RunInUseError):  # somebody else was faster
             start.start_supervisor(self._run_dir)

@@ -1,5 +1,6 @@
-"""What Ctrl-C, a closed terminal and SIGTERM mean while a run is followed; never the run's end by
-themselves.
+"""Owns what Ctrl-C, a closed terminal and SIGTERM mean while a run is followed.
+
+None of them ends the run by itself.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Signals:
 
 @contextmanager
 def ends_tidily() -> Iterator[None]:
-    """SIGTERM and SIGHUP unwind as Ctrl-C does, so that nothing half-made is left behind."""
+    """Makes SIGTERM and SIGHUP unwind as Ctrl-C does, so that nothing half-made is left behind."""
 
     def unwind(_number: int, _frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
@@ -75,13 +76,14 @@ def ends_tidily() -> Iterator[None]:
 
 
 def somebody_can_answer() -> bool:
-    """Whether a question on standard error could be read and answered."""
+    """Says whether a question on standard error can be read and answered."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def agrees(question: str, *, without: str) -> bool:
-    """Whether the person on the terminal says yes. Raises UsageError, which says what to do
-    `without` one.
+    """Says whether the person on the terminal says yes.
+
+    Raises UsageError where there is no terminal, which says what to do `without` one.
     """
     if not somebody_can_answer():
         raise UsageError(without)
@@ -91,7 +93,7 @@ def agrees(question: str, *, without: str) -> bool:
 
 
 def ask(signals: Signals, question: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Answer:
-    """Ask, and wait for a key; a second Ctrl-C pauses. Nothing, or any other key, means to go on.
+    """Asks, and waits for a key; a second Ctrl-C pauses. No key, or any other key, goes on.
 
     No answer that two quick presses give ends a run: "abort" is still to be confirmed by `types`.
     """
@@ -120,7 +122,7 @@ def _answer(key: bytes) -> Answer:
 
 
 def types(signals: Signals, word: str, question: str) -> bool:
-    """Whether the person types `word` and Enter; a signal, or none in time, means no."""
+    """Says whether the person types `word` and Enter; a signal, or none in time, means no."""
     fd, asked = sys.stdin.fileno(), signals.interrupts
     deadline = clock.monotonic() + TYPING_TIMEOUT_S
     termios.tcflush(fd, termios.TCIFLUSH)
@@ -135,7 +137,7 @@ def types(signals: Signals, word: str, question: str) -> bool:
 
 @contextmanager
 def _single_keys(fd: int) -> Iterator[int]:
-    """Keys arrive without Enter and without echo; Ctrl-C stays a signal."""
+    """Lets keys arrive without Enter and without echo; Ctrl-C stays a signal."""
     before = termios.tcgetattr(fd)
     termios.tcflush(fd, termios.TCIFLUSH)  # what was typed before the question is no answer to it
     tty.setcbreak(fd, termios.TCSADRAIN)

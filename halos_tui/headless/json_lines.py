@@ -1,4 +1,7 @@
-"""Events as JSON Lines: the run journal as it is, and MetricsLogged and Warned of the attempts."""
+"""Writes events as JSON Lines; it stands alone because every output of a followed run has its file.
+
+These are the run journal as it is, and MetricsLogged and Warned of the attempts.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from halos_tui.tracking.run_tail import RunTail
 from halos_tui.tracking.status import SeenStatus
 
 LEFT_OUT = (PhaseChanged, Progressed, AttemptFailed)
-"""Worthless once past; why an attempt failed is in StageFailed."""
+"""These events are worthless once past; why an attempt failed is in StageFailed."""
 
 
 class JsonLines:
@@ -33,7 +36,7 @@ class JsonLines:
         sys.stdout.flush()
 
     def hide(self) -> None:
-        """Nothing to put away before somebody is asked something."""
+        """Does nothing: there is nothing to put away before a question."""
 
     def close(self) -> None:
         sys.stdout.flush()

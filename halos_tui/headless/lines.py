@@ -1,8 +1,7 @@
-"""One plain line for every event of the run journal, and for the warnings of stages.
+"""Words every event of a run journal, and the warnings of stages, as one plain line each.
 
-Words for what happens to a run and its rounds, stages apart.
-
-Words for what happens to a stage, and for what comes of it.
+One part words what happens to a run and its rounds; the other what happens to a stage, and what
+comes of it.
 """
 
 from __future__ import annotations
@@ -118,7 +117,7 @@ WORDS_FOR_CAUSE: dict[Cause, str] = {
     "other_policy": "another policy's samples",
     "refused": "refused",
 }
-"""What a reason alone does not always say."""
+"""These words add what a reason alone does not always say."""
 
 
 class Lines:
@@ -137,14 +136,16 @@ class Lines:
         sys.stdout.flush()
 
     def hide(self) -> None:
-        """Nothing to put away before somebody is asked something."""
+        """Does nothing: there is nothing to put away before a question."""
 
     def close(self) -> None:
         sys.stdout.flush()
 
 
 def describe(event: RunEvent | AttemptEvent, tail: RunTail) -> list[str]:
-    """What happened: a line, none for what only live views show, more where a log's end helps."""
+    """Words an event: one line, none for what only live views show, more where a log's end
+    helps.
+    """
     if not isinstance(event, StageEvent):
         return [describe_run_event(event, tail.state)]
     text = describe_stage_event(event, tail.state)
@@ -156,7 +157,7 @@ def describe(event: RunEvent | AttemptEvent, tail: RunTail) -> list[str]:
 
 
 def describe_run_event(event: RunNews, state: RunState) -> str:
-    """What happened, in a line. `state` is the newest known, which may be later than the event."""
+    """Words an event in a line. `state` is the newest known, which may be later than the event."""
     match event:
         case RoundStarted() | RoundFinished():
             return _about_round(event, state)
@@ -252,7 +253,7 @@ def _about_upkeep(event: UpkeepNews) -> str:
 
 
 def describe_stage_event(event: StageEvent, state: RunState) -> str | None:
-    """What happened, without saying to which stage; None for what only live views show.
+    """Words an event without naming its stage; returns None for what only live views show.
 
     `state` is the newest known, which may be later than the event.
     """
@@ -276,7 +277,7 @@ def describe_stage_event(event: StageEvent, state: RunState) -> str | None:
 
 
 def log_lines(event: StageEvent, state: RunState) -> list[str]:
-    """The end of a failed attempt's output, where its owner has to see to it."""
+    """Returns the end of a failed attempt's output, where its owner has to look at it."""
     if isinstance(event, StageFailed) and _waits_for_owner(event, state):
         return [f"| {line}" for line in event.last_lines[-LOG_LINES:]]
     return []
@@ -309,7 +310,7 @@ def _what_next(event: StageFailed, state: RunState) -> str:
 
 
 def _waits_for_owner(event: StageFailed, state: RunState) -> bool:
-    """Whether the supervisor leaves it at that, as far as event and state tell."""
+    """Says whether the supervisor leaves it at that, as far as event and state tell."""
     from halos_backend.supervisor.plan import WAIT_FOR_OWNER, waits_for_owner
 
     stage = _newest(event, state)
@@ -325,7 +326,7 @@ def _waits_for_owner(event: StageFailed, state: RunState) -> bool:
 
 
 def _newest(event: StageFailed, state: RunState) -> StageState | None:
-    """The stage that another attempt is made of."""
+    """Returns the stage that another attempt is made of."""
     if not 1 <= event.round <= len(state.rounds):
         return None
     stage = "sample" if event.cause == "other_policy" else event.stage
@@ -338,7 +339,9 @@ def _is_sampling(event: StageFailed, state: RunState) -> bool:
 
 
 def _is_past(event: StageFailed, stage: StageState) -> bool:
-    """Whether a newer attempt has begun since, of this stage or of the sampling that it blames."""
+    """Says whether a newer attempt has begun since, of this stage or of the sampling that it
+    blames.
+    """
     is_newer = stage.stage == event.stage and stage.attempt > event.attempt
     return is_newer or stage.status != "failed"
 

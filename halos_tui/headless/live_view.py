@@ -1,8 +1,7 @@
-"""The live view of a followed run on a terminal: drawn in place, at most 4 times a second.
+"""Draws a followed run in place on a terminal, at most 4 times a second, as one compact picture.
 
-Draws a run as one compact picture. Pure: state in, rich renderables out; fits 80x24.
-
-All text is `Text`, never markup, and went through `visible`.
+Drawing is pure: state in, rich renderables out; it fits 80x24. All text is `Text`, never markup,
+and went through `visible`.
 """
 
 from __future__ import annotations
@@ -85,7 +84,7 @@ class LiveView:
             self._draw(tail)
 
     def hide(self) -> None:
-        """Take the picture off the screen; the next `show` puts it back."""
+        """Takes the picture off the screen; the next `show` puts it back."""
         if self._live is not None:
             self._live.transient = True
             self._live.stop()
@@ -93,7 +92,7 @@ class LiveView:
             self._drawn_at = float("-inf")
 
     def close(self) -> None:
-        """Leave the newest picture on the screen."""
+        """Leaves the newest picture on the screen."""
         if self._tail is not None and self._live is not None:
             self._footer = ""
             self._draw(self._tail)
@@ -131,7 +130,9 @@ class LiveView:
 
 @dataclass(frozen=True)
 class Picture:
-    """What is to be seen, and when. `status` is the state's, unless its supervisor is stalled."""
+    """Holds what is to be seen, and when. `status` is the state's, unless its supervisor is
+    stalled.
+    """
 
     state: RunState
     status: SeenStatus
@@ -142,7 +143,7 @@ class Picture:
 
 
 def draw(picture: Picture, *, width: int, height: int, is_ascii: bool = False) -> RenderableType:
-    """Rounds, the stages that run, what is in their way or to come, warnings, a footer.
+    """Draws rounds, the stages that run, what is in their way or to come, warnings, a footer.
 
     Older rounds are left out to fit.
     """
@@ -175,7 +176,7 @@ def _header(picture: Picture, width: int) -> Text:
 
 
 def _standing(state: RunState) -> list[Text]:
-    """Why it stopped or will stop, what its result is worth, what is in its way or to come."""
+    """Says why it stopped or will stop, what its result is worth, what is in its way or to come."""
     score = rounds.final_score(state)
     lines = [Text(visible(score), style="good")] if score else []
     if state.reason and state.status in ("pausing", "paused", "failed"):

@@ -1,6 +1,6 @@
-"""What is said on standard error about a followed run: how it ended, and what to do now.
+"""Says on standard error how a followed run goes and ended, and what to do now.
 
-The doctor's findings as lines of text.
+The doctor's findings become lines of text here too.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ LOG_LINES = 10
 
 
 def say(text: str) -> None:
-    """A line (or several) on standard error."""
+    """Prints a line (or several) on standard error."""
     print(visible_lines(as_called(text)), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def question(run_dir: RunDir) -> str:
-    """What the first Ctrl-C asks."""
+    """Returns what the first Ctrl-C asks."""
     lines = (
         "d  detach: the run goes on by itself",
         f"p  or Ctrl-C again: stop it now; go on later with: {command_for(run_dir, 'resume')}",
@@ -41,7 +41,7 @@ def question(run_dir: RunDir) -> str:
 
 
 def last_question(run_dir: RunDir) -> str:
-    """What is asked of who chose to abort."""
+    """Returns what a person is asked who chose to abort."""
     return f"{run_dir.name} could never go on again; type abort and Enter to end it for good:"
 
 
@@ -50,23 +50,23 @@ def say_detached(run_dir: RunDir) -> None:
 
 
 def say_lost(run_dir: RunDir) -> None:
-    """The supervisor is gone without a word in the journal."""
+    """Says that the supervisor is gone without a word in the journal."""
     say(f"{_gone(run_dir)}\ngo on with: {command_for(run_dir, 'resume')}")
 
 
 def say_revival(run_dir: RunDir, number: int, most: int) -> None:
-    """The supervisor is gone, and its owner's follower starts another."""
+    """Says that the supervisor is gone, and that its owner's follower starts another."""
     counted = f" (revival {number} of {most} without progress)" if number > 1 else ""
     say(f"{_gone(run_dir)}\na new one takes the run up{counted}")
 
 
 def say_taken_up(run_dir: RunDir) -> None:
-    """A verb found a lost run, whose new supervisor goes on with it and answers."""
+    """Says that a verb found a lost run, whose new supervisor goes on with it and answers."""
     say(f"the supervisor of {run_dir.name} was gone; a new one takes the run up")
 
 
 def say_stall(run_dir: RunDir, supervision: Supervision) -> None:
-    """The supervisor lives but says nothing, or does so again."""
+    """Says that the supervisor lives but is silent, or that it speaks again."""
     if supervision.supervisor is None or supervision.stalled_s is None:
         say(f"the supervisor of {run_dir.name} is no longer stalled")
     else:
@@ -80,7 +80,7 @@ def _gone(run_dir: RunDir) -> str:
 
 
 def say_end(run_dir: RunDir, state: RunState) -> None:
-    """How a run stopped, where its result is, what to do now."""
+    """Says how a run stopped, where its result is, what to do now."""
     name, resume = run_dir.name, command_for(run_dir, "resume")
     match state.status:
         case "completed":
@@ -100,7 +100,7 @@ def say_end(run_dir: RunDir, state: RunState) -> None:
 
 
 def say_how_it_stands(run_dir: RunDir, state: RunState, *, status: str) -> None:
-    """What the app leaves behind."""
+    """Says what the app leaves behind."""
     if state.status in (*ENDED, "failed"):
         say_end(run_dir, state)
         return
@@ -111,7 +111,7 @@ def say_how_it_stands(run_dir: RunDir, state: RunState, *, status: str) -> None:
 
 
 def next_steps(run_dir: RunDir, state: RunState) -> str:
-    """Three commands to try next, as they are typed."""
+    """Returns three commands to try next, as they are typed."""
     attach = (command_for(run_dir, "attach"), "charts and logs")
     says = (command_for(run_dir, "completions"), "what the policy says")
     match state.status:
@@ -138,14 +138,16 @@ def _is_demo(state: RunState) -> bool:
 
 
 def _result(run_dir: RunDir, state: RunState) -> str:
-    """What was reached, and where it is."""
+    """Says what was reached, and where it is."""
     if not any(round.checkpoint for round in state.rounds):
         return "; no round was trained, so there is no result"
     return f"{_worth(run_dir, state)}\nresult: {run_dir.final}"
 
 
 def _worth(run_dir: RunDir, state: RunState) -> str:
-    """Of the result, where it was scored; else what is known of the policies before it."""
+    """Says what the result is worth, where it was scored; else what is known of earlier
+    policies.
+    """
     if state.closing is not None and state.closing.unscored:
         return f"\nonce mended, to score it: {command_for(run_dir, 'retry')}"
     if score := rounds.final_score(state):
@@ -163,7 +165,7 @@ def _worth(run_dir: RunDir, state: RunState) -> str:
 
 
 def _logs(run_dir: RunDir, state: RunState) -> str:
-    """The end of the failed stage's output, and where the rest is."""
+    """Returns the end of the failed stage's output, and where the rest is."""
     for round in reversed(state.rounds):
         for stage in round.stages.values():
             if stage.status == "failed":
@@ -176,7 +178,7 @@ def _logs(run_dir: RunDir, state: RunState) -> str:
 
 
 def finding_lines(findings: Sequence[Finding]) -> list[str]:
-    """An aligned table; below a finding that is not well, what to do now."""
+    """Returns an aligned table; below a finding that is not well, it says what to do now."""
     rows = [
         [finding.level, visible(finding.subject), visible(finding.text)] for finding in findings
     ]
@@ -190,5 +192,5 @@ def finding_lines(findings: Sequence[Finding]) -> list[str]:
 
 
 def marked(finding: Finding) -> str:
-    """On one line, its level first."""
+    """Returns a finding on one line, its level first."""
     return f"{finding.level}: {complaint(finding)}"

@@ -1,4 +1,4 @@
-"""A progress bar on standard error for what happens before a run can be followed."""
+"""Draws a progress bar on standard error for what happens before a run can be followed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIDTH = 79
 
 
 class ProgressBar:
-    """On a terminal one line redrawn in place; elsewhere one line for every new phase."""
+    """On a terminal one line is redrawn in place; elsewhere every new phase prints one line."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()
@@ -35,7 +35,7 @@ class ProgressBar:
         self._end_line()
 
     def update(self, phase: str, done: int, total: int) -> None:
-        """Show how far it is."""
+        """Shows how far it is."""
         if not self._is_terminal:
             if phase != self._phase:
                 print(visible(phase), file=sys.stderr, flush=True)  # noqa: T201

@@ -9,7 +9,7 @@ import sys
 
 
 def prepare_streams() -> None:
-    """Let no text fail for its characters, and no output for a stream that is closed.
+    """Lets no text fail for its characters, and no output for a stream that is closed.
 
     A character that the output's encoding does not have is written as JSON's escape, which is right
     in `--json` and readable elsewhere.
@@ -26,7 +26,7 @@ def prepare_streams() -> None:
 
 
 def silence_stdout() -> None:
-    """Let what is still buffered go nowhere, so that it does not raise again at exit."""
+    """Lets what is still buffered go nowhere, so that it does not raise again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,1 +1,1 @@
-"""Logs of any size as a screen or a verb reads them: found, paged, searched."""
+"""This folder shows logs of any size: it finds them, pages them, searches them."""

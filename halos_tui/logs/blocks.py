@@ -1,14 +1,13 @@
-"""An open log as bytes: blocks of it, and where its lines begin and end.
+"""Reads an open log as bytes: blocks of it, where its lines begin and end, and their numbers.
 
-A line ends after its newline. One longer than `piece_bytes` counts as several: it is also broken
-at every multiple of `piece_bytes` with no newline in the `piece_bytes` before it. That depends on
-the bytes near by alone, so lines are the same whether one comes from above or below, and nothing
-ever reads a progress bar of a gigabyte as one line.
+A line ends after its newline. One longer than `piece_bytes` counts as several: it is also broken at
+every multiple of `piece_bytes` with no newline in the `piece_bytes` before it. That depends on the
+bytes near by alone, so lines are the same whether one comes from above or below, and nothing ever
+reads a progress bar of a gigabyte as one line.
 
-Line numbers of a log: how many newlines its blocks have, counted while it is read once.
-
-5 GB cost 160 KB. A line without its newline has the number it will have; the pieces of an overlong
-line (see `blocks`) share one.
+A line's number comes from how many newlines its blocks have, which are counted while the log is
+read once. 5 GB cost 160 KB. A line without its newline has the number it will have; the pieces of
+an overlong line share one.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ REPORT_BLOCKS = 64
 
 @dataclass(frozen=True)
 class LogSizes:
-    """Bytes: of a block that is read and kept, a line that is shown, a line at all, a search step.
+    """These are sizes in bytes: of a block that is kept, a line as shown, any line, a search step.
 
     A line at all is at least a search step; everything in memory is a small multiple of these.
     """
@@ -45,7 +44,7 @@ class LogSizes:
 
 
 class LogBytes:
-    """One opened file; it stays readable when its name is gone. Reads end early on a bad disk.
+    """Reads one opened file, also when its name is gone. Reads end early on a bad disk.
 
     For any number of threads. The descriptor is closed with the last reference, because a search
     may still read from it. Raises OSError when it cannot be opened.
@@ -67,7 +66,7 @@ class LogBytes:
         return os.fstat(self._descriptor).st_size
 
     def pread(self, start: int, end: int) -> bytes:
-        """Bytes [start, end), fewer where the file ends; not kept."""
+        """Reads bytes [start, end), fewer where the file ends; they are not kept."""
         parts = []
         while start < end:
             try:
@@ -81,7 +80,7 @@ class LogBytes:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def read(self, start: int, end: int) -> bytes:
-        """Bytes [start, end) by way of the blocks that are kept."""
+        """Reads bytes [start, end) by way of the blocks that are kept."""
         size = self.sizes.block
         parts = []
         for number in range(start // size, -(-end // size)):
@@ -90,7 +89,7 @@ class LogBytes:
         return b"".join(parts)
 
     def find(self, needle: bytes, start: int, end: int) -> int:
-        """The first place of one byte in [start, end), or -1."""
+        """Returns the first place of one byte in [start, end), or -1."""
         size = self.sizes.block
         for number in range(start // size, -(-end // size)):
             base = number * size
@@ -100,7 +99,7 @@ class LogBytes:
         return -1
 
     def rfind(self, needle: bytes, start: int, end: int) -> int:
-        """The last place of one byte in [start, end), or -1."""
+        """Returns the last place of one byte in [start, end), or -1."""
         size = self.sizes.block
         for number in range(-(-end // size) - 1, start // size - 1, -1):
             base = number * size
@@ -110,7 +109,7 @@ class LogBytes:
         return -1
 
     def line_start(self, offset: int) -> int:
-        """The start of the line that has the byte at `offset`."""
+        """Returns the start of the line that has the byte at `offset`."""
         piece = self.sizes.piece
         multiple = offset // piece * piece
         newline = self.rfind(b"\n", multiple, offset)
@@ -120,7 +119,7 @@ class LogBytes:
         return multiple if newline < 0 else newline + 1
 
     def line_end(self, start: int, size: int) -> int:
-        """One past the line that starts at `start`, in a file of `size` bytes."""
+        """Returns one past the line that starts at `start`, in a file of `size` bytes."""
         piece = self.sizes.piece
         limit = min(-(-start // piece) * piece + piece, size)
         newline = self.find(b"\n", start, limit)
@@ -149,15 +148,17 @@ class LineIndex:
         self._log = log
         self._block_bytes = block_bytes
         self._before = array("Q", [0])
-        """Newlines before each block; one entry more than blocks are counted."""
+        """It holds the newlines before each block; one entry more than blocks are counted."""
 
     @property
     def num_bytes(self) -> int:
-        """Counted so far, from the beginning on."""
+        """Counts the bytes that are indexed so far, from the beginning on."""
         return (len(self._before) - 1) * self._block_bytes
 
     def count(self, size: int, stop: Event) -> Iterator[int]:
-        """Count up to `size`; yields the bytes counted every 16 MiB. Go on with another call."""
+        """Counts lines up to `size`; yields the bytes counted every 16 MiB. Another call goes
+        on.
+        """
         blocks = 0
         while self.num_bytes + self._block_bytes <= size and not stop.is_set():
             block = self._log.pread(self.num_bytes, self.num_bytes + self._block_bytes)
@@ -170,7 +171,7 @@ class LineIndex:
         yield self.num_bytes
 
     def number_of(self, offset: int) -> int | None:
-        """The number of the line at `offset`, from 1; None where it is not counted yet."""
+        """Returns the number of the line at `offset`, from 1; None where it is not counted yet."""
         block = offset // self._block_bytes
         if block >= len(self._before):
             return None
@@ -178,7 +179,9 @@ class LineIndex:
         return self._before[block] + before + 1
 
     def offset_of(self, number: int, size: int) -> int | None:
-        """Where line `number` starts; None where that is not counted yet or past the end."""
+        """Returns where line `number` starts; None where that is not counted yet or past the
+        end.
+        """
         if number <= 1:
             return 0 if number == 1 else None
         wanted = number - 1

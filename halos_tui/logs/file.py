@@ -1,4 +1,4 @@
-"""A log of any size as a screen reads it: pages of lines by position, while the file grows.
+"""Reads a log of any size for a screen: pages of lines by position, while the file grows.
 
 A position is a byte offset, so nothing is read that is not shown: the last page comes from the end
 of the file, others from wherever one jumps to. Line numbers come later, from `LineIndex`; what is
@@ -26,7 +26,7 @@ Direction = Literal["forward", "backward"]
 
 @dataclass(frozen=True)
 class LogStatus:
-    """How the file is, as of the last `refresh`.
+    """Says how the file is, as of the last `refresh`.
 
     A deleted one is still shown as far as it is open. Positions of another `generation` mean
     nothing: the file was replaced or cut, and `restart` says which of both. `problem` is for a
@@ -41,7 +41,7 @@ class LogStatus:
 
 
 class LogFile:
-    """One log. `refresh` looks at the file; all else answers for the size it had then."""
+    """Reads one log. `refresh` looks at the file; all else answers for the size it had then."""
 
     def __init__(self, path: Path, *, sizes: LogSizes | None = None) -> None:
         self.path = path
@@ -51,7 +51,7 @@ class LogFile:
         self._index: LineIndex | None = None
 
     def refresh(self) -> LogStatus:
-        """Look for growth, and for a file that came, went, was replaced or was cut."""
+        """Looks for growth, and for a file that came, went, was replaced or was cut."""
         try:
             self.status = self._looked_at()
         except OSError as error:
@@ -60,16 +60,18 @@ class LogFile:
         return self.status
 
     def close(self) -> None:
-        """Let go of the file; a search that is under way may end."""
+        """Lets go of the file; a search that is under way may end."""
         self._log = self._index = None
         self.status = LogStatus(generation=self.status.generation)
 
     def last_page(self, count: int) -> list[LogLine]:
-        """The last `count` lines."""
+        """Returns the last `count` lines."""
         return self.lines_before(self.status.num_bytes, count)
 
     def lines_from(self, position: int, count: int) -> list[LogLine]:
-        """At most `count` lines from the one at `position` on: a page down, or what is new."""
+        """Returns at most `count` lines from the one at `position` on: a page down, or what is
+        new.
+        """
         lines: list[LogLine] = []
         log, size = self._log, self.status.num_bytes
         if log is None:
@@ -84,7 +86,9 @@ class LogFile:
         return lines
 
     def lines_before(self, position: int, count: int) -> list[LogLine]:
-        """At most `count` lines that end at `position`, a line's start, or before: a page up."""
+        """Returns at most `count` lines that end at `position`, a line's start, or before: a page
+        up.
+        """
         lines: list[LogLine] = []
         log, size = self._log, self.status.num_bytes
         if log is None:
@@ -99,28 +103,34 @@ class LogFile:
         return lines[::-1]
 
     def line_start(self, position: int) -> int:
-        """The start of the line at a byte: of a search hit, or of any place one jumps to."""
+        """Returns the start of the line at a byte: of a search hit, or of any place one jumps
+        to.
+        """
         if self._log is None or position <= 0:
             return 0
         return self._log.line_start(min(position, max(0, self.status.num_bytes - 1)))
 
     def position_at(self, fraction: float) -> int:
-        """The start of the line at that share of the file, 0 to 1."""
+        """Returns the start of the line at that share of the file, 0 to 1."""
         return self.line_start(int(min(1.0, max(0.0, fraction)) * self.status.num_bytes))
 
     def count_lines(self, stop: Event) -> Iterator[float]:
-        """Count lines up to the size as of now; yields the share done. For a thread of its own."""
+        """Counts lines up to the size as of now; yields the share done. It is for a thread of its
+        own.
+        """
         index, size = self._index, self.status.num_bytes
         if index is not None:
             for counted in index.count(size, stop):
                 yield counted / size if size else 1.0
 
     def number_of(self, position: int) -> int | None:
-        """The number of the line at `position`, from 1; None while it is not counted."""
+        """Returns the number of the line at `position`, from 1; None while it is not counted."""
         return None if self._index is None else self._index.number_of(position)
 
     def position_of(self, number: int) -> int | None:
-        """Where a line of that number starts; None while it is not counted, or is not there."""
+        """Returns where a line of that number starts; None while it is not counted, or is not
+        there.
+        """
         return None if self._index is None else self._index.offset_of(number, self.status.num_bytes)
 
     def search(
@@ -131,10 +141,11 @@ class LogFile:
         start: int | None = None,
         direction: Direction = "forward",
     ) -> Iterator[SearchBatch]:
-        """Hits from `start` on, or before it, up to the size as of now. For a thread of its own.
+        """Yields hits from `start` on, or before it, up to the size as of now.
 
-        Without `start` the whole file. Ends early once `stop` is set, or when the file is cut.
-        Raises UsageError for a pattern that takes too long.
+        It is for a thread of its own. Without `start` it searches the whole file. It ends early
+        once `stop` is set, or when the file is cut. Raises UsageError for a pattern that takes too
+        long.
         """
         log, size = self._log, self.status.num_bytes
         if log is None:
@@ -161,7 +172,9 @@ class LogFile:
         return self._changed("present", num_bytes=found.st_size)
 
     def _opened(self, restart: Restart | None) -> LogStatus:
-        """A new `LogBytes` in any case: the blocks that the old one kept are of another file."""
+        """Returns a new `LogBytes` in any case: the blocks that the old one kept are of another
+        file.
+        """
         before = self.status
         self._log = self._index = None
         self.status = LogStatus(generation=before.generation, restart=restart or before.restart)
@@ -180,5 +193,5 @@ class LogFile:
 
 
 def _is_there(log: LogBytes, line: LogLine) -> bool:
-    """False where the file was cut after the last look."""
+    """Returns False where the file was cut after the last look."""
     return line.end > line.start and len(log.read(line.end - 1, line.end)) == 1

@@ -1,4 +1,4 @@
-"""Goes through a log for the next place of a term, and round the end of the file if need be."""
+"""Finds the next place of a term in a log, and goes round the end of the file if need be."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REPORT_S = 0.25
 
 @dataclass(frozen=True)
 class Hunt:
-    """How far it is. Once it is over, `line` is where the line found starts, None without any.
+    """Says how far the search is; at its end `line` is where the line found starts, or None.
 
     `goes_round` where that is past the end, or before the beginning.
     """
@@ -30,9 +30,10 @@ class Hunt:
 def hunt(
     log: LogFile, term: SearchTerm, stop: Event, *, start: int, direction: Direction
 ) -> Iterator[Hunt]:
-    """From `start` on, or before it, then the rest of the file; nothing more once `stop` is set.
+    """Searches from `start` on, or before it, then the rest; yields nothing more once `stop` is
+    set.
 
-    For a thread of its own. Raises UsageError for a pattern that takes too long.
+    It is for a thread of its own. Raises UsageError for a pattern that takes too long.
     """
     size = log.status.num_bytes
     reported_t = monotonic()

@@ -1,4 +1,4 @@
-"""One line of a log as a screen shows it: what a terminal would have been left with, clipped.
+"""Reads one line of a log as a screen shows it: what a terminal is left with, clipped.
 
 A carriage return begins the line anew, so of a progress bar the last state is shown.
 """
@@ -12,7 +12,7 @@ from halos_tui.logs.blocks import LogBytes
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """Bytes [start, end) of the file, newline included where it is there.
+    """This is bytes [start, end) of the file, with the newline where there is one.
 
     In `text` bytes that are no UTF-8 are escapes; it is not safe for a terminal yet. `num_left_out`
     are the bytes after it that are not shown. A line is complete when nothing more can come to it.
@@ -26,7 +26,7 @@ class LogLine:
 
 
 def read_line(log: LogBytes, start: int, *, size: int) -> LogLine:
-    """The line that starts at `start` in a file of `size` bytes."""
+    """Reads the line that starts at `start` in a file of `size` bytes."""
     end = log.line_end(start, size)
     has_newline = log.read(end - 1, end) == b"\n"
     stop = _before_returns(log, start, end - has_newline)
@@ -38,7 +38,7 @@ def read_line(log: LogBytes, start: int, *, size: int) -> LogLine:
 
 
 def _before_returns(log: LogBytes, start: int, end: int) -> int:
-    """One past the last byte of [start, end) that is no carriage return."""
+    """Returns one past the last byte of [start, end) that is no carriage return."""
     while start < end:
         begin = max(start, end - log.sizes.shown)
         content = log.read(begin, end)

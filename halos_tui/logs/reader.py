@@ -1,8 +1,7 @@
 """Reads the logs of a run for a screen: which there are, and the rows around a place in one.
 
-`read` belongs into a feed's thread.
-
-All logs of a run: the supervisor's, those of programs that stay, and of every attempt.
+A run has the supervisor's log, those of programs that stay, and one of every attempt. `read`
+belongs into a feed's thread.
 """
 
 from __future__ import annotations
@@ -33,16 +32,16 @@ class LogSource:
 
 
 def log_sources(run_dir: RunDir, state: RunState) -> tuple[LogSource, ...]:
-    """Those of the run first, then the attempts from the first round on."""
+    """Returns the logs of the run first, then those of the attempts from the first round on."""
     return (*_of_run(run_dir), *_of_attempts(run_dir, state))
 
 
 def newest_source(
     sources: Sequence[LogSource], *, round: int | None = None, stage: Stage | None = None
 ) -> LogSource | None:
-    """The attempt that runs, or began last, of a round or stage if one is named; else None.
+    """Returns the log of the attempt that runs, or began last, of a round or stage if one is named.
 
-    Where no attempt has begun and none is named, the run's own first log.
+    Returns None where no such attempt has begun; where none is named, the run's own first log.
     """
     fitting = [
         source
@@ -83,7 +82,7 @@ def _of_attempts(run_dir: RunDir, state: RunState) -> Iterator[LogSource]:
 
 @dataclass(frozen=True)
 class LogWish:
-    """What to show. Without `path` the newest log that fits `round` and `stage`.
+    """Says what to show. Without `path` it is the newest log that fits `round` and `stage`.
 
     `jump` tells one jump from another; a jump to a hit moves sideways until that is in sight.
     """
@@ -117,7 +116,7 @@ class LogView:
 
 
 class LogReader:
-    """`ask` may be called from any thread."""
+    """Reads logs for their screen. `ask` may be called from any thread."""
 
     def __init__(self, run_dir: RunDir, wish: LogWish) -> None:
         self.run_dir = run_dir
@@ -132,7 +131,7 @@ class LogReader:
         self._wish = wish
 
     def read(self) -> LogView | None:
-        """None where nothing is new. Raises what `StateTail.read` does."""
+        """Returns the view, or None where nothing is new. Raises what `StateTail.read` does."""
         wish = self._wish
         if self._tail.read() or not self._sources:
             self._sources = log_sources(self.run_dir, self._tail.state)
@@ -165,7 +164,7 @@ class LogReader:
         return self._file
 
     def _looked(self, view: LogView, file: LogFile, status: LogStatus) -> LogView:
-        """Rows are read again where another place is wanted, or where there is more to show."""
+        """Reads rows again where another place is wanted, or where there is more to show."""
         wish, before = view.wish, self._view
         is_new_file = status.generation != before.status.generation or view.source != before.source
         has_grown = status.num_bytes != before.status.num_bytes
@@ -183,7 +182,7 @@ class LogReader:
         return replace(view, window=window_at(file, place, style, wish.height), left=style.left)
 
     def _left(self, file: LogFile, wish: LogWish) -> int:
-        """The first column to show so that the hit is in sight."""
+        """Returns the first column to show so that the hit is in sight."""
         style, lines = wish.style, file.lines_from(wish.place[0], 1)
         if style.wraps or style.term is None or not lines:
             return style.left

@@ -1,4 +1,4 @@
-"""Rows of a log around one of them: lines wrapped or cropped to the screen. For a thread."""
+"""Makes the rows of a log around a place: lines wrapped or cropped to the screen, in a thread."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ PAGES_ABOVE = 2
 PAGES_BELOW = 3
 STEP_LINES = 16
 END = (-1, 0)
-"""The place after the last row."""
+"""This is the place after the last row."""
 
 Place = tuple[int, int]
-"""The byte at which a line starts, and which of its rows."""
+"""A place is the byte at which a line starts, and which of its rows."""
 
 
 @dataclass(frozen=True)
 class RowStyle:
-    """How lines become rows: without `wraps` they are cropped to the cells from `left` on,
-    one more than fits, so that one sees that there is more.
+    """Says how lines become rows: without `wraps` they are cropped to the cells from `left` on.
+
+    One cell more than fits is kept, so that a person sees that there is more.
     """
 
     width: int = 80
@@ -47,7 +48,7 @@ class LogRow:
 
 @dataclass(frozen=True)
 class LogWindow:
-    """Rows without a gap; `at` is the one that was asked for."""
+    """Holds rows without a gap; `at` is the one that was asked for."""
 
     rows: tuple[LogRow, ...] = ()
     at: int = 0
@@ -56,7 +57,7 @@ class LogWindow:
 
 
 def window_at(log: LogFile, place: Place, style: RowStyle, height: int) -> LogWindow:
-    """The rows of some screens of that height around a place."""
+    """Returns the rows of some screens of that height around a place."""
     num_bytes = log.status.num_bytes
     above_rows, below_rows = PAGES_ABOVE * height, PAGES_BELOW * height
     start = num_bytes if place == END else log.line_start(place[0])
@@ -76,7 +77,7 @@ def window_at(log: LogFile, place: Place, style: RowStyle, height: int) -> LogWi
 
 
 def column_of_hit(line: LogLine, term: SearchTerm) -> int | None:
-    """The cell at which the first match in a line begins; None where none is shown."""
+    """Returns the cell at which the first match in a line begins; None where none is shown."""
     try:
         found = next(term.spans_in(line.text), None)
     except UsageError:
@@ -85,7 +86,7 @@ def column_of_hit(line: LogLine, term: SearchTerm) -> int | None:
 
 
 def rows_of(line: LogLine, style: RowStyle) -> list[LogRow]:
-    """At least one."""
+    """Returns the rows of a line: at least one."""
     found = marked(line.text, _spans(line.text, style.term), style="hit")
     if line.num_left_out:
         found.append((f" ... {size(line.num_left_out)} more", "muted"))
@@ -101,7 +102,7 @@ def rows_of(line: LogLine, style: RowStyle) -> list[LogRow]:
 
 
 def _spans(text: str, term: SearchTerm | None) -> list[tuple[int, int]]:
-    """A pattern that takes too long marks nothing; its search says so."""
+    """Returns the matches; a pattern that takes too long marks nothing, and its search says so."""
     if term is None:
         return []
     try:

@@ -1,6 +1,6 @@
-"""Any log of a run, as far as it is in sight: follow it, search it, copy from it.
+"""This screen shows any log of a run, as far as it is in sight: it follows, searches, copies.
 
-What the logs screen says about its log: which, where in it one is, what goes on.
+Its title says which log it is, where in it the cursor is, and what goes on.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ INTERVAL_S = 0.35
 
 
 class LogsScreen(SearchingLogs, Asking):
-    """Of one run; begins with the log that is written now, or was last, of that round or stage."""
+    """The screen is about one run; it begins with the log that is written now, or was last."""
 
     NAME: ClassVar[ScreenName] = "logs"
     BINDINGS: ClassVar[list[BindingType]]
@@ -106,7 +106,7 @@ class LogsScreen(SearchingLogs, Asking):
         self.say()
 
     def on_feed_failed(self, message: FeedFailed) -> None:
-        """Besides the notice that every screen gives: say it for as long as it is so."""
+        """Says what is wrong for as long as it is so, beside the notice that every screen gives."""
         self._problem = message.problem
         self.say()
 
@@ -139,7 +139,7 @@ class LogsScreen(SearchingLogs, Asking):
         self._step(1)
 
     def action_choose_log(self) -> None:
-        """The list of logs instead of the log."""
+        """Shows the list of logs instead of the log."""
         if self._sources.display:
             self._close_list()
         elif self.view is not None:
@@ -165,13 +165,13 @@ class LogsScreen(SearchingLogs, Asking):
         self.say()
 
     def action_copy(self) -> None:
-        """The line at the cursor or those chosen, as they are shown, by OSC 52."""
+        """Copies the line at the cursor or the chosen lines, as they are shown, by OSC 52."""
         lines, file = self._rows.chosen(), None if self.view is None else self.view.file
         if lines is not None and file is not None:
             self.run_worker(partial(copy_lines, self, file, lines), thread=True)
 
     def action_back(self) -> None:
-        """Out of the question, the search, the list, the choice; then to the screen before."""
+        """Leaves the question, the search, the list, the choice; then goes to the screen before."""
         if self.bar.display:
             self.close_bar()
         elif self.hunt is not None:
@@ -195,7 +195,7 @@ class LogsScreen(SearchingLogs, Asking):
         self.say()
 
     def _step(self, by: int) -> None:
-        """To the log after this one in the list."""
+        """Goes to the log after this one in the list."""
         view = self.view
         if view is None or not view.sources:
             return
@@ -206,7 +206,7 @@ class LogsScreen(SearchingLogs, Asking):
         self._open(view.sources[max(0, min(now + by, len(view.sources) - 1))].path)
 
     def _open(self, path: Path) -> None:
-        """At its end, following."""
+        """Opens a log at its end, following."""
         self.stop_searching()
         self._rows.chosen_from = None
         style = replace(self._wish.style, left=0)
@@ -216,7 +216,9 @@ class LogsScreen(SearchingLogs, Asking):
         self.wish_for(place=(line, 0), jump=self._wish.jump + 1, follows=False, to_hit=to_hit)
 
     def _place(self) -> tuple[int, int]:
-        """Of the row at the cursor; where the newest jump is not answered yet, where that goes."""
+        """Returns the place of the cursor's row; where a jump is not answered yet, the place it
+        goes to.
+        """
         if self.view is not None and self.view.wish.jump != self._wish.jump:
             return self._wish.place
         row = self._rows.row
@@ -261,7 +263,7 @@ class LogsScreen(SearchingLogs, Asking):
 
 
 def _is_elsewhere(before: LogView | None, view: LogView) -> bool:
-    """Whether the cursor goes where the window is about."""
+    """Says whether the cursor goes where the window is about."""
     return before is None or (
         before.source != view.source
         or before.status.generation != view.status.generation
@@ -279,7 +281,7 @@ def title_of(
     problem: str,
     is_choosing: bool,
 ) -> Title:
-    """`row` is the one at the cursor."""
+    """Returns the title; `row` is the one at the cursor."""
     about = [(run_dir.name, "title"), (f"  {_which(wish, view)}", "accent")]
     state: list[tuple[str, str]] = []
     if hunt is not None:
@@ -306,7 +308,7 @@ def _which(wish: LogWish, view: LogView | None) -> str:
 
 
 def _problem(view: LogView | None) -> str:
-    """What is out of the ordinary with the file."""
+    """Says what is out of the ordinary with the file."""
     if view is None:
         return ""
     if view.source is None:

@@ -18,7 +18,7 @@ BATCH_HITS = 512
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """Byte offsets of a match and of the line it is in."""
+    """Gives the byte offsets of a match and of the line it is in."""
 
     offset: int
     num_bytes: int
@@ -27,7 +27,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class SearchBatch:
-    """Hits in the order of the search; all between its start and `position` is searched."""
+    """Holds hits in the order of the search; all between its start and `position` is searched."""
 
     hits: tuple[Hit, ...]
     position: int
@@ -36,7 +36,7 @@ class SearchBatch:
 def search_forward(
     log: LogBytes, term: SearchTerm, *, start: int, size: int, stop: Event
 ) -> Iterator[SearchBatch]:
-    """Hits at `start` or later in the first `size` bytes."""
+    """Yields hits at `start` or later in the first `size` bytes."""
     position = log.line_start(min(start, size))
     while position < size and not stop.is_set():
         content = _lines_from(log, position, size)
@@ -52,7 +52,7 @@ def search_forward(
 def search_backward(
     log: LogBytes, term: SearchTerm, *, start: int, size: int, stop: Event
 ) -> Iterator[SearchBatch]:
-    """Hits before `start` in the first `size` bytes, the last one first."""
+    """Yields hits before `start` in the first `size` bytes, the last one first."""
     end = min(start, size)
     line = log.line_start(end)
     if line < end:
@@ -68,7 +68,7 @@ def search_backward(
 
 
 def _batches(hits: Iterator[Hit], position: int) -> Iterator[SearchBatch]:
-    """The last batch, perhaps an empty one, tells how far the search is."""
+    """Yields batches; the last one, perhaps an empty one, tells how far the search is."""
     batch: list[Hit] = []
     for hit in hits:
         batch.append(hit)
@@ -88,7 +88,7 @@ def _hits(term: SearchTerm, content: bytes, base: int) -> Iterator[Hit]:
 
 
 def _reversed(hits: Iterator[Hit]) -> Iterator[Hit]:
-    """Kept as numbers meanwhile: a MiB may have a million hits."""
+    """Reverses hits, kept as numbers meanwhile: a MiB may have a million of them."""
     kept = array("Q")
     for hit in hits:
         kept.extend((hit.offset, hit.num_bytes, hit.line))
@@ -97,7 +97,9 @@ def _reversed(hits: Iterator[Hit]) -> Iterator[Hit]:
 
 
 def _lines_from(log: LogBytes, start: int, size: int) -> bytes:
-    """Whole lines from a line's start on: one step of a search, or one line longer than that."""
+    """Returns whole lines from a line's start on: one step of a search, or one line longer than
+    that.
+    """
     content = log.pread(start, min(start + log.sizes.search, size))
     if start + len(content) >= size:
         return content
@@ -106,7 +108,7 @@ def _lines_from(log: LogBytes, start: int, size: int) -> bytes:
 
 
 def _lines_before(log: LogBytes, end: int) -> bytes:
-    """Whole lines up to a line's end."""
+    """Returns whole lines up to a line's end."""
     start = max(0, end - log.sizes.search)
     content = log.pread(start, end)
     if start == 0:

@@ -1,4 +1,4 @@
-"""The list of a run's logs, to choose one."""
+"""This widget lists logs to choose one; it stands alone so that the screen only composes widgets."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from halos_tui.widgets.virtual_list import VirtualList
 
 @dataclass(frozen=True)
 class Sources:
-    """`now` is the one that is shown."""
+    """`now` is the log that is shown."""
 
     sources: tuple[LogSource, ...] = ()
     now: LogSource | None = None
 
 
 class SourceList(VirtualList[Sources]):
-    """Enter takes the one at the cursor."""
+    """Enter takes the log at the cursor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "choose", "Choose", show=False)]
 
@@ -31,13 +31,13 @@ class SourceList(VirtualList[Sources]):
 
     @property
     def source(self) -> LogSource | None:
-        """The one at the cursor."""
+        """Returns the log at the cursor."""
         if self.shown is None or self.cursor >= self.num_rows:
             return None
         return self.shown.sources[self.cursor]
 
     def offer(self, sources: tuple[LogSource, ...], now: LogSource | None) -> None:
-        """Begin with the cursor on the one that is shown."""
+        """Begins with the cursor on the log that is shown."""
         if now in sources:
             self.cursor = sources.index(now)
         self.show(Sources(sources, now))

@@ -1,1 +1,1 @@
-"""The metrics of runs as series, to lay over each other: reading them, and taking them out."""
+"""This folder shows metrics of runs as series over each other: it reads, draws and exports them."""

@@ -1,4 +1,4 @@
-"""Many charts in one widget, as large as there is room for; they share cursor, zoom and scale."""
+"""This widget shows many charts, as large as fits; they share cursor, zoom and scale."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from halos_tui.widgets.panel import merged
 
 LEAST_WIDTH = 38
 LEAP = 10
-"""Points that the cursor goes at once."""
+"""The cursor goes so many points at once."""
 AT_ONCE_S = 0.015
-"""For so long charts are drawn before keys and clicks have their turn."""
+"""Charts are drawn for so long before keys and clicks have their turn."""
 Bounds = tuple[float, float]
 
 
 class Picture(NamedTuple):
-    """A chart as it was drawn, and what of."""
+    """Keeps a chart as it was drawn, and what it was drawn of."""
 
     about: tuple[Chart, ChartLook, int, int]
     rows: list[Row]
 
 
 class ChartGrid(LineChart, can_focus=True):
-    """What does not fit is scrolled to, a row of charts at a time."""
+    """Charts that do not fit are scrolled to, a row at a time."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "move_cursor(-1)", show=False),
@@ -49,7 +49,7 @@ class ChartGrid(LineChart, can_focus=True):
     ]
 
     class Turned(Message):
-        """Other charts are in sight."""
+        """This message says that other charts are in sight."""
 
     def __init__(self, *, is_ascii: bool = False, id: str | None = None) -> None:
         super().__init__(is_ascii=is_ascii, id=id)
@@ -69,12 +69,12 @@ class ChartGrid(LineChart, can_focus=True):
 
     @property
     def shown(self) -> tuple[Chart, ...]:
-        """The charts in sight."""
+        """Returns the charts in sight."""
         return self._charts[self._first : self._first + self._columns * self._num_rows]
 
     @property
     def num_hidden(self) -> tuple[int, int]:
-        """Charts before and after those in sight."""
+        """Counts the charts before and after those in sight."""
         return self._first, max(0, len(self._charts) - self._first - len(self.shown))
 
     def painting(self, width: int, height: int) -> list[Row]:
@@ -100,7 +100,7 @@ class ChartGrid(LineChart, can_focus=True):
         return rows
 
     def data_bounds(self) -> Bounds | None:
-        """From the first x of all charts to the last."""
+        """Returns the first x of all charts, and the last."""
         ends = [
             x
             for chart in self._charts
@@ -111,7 +111,9 @@ class ChartGrid(LineChart, can_focus=True):
         return (min(ends), max(ends)) if ends else None
 
     def zoom_by(self, factor: float) -> None:
-        """Around the cursor, or the middle; all of it once it is no narrower than the data."""
+        """Zooms around the cursor, or the middle; shows all once the window is no narrower than the
+        data.
+        """
         bounds = self.data_bounds()
         if bounds is None:
             return
@@ -121,7 +123,7 @@ class ChartGrid(LineChart, can_focus=True):
         self._show_window(middle - half, middle + half, bounds)
 
     def action_move_cursor(self, by: int) -> None:
-        """To another point of the first chart in sight; the window goes along."""
+        """Moves to another point of the first chart in sight; the window goes along."""
         xs = self._points()
         bounds = self.data_bounds()
         if not xs or bounds is None:
@@ -141,7 +143,7 @@ class ChartGrid(LineChart, can_focus=True):
             self._show_window(x - half, x + half, bounds)
 
     def action_scroll_charts(self, by: int) -> None:
-        """Rows of charts."""
+        """Scrolls by rows of charts."""
         self._turn_to(self._first + by * self._columns)
 
     def action_scroll_pages(self, by: int) -> None:
@@ -158,13 +160,13 @@ class ChartGrid(LineChart, can_focus=True):
             self.post_message(self.Turned())
 
     def _kept_in_range(self, first: int) -> int:
-        """A whole row begins there, and the last row stays at the bottom."""
+        """Returns where a whole row begins, so that the last row stays at the bottom."""
         num_rows = -(-len(self._charts) // self._columns)
         last = max(0, num_rows - self._num_rows) * self._columns
         return max(0, min(first // self._columns * self._columns, last))
 
     def _points(self) -> list[float]:
-        """Where the cursor can stand."""
+        """Returns where the cursor can stand."""
         charts = self.shown
         return sorted({x for line in charts[0].lines for x in line.xs}) if charts else []
 
@@ -173,7 +175,7 @@ class ChartGrid(LineChart, can_focus=True):
         return bounds[0] if low is None else low, bounds[1] if high is None else high
 
     def _show_window(self, low: float, high: float, bounds: Bounds) -> None:
-        """Moved to where there is data."""
+        """Shows a window, moved to where there is data."""
         if high - low >= bounds[1] - bounds[0]:
             self.zoom()
             return
@@ -193,7 +195,7 @@ class ChartGrid(LineChart, can_focus=True):
         return merged(pictures, widths, gap=GAP)
 
     def _picture_of(self, chart: Chart, width: int, height: int) -> list[Row]:
-        """As it was before where there is no time left for it now."""
+        """Draws a chart, or returns it as it was before where there is no time left for it now."""
         look = replace(self.look, title=chart.name)
         about = (chart, look, width, height)
         before = self._pictures.get(chart.name)

@@ -1,6 +1,6 @@
-"""What the metrics screen shows, taken out: as CSV with every value, as SVG with every chart.
+"""Writes what the metrics screen shows: as CSV with every value, as SVG with every chart.
 
-Every step of lines whose points stand for several: what is taken out is as it was logged.
+Where a point stands for several steps, the files have every step as it was logged.
 """
 
 from __future__ import annotations
@@ -23,28 +23,29 @@ from halos_tui.metrics.view import Chart, Line, MetricsView
 
 HEADER = ("run", "round", "step", "metric", "value")
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Of Okabe and Ito, told apart with any colour vision; dashes tell the lines apart without."""
+"""The palette of Okabe and Ito can be told apart with any colour vision; dashes do it without
+colour."""
 DASHES = ("", "6 3", "2 2", "8 3 2 3", "10 4", "4 2 1 2")
 FAINT = "#bbbbbb"
 WIDTH, HEIGHT = 460, 260
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 31, 28
 ROW = 15
-"""Pixels of a row of the legend."""
+"""A row of the legend has so many pixels."""
 CHARACTER = 6
 LONGEST_NAME = 56
 Place = tuple[float, float]
-"""In a chart, in pixels from its top left corner."""
+"""A place in a chart is in pixels from its top left corner."""
 MOST_BESIDE = 2
 
 
 BLOCK_BYTES = 1 << 20
 
 Points = dict[float, float]
-"""Value by step; of a step that was done again the later one."""
+"""It holds values by step; of a step that was done again the later one."""
 
 
 def as_csv(view: MetricsView) -> str:
-    """A row for each value of each line that is shown; unsmoothed, gaps left out.
+    """Writes a row for each value of each line that is shown; unsmoothed, gaps left out.
 
     Reads the events of rounds with more steps than are drawn. Raises CorruptFileError.
     """
@@ -65,7 +66,9 @@ def as_csv(view: MetricsView) -> str:
 def as_svg(
     view: MetricsView, *, window: tuple[float | None, float | None] = (None, None), is_log: bool
 ) -> str:
-    """All charts that fit the filter, two beside each other, as they are drawn on the screen."""
+    """Draws all charts that fit the filter, two beside each other, as they are drawn on the
+    screen.
+    """
     columns = min(MOST_BESIDE, max(1, len(view.charts)))
     num_rows = -(-len(view.charts) // columns)
     parts = [
@@ -102,14 +105,14 @@ def _chart(
 
 @dataclass(frozen=True)
 class Plot:
-    """Where a chart's values lie in it; `top` is where the legend ends, in pixels."""
+    """Knows where a chart's values lie in it; `top` is where the legend ends, in pixels."""
 
     x_axis: Axis
     y_axis: Axis
     top: int
 
     def place(self, x: float, y: float) -> tuple[float, float]:
-        """NaN for what has no place."""
+        """Returns the place of a point; NaN for what has no place."""
         return self.across(x), self.down(y)
 
     def across(self, x: float) -> float:
@@ -124,7 +127,7 @@ class Plot:
 
 
 def _legend(series: Sequence[Series]) -> list[list[str]]:
-    """Rows of it; none where there is one line."""
+    """Returns the rows of the legend; none where there is one line."""
     named = [one for one in series if one.style_index]
     rows: list[list[str]] = []
     x = WIDTH
@@ -180,7 +183,7 @@ def _axes(plot: Plot) -> Iterator[str]:
 
 
 def _band(series: Series, plot: Plot) -> Iterator[str]:
-    """The spread around a line, a shape for each stretch without a gap."""
+    """Draws the spread around a line, a shape for each stretch without a gap."""
     if series.low is None or series.high is None:
         return
     pairs: list[tuple[Place, Place]] = []
@@ -197,7 +200,7 @@ def _band(series: Series, plot: Plot) -> Iterator[str]:
 
 
 def _line(series: Series, plot: Plot) -> Iterator[str]:
-    """One path for each stretch without a gap; a point alone is a dot."""
+    """Draws one path for each stretch without a gap; a point alone is a dot."""
     for points in _stretches(zip(series.xs, series.ys, strict=True), plot):
         if len(points) == 1:
             ((x, y),) = points
@@ -207,7 +210,7 @@ def _line(series: Series, plot: Plot) -> Iterator[str]:
 
 
 def _stretches(points: Iterable[tuple[float, float]], plot: Plot) -> Iterator[list[Place]]:
-    """Neighbours that have a place, in pixels."""
+    """Yields neighbours that have a place, in pixels."""
     stretch: list[Place] = []
     for x, y in points:
         place = plot.place(x, y)
@@ -252,7 +255,7 @@ class EveryStep:
         self._points = wanted
 
     def of(self, chart: Chart, line: Line) -> Iterator[tuple[float, float]]:
-        """x and y, ascending."""
+        """Yields x and y with x ascending."""
         if line.events is None:
             return zip(line.xs, line.ys, strict=True)
         return iter(sorted(self._points[line.events][chart.name].items()))

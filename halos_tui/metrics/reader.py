@@ -1,6 +1,6 @@
 """Reads the metrics of one run or several, in the feed's thread: files in, a `MetricsView` out.
 
-Lines of a chart as series to draw: named apart, each with a style of its own, smoothed.
+The lines of a chart become series to draw: named apart, each with a style of its own, smoothed.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ FIRST = (
 
 
 FAINT = 0
-"""The style of what lies behind a smoothed line."""
+"""This is the style of what lies behind a smoothed line."""
 
 
 class MetricsReader:
-    """`ask` and `pin` may be called from another thread than `read`."""
+    """Reads for the metrics screen. `ask` and `pin` may be called from another thread than
+    `read`.
+    """
 
     def __init__(self, run_dirs: Sequence[RunDir], wish: Wish) -> None:
         self._wanted = tuple(run_dirs)
@@ -42,15 +44,15 @@ class MetricsReader:
         self._view: MetricsView | None = None
 
     def ask(self, wish: Wish) -> None:
-        """That is what the next view is about."""
+        """Sets what the next view is about."""
         self._wish = wish
 
     def pin(self, run_dirs: Sequence[RunDir]) -> None:
-        """These are the runs to show, from the next view on."""
+        """Sets the runs to show, from the next view on."""
         self._wanted = tuple(run_dirs)
 
     def read(self) -> MetricsView | None:
-        """The view, or None where it is the same as before.
+        """Returns the view, or None where it is the same as before.
 
         Raises HalosError for a run that is no longer there, or whose journal cannot be read, and
         UsageError for a pattern that takes too long.
@@ -70,7 +72,7 @@ class MetricsReader:
         return self._view
 
     def _rounds(self, wish: Wish) -> tuple[int, ...]:
-        """Those laid over each other, no more than can be told apart with so many runs."""
+        """Returns the overlaid rounds, no more than can be told apart with so many runs."""
         last = max((run.newest_trained for run in self._runs.values()), default=0)
         newest = last if wish.newest is None else max(1, min(wish.newest, last))
         num = max(1, min(wish.num_overlaid, MOST_LINES // max(1, len(self._runs))))
@@ -113,7 +115,7 @@ class MetricsReader:
 
 
 def _in_order(names: Iterable[Iterable[str]]) -> list[str]:
-    """Each once: what one looks at first, then as they come."""
+    """Returns each name once: what a person looks at first, then as they come."""
     known = [*dict.fromkeys(name for some in names for name in some)]
     return [*(name for name in FIRST if name in known), *(n for n in known if n not in FIRST)]
 
@@ -128,7 +130,9 @@ def _fitting(charts: Sequence[Chart], wish: Wish) -> list[Chart]:
 
 
 def drawable(chart: Chart, weight: float) -> Chart:
-    """With its series; `weight` is that of the past, 0 where nothing is smoothed."""
+    """Returns the chart with its series; `weight` is that of the past, 0 where nothing is
+    smoothed.
+    """
     names = line_names(chart)
     series: list[Series] = []
     for index, (line, name) in enumerate(zip(chart.lines, names, strict=True), start=1):
@@ -142,7 +146,9 @@ def drawable(chart: Chart, weight: float) -> Chart:
 
 
 def line_names(chart: Chart) -> list[str]:
-    """What tells the lines apart: the run, the round, or both; of one alone the chart's name."""
+    """Names what tells the lines apart: the run, the round, or both; a single line has the chart's
+    name.
+    """
     if len(chart.lines) == 1:
         return [chart.name]
     has_runs = len({line.run for line in chart.lines}) > 1

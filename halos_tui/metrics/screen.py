@@ -1,6 +1,6 @@
-"""The metrics of one run or several as a grid of charts: chosen, overlaid, read off, taken out.
+"""This screen shows the metrics of runs as a grid of charts: chosen, overlaid, read off, exported.
 
-What the metrics screen says about itself: which runs and rounds, how they are drawn.
+Its title says which runs and rounds it shows, and how they are drawn.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ ZOOM = 2.0
 
 
 class MetricsScreen(Filtering):
-    """By round, or by step with rounds over each other. All charts share cursor, zoom and scale."""
+    """It shows figures by round, or by step with rounds over each other; all charts zoom
+    together.
+    """
 
     NAME: ClassVar[ScreenName] = "metrics"
     QUESTION = "charts"
@@ -83,7 +85,7 @@ class MetricsScreen(Filtering):
         self.say()
 
     def action_by(self) -> None:
-        """By round, or by step."""
+        """Switches between rounds and steps."""
         if self.view is not None:
             kind = self._wish.kind or self.view.kind
             self.ask_for(kind="step" if kind == "round" else "round")
@@ -95,7 +97,7 @@ class MetricsScreen(Filtering):
         self._turn(1)
 
     def action_overlay(self) -> None:
-        """One more round under those that are shown."""
+        """Shows one more round under those that are shown."""
         self._overlay(1)
 
     def action_overlay_fewer(self) -> None:
@@ -115,7 +117,7 @@ class MetricsScreen(Filtering):
         self.say()
 
     def action_smooth(self) -> None:
-        """More, and after the most not at all."""
+        """Smooths more, and after the most not at all."""
         self.ask_for(weight=WEIGHTS[(WEIGHTS.index(self._wish.weight) + 1) % len(WEIGHTS)])
 
     def action_pin(self) -> None:
@@ -128,7 +130,7 @@ class MetricsScreen(Filtering):
         self.bar.ask("write", "write to", hint="a new file: .csv has the values, .svg the charts")
 
     def action_back(self) -> None:
-        """Out of the question, the cursor, the zoom, the filter; then to the screen before."""
+        """Leaves the question, the cursor, the zoom, the filter; then goes to the screen before."""
         look = self._charts.look
         if self.bar.display:
             self.close_bar(forget=self.bar.purpose == "filter")
@@ -149,7 +151,7 @@ class MetricsScreen(Filtering):
         super().answered(purpose, text)
 
     def read_filter(self, text: str) -> SearchTerm | None:
-        """Always a pattern."""
+        """Reads the text as a pattern, always."""
         return read_term(f"/{text}")
 
     def filter_text(self, term: SearchTerm) -> str:
@@ -163,7 +165,9 @@ class MetricsScreen(Filtering):
         return None if view is None or not view.charts else partial(self._written, view, self._path)
 
     def _written(self, view: MetricsView, path: str) -> str:
-        """In a thread. Raises UsageError for a path that does not say how."""
+        """Writes the file, in a thread. Raises UsageError for a path that does not say the
+        format.
+        """
         match Path(path).suffix.lower():
             case ".csv":
                 return as_csv(view)
@@ -173,7 +177,7 @@ class MetricsScreen(Filtering):
         raise UsageError("end it in .csv or .svg")
 
     async def _pin(self, name: str) -> None:
-        """Show that run too, or no longer."""
+        """Shows that run too, or no longer."""
         try:
             run = await in_background(partial(find_run, self.halos.options.runs_root, name))
         except HalosError as error:
@@ -191,7 +195,7 @@ class MetricsScreen(Filtering):
         self.ask_for()
 
     def _turn(self, by: int) -> None:
-        """To an older or a newer round; by step."""
+        """Goes to an older or a newer round; by step."""
         view = self.view
         if view is not None and view.rounds:
             newest = max(1, (self._wish.newest or view.rounds[-1]) + by)
@@ -228,7 +232,7 @@ def title_of(
     hidden: tuple[int, int],
     problem: str,
 ) -> Title:
-    """`hidden` are the charts above and below those in sight."""
+    """Returns the title; `hidden` are the charts above and below those in sight."""
     names = ", ".join(run.name for run in runs)
     for run in runs:
         problem = problem.replace(visible(str(run.path)), visible(run.name))
@@ -260,7 +264,7 @@ def _unusual(wish: Wish, *, is_log: bool) -> list[str]:
 
 
 def _nothing(view: MetricsView) -> str:
-    """Why there is no chart."""
+    """Says why there is no chart."""
     if view.num_charts:
         return "nothing fits the filter"
     return "no round has finished a stage yet" if view.kind == "round" else "nothing is logged yet"

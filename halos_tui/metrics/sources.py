@@ -1,6 +1,6 @@
-"""All metrics of one run: its figures by round, and by step of the rounds that are looked at.
+"""Reads all metrics of one run: its figures by round, and by step of the rounds that are shown.
 
-The figures of a run by round: every number in the summaries of its stages, as columns.
+The figures by round are every number in the summaries of its stages, as columns.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ STDERRS = {
     "label.reward_mean": "label.reward_stderr",
     "train.kl_initial": "train.kl_initial_stderr",
 }
-"""What is drawn around a line: so much below and above."""
+"""Around a line these are drawn: so much below and above."""
 MOST_FIGURES = 256
 
 
 class RunMetrics:
-    """Events of attempts are read only of the rounds in `show`, in bounded memory."""
+    """Reads the events of attempts only of the rounds in `show`, in bounded memory."""
 
     def __init__(self, run_dir: RunDir) -> None:
         self.run_dir = run_dir
@@ -42,19 +42,21 @@ class RunMetrics:
 
     @property
     def newest_trained(self) -> int:
-        """The last round whose training has begun; 0 where none has."""
+        """Returns the last round whose training has begun; 0 where none has."""
         attempts = self.figures.train_attempts
         return next((n for n in range(len(attempts), 0, -1) if attempts[n - 1] is not None), 0)
 
     def read(self) -> bool:
-        """Whether the rounds are others now. Raises what `StateTail.read` does."""
+        """Says whether the rounds changed. Raises what `StateTail.read` does."""
         self._tail.read()
         is_new = self.figures.update(self._tail.state)
         self._tail.forget_old_rounds()
         return is_new
 
     def show(self, rounds: Iterable[int]) -> bool:
-        """Read the training of these rounds, forget that of others; whether anything is new."""
+        """Reads the training of these rounds, forgets that of others; says whether anything is
+        new.
+        """
         attempts = self.figures.train_attempts
         wanted = [
             (round, attempt)
@@ -69,12 +71,12 @@ class RunMetrics:
 
     @property
     def step_names(self) -> list[str]:
-        """Of the rounds that are shown, in the order in which they are logged."""
+        """Returns metrics of the rounds that are shown, in the order in which they are logged."""
         names = (name for tail in self._attempts.values() for name in tail.series)
         return [*dict.fromkeys(names)]
 
     def step_lines(self, name: str) -> list[Line]:
-        """One of each round that is shown and has the metric."""
+        """Returns one line for each round that is shown and has the metric."""
         return [
             self._line(round, attempt, tail, name)
             for (round, attempt), tail in self._attempts.items()
@@ -94,23 +96,24 @@ class RunMetrics:
 
 
 class RoundFigures:
-    """A state is looked at only where its rounds are new or changed; all but its last `NUM_WHOLE`
-    rounds may be forgotten after that.
+    """Reads a state only where its rounds are new or changed.
+
+    All but its last `NUM_WHOLE` rounds may be forgotten after that.
     """
 
     def __init__(self) -> None:
         self._columns: dict[str, array[float]] = {}
         self._newest: tuple[RoundState, ...] = ()
         self.train_attempts: list[int | None] = []
-        """Of each round, the newest."""
+        """It holds the newest attempt of each round."""
 
     @property
     def names(self) -> list[str]:
-        """In the order in which the stages come and say them; errors are in no chart alone."""
+        """Returns names in the order in which the stages say them; errors are in no chart alone."""
         return [name for name in self._columns if name not in STDERRS.values()]
 
     def update(self, state: RunState) -> bool:
-        """Whether anything is new."""
+        """Takes in a state; says whether anything is new."""
         first = self._first_changed(state.rounds)
         if first is None:
             return False
@@ -123,7 +126,7 @@ class RoundFigures:
         return True
 
     def line(self, run: str, name: str) -> Line | None:
-        """None where no round has the figure."""
+        """Returns the line of a figure; None where no round has it."""
         ys = self._columns.get(name)
         if ys is None or not any(map(math.isfinite, ys)):
             return None
@@ -160,7 +163,7 @@ class RoundFigures:
 
 
 def _figures_of(round: RoundState) -> Iterator[tuple[str, float]]:
-    """Of finished stages: `label.reward_mean`."""
+    """Yields figures of finished stages: `label.reward_mean`."""
     for name, stage in round.stages.items():
         if stage.status == "finished":
             if stage.elapsed_s is not None:
@@ -171,7 +174,7 @@ def _figures_of(round: RoundState) -> Iterator[tuple[str, float]]:
 
 
 def _numbers(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Also those in tables of it; what an external command says may be anything."""
+    """Yields numbers, also of tables inside; what an external command says may be anything."""
     for key, value in table.items():
         name = f"{prefix}.{key}"
         if isinstance(value, Mapping):

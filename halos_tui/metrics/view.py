@@ -1,4 +1,4 @@
-"""What the metrics screen asks for, and what it gets to draw. Plain values."""
+"""Owns what the metrics screen asks for, and what it gets to draw. These are plain values."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from halos_tui.search_term import SearchTerm
 Kind = Literal["round", "step"]
 """A metric has one value a round, or one a step of a round's training."""
 MOST_LINES = MAX_STYLE
-"""In one chart: as many as can be told apart."""
+"""One chart has as many lines as can be told apart."""
 WEIGHTS = (0.0, 0.6, 0.9, 0.97)
-"""Of the past, when smoothed."""
+"""These are the weights of the past when a line is smoothed."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """`kind` is None until somebody chose one. By step, `num_overlaid` rounds up to `newest` are
-    laid over each other; up to the last that trains or has trained where that is None.
+    """`kind` is None until a person chose one.
+
+    By step, `num_overlaid` rounds up to `newest` are laid over each other; up to the last that
+    trains or has trained where that is None.
     """
 
     kind: Kind | None = None
@@ -33,7 +35,7 @@ class Wish:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One metric of one run over its rounds, or over the steps of its `round`.
+    """This is one metric of one run over its rounds, or over the steps of its `round`.
 
     `xs` ascend; NaN is a gap. Where one point stands for several steps, `lows` and `highs` are
     their extremes, and `events` is the file that has them all.
@@ -50,7 +52,7 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """All lines of one metric, in the order of the runs, and the same ready to be drawn."""
+    """Holds all lines of one metric, in the order of the runs, and the same ready to be drawn."""
 
     name: str
     lines: tuple[Line, ...]
@@ -59,8 +61,10 @@ class Chart:
 
 @dataclass(frozen=True, eq=False)
 class MetricsView:
-    """`charts` fit the term; `num_charts` there are without it, and `num_others` of the other kind
-    that fit. `rounds` are those laid over each other, oldest first; `last` is the newest there is.
+    """`charts` fit the term; `num_charts` counts them without it.
+
+    `num_others` counts the charts of the other kind that fit. `rounds` are those laid over each
+    other, oldest first; `last` is the newest there is.
     """
 
     wish: Wish = field(default_factory=Wish)

@@ -1,1 +1,1 @@
-"""How new runs come to be: what they begin with, their plan, the doctor, making them."""
+"""This folder makes new runs: what they begin with, their plan, their checks, making them."""

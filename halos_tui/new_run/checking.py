@@ -1,4 +1,4 @@
-"""The one list of checks of a new run: its settings, its inputs, and whether they fit here.
+"""Owns the one list of checks of a new run: its settings, its inputs, and whether they fit here.
 
 `run` and `fork` make them on the run that they make; `--dry-run`, `doctor` and the app in a place
 that is gone afterwards.
@@ -19,21 +19,21 @@ from halos_backend.findings import Finding, InputsError, prepared_findings, prob
 from halos_backend.store.run_dir import RunDir
 
 Report = Callable[[str, int, int], None]
-"""Called with what is being done, and how much of it is: (phase, done, total)."""
+"""It is called with what is being done, and how much of it is: (phase, done, total)."""
 Tell = Callable[[Finding], object]
-"""Called with each warning."""
+"""It is called with each warning."""
 
 
 @dataclass(frozen=True)
 class Examined:
-    """All findings, and what the check of the inputs measured, as far as it could."""
+    """Holds all findings, and what the check of the inputs measured, as far as it could."""
 
     findings: list[Finding]
     prepared: Mapping[str, Any]
 
 
 def examine(settings: RunSettings, config_text: str, *, root: Path, report: Report) -> Examined:
-    """Check settings and inputs for real. Raises HalosError where the check itself fails."""
+    """Checks settings and inputs for real. Raises HalosError where the check itself fails."""
     with tempfile.TemporaryDirectory(prefix="halos-check-") as place:
         run_dir = RunDir(Path(place) / "run")
         run_dir.path.mkdir(mode=0o700)
@@ -43,13 +43,13 @@ def examine(settings: RunSettings, config_text: str, *, root: Path, report: Repo
 
 
 def all_findings(settings: RunSettings, prepared: Mapping[str, Any], root: Path) -> list[Finding]:
-    """What is known once the inputs were looked at, each once."""
+    """Returns what is known once the inputs were looked at, each finding once."""
     about_settings = examine_settings(settings, prepared=prepared, runs_root=root)
     return list(dict.fromkeys([*about_settings, *prepared_findings(prepared)]))
 
 
 def refuse_problems(findings: list[Finding], tell: Tell) -> None:
-    """Tell the warnings. Raises InputsError with all problems."""
+    """Tells the warnings. Raises InputsError with all problems."""
     for finding in findings:
         if finding.level == "warning":
             tell(finding)
@@ -58,5 +58,5 @@ def refuse_problems(findings: list[Finding], tell: Tell) -> None:
 
 
 def prompts_reporter(report: Report) -> Callable[[int, int], None]:
-    """What `spawn` calls while it prepares the prompts."""
+    """Returns what the backend calls while it prepares the prompts."""
     return lambda done, total: report("preparing prompts", done, total)

@@ -1,8 +1,6 @@
-"""Makes new runs after the doctor looked at them; the verbs and the app share it.
+"""Makes new runs, of settings or of an old run's round, once the doctor has looked at them.
 
-What fails leaves nothing behind.
-
-Makes a new run of an old run's round; the verb and the app share it.
+The verbs and the app share it. What fails leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ LONGEST_STEM = 90
 def make_run(
     settings: RunSettings, create: Callable[[], RunDir], *, root: Path, warn: Tell
 ) -> RunDir:
-    """The run that `create` makes of these settings.
+    """Returns the run that `create` makes of these settings.
 
     Raises InputsError for what the checks refuse, RunInUseError where its GPUs are another run's.
     """
@@ -53,7 +51,8 @@ def make_run(
 
 
 def start_made(run_dir: RunDir) -> None:
-    """Start the supervisor of a run that was just made. Where none starts, the run is gone again.
+    """Starts the supervisor of a run that was just made. Where none starts, the run is deleted
+    again.
 
     Raises HalosError with the supervisor's log.
     """
@@ -65,19 +64,19 @@ def start_made(run_dir: RunDir) -> None:
 
 
 def default_name(settings: RunSettings, root: Path) -> str:
-    """Loss and time; numbered where two runs start in one second."""
+    """Names a run by loss and time; numbered where two runs start in one second."""
     return free_name(f"{settings.train.loss.kind}-{time.strftime('%m%d-%H%M%S')}", root)
 
 
 def _read_prepared(run_dir: RunDir) -> dict[str, Any]:
-    """What the check of the inputs found."""
+    """Returns what the check of the inputs found."""
     prepared: dict[str, Any] = msgspec.json.decode(run_dir.prepared.read_bytes())
     return prepared
 
 
 @dataclass(frozen=True)
 class ForkPlan:
-    """Where the new run begins, its settings, and what of them was asked for."""
+    """Says where the new run begins, its settings, and which of them were asked for."""
 
     origin: Origin
     settings: RunSettings
@@ -85,7 +84,9 @@ class ForkPlan:
 
 
 def plan_fork(run_dir: RunDir, round: int, overrides: Sequence[str]) -> ForkPlan:
-    """Raises UsageError for a round that cannot be forked, SettingsError for wrong overrides."""
+    """Plans a fork. Raises UsageError for a round without a checkpoint, SettingsError for
+    overrides.
+    """
     state = check_readable(load_state(run_dir), run_dir)
     origin = find_origin(run_dir, state, round)
     settings = fork_settings(origin.settings, overrides, directory=Path.cwd())
@@ -93,7 +94,7 @@ def plan_fork(run_dir: RunDir, round: int, overrides: Sequence[str]) -> ForkPlan
 
 
 def create_fork(plan: ForkPlan, *, root: Path, name: str | None, report: Report) -> RunDir:
-    """Make the run, without a supervisor. Nothing is left behind on failure."""
+    """Makes the run, without a supervisor. Nothing is left behind on failure."""
     return fork.create_fork(
         root,
         name or default_fork_name(plan.origin.run_dir, plan.origin.round.round, root),
@@ -105,7 +106,7 @@ def create_fork(plan: ForkPlan, *, root: Path, name: str | None, report: Report)
 
 
 def describe_fork(made: RunDir, plan: ForkPlan) -> str:
-    """Where it begins, and what it took along."""
+    """Says where the new run begins, and what it took along."""
     state, origin = load_state(made), plan.origin
     carried = "with" if state.forked_from and state.forked_from.train else "without"
     return (
@@ -116,12 +117,12 @@ def describe_fork(made: RunDir, plan: ForkPlan) -> str:
 
 
 def default_fork_name(run_dir: RunDir, round: int, root: Path) -> str:
-    """`NAME-r3`, numbered where there is one."""
+    """Returns `NAME-r3`, numbered where there is one."""
     return free_name(f"{run_dir.name[:LONGEST_STEM]}-r{round}", root)
 
 
 def _config_text(plan: ForkPlan) -> str:
-    """The old run's file, with what came of it in front; config.resolved.json is what holds."""
+    """Returns the old run's file below what came of it; config.resolved.json is what holds."""
     origin = plan.origin
     with_set = "".join(f" --set {text!r}" for text in plan.overrides)
     head = f"# forked: halos-tui fork {origin.run_dir.name} --round {origin.round.round}{with_set}"

@@ -1,4 +1,4 @@
-"""A new run that is being set up: the doctor's findings, its plan, and making it.
+"""Owns a new run that is being set up: the doctor's findings, its plan, and making it.
 
 Nothing here is drawn. What takes seconds is called in threads only, and tells how far it is.
 """
@@ -22,14 +22,14 @@ from halos_tui.new_run.starts import Start
 from halos_tui.settings.form import Checked
 
 Lines = tuple[tuple[str, str], ...]
-"""Texts, each with the name of its style."""
+"""These are texts, each with the name of its style."""
 STYLES = {"problem": "bad", "warning": "warning", "ok": "muted"}
-"""Of the doctor's levels, the worst first."""
+"""The doctor's levels have these styles, the worst first."""
 
 
 @dataclass(frozen=True)
 class Draft:
-    """Settings that are right, and what came before them. Without a name the run gets one."""
+    """Holds settings that are right, and what came before them. Without a name the run gets one."""
 
     start: Start
     settings: RunSettings
@@ -43,7 +43,7 @@ class Draft:
 
 
 def findings_of(found: Checked, root: Path) -> Lines:
-    """What the doctor says of settings that are right, without a look at the inputs."""
+    """Returns what the doctor says of settings that are right, without a look at the inputs."""
     if found.settings is None:
         return ()
     settings = RunSettings.model_validate(found.settings)
@@ -56,7 +56,7 @@ def findings_of(found: Checked, root: Path) -> Lines:
 
 
 def plan_of(draft: Draft, report: Report) -> Lines:
-    """What the run would do, after a check of its inputs. Raises HalosError for wrong ones."""
+    """Says what the run would do, after a check of its inputs. Raises HalosError for wrong ones."""
     warnings: list[Finding] = []
     report("checking the inputs", 0, 0)
     plan = find_plan(
@@ -72,7 +72,7 @@ def plan_of(draft: Draft, report: Report) -> Lines:
 
 
 def make_and_start(draft: Draft, report: Report) -> RunDir:
-    """The run, at work. Raises HalosError where that fails; nothing is left behind then."""
+    """Returns the run, at work. Raises HalosError where that fails; nothing is left behind then."""
 
     def create() -> RunDir:
         return start.create_run(
@@ -90,5 +90,5 @@ def make_and_start(draft: Draft, report: Report) -> RunDir:
 
 
 def check_name(text: str) -> str:
-    """What is wrong with a run's name; empty where nothing is."""
+    """Says what is wrong with a run's name; "" where nothing is."""
     return "a name has no / and does not begin with ." if "/" in text or text[:1] == "." else ""

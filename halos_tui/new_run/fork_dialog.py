@@ -23,7 +23,8 @@ from halos_tui.screens.dialogs import Dialog
 
 
 class ForkDialog(Dialog[RunDir]):
-    """The result is the new run, whose supervisor is started. What fails is said, and changeable.
+    """The result is the new run, whose supervisor is started; what fails is said and can be
+    changed.
 
     Leaving it while the run is made takes back what was made so far.
     """
@@ -72,7 +73,7 @@ class ForkDialog(Dialog[RunDir]):
 
     @on(Input.Changed)
     def _look(self) -> None:
-        """Say at once what is wrong."""
+        """Says at once what is wrong."""
         self.run_worker(self._check(), exclusive=True, group="check")
 
     @on(Input.Submitted)
@@ -118,7 +119,7 @@ class ForkDialog(Dialog[RunDir]):
         return made
 
     def _plan(self, round: str, name: str, changes: str) -> create.ForkPlan:
-        """Raises HalosError for what cannot be."""
+        """Plans the fork. Raises HalosError for what cannot be."""
         if not round.isdecimal():
             raise UsageError("name the round whose checkpoint it begins with")
         if name:
@@ -130,7 +131,7 @@ class ForkDialog(Dialog[RunDir]):
         return create.plan_fork(self._run_dir, int(round), overrides)
 
     def _report(self, phase: str, done: int, total: int) -> None:
-        """Called in the thread that makes the run."""
+        """Is called in the thread that makes the run."""
         stop_if(self._is_left)
         text = f"{phase}: {count(done)} of {count(total)}"
         self.app.call_later(self._show_progress, text)

@@ -1,4 +1,4 @@
-"""What a run would do: rounds, steps, disk, commands. `--dry-run` prints it, the app shows it."""
+"""Works out what a run would do: rounds, steps, disk, commands. `--dry-run` and the app show it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from halos_tui.new_run.checking import Report, Tell, examine, refuse_problems
 def find_plan(
     settings: RunSettings, config_text: str, *, root: Path, name: str, report: Report, warn: Tell
 ) -> dict[str, Any]:
-    """The plan, after a check of the inputs for real in a temporary directory, which is gone then.
+    """Returns the plan, after a real check of the inputs in a temporary directory.
 
     Raises InputsError for what the checks refuse, UsageError for a name that no run can have.
     """
@@ -40,7 +40,7 @@ def find_plan(
 def make_plan(
     settings: RunSettings, prepared: Mapping[str, Any], run_dir: RunDir
 ) -> dict[str, Any]:
-    """The plan as plain data. What depends on rewards is an upper bound."""
+    """Returns the plan as plain data. What depends on rewards is an upper bound."""
     sizes = round_sizes(settings, prepared["num_prompts"])
     rounds, first = [], 1
     for num_prompts, group in groupby(sizes):
@@ -93,7 +93,7 @@ def make_plan(
 
 
 def _num_scored(settings: RunSettings, prepared: Mapping[str, Any], cursor: int) -> int:
-    """Prompts on which the result is scored; 0 where it is not."""
+    """Counts the prompts on which the result is scored; 0 where it is not."""
     is_policy = settings.train.loss.kind != "bradley_terry"
     if settings.loop.score_final is False or not cursor or not is_policy:
         return 0
@@ -114,7 +114,7 @@ def _round_plan(settings: RunSettings, num_prompts: int) -> dict[str, int]:
 
 
 def _guard_words(guard: Guard) -> str:
-    """`kl_initial above 10: pause`."""
+    """Returns `kl_initial above 10: pause`."""
     limits = [
         f"above {number(guard.above)}" if guard.above is not None else "",
         f"below {number(guard.below)}" if guard.below is not None else "",
@@ -125,7 +125,7 @@ def _guard_words(guard: Guard) -> str:
 
 
 def plan_lines(plan: dict[str, Any]) -> list[str]:
-    """As text, line by line."""
+    """Writes the plan as text, line by line."""
     skipped = (
         f", {count(plan['num_too_long'])} too long and skipped" if plan["num_too_long"] else ""
     )

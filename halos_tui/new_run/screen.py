@@ -1,4 +1,4 @@
-"""Sets up a new run and starts it: what to begin with, the form, the findings, the plan."""
+"""This screen sets up a new run and starts it: what to begin with, form, findings, plan."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from halos_tui.widgets.footer import Footer
 
 
 class NewRunScreen(FormActions):
-    """Begins with another run's settings, or asks what to begin with."""
+    """The screen begins with another run's settings, or asks what to begin with."""
 
     NAME: ClassVar[ScreenName] = "new_run"
     BINDINGS: ClassVar[list[BindingType]]
@@ -86,7 +86,7 @@ class NewRunScreen(FormActions):
         return self.halos.options.runs_root
 
     def action_begin_anew(self) -> None:
-        """Choose what to begin with; edits are asked about before they are lost."""
+        """Asks what to begin with; a person with edits is asked before they are lost."""
         if self.form is not None and self.form.edits:
             self.run_worker(self._ask_to_leave(len(self.form.edits)), group="leave", exclusive=True)
         else:
@@ -109,7 +109,7 @@ class NewRunScreen(FormActions):
         self.run_worker(self._ask_name(), group="name", exclusive=True)
 
     def action_copy(self) -> None:
-        """The run file."""
+        """Copies the run file."""
         view = self.editor.view
         if self._start is None or view is None or view.checked.settings is None:
             self.notify("there is no run file to copy before all settings are right", markup=False)
@@ -119,14 +119,16 @@ class NewRunScreen(FormActions):
         self.notify("the run file is copied", markup=False)
 
     def action_plan(self) -> None:
-        """Check the inputs for real, and say what the run would do."""
+        """Checks the inputs for real, and says what the run would do."""
         self._work(self._plan)
 
     def action_start(self) -> None:
         self._work(self._make)
 
     def leave(self) -> None:
-        """From a form that one chose here back to the choice, from there to where one came from."""
+        """Goes from a form that was chosen here back to the choice, from there to the screen
+        before.
+        """
         if self._is_form and self._start_from is None:
             self._choose()
         else:
@@ -161,7 +163,7 @@ class NewRunScreen(FormActions):
         self._offers.show_offers(await in_background(lambda: starts.offers(root)))
 
     def _take(self, offer: Offer | None) -> None:
-        """Begin with it; None is a run file, whose path is asked for."""
+        """Begins with an offer; None is a run file, whose path is asked for."""
         if offer is None:
             self.run_worker(self._ask_file(), group="file", exclusive=True)
         else:
@@ -194,7 +196,7 @@ class NewRunScreen(FormActions):
         self._show_title()
 
     def _close_search(self) -> None:
-        """Show all settings, whatever the search for something to begin with was."""
+        """Shows all settings, whatever the search for something to begin with was."""
         field = self.query_one("#find", Input)
         field.value = ""
         field.display = False
@@ -211,12 +213,12 @@ class NewRunScreen(FormActions):
             self.editor.set_more((*self._said, *findings_of(view.checked, self.root)))
 
     def _say(self, *lines: tuple[str, str]) -> None:
-        """Lines with the names of their styles, before the doctor's findings."""
+        """Shows lines with the names of their styles, before the doctor's findings."""
         self._said = lines
         self._show_findings()
 
     def _work(self, work: Callable[[Draft], None]) -> None:
-        """Do something of seconds in a thread, once the settings are right; one at a time."""
+        """Does work of seconds in a thread, once the settings are right; one at a time."""
         if self._start is not None and self.form is not None and not self._is_busy:
             self._is_busy = True
             self.run_worker(self._try(work, self._start, self.form.copy()), group="work")
@@ -250,8 +252,10 @@ class NewRunScreen(FormActions):
         self.app.call_later(self._open, made)
 
     def _show_plan(self, draft: Draft, lines: Lines) -> None:
-        """In a dialog, for it may be longer than the details have room for; what is started from
-        there is what the form says, so that a plan of other settings is not shown.
+        """Shows the plan in a dialog, since it may be longer than the details have room for.
+
+        What is started from there is what the form says, so that a plan of other settings is not
+        shown.
         """
         if not self.is_current or self.form is None:
             return
@@ -268,13 +272,13 @@ class NewRunScreen(FormActions):
             self.call_later(self.action_start)
 
     def _open(self, made: RunDir) -> None:
-        """Instead of this screen."""
+        """Opens the new run instead of this screen."""
         if self.is_current:
             super().leave()
         self.halos.open_run(made)
 
     def _report(self, phase: str, done: int, total: int) -> None:
-        """Called in the thread that works."""
+        """Is called in the thread that works."""
         stop_if(self._is_left)
         text = f"{phase}: {count(done)} of {count(total)}" if total else f"{phase} ..."
         self.app.call_later(self._show_progress, text)

@@ -1,8 +1,7 @@
-"""What a new run can begin with: presets, `init`'s templates, the demo, a run file, another run.
+"""Offers what a new run can begin with: presets, `init`'s templates, the demo, a run file, a run.
 
-Reads files and, for the demo, builds models; so the app calls it in threads only.
-
-The settings of the embedded demo, whose models are built on first use by another process.
+It reads files and, for the demo, builds models in another process on first use; so the app calls it
+in threads only.
 """
 
 from __future__ import annotations
@@ -40,14 +39,16 @@ MOST_RUNS = 50
 
 @dataclass(frozen=True)
 class Start:
-    """The tables of a run file, and where its relative paths are looked for."""
+    """Holds the tables of a run file, and where its relative paths are looked for."""
 
     label: str
     table: Mapping[str, Any]
     directory: Path
 
     def settings(self, assignments: Sequence[str]) -> RunSettings:
-        """With the edits in place. Raises SettingsError with everything that is wrong."""
+        """Returns the settings with the edits. Raises SettingsError with everything that is
+        wrong.
+        """
         table = forget_defaults(self.table, overridden_keys(assignments))
         return resolve(
             parse_settings(
@@ -66,7 +67,7 @@ class Start:
         return Checked(consequences=tuple(defaults_taken(assignments, settings)), settings=settings)
 
     def config_text(self, settings: RunSettings, assignments: Sequence[str]) -> str:
-        """The run file that comes of it."""
+        """Returns the run file that comes of it."""
         head = [f"# made in the app from {visible(self.label)}"]
         head += [f"# changed: {assignment!r}" for assignment in assignments]
         return "\n".join(head) + "\n\n" + dump_toml(settings)
@@ -74,7 +75,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Offer:
-    """Something to begin with. `load` gives it, and says how far it is."""
+    """This is something to begin with. `load` gives it, and says how far it is."""
 
     label: str
     about: str
@@ -82,19 +83,19 @@ class Offer:
 
 
 def offers(root: Path) -> list[Offer]:
-    """All that there is, but for run files, of which only the person knows."""
+    """Returns all that there is, but for run files, of which only the person knows."""
     return [*_demos(), *_runs(root), *_presets(), *_templates()]
 
 
 def start_from_file(path: Path) -> Start:
-    """Raises UsageError for a file that cannot be read or is no TOML."""
+    """Reads a run file. Raises UsageError for a file that cannot be read or is no TOML."""
     path = Path(os.path.expanduser(path))  # noqa: PTH111  Path's own raises for an unknown user
     table = parse_toml(read_run_file(path), source=str(path))
     return Start(str(path), table, path.absolute().parent)
 
 
 def start_from_run(run_dir: RunDir) -> Start:
-    """With the settings that hold for the round that comes next. Raises HalosError."""
+    """Returns the settings that hold for the round that comes next. Raises HalosError."""
     state = check_readable(load_state(run_dir), run_dir)
     table = dict(state.settings_of(state.num_rounds + 1))
     # of this machine, at that time
@@ -159,7 +160,7 @@ def _one_line(text: str | None) -> str:
 
 
 def demo_table(loss: str, rounds: int, report: Report) -> dict[str, Any]:
-    """The tables of the demo's run file. Builds its models if need be.
+    """Returns the tables of the demo's run file. Builds its models if need be.
 
     Raises UsageError for a loss that the demo has not, HalosError where it cannot be set up.
     """

@@ -1,1 +1,1 @@
-"""What `export` writes, a format a module. Rows are streamed from the run's files."""
+"""This folder writes what `export` exports, one format a file; rows are streamed."""

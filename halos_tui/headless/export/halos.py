@@ -1,6 +1,6 @@
-"""Writes the JSON arrays that ContextualAI/HALOs' loaders read (train/data.py: get_sampled_data,
-get_feedback).
+"""Writes the JSON arrays that the loaders of ContextualAI/HALOs read.
 
+These loaders are `get_sampled_data` and `get_feedback` in its train/data.py.
 `prompt_id` is a number there and restarts every round; here it is the prompt's row in the run, so
 that it is the same prompt in every round. Which completion of a pair is `output_A` is drawn from a
 hash of the pair, so that an export of the same run gives the same bytes.
@@ -29,7 +29,9 @@ class _PromptId(msgspec.Struct):
 
 
 def write_halos(output: Path, rounds: Sequence[RoundRows], dataset: str) -> list[Path]:
-    """`R{n}_samples.json` and, where there is feedback, `R{n}_feedback.json` of each round."""
+    """Writes `R{n}_samples.json` and, where there is feedback, `R{n}_feedback.json` of each
+    round.
+    """
     written = []
     numbers = _prompt_numbers(rounds[0].run_dir) if rounds else {}
     for rows in rounds:

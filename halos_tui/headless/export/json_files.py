@@ -10,7 +10,7 @@ import msgspec
 
 
 def write_array(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """A JSON array, one row a line; returns the number of rows."""
+    """Writes a JSON array, one row a line; returns the number of rows."""
     count = 0
     with path.open("wb") as file:
         file.write(b"[")
@@ -22,7 +22,7 @@ def write_array(path: Path, rows: Iterable[dict[str, Any]]) -> int:
 
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """JSON Lines; returns the number of rows."""
+    """Writes JSON Lines; returns the number of rows."""
     count = 0
     with path.open("wb") as file:
         for row in rows:
@@ -32,5 +32,5 @@ def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> int:
 
 
 def assistant(text: str) -> list[dict[str, str]]:
-    """A completion as a conversation's next turns."""
+    """Returns a completion as a conversation's next turns."""
     return [{"role": "assistant", "content": text}]

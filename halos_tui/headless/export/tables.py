@@ -32,7 +32,9 @@ COLUMNS = (
 
 
 def write_csv(output: Path, rounds: Sequence[RoundRows]) -> list[Path]:
-    """`completions.csv` and `rounds.csv`. A prompt of several messages is written as JSON."""
+    """Writes `completions.csv` and `rounds.csv`. A prompt of several messages is written as
+    JSON.
+    """
     completions, table = output / "completions.csv", output / "rounds.csv"
     with completions.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -74,7 +76,9 @@ def _completions(rows: RoundRows) -> Iterator[dict[str, Any]]:
 
 
 def _round(round: RoundState) -> dict[str, Any]:
-    """The round, and its stages' summaries as `stage_key`; tables inside them are left out."""
+    """Returns the round, and its stages' summaries as `stage_key`; tables inside them are left
+    out.
+    """
     return {
         "round": round.round,
         "closing": round.closing,

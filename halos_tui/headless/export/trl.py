@@ -13,7 +13,7 @@ from halos_tui.headless.export.json_files import assistant, write_lines
 
 
 def write_trl(output: Path, rounds: Sequence[RoundRows]) -> list[Path]:
-    """`R{n}_prompts.jsonl` of each round, and its feedback where TRL has rows for its kind.
+    """Writes `R{n}_prompts.jsonl` of each round, and its feedback where TRL has rows for its kind.
 
     Whole groups with rewards (scalar feedback) have no TRL row: GRPO samples for itself there.
     """
@@ -32,7 +32,7 @@ def write_trl(output: Path, rounds: Sequence[RoundRows]) -> list[Path]:
 
 
 def _kind(rows: RoundRows) -> str | None:
-    """What the round's feedback is called in TRL; None without any."""
+    """Returns TRL's name of the round's feedback; None without any."""
     match next(rows.feedback(), None):
         case PreferencePair():
             return "preference"
@@ -48,7 +48,7 @@ def _feedback(rows: RoundRows) -> Iterator[dict[str, Any]]:
 
 
 def _about(row: Group | Feedback) -> dict[str, Any]:
-    """Its messages, and the tools that may be called, where there are any."""
+    """Returns the messages of a row, and the tools that may be called, where there are any."""
     tools = {"tools": list(row.tools)} if row.tools else {}
     return {"prompt": list(row.prompt), **tools}
 
