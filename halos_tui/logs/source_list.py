@@ -1,4 +1,4 @@
-"""This widget lists logs to choose one; it stands alone so that the screen only composes widgets."""
+"""This widget lists logs to choose one; it stands alone so that its screen only joins widgets."""
 
 from __future__ import annotations
 
