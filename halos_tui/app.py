@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
+from halos_backend.errors import HalosError
 from halos_backend.events import Stage
 from halos_backend.store.run_dir import RunDir
 from textual.app import SystemCommand
@@ -22,6 +23,8 @@ from textual.worker import WorkerFailed
 
 from halos_tui.actions import actions_of
 from halos_tui.app_options import AppOptions as AppOptions
+from halos_tui.feed import in_background
+from halos_tui.formatting import visible_lines
 from halos_tui.keymap import UserConfig, load_config
 from halos_tui.screens.base import HalosScreen
 from halos_tui.screens.too_small import TooSmallScreen, has_room
@@ -165,15 +168,54 @@ class HalosApp(SparingApp[None]):
         self.push_screen(MetricsScreen(run_dirs))
 
     def open_tweak(self, run_dir: RunDir) -> None:
-        from halos_tui.settings.tweak_screen import TweakScreen
+        def load() -> Callable[[], Screen[Any]]:
+            from halos_tui.settings.tweak_screen import TweakScreen
 
-        self.push_screen(TweakScreen(run_dir))
+            return lambda: TweakScreen(run_dir)
+
+        self._load_and_push(load)
 
     def open_new_run(self, *, start_from: RunDir | None = None) -> None:
-        """With the settings of a preset, or of another run."""
-        from halos_tui.new_run.screen import NewRunScreen
+        """Begins with the settings of a preset, or of another run."""
 
-        self.push_screen(NewRunScreen(start_from=start_from))
+        def load() -> Callable[[], Screen[Any]]:
+            from halos_tui.new_run.screen import NewRunScreen
+
+            return lambda: NewRunScreen(start_from=start_from)
+
+        self._load_and_push(load)
+
+    def _load_and_push(self, load: Callable[[], Callable[[], Screen[Any]]]) -> None:
+        """Opens a screen that needs the schema, whose import takes too long for the event loop."""
+
+        async def push() -> None:
+            opener = self.screen
+            make = await in_background(load)
+            if self.screen is opener:
+                await self.push_screen(make())
+
+        self.run_worker(push(), group="open", exclusive=True)
+
+    def open_fork(self, run_dir: RunDir) -> None:
+        """Asks for the fork of a run, and opens the run that is made."""
+        self.run_worker(self._fork(run_dir), group="fork", exclusive=True)
+
+    async def _fork(self, run_dir: RunDir) -> None:
+        def load() -> Callable[[], Screen[RunDir | None]]:
+            from halos_tui.control.batch import look_closely
+            from halos_tui.new_run.fork_dialog import ForkDialog
+
+            state = look_closely(run_dir).state
+            return lambda: ForkDialog(run_dir, state, root=self.options.runs_root)
+
+        try:
+            make = await in_background(load)
+        except HalosError as error:
+            self.notify(visible_lines(str(error)), severity="error", markup=False)
+            return
+        made = await self.push_screen_wait(make())
+        if made is not None:
+            self.open_run(made)
 
     def _handle_exception(self, error: Exception) -> None:
         """Textual calls this for every error that nothing handles."""

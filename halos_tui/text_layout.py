@@ -7,6 +7,7 @@ A run is a text with the name of its style, a line is runs beside each other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from rich.cells import cell_len, split_graphemes
 
@@ -18,6 +19,14 @@ Span = tuple[int, int]
 """(start, end) in characters"""
 
 TAB = "    "
+
+
+@dataclass(frozen=True)
+class Page:
+    """Holds lines to read; `starts` are those at which its parts begin."""
+
+    lines: tuple[Line, ...] = ()
+    starts: tuple[int, ...] = ()
 
 
 def shown(text: str, *, is_ascii: bool = False) -> str:

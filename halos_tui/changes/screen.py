@@ -22,10 +22,10 @@ from halos_tui.changes.comparison import moved
 from halos_tui.changes.page import page_text, whole_text
 from halos_tui.changes.reader import ChangesReader
 from halos_tui.changes.view import ChangesView, Wish
-from halos_tui.completions.page import Page
 from halos_tui.feed import Updated, in_background
 from halos_tui.formatting import count, plural, visible
 from halos_tui.screens.list_screen import MUCH_TO_COPY, Filtering
+from halos_tui.text_layout import Page
 from halos_tui.widgets.ask_line import AskLine
 from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.page_view import PageView

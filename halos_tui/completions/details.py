@@ -16,11 +16,11 @@ from halos_backend.records import Group, PreferencePair
 
 from halos_tui.completions.feedback import Marks, PairRow
 from halos_tui.completions.index import CompletionsIndex
-from halos_tui.completions.page import Page, PageMaker
+from halos_tui.completions.page import PageMaker
 from halos_tui.completions.round_index import CompletionRow
 from halos_tui.completions.view import Look, Preview, Seen
 from halos_tui.formatting import visible
-from halos_tui.text_layout import laid_out
+from halos_tui.text_layout import Page, laid_out
 
 PREVIEW_CHARACTERS = 240
 ROUNDS_KEPT = 2

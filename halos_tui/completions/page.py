@@ -17,7 +17,7 @@ from halos_tui.completions.round_rows import Mark, num_tokens, penalty_of
 from halos_tui.completions.word_diff import differences
 from halos_tui.formatting import count, number, plural
 from halos_tui.search_term import SearchTerm
-from halos_tui.text_layout import Line, Run, laid_out, marked, num_cells
+from halos_tui.text_layout import Line, Page, Run, laid_out, marked, num_cells
 
 MOST_CHARACTERS = 100_000
 """A text shows at most so many characters; what is written to a file has all of it."""
@@ -30,14 +30,6 @@ MARK_STYLES: dict[Mark, str] = {
     "desirable": "good",
     "undesirable": "bad",
 }
-
-
-@dataclass(frozen=True)
-class Page:
-    """`starts` are the lines at which the completions of the page begin."""
-
-    lines: tuple[Line, ...] = ()
-    starts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

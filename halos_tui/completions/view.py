@@ -9,10 +9,10 @@ from typing import Literal
 
 from halos_backend.records import Group, PreferencePair
 
-from halos_tui.completions.page import Page
 from halos_tui.completions.query import Order
 from halos_tui.completions.round_rows import Mark
 from halos_tui.search_term import SearchTerm
+from halos_tui.text_layout import Page
 
 NEWEST = 0
 """This number means the newest round with completions, as of the first look."""

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
-from importlib import import_module
 from typing import Any
 
-from halos_backend.errors import HalosError
 from halos_backend.store.run_dir import RunDir
 
 from halos_tui.control import batch
@@ -53,19 +51,17 @@ class RunActions(HalosScreen):
 
     def action_fork(self) -> None:
         if (run_dir := self._only_run()) is not None:
-            self.app.run_worker(self._fork(run_dir), group="fork", exclusive=True)
+            self.halos.open_fork(run_dir)
 
     def action_tweak(self) -> None:
         if (run_dir := self._only_run()) is not None:
-            self._open("halos_tui.settings.tweak_screen", lambda: self.halos.open_tweak(run_dir))
+            self.halos.open_tweak(run_dir)
 
     def action_new_run(self) -> None:
         """On a run's own screen it begins with the settings of that run."""
         runs = self.selected_runs() if self.NAME == "run" else []
         start_from = runs[0] if runs else None
-        self._open(
-            "halos_tui.new_run.screen", lambda: self.halos.open_new_run(start_from=start_from)
-        )
+        self.halos.open_new_run(start_from=start_from)
 
     def action_completions(self) -> None:
         if (run_dir := self._only_run()) is not None:
@@ -82,16 +78,6 @@ class RunActions(HalosScreen):
     def action_changes(self) -> None:
         if (run_dir := self._only_run()) is not None:
             self.halos.open_changes(run_dir)
-
-    def _open(self, module: str, push: Callable[[], object]) -> None:
-        """Open a screen that needs the schema, whose import takes too long for the event loop."""
-
-        async def load_and_push() -> None:
-            await in_background(lambda: import_module(module))
-            if self.is_current:
-                push()
-
-        self.run_worker(load_and_push(), group="open", exclusive=True)
 
     def _only_run(self) -> RunDir | None:
         runs = self.selected_runs()
@@ -184,19 +170,6 @@ class RunActions(HalosScreen):
             f"{question}: {_num_runs(steps)}?", _names(steps), [Choice("y", "yes", answer=True)]
         )
         return steps if await self.app.push_screen_wait(dialog) else []
-
-    async def _fork(self, run_dir: RunDir) -> None:
-        try:
-            seen = await in_background(lambda: batch.look_closely(run_dir))
-            dialogs = await in_background(lambda: import_module("halos_tui.new_run.fork_dialog"))
-        except HalosError as error:
-            self.app.notify(visible_lines(str(error)), severity="error", markup=False)
-            return
-        made = await self.app.push_screen_wait(
-            dialogs.ForkDialog(run_dir, seen.state, root=self.halos.options.runs_root)
-        )
-        if made is not None:
-            self.halos.open_run(made)
 
     def _tell(self, outcomes: Sequence[Outcome]) -> None:
         """One notice, whatever the number of runs."""

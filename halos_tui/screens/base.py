@@ -2,18 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
+from halos_backend.events import Stage
+from halos_backend.store.run_dir import RunDir
 from textual.screen import Screen
 
 from halos_tui.actions import ScreenName, actions_of, bindings_of
+from halos_tui.app_options import AppOptions
 from halos_tui.feed import Feed, FeedFailed, Updated
-
-if TYPE_CHECKING:
-    from halos_tui.app import HalosApp
+from halos_tui.keymap import UserConfig
 
 View = TypeVar("View")
+
+
+class Navigator(Protocol):
+    """Opens screens, so that no screen imports another one. The app is one."""
+
+    options: AppOptions
+    config: UserConfig
+
+    def open_run(self, run_dir: RunDir) -> None: ...
+
+    def open_completions(self, run_dir: RunDir, *, round: int | None = None) -> None:
+        """Opens those of the newest round, unless one is named."""
+
+    def open_logs(
+        self, run_dir: RunDir, *, round: int | None = None, stage: Stage | None = None
+    ) -> None:
+        """Opens that of the stage that runs, or ran last, unless one is named."""
+
+    def open_changes(self, run_dir: RunDir) -> None: ...
+
+    def open_metrics(self, run_dirs: Sequence[RunDir]) -> None:
+        """Opens those of one run, or of several over each other."""
+
+    def open_tweak(self, run_dir: RunDir) -> None: ...
+
+    def open_new_run(self, *, start_from: RunDir | None = None) -> None:
+        """Begins with the settings of a preset, or of another run."""
+
+    def open_fork(self, run_dir: RunDir) -> None:
+        """Asks for the fork of a run, and opens the run that is made."""
+
+    def show_help(self) -> None: ...
+
+    def take_next_theme(self) -> None: ...
+
+    def mind_size(self) -> None:
+        """Puts a notice over the screen where the terminal is too small for it."""
 
 
 class HalosScreen(Screen[None]):
@@ -37,8 +75,8 @@ class HalosScreen(Screen[None]):
         self._feeds: list[Feed[Any]] = []
 
     @property
-    def halos(self) -> HalosApp:
-        return cast("HalosApp", self.app)
+    def halos(self) -> Navigator:
+        return cast("Navigator", self.app)
 
     def follow(self, read: Callable[[], View | None], *, interval_s: float = 0.25) -> Feed[View]:
         """Read in a thread while this screen is on top; what is new arrives as `Updated`."""

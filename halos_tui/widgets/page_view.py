@@ -8,8 +8,8 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.events import MouseScrollDown, MouseScrollUp
 
-from halos_tui.completions.page import Page
 from halos_tui.formatting import plural
+from halos_tui.text_layout import Page
 from halos_tui.widgets.panel import Line, Paced
 
 WHEEL_LINES = 3
