@@ -86,7 +86,8 @@ async def until(pilot: Pilot[int], is_so: Callable[[], object], *, what: str = "
 def is_shown(app: HalosApp, text: str) -> bool:
     """As it is, or broken over lines: where they break is up to the length of a path in it."""
     shown = screen_text(app)
-    return text in shown or text in " ".join(shown.split())
+    lines = [line.strip(" │") for line in shown.splitlines()]
+    return text in shown or text in " ".join(" ".join(lines).split())
 
 
 async def until_shown(pilot: Pilot[int], *texts: str) -> str:
