@@ -1,6 +1,6 @@
-"""The app on a real pseudo-terminal of 120x40: how fast, how light, how sparing with the wire.
+"""Measures the app on a real pseudo-terminal of 120x40: speed, memory, and the bytes that it sends.
 
-Prints one JSON object; with names (`app.py start attach`) only those parts. Times are those at
+It prints one JSON object; with names (`app.py start attach`) only those parts. Times are those at
 which bytes came out of the terminal; what they show is found afterwards, by replaying them.
 """
 
@@ -68,7 +68,7 @@ def opened(root: Path, *arguments: str) -> Iterator[Terminal]:
 
 
 def first_time(chunks: Sequence[Chunk], holds: Callable[[Emulator], bool]) -> float:
-    """When the screen first was so."""
+    """Returns when the screen first was so."""
     emulator = Emulator(COLUMNS, LINES)
     for chunk in chunks:
         emulator.feed(chunk.content)
@@ -84,7 +84,7 @@ def wall_s(command: Sequence[str]) -> float:
 
 
 def measure_start(root: Path) -> dict[str, Any]:
-    """First paint, in turns with a bare import of the library that paints."""
+    """Measures the first paint, in turns with a bare import of the library that paints."""
     make_run(root / "a-run", SMALL)
     with opened(root) as terminal:
         terminal.wait_for("a-run")  # byte code is compiled, files are in the cache
@@ -110,7 +110,7 @@ def measure_start(root: Path) -> dict[str, Any]:
 
 
 def measure_attach(root: Path) -> dict[str, Any]:
-    """From the command to the last byte of a screen that then keeps still."""
+    """Measures from the command to the last byte of a screen that then keeps still."""
     run = make_run(root / "big", BIG)
     times, sizes = [], []
     for _ in range(3):
@@ -138,7 +138,7 @@ for path in pathlib.Path(sys.argv[1]).rglob("events.jsonl"):
 
 
 def measure_list(root: Path) -> dict[str, Any]:
-    """A thousand runs: from the first paint of the app to the list of them all."""
+    """Measures a thousand runs, from the first paint of the app to the list of them all."""
     for number in range(NUM_RUNS):
         make_run(root / f"run-{number:04d}", SMALL, seed=number)
     times, totals = [], []
@@ -160,7 +160,7 @@ def measure_list(root: Path) -> dict[str, Any]:
 
 
 def measure_keys(root: Path) -> dict[str, Any]:
-    """From a key to the cursor in the table, while two events a step flood the journal."""
+    """Measures from a key to the cursor in the table, while two events a step flood the journal."""
     flood = RunWriter(root, steps_per_s=FLOOD_PER_S / 2, num_steps=10**7, batch=50)
     with flood as run, opened(root, "attach", run.name) as terminal:
         terminal.wait_for("training")
@@ -177,7 +177,7 @@ def measure_keys(root: Path) -> dict[str, Any]:
 
 
 def press_and_time(terminal: Terminal, numbers: random.Random) -> float:
-    """`/` opens the prompt for a round, which only a key does; escape closes it again."""
+    """Times `/`, which opens the prompt for a round as only a key does; escape closes it again."""
     before = len(terminal.chunks)
     begun = time.monotonic()
     terminal.press("/")
@@ -188,7 +188,7 @@ def press_and_time(terminal: Terminal, numbers: random.Random) -> float:
 
 
 def measure_watching(root: Path) -> dict[str, Any]:
-    """A person looks on: what the app takes of a core, of memory and of the wire."""
+    """Measures what the app takes of a core, of memory and of the line while a person watches."""
     with (
         RunWriter(root, steps_per_s=STEPS_PER_S) as run,
         opened(root, "attach", run.name) as terminal,
@@ -214,7 +214,9 @@ def measure_watching(root: Path) -> dict[str, Any]:
 
 
 def whole_screen_bytes(terminal: Terminal) -> int:
-    """What painting all of it takes: a terminal that changed its size knows nothing any more."""
+    """Counts what painting all of it takes: after a change of size nothing is known of the
+    terminal.
+    """
     before = terminal.num_bytes
     terminal.resize(COLUMNS, LINES - 1)
     time.sleep(1.0)
@@ -225,7 +227,7 @@ def whole_screen_bytes(terminal: Terminal) -> int:
 
 
 def scrolling_bytes_per_s(terminal: Terminal) -> int:
-    """Through the completions of the newest round with them, line by line."""
+    """Scrolls line by line through the newest round's completions."""
     terminal.press("c")
     terminal.wait_for("reward")
     terminal.settle(0.7)
@@ -237,7 +239,7 @@ def scrolling_bytes_per_s(terminal: Terminal) -> int:
 
 
 def measure_growth(root: Path) -> dict[str, Any]:
-    """Rounds of 50 steps, two events each, as fast as the app reads them."""
+    """Measures rounds of 50 steps, two events each, as fast as the app reads them."""
     shape = Shape(num_rounds=3, num_planned=2000, num_groups=8)
     live = LiveRun(make_run(root / "live", shape, is_complete=False), shape)
     with opened(root, "attach", "live") as terminal:

@@ -1,7 +1,7 @@
-"""What the app reads of big files: a log of 5 GB, and 100,000 completions.
+"""Measures what the app reads of big files: a log of 5 GB, and 100,000 completions.
 
-Prints one JSON object. The log is measured in a process of its own, so that its memory is its; the
-search takes turns with `grep -c`, the index with `json.loads` of the same files.
+It prints one JSON object. The log is measured in a process of its own, so that its memory is its
+own; the search takes turns with `grep -c`, the index with `json.loads` of the same files.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def drain(steps: Iterator[object]) -> None:
 
 
 def peak_bytes() -> int:
-    """Of this program; `ru_maxrss` would begin with the peak of the process that started it."""
+    """Returns the peak of this program; `ru_maxrss` begins with that of the process that started
+    it.
+    """
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
 
@@ -124,7 +126,7 @@ def groups(numbers: random.Random, count: int) -> Iterator[Group]:
 
 
 def make_run(run_dir: RunDir) -> RunState:
-    """Ten labelled rounds, as their supervisor would know them."""
+    """Makes ten labelled rounds, as their supervisor would know them."""
     numbers = random.Random(0)
     rounds = []
     for round in range(1, NUM_ROUNDS + 1):

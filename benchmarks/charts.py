@@ -1,7 +1,7 @@
-"""What a chart costs: drawing a million points, and the bytes of one more point in a live chart.
+"""Measures a chart: drawing a million points, and the bytes of one more point in a live chart.
 
-Prints one JSON object. Bytes are those an app writes to a 120x40 terminal: for the whole chart
-painted anew, for one appended point, and for one by an app that is not sparing with the wire.
+It prints one JSON object. Bytes are those an app writes to a 120x40 terminal: for the whole chart
+painted anew, for one appended point, and for one by an app that sends all that it draws.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LIMITS = {"draw_thinned_s": 0.05, "changed_to_full": 0.05}
 
 
 class CountingDriver(HeadlessDriver):
-    """A terminal that only counts."""
+    """It is a terminal that only counts."""
 
     is_headless = False
     num_bytes = 0
@@ -50,7 +50,7 @@ class PlainApp(App[None]):
 
 
 def seconds(work: Callable[[], object], num_turns: int = 5) -> float:
-    """The best of some turns."""
+    """Returns the best of some turns."""
     times = []
     for _ in range(num_turns):
         begun = time.perf_counter()
@@ -73,7 +73,7 @@ def curves(num_points: int) -> list[Series]:
 
 
 async def bytes_of(app: App[None]) -> tuple[float, float]:
-    """Of the whole chart, and of one more point on average."""
+    """Counts the bytes of the whole chart, and of one more point on average."""
     async with app.run_test(headless=False, size=(WIDTH, HEIGHT)) as pilot:
         chart = app.query_one(LineChart)
         chart.update(curves(NUM_STEPS))

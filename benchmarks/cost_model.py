@@ -1,4 +1,4 @@
-"""How a warm round grows: a model of its seconds, fitted at one size, against others as measured.
+"""Predicts how a warm round grows: a model of its seconds, fitted at one size, tested at others.
 
 A round of N prompts with G completions each, P tokens a prompt and C a completion, costs
 
@@ -33,7 +33,7 @@ NUM_ROUNDS = 3
 
 
 def rates_of(measured: Table) -> Table:
-    """Tokens a second of each kind of work, and the seconds that are none."""
+    """Returns tokens a second of each kind of work, and the seconds that are none."""
     tokens, seconds = measured["tokens"], measured["phase_seconds"]
     train = seconds["train"]
     return {
@@ -50,7 +50,7 @@ def forward_seconds(phases: Table) -> float:
 
 
 def predicted(tokens: Table, rates: Table) -> float:
-    """Seconds of a round."""
+    """Returns the seconds of a round."""
     return float(
         tokens["sampled"] / rates["sampled"]
         + tokens["scored"] / rates["scored"]

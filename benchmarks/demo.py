@@ -1,9 +1,10 @@
-"""The demo as it is beside one whose stages start anew, in turns; prints one JSON object.
+"""Compares the demo with one whose stages start anew, in turns; prints one JSON object.
 
-Seconds on the clock, of processors over all processes, and peak memory; building the models, from
-an empty cache, apart. Memory is the summed PSS of the client, the supervisor and all stages, looked
-at five times a second. Every process of the demo is known by the cache directory in its
-environment, which is this benchmark's own: the supervisor is no descendant of the client.
+It measures seconds on the clock, seconds of processors over all processes, and peak memory;
+building the models, from an empty cache, is measured apart. Memory is the summed PSS of the client,
+the supervisor and all stages, read five times a second. Every process of the demo is known by the
+cache directory in its environment, which is this benchmark's own: the supervisor is no descendant
+of the client.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ KINDS = {"warm": (), "cold": ("--set", "launch.warm_workers=false")}
 
 
 class Measured(NamedTuple):
-    """One demo, or several: then each number is the median."""
+    """Holds one demo, or several: then each number is the median."""
 
     wall_s: float
     cpu_s: float
@@ -36,7 +37,7 @@ class Measured(NamedTuple):
 
 
 def summed_pss(cache: str) -> int:
-    """Bytes of every process whose cache directory is `cache`."""
+    """Adds up the bytes of every process whose cache directory is `cache`."""
     total = 0
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -46,13 +47,15 @@ def summed_pss(cache: str) -> int:
 
 
 def children_cpu_s() -> float:
-    """Of all descendants that have ended; whoever started them waited for them."""
+    """Returns the seconds of all descendants that have ended; whoever started them waited for
+    them.
+    """
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def build(cache: Path) -> float:
-    """Seconds that it takes to build the models."""
+    """Returns the seconds that it takes to build the models."""
     started = time.monotonic()
     subprocess.run(
         [sys.executable, "-m", "halos_backend.embedded.demo"],
@@ -64,7 +67,7 @@ def build(cache: Path) -> float:
 
 
 def measure(folder: Path, cache: Path, name: str, *options: str) -> Measured:
-    """One demo from the command to its end, with the models there."""
+    """Measures one demo from the command to its end, with the models there."""
     command = [sys.executable, "-m", "halos_tui", "demo", "--no-ui", "--json", "--name", name]
     cpu_s, started, peak = children_cpu_s(), time.monotonic(), 0
     with tempfile.TemporaryFile() as said:

@@ -1,8 +1,8 @@
-"""Does the demo learn? Initial against last policy on held-out prompts; prints one JSON object.
+"""Shows whether the demo learns: first against last policy on held-out prompts, as one JSON object.
 
-`python embedded_learns.py [--all-losses]`: dpo, kto and grpo with three seeds each, and with the
-option every other loss of the demo with one. Differences and their standard errors are paired over
-prompts.
+`python embedded_learns.py [--all-losses]` runs dpo, kto and grpo with three seeds each, and with
+the option every other loss of the demo with one. Differences and their standard errors are paired
+over prompts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ Row = dict[str, Any]
 
 
 def evaluate(model: Path, held_out: Path) -> list[float]:
-    """Share solved of each held-out prompt, in a process whose random numbers nobody else draws."""
+    """Returns the share solved of each held-out prompt, in a process with its own random
+    numbers.
+    """
     program = [sys.executable, "-m", "halos_backend.embedded.evaluate", str(model), str(held_out)]
     shares: list[float] = json.loads(measure(program).stdout)["shares"]
     return shares

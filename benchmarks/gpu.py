@@ -1,4 +1,4 @@
-"""On a GPU, with a Llama of 1.2 billion parameters: our stages against the plain programs.
+"""Compares our stages with plain programs on a GPU, with a Llama of 1.2 billion parameters.
 
 `python gpu.py` prints one JSON object: training in bf16 on fp32 weights against a trainer that pads
 to 1,024, scoring in bf16 against one sequence per forward, sampling against `model.generate`. Model
@@ -32,16 +32,17 @@ LLAMA_1B = {
     "num_key_value_heads": 8,
     "tie_word_embeddings": True,
 }
-"""Of Llama 3.2 1B."""
+"""This is the shape of Llama 3.2 1B."""
 PAIRS = train.Case((20, 300), (20, 600), 1024)
 PEAK_TFLOPS = {"H100 PCIe": 756, "H100": 989, "H200": 989, "A100": 312, "L40S": 362, "4090": 165}
-"""Dense bf16, by NVIDIA's data sheets; the first name that the GPU's contains."""
+"""These are dense bf16 TFLOPs by NVIDIA's data sheets; the first name that the GPU's contains
+counts."""
 HERE = Path(__file__).parent
 Table = dict[str, Any]
 
 
 class Bench:
-    """Ours and a plain program on the same rows and model, one after the other."""
+    """Runs our stage and a plain program on the same rows and model, one after the other."""
 
     def __init__(self, work: Path, shape: Mapping[str, Any], device: str) -> None:
         self.work = work
@@ -54,7 +55,7 @@ class Bench:
         return found
 
     def ours(self, stage: str, inputs: Any, **tables: Any) -> Path:
-        """The attempt's directory."""
+        """Returns the attempt's directory."""
         attempt = self.work / stage
         device = "auto" if self.device == "cuda" else "cpu"
         launch = {"device": device}
@@ -149,7 +150,7 @@ class Bench:
 
 
 def forward_flops(feedback: Path, shape: Mapping[str, Any]) -> float:
-    """Of both sides of all pairs once through the model."""
+    """Counts the FLOPs of both sides of all pairs once through the model."""
     width, layers, vocabulary = (
         shape[name] for name in ("hidden_size", "num_hidden_layers", "vocab_size")
     )

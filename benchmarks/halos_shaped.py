@@ -1,4 +1,4 @@
-"""One stage of a round as HALOs' scripts run it; `round.py` starts each in a process of its own.
+"""Runs one stage of a round as HALOs' scripts do; `round.py` starts each in its own process.
 
 `python halos_shaped.py sample POLICY PROMPTS OUT GROUP_SIZE MAX_NEW_TOKENS` (with vLLM's Python),
 `label REWARD_MODEL SAMPLES OUT`: one sequence per forward, best against worst of a prompt,
@@ -26,7 +26,7 @@ OPTIMIZER = "optimizer.pt"
 
 
 class Phases:
-    """Seconds by name; the first one began with the program."""
+    """Holds seconds by name; the first phase began with the program."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Scoring with a reward model: our label stage against one sequence per forward, on one thread.
+"""Compares our label stage with one sequence per forward, with a reward model on one thread.
 
 Prints one JSON object. Both count tokenization and forwards, not the loading of the model.
 """

@@ -1,4 +1,4 @@
-"""What a made-up run says: its journal, the journals of its attempts, readings of its machine."""
+"""Makes what a made-up run says: its journal, those of its attempts, readings of its machine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Shape:
-    """How big a run is. Each of the last `num_kept` rounds has `num_groups` groups of 8 on disk.
+    """Says how big a run is. Each of the last `num_kept` rounds has `num_groups` groups of 8 on
+    disk.
 
     A run that is not complete has `num_planned` rounds in all.
     """
@@ -95,8 +96,9 @@ def beginning(name: str, settings: dict[str, Any], shape: Shape, *, t: float) ->
 def round_events(
     numbers: random.Random, round: int, t: float, settings: dict[str, Any], shape: Shape
 ) -> list[RunEvent]:
-    """Of the run's journal: the round's start, its three stages, its end; the last two are the ends
-    of its train stage and of the round.
+    """Makes the run's journal of a round: its start, its three stages, its end.
+
+    The last two events are the ends of its train stage and of the round.
     """
     started = RoundStarted(
         t=t, round=round, cursor=128 * (round - 1), num_prompts=128, settings=settings
@@ -171,14 +173,14 @@ def label_summary(numbers: random.Random, round: int) -> dict[str, Any]:
 
 
 def reward_mean(round: int) -> float:
-    """Rises, ever more slowly."""
+    """Returns a reward that rises, ever more slowly."""
     return 2.0 - 3.0 * math.exp(-round / 30)
 
 
 def attempt_events(
     numbers: random.Random, round: int, stage: Stage, t: float, shape: Shape
 ) -> list[AttemptEvent]:
-    """The whole journal of one attempt."""
+    """Makes the whole journal of one attempt."""
     about: dict[str, Any] = {"round": round, "stage": stage, "attempt": 1}
     events: list[AttemptEvent] = [PhaseChanged(t=t, phase=PHASES[stage], **about)]
     if stage == "train":
@@ -195,7 +197,7 @@ def attempt_events(
 def step_events(
     numbers: random.Random, round: int, step: int, total: int, t: float
 ) -> list[AttemptEvent]:
-    """What one optimizer step says."""
+    """Makes what one optimizer step says."""
     about: dict[str, Any] = {"t": t, "round": round, "stage": "train", "attempt": 1}
     margin = 0.1 * (1 - math.exp(-step / 50)) + numbers.random() / 50
     metrics = {
@@ -217,7 +219,7 @@ def step_events(
 
 
 def readings(numbers: random.Random, count: int, *, t: float) -> list[Reading]:
-    """Of the host, two seconds apart, the last one at about `t`."""
+    """Makes readings of the host, two seconds apart, the last one at about `t`."""
     return [
         Reading(
             t=t - 2.0 * (count - 1 - number),

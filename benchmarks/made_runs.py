@@ -1,7 +1,7 @@
-"""Run directories of any size, written with the project's own events, and a run that lives.
+"""Makes run directories of any size with the project's own events, and a run that lives.
 
-Not a benchmark itself; the tests of the app use it too. No process belongs to these runs: the one
-that writes passes for the supervisor of those at work.
+It is no benchmark itself; the tests of the app use it too. No process belongs to these runs: the
+one that writes passes for the supervisor of those at work.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def make_run(
     started_t: float = STARTED_T,
     seed: int = 0,
 ) -> RunDir:
-    """A run of finished rounds, its snapshot beside its journal."""
+    """Makes a run of finished rounds, with its snapshot beside its journal."""
     run_dir = RunDir(path)
     path.mkdir(parents=True)
     numbers = random.Random(seed)
@@ -85,11 +85,11 @@ class LiveRun:
         self.beat()
 
     def beat(self) -> None:
-        """A sign of life; a supervisor gives one every few seconds."""
+        """Gives a sign of life; a supervisor gives one every few seconds."""
         self.dir.heartbeat.touch()
 
     def start_training(self) -> AttemptDir:
-        """The next round, up to the first step of its train stage; what comes after is `train`."""
+        """Plays the next round up to the first step of its train stage; `train` does the rest."""
         self._round += 1
         self._step = 0
         now = time.time()
@@ -108,7 +108,7 @@ class LiveRun:
         return attempt
 
     def train(self, num_steps: int = 1, *, of: int = 1000) -> None:
-        """That many steps happened: two events each, and a line of the log."""
+        """Writes that so many steps happened: two events each, and a line of the log."""
         attempt = self.dir.attempt(self._round, "train", 1)
         events: list[AttemptEvent] = []
         for _ in range(num_steps):
@@ -129,14 +129,14 @@ class LiveRun:
 
 
 def append(path: Path, records: Iterable[msgspec.Struct]) -> None:
-    """Whole lines, in one write."""
+    """Appends whole lines, in one write."""
     content = b"".join(_encode(record) + b"\n" for record in records)
     with path.open("ab", buffering=0) as file:
         file.write(content)
 
 
 def make_groups(numbers: random.Random, round: int, count: int) -> list[Group]:
-    """Scored groups of 8 completions."""
+    """Makes scored groups of 8 completions."""
     groups = []
     for number in range(count):
         answers = [" ".join(map(str, numbers.sample(range(10), 6))) for _ in range(8)]
@@ -152,7 +152,7 @@ def make_groups(numbers: random.Random, round: int, count: int) -> list[Group]:
 
 
 def write_groups(run_dir: RunDir, round: int, groups: Sequence[Group]) -> None:
-    """Completions, scores, and the best against the worst of each group as feedback."""
+    """Writes completions, scores, and the best against the worst of each group as feedback."""
     write_rows(run_dir.attempt(round, "sample", 1).completions, map(unscored, groups))
     label = run_dir.attempt(round, "label", 1)
     write_rows(label.scores, groups)

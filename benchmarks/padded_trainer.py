@@ -1,5 +1,7 @@
-"""The plain trainer that `train.py` compares with: DPO steps on pairs padded to `max_length`, a
-log-softmax over the whole vocabulary at every position, the reference's forward in every step.
+"""This is the plain trainer that `train.py` compares with: DPO steps on padded pairs.
+
+Pairs are padded to `max_length`; every step takes a log-softmax over the whole vocabulary at every
+position, and the reference's forward.
 
 `python padded_trainer.py MODEL FEEDBACK MAX_LENGTH BATCH_SIZE DEVICE` prints {"seconds",
 "examples", "peak_bytes"}. On a GPU it computes in bf16 on fp32 weights, and the bytes are its own.
@@ -35,7 +37,7 @@ def sequence_logps(model: PreTrainedModel, ids: Tensor, labels: Tensor) -> Tenso
 
 
 def batch_of(pairs: list[dict], max_length: int, device: str) -> tuple[Tensor, Tensor]:
-    """Ids and labels, (2 * pairs, max_length) each: all chosen, then all rejected."""
+    """Returns ids and labels, (2 * pairs, max_length) each: all chosen, then all rejected."""
     rows = [pad(pair, side, max_length) for side in ("chosen", "rejected") for pair in pairs]
     ids, labels = torch.tensor([row[0] for row in rows]), torch.tensor([row[1] for row in rows])
     return ids.to(device), labels.to(device)

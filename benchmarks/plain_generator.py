@@ -1,4 +1,4 @@
-"""The plain sampler that `sample.py` compares with: `model.generate` on prompts in file order.
+"""This is the plain sampler that `sample.py` compares with: `model.generate` in file order.
 
 `python plain_generator.py MODEL PROMPTS GROUP_SIZE BATCH_SIZE MAX_NEW_TOKENS END_IDS DEVICE` prints
 {"seconds", "tokens"}.

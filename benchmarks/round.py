@@ -1,4 +1,4 @@
-"""A round of online DPO, in three ways, in one run; prints one JSON object.
+"""Measures a round of online DPO, in three ways, in one run; prints one JSON object.
 
 SmolLM2-135M in fp32 on two threads, 16 prompts x 4 completions of at most 64 tokens, a reward model
 of the same size, 16 pairs. `halos_shaped`: three fresh programs a round, as HALOs' scripts start
@@ -50,7 +50,7 @@ ACCELERATE = (
 
 
 def halos_checkpoint(path: Path) -> Path:
-    """What a first round leaves: SmolLM2 and a state of AdamW."""
+    """Makes what a first round leaves: SmolLM2 and a state of AdamW."""
     measure([sys.executable, HALOS_SHAPED, "begin", SMOLLM2, path], num_threads=NUM_THREADS)
     return path
 
@@ -58,7 +58,7 @@ def halos_checkpoint(path: Path) -> Path:
 def halos_shaped(
     work: Path, policy: Path, prompts: Path, reward_model: Path, max_length: int
 ) -> Table:
-    """A round after the first: three programs, each started by the one before being over."""
+    """Runs a round after the first: three programs, each started when the one before is over."""
     work.mkdir()
     samples, feedback, out = work / "samples.jsonl", work / "feedback.jsonl", work / "trained"
     numbers = [
@@ -96,7 +96,7 @@ def halos_shaped(
 
 
 def middle(rounds: Sequence[Table]) -> Table:
-    """The round of median length, and what it says of itself."""
+    """Returns the round of median length, and what it says of itself."""
     chosen = dict(sorted(rounds, key=lambda each: each["seconds"])[len(rounds) // 2])
     total = chosen["seconds"]
     chosen["all_seconds"] = [each["seconds"] for each in rounds]
@@ -106,7 +106,7 @@ def middle(rounds: Sequence[Table]) -> Table:
 
 
 def disk_bytes_per_s(work: Path) -> float:
-    """Of a file like a checkpoint, flushed to the disk."""
+    """Measures a file like a checkpoint, flushed to the disk."""
     block, rates = os.urandom(1 << 24), []
     for _ in range(3):
         started = time.monotonic()

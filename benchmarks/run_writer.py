@@ -1,4 +1,4 @@
-"""Writes a run at work while the app looks on, as its supervisor and its train stage would.
+"""Writes a run at work while the app is open on it, as its supervisor and train stage would.
 
 `python run_writer.py RUN_DIR STEPS_PER_S NUM_STEPS BATCH` trains one round until it is ended: a
 process of its own, so that it takes nothing of the time of who measures.
@@ -21,8 +21,9 @@ LOOK_S = 2.0
 
 
 class RunWriter:
-    """Entered, it gives a run that trains. Its round has `num_steps` steps; `batch` of them are
-    written at once.
+    """Entered, it gives a run that trains. Its round has `num_steps` steps.
+
+    `batch` of them are written at once.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ def train_for_ever(live: LiveRun, *, steps_per_s: float, num_steps: int, batch: 
 
 
 def play_rounds(live: LiveRun, count: int, *, num_steps: int) -> None:
-    """Ten rounds a second, so that the app sees most of them while they run."""
+    """Plays ten rounds a second, so that the app sees most of them while they run."""
     for _ in range(count):
         live.beat()
         live.start_training()

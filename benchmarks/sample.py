@@ -1,4 +1,4 @@
-"""Sampling: our stage against plain `model.generate` on unsorted batches; prints one JSON object.
+"""Compares our sample stage with plain `model.generate` in file order; prints one JSON object.
 
 Same model, prompts, batch size and limits on one thread; tokens up to the end token count, padding
 after it does not. The random model ends a completion with one of a 50th of its words, so lengths

@@ -1,4 +1,4 @@
-"""Sampling with vLLM: our whole stage against vLLM's own `LLM.generate`; prints one JSON object.
+"""Compares our whole stage with vLLM's own `LLM.generate`; prints one JSON object.
 
 Needs what `make test-vllm` sets up. Same policy (SmolLM2-135M, fp32), prompts, limits and threads;
 each in a process of its own that stays loaded, taking turns. Ours seeds every completion by itself,
@@ -31,7 +31,7 @@ PAIRS_OF_RUNS = 5
 
 
 class Sampler:
-    """One of the two, loaded."""
+    """Holds one of the two, loaded."""
 
     def __init__(self, kind: str, job: dict[str, Any]) -> None:
         from halos_backend.interpreters.programs import KEEPING_MEMORY, program_environment
@@ -58,7 +58,7 @@ class Sampler:
         self._say(json.dumps(job))
 
     def run(self) -> tuple[float, float]:
-        """Tokens per second, seconds."""
+        """Returns tokens per second, and seconds."""
         self._say("run")
         line = self._answers.readline()
         if not line:
@@ -78,7 +78,7 @@ class Sampler:
 
 
 def write_prompts(path: Path) -> None:
-    """Of 10 to 100 tokens, drawn from the common words of SmolLM2's vocabulary."""
+    """Writes prompts of 10 to 100 tokens, drawn from the common words of SmolLM2's vocabulary."""
     from halos_backend.records import Prompt, write_rows
 
     numbers = random.Random(0)

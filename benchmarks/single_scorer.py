@@ -1,4 +1,4 @@
-"""The plain scorer that `label.py` compares with: one conversation per forward, in file order.
+"""This is the plain scorer that `label.py` compares with: one conversation per forward.
 
 `python single_scorer.py MODEL COMPLETIONS DEVICE` prints {"seconds", "sequences"}, computed
 in the weights' dtype.

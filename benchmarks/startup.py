@@ -1,4 +1,4 @@
-"""Start-up: `--version`, `status` and `list` of 50 runs against a bare `import typer`.
+"""Measures the start: `--version`, `status` and `list` of 50 runs against a bare `import typer`.
 
 Prints one JSON object. Each is a process of its own; the four take turns, so that a busy machine
 slows all alike.
@@ -26,7 +26,7 @@ PROCESS = {"pid": 4_000_000, "start_time": 1.0, "boot_id": "gone", "host": "else
 
 
 def journal(name: str) -> list[dict[str, object]]:
-    """The events of a completed run."""
+    """Returns the events of a completed run."""
     events: list[dict[str, object]] = [
         {
             "type": "RunCreated",

@@ -1,4 +1,4 @@
-"""A stage that computes nothing: what is left of a round is the supervisor's own time.
+"""This stage computes nothing: what is left of a round is the supervisor's own time.
 
 It writes the outputs that the contract asks for, and when it began and ended. `stub.json` in the
 run directory says how long the attempt `round/stage/attempt` lasts, and whether it ignores SIGTERM.
@@ -58,7 +58,7 @@ def write_events(attempt: Path, job: dict[str, Any], count: int) -> None:
 
 
 def work(attempt: Path, job: dict[str, Any], how: dict[str, Any]) -> None:
-    """Until the time is over or the file `release` is there; ten events a second."""
+    """Waits until the time is over or the file `release` is there; writes ten events a second."""
     end = time.monotonic() + how.get("seconds", 0.0)
     done = 0
     while time.monotonic() < end and not (attempt / "release").exists():

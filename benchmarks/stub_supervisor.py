@@ -1,4 +1,4 @@
-"""The supervisor's own program, with `stub_stage.py` for every stage."""
+"""This is the supervisor's own program, with `stub_stage.py` for every stage."""
 
 import sys
 from pathlib import Path

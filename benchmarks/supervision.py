@@ -1,8 +1,8 @@
-"""What supervision costs, with stages that compute nothing; prints one JSON object.
+"""Measures what supervision costs, with stages that compute nothing; prints one JSON object.
 
-`python supervision.py [NUM_ROUNDS]`: answers to requests, recovery, the time between stages against
-a bash loop that starts the same programs, the share of a core, memory, and growth over NUM_ROUNDS
-(default 1,000) with 100,000 attempt events.
+`python supervision.py [NUM_ROUNDS]` measures answers to requests, recovery, the time between stages
+against a bash loop that starts the same programs, the share of a core, memory, and growth over
+NUM_ROUNDS (default 1,000) with 100,000 attempt events.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MB = 1e6
 
 
 class Run:
-    """A run directory whose stages are stubs, and its guardian."""
+    """Holds a run directory whose stages are stubs, and its guardian."""
 
     def __init__(self, path: Path, *, num_rounds: int = 1, **plan: Any) -> None:
         path.mkdir(parents=True)
@@ -151,7 +151,7 @@ def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def answer_times(run: Run, *, until: Callable[[], bool] = lambda: False) -> list[float]:
-    """Seconds from dropping each request to its answer in the journal."""
+    """Returns the seconds from dropping each request to its answer in the journal."""
     journal = run_journal(run.dir.events, offset=run.dir.events.stat().st_size)
     taken = []
     for number in range(NUM_REQUESTS):
@@ -195,7 +195,7 @@ def measure_answers() -> dict[str, Any]:
 
 
 def measure_answers_while_verifying() -> dict[str, float]:
-    """The stage ends while nobody watches, so every byte of its outputs is read again."""
+    """Ends the stage while nobody watches, so that every byte of its outputs is read again."""
     how = {"seconds": 600, "checkpoint_bytes": CHECKPOINT_BYTES}
     with a_run(**{"1/train/1": how}, num_rounds=1) as run:
         attempt = run.wait_for_stage(1, "train")
@@ -217,7 +217,7 @@ def count(run: Run, kind: type) -> int:
 
 
 def measure_recovery() -> dict[str, float]:
-    """Seconds from kill -9 of the supervisor to its successor, and to the stage's adoption."""
+    """Measures from kill -9 of the supervisor to its successor, and to the stage's adoption."""
     with a_run(**{"1/sample/1": {"seconds": 600}}) as run:
         run.wait_for_stage(1, "sample")
         starts, adoptions = count(run, SupervisorStarted), count(run, StageAdopted)
@@ -231,7 +231,7 @@ def measure_recovery() -> dict[str, float]:
 
 
 def gaps(times: Sequence[dict[str, float]]) -> float:
-    """Median seconds from the end of one stage's work to the first statement of the next."""
+    """Returns median seconds from the end of a stage's work to the first statement of the next."""
     return statistics.median(
         after["begun"] - before["ended"] for before, after in itertools.pairwise(times)
     )
@@ -292,7 +292,7 @@ def measure_share() -> dict[str, float]:
 
 
 def least_fds(pid: int) -> int:
-    """Open file descriptors, those of a moment (a stage's pidfd, a file being written) apart."""
+    """Counts open file descriptors, without those of a moment (a stage's pidfd, a written file)."""
     counts = []
     for _ in range(30):
         counts.append(len(list(Path(f"/proc/{pid}/fd").iterdir())))
@@ -301,7 +301,7 @@ def least_fds(pid: int) -> int:
 
 
 def measure_growth(num_rounds: int) -> dict[str, float]:
-    """From round 50 on."""
+    """Measures growth from round 50 on."""
     per_stage = NUM_EVENTS // (3 * num_rounds)
     with a_run(num_rounds=num_rounds, events=per_stage) as run:
         pid = run.supervisor

@@ -1,6 +1,7 @@
-"""What the benchmarks measure on: a small random Llama, ragged prompts and completions, jobs.
+"""Makes what the benchmarks measure on: a small random Llama, ragged prompts and completions, jobs.
 
-Not a benchmark itself. Every measured program is a process of its own, so that peak memory is its.
+It is no benchmark itself. Every measured program is a process of its own, so that peak memory is
+its own.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ TEMPLATE = (
 
 @dataclass(frozen=True)
 class Measured:
-    """One finished process."""
+    """Describes one finished process."""
 
     stdout: str
     wall_s: float
@@ -47,7 +48,7 @@ def measure(
     num_threads: int = 1,
     environment: Mapping[str, str] = os.environ,
 ) -> Measured:
-    """Run a command to its end with so many torch threads. Raises when it fails."""
+    """Runs a command to its end with so many torch threads. Raises when it fails."""
     started = time.monotonic()
     child = subprocess.Popen(
         command,
@@ -76,7 +77,7 @@ def make_model(
     shape: Mapping[str, Any] = LLAMA_6_256,
     dtype: str = "float32",
 ) -> None:
-    """A random Llama, by default of 6 layers, 256 wide, and a tokenizer of 16,384 words."""
+    """Makes a random Llama, by default of 6 layers, 256 wide, and a tokenizer of 16,384 words."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import (
@@ -112,7 +113,7 @@ def make_model(
 
 
 def ragged(random_numbers: random.Random, low: int, high: int) -> list[int]:
-    """Word ids; lengths are skewed to the short side, as prompts and completions are."""
+    """Returns word ids; lengths are skewed to the short side, as prompts and completions are."""
     length = low + int((high - low) * random_numbers.random() ** 2)
     return [random_numbers.randrange(4, VOCABULARY) for _ in range(length)]
 
@@ -122,7 +123,9 @@ def words(ids: Sequence[int]) -> str:
 
 
 def settings(model: Path, work: Path, **tables: Any) -> dict[str, Any]:
-    """Resolved settings as plain JSON; `tables` are merged over the ones every benchmark shares."""
+    """Returns resolved settings as plain JSON; `tables` are merged over the ones all benchmarks
+    share.
+    """
     from halos_backend.config.schema import RunSettings
 
     table: dict[str, Any] = {
@@ -141,7 +144,7 @@ def settings(model: Path, work: Path, **tables: Any) -> dict[str, Any]:
 
 
 def run_stage(stage: str, attempt_dir: Path, inputs: Any, resolved: dict[str, Any]) -> Measured:
-    """Run one of our stages on a fresh attempt directory."""
+    """Runs one of our stages on a fresh attempt directory."""
     from halos_backend.interpreters.programs import KEEPING_MEMORY
     from halos_backend.store.job import Job, write_job
     from halos_backend.store.run_dir import AttemptDir
@@ -167,7 +170,7 @@ def run_stage(stage: str, attempt_dir: Path, inputs: Any, resolved: dict[str, An
 
 
 def phase_seconds(attempt_dir: Path, phases: Sequence[str]) -> float:
-    """Seconds that an attempt spent in phases that begin with one of these words."""
+    """Returns the seconds that an attempt spent in phases that begin with one of these words."""
     events = [json.loads(line) for line in (attempt_dir / "events.jsonl").read_text().splitlines()]
     changes = [event for event in events if event["type"] == "PhaseChanged"]
     ends = [event["t"] for event in changes[1:]] + [events[-1]["t"]]

@@ -1,4 +1,4 @@
-"""Training: our stage against a plain trainer that pads to `max_length`; prints one JSON object.
+"""Compares our train stage with a plain trainer that pads to `max_length`; prints one JSON object.
 
 Both train the same DPO pairs once, on one thread: ragged ones against 512, and pairs whose sides
 have 100 tokens each against HALOs' default of 1,250. Ours counts the reference pass and the steps;
@@ -22,7 +22,7 @@ BATCH_SIZE = 4
 
 @dataclass(frozen=True)
 class Case:
-    """Tokens of prompts and completions, from and to, and what the plain trainer pads to."""
+    """Gives tokens of prompts and completions, from and to, and what the plain trainer pads to."""
 
     prompt: tuple[int, int]
     completion: tuple[int, int]
@@ -58,7 +58,7 @@ def write_pairs(path: Path, case: Case) -> int:
 
 
 def compare(case: Case) -> dict[str, float]:
-    """Both trainers on the case's pairs, one after the other."""
+    """Runs both trainers on the case's pairs, one after the other."""
     from halos_backend.store.job import TrainInputs
 
     with tempfile.TemporaryDirectory() as folder:

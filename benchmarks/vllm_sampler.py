@@ -1,4 +1,4 @@
-"""A sampler with vLLM that stays loaded; `sample_vllm.py` runs it in vLLM's own environment.
+"""Samples with a vLLM that stays loaded; `sample_vllm.py` runs it in vLLM's own environment.
 
 `python vllm_sampler.py ours|theirs`; the first line on standard input is the JSON of a `job`, every
 further one asks for one run. Each is answered by a line {"seconds", "tokens"} on descriptor 3.
@@ -16,7 +16,7 @@ from typing import Any
 
 
 def make_ours(job: dict[str, Any]) -> Callable[[int], int]:
-    """The whole sample stage: engine, seeds, texts, groups on disk."""
+    """Makes our whole sample stage: engine, seeds, texts, groups on disk."""
     from halos_backend.stages.runtime import open_attempt
     from halos_backend.stages.sample.engine_cache import KeptEngine
     from halos_backend.stages.sample.stage import sample_round
@@ -43,7 +43,7 @@ def make_ours(job: dict[str, Any]) -> Callable[[int], int]:
 
 
 def make_theirs(job: dict[str, Any]) -> Callable[[int], int]:
-    """`LLM.generate`, as vLLM's documentation has it."""
+    """Makes `LLM.generate`, as vLLM's documentation has it."""
     import torch
     from vllm import LLM, SamplingParams
 

@@ -1,7 +1,7 @@
-"""Whole runs of ours with SmolLM2-135M, real vLLM and a reward model, for what measures rounds.
+"""Makes whole runs of ours with SmolLM2-135M, real vLLM and a reward model, to measure rounds.
 
-In fp32 on two threads; rounds' seconds by the journal, phases' by the attempts' events. Needs what
-`make test-vllm` sets up.
+They are in fp32 on two threads; rounds' seconds come from the journal, phases' from the attempts'
+events. It needs what `make test-vllm` sets up.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Table = dict[str, Any]
 
 @dataclass(frozen=True)
 class Size:
-    """Of a round: prompts, completions of each, tokens of a completion at most."""
+    """Gives a round's size: prompts, completions of each, tokens of a completion at most."""
 
     num_prompts: int = 16
     group_size: int = 4
@@ -85,7 +85,7 @@ def check_set_up() -> None:
 
 
 def make_reward_model(path: Path) -> None:
-    """SmolLM2 with one random logit."""
+    """Makes SmolLM2 with one random logit."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils import logging
@@ -112,9 +112,9 @@ def questions(count: int) -> list[str]:
 
 
 class MemoryWatch(threading.Thread):
-    """The largest sum of proportional set sizes, of all marked processes and of each stage's.
+    """Finds the largest sum of proportional set sizes, of all marked processes and of each stage's.
 
-    Looking takes a tenth of a core, so it rests while rounds are timed.
+    Reading them takes a tenth of a core, so it rests while rounds are timed.
     """
 
     def __init__(self, is_timed: Callable[[], bool]) -> None:
@@ -158,7 +158,7 @@ def marked() -> Iterator[psutil.Process]:
 def run_ours(
     work: Path, reward_model: Path, size: Size, *, num_rounds: int, is_warm: bool
 ) -> list[Table]:
-    """The rounds of a whole run, from the second on; in the first and in one more, memory."""
+    """Returns a whole run's rounds from the second on; memory comes from the first and one more."""
     work.mkdir()
     rounds = work / "round/rounds"
     config, prompts = work / "round.toml", work / "questions.jsonl"
@@ -196,7 +196,9 @@ def run_ours(
 
 
 def one_round(run: Path, number: int) -> Table:
-    """From the end of the round before to its own, by the journal; phases by the attempts'."""
+    """Measures from the end of the round before to its own, by the journal; phases by the
+    attempts'.
+    """
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     ends = {e["round"]: e["t"] for e in events if e["type"] == "RoundFinished"}
     total = ends[number] - ends[number - 1]
@@ -221,7 +223,7 @@ def one_round(run: Path, number: int) -> Table:
 
 
 def num_tokens(directory: Path, stages: Table) -> dict[str, float]:
-    """How many were sampled, scored, trained on and went through a model for the KL.
+    """Counts the tokens that were sampled, scored, trained on and went through a model for the KL.
 
     A prompt's are counted once for its completions, which share them. The reference sees what is
     trained on; the KL is of as many completions as prompts, under the policy and the initial one.

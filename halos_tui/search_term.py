@@ -1,4 +1,4 @@
-"""What a person searches for, and where it is found in bytes or in text.
+"""Owns what a person searches for, and where it is found in bytes or in text.
 
 Patterns run in the `regex` package and not in `re`: it lets other threads go on meanwhile and
 gives up after a time limit, so that no pattern a person types can freeze the screen.
@@ -14,15 +14,15 @@ import regex
 from halos_backend.errors import UsageError
 
 TIME_LIMIT_S = 1.0
-"""Of one search in a few MiB at most; a usual pattern takes milliseconds."""
+"""One search in a few MiB takes at most so long; a usual pattern takes milliseconds."""
 
 Span = tuple[int, int]
-"""(offset, length)"""
+"""A span in bytes is (offset, length)."""
 
 
 @dataclass(frozen=True)
 class SearchTerm:
-    """Plain text, or a pattern in the syntax of `re`. A match never spans a line break.
+    """A term is plain text, or a pattern in the syntax of `re`. A match never spans a line break.
 
     In bytes a pattern is UTF-8: classes, dots and case know ASCII only. Plain text ignores the
     case of every letter. Raises UsageError when it is empty, has a line break, or is no pattern.
@@ -41,19 +41,21 @@ class SearchTerm:
             _ = self._byte_pattern, self._text_pattern
 
     def in_lines(self, content: bytes) -> Iterator[Span]:
-        """Matches in whole lines, left to right, none empty. Raises UsageError after the limit."""
+        """Yields matches in whole lines, left to right, none empty. Raises UsageError after the
+        limit.
+        """
         if self._needle is None:
             return self._pattern_in_lines(content)
         return _plain(content.lower() if self.ignore_case else content, self._needle)
 
     def is_in(self, text: str) -> bool:
-        """Whether a text has it anywhere. Raises UsageError after the time limit."""
+        """Says whether a text has it anywhere. Raises UsageError after the time limit."""
         if not self.is_regex and not self.ignore_case:
             return self.text in text
         return self._search(self._text_pattern, text, 0, len(text)) is not None
 
     def spans_in(self, text: str) -> Iterator[tuple[int, int]]:
-        """(start, end) of each match in a text. Raises UsageError after the time limit."""
+        """Yields (start, end) of each match in a text. Raises UsageError after the time limit."""
         found = self._search(self._text_pattern, text, 0, len(text))
         while found is not None:
             start, end = found.span()
@@ -63,21 +65,23 @@ class SearchTerm:
 
     @cached_property
     def json_bytes(self) -> bytes | None:
-        """What a JSON line with a match has in it, whoever wrote it; None where that is unsure."""
+        """Returns bytes that are in every JSON line with a match, whoever wrote it; None where
+        unsure.
+        """
         plain = not self.is_regex and self.text.isascii() and self.text.isprintable()
         if not plain or set(self.text) & set('"\\/<>&'):
             return None
         return self.text.lower().encode() if self.ignore_case else self.text.encode()
 
     def may_be_in(self, json_line: bytes) -> bool:
-        """False only for a line that surely has no match; far cheaper than decoding it."""
+        """Returns False only for a line that surely has no match; far cheaper than decoding it."""
         if self.json_bytes is None:
             return True
         return self.json_bytes in (json_line.lower() if self.ignore_case else json_line)
 
     @cached_property
     def _needle(self) -> bytes | None:
-        """What `bytes.find` can look for; None where a pattern must."""
+        """Returns what `bytes.find` can look for; None where a pattern must."""
         if self.is_regex or (self.ignore_case and not self.text.isascii()):
             return None
         return self.text.lower().encode() if self.ignore_case else self.text.encode()
@@ -102,7 +106,7 @@ class SearchTerm:
             raise UsageError(f"{self.text!r} is no pattern: {error}") from error
 
     def _pattern_in_lines(self, content: bytes) -> Iterator[Span]:
-        """In all lines at once; from the first match that would span lines on, line by line."""
+        """Searches all lines at once; from the first match that spans lines on, line by line."""
         position, size = 0, len(content)
         while position < size:
             found = self._search(self._byte_pattern, content, position, size)
@@ -118,7 +122,9 @@ class SearchTerm:
             position = end if end > start else start + 1
 
     def _line_by_line(self, content: bytes, line: int, position: int) -> Iterator[Span]:
-        """From the line that starts at `line` on, what begins at `position` or later."""
+        """Yields matches that begin at `position` or later, from the line that starts at `line`
+        on.
+        """
         while line < len(content):
             end_of_line = content.find(b"\n", line)
             end_of_line = len(content) if end_of_line < 0 else end_of_line
@@ -146,7 +152,7 @@ class SearchTerm:
 
 
 def read_term(text: str) -> SearchTerm | None:
-    """What a person typed: words, or a pattern after a slash; None where that is nothing yet.
+    """Reads what a person typed: words, or a pattern after a slash; None where that is nothing yet.
 
     Without a capital letter the case does not matter. Raises UsageError for what is no pattern.
     """

@@ -1,7 +1,7 @@
-"""Lays text out in cells: made visible, marked, wrapped or cropped. Slow for long texts, so it
-belongs into a thread.
+"""Lays text out in cells: made visible, marked, wrapped or cropped.
 
-A run is a text with the name of its style, a line is runs beside each other.
+It is slow for long texts, so it belongs into a thread. A run is a text with the name of its style,
+a line is runs beside each other.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from halos_tui.formatting import visible_lines
 Run = tuple[str, str]
 Line = tuple[Run, ...]
 Span = tuple[int, int]
-"""(start, end) in characters"""
+"""A span is (start, end) in characters."""
 
 TAB = "    "
 
@@ -30,13 +30,15 @@ class Page:
 
 
 def shown(text: str, *, is_ascii: bool = False) -> str:
-    """As a terminal can be given it, line breaks kept; in ASCII what is not is an escape too."""
+    """Returns what a terminal can be given, line breaks kept; in ASCII other characters are
+    escapes.
+    """
     plain = visible_lines(text).replace("\t", TAB)
     return plain.encode("ascii", "backslashreplace").decode() if is_ascii else plain
 
 
 def marked(text: str, spans: Iterable[Span], *, style: str, base: str = "") -> list[Run]:
-    """The text with another style in `spans`, which are in order and do not overlap."""
+    """Puts another style on the `spans` of a text, which are in order and do not overlap."""
     found: list[Run] = []
     position = 0
     for start, end in spans:
@@ -49,7 +51,9 @@ def marked(text: str, spans: Iterable[Span], *, style: str, base: str = "") -> l
 def laid_out(
     found: Iterable[Run], width: int, *, is_ascii: bool = False, indent: int = 0
 ) -> list[Line]:
-    """Runs of any text as lines of at most `width` cells, broken between words if possible."""
+    """Lays runs of any text out as lines of at most `width` cells, broken between words if
+    possible.
+    """
     room = max(1, width - indent)
     margin: Line = ((" " * indent, ""),) if indent else ()
     plain = [(shown(text, is_ascii=is_ascii), style) for text, style in found]
@@ -57,7 +61,7 @@ def laid_out(
 
 
 def cropped(found: Sequence[Run], start: int, width: int) -> Line:
-    """The cells [start, start + width) of a line; half a wide character is a blank."""
+    """Returns the cells [start, start + width) of a line; half a wide character is a blank."""
     kept: list[Run] = []
     column = 0
     for text, style in found:
@@ -78,13 +82,15 @@ def num_cells(line: Iterable[Run]) -> int:
 
 
 def filled(line: Iterable[Run], width: int, style: str) -> Line:
-    """The line in one style up to the edge."""
+    """Fills the line in one style up to the edge."""
     text = "".join(piece for piece, _ in line)
     return ((text + " " * (width - cell_len(text)), style),)
 
 
 def row_spans(text: str, width: int) -> list[Span]:
-    """Where a text without line breaks is broken to fit; the blank at a break is left out."""
+    """Returns where a text without line breaks is broken to fit; the blank at a break is left
+    out.
+    """
     sizes = None if text.isascii() else _Sizes(text)
     spans: list[Span] = []
     start = 0
@@ -103,14 +109,16 @@ def row_spans(text: str, width: int) -> list[Span]:
 
 
 class _Sizes:
-    """The cells of each character a person sees, of one text that is gone through once."""
+    """Knows the cells of each character a person sees, of one text that is gone through once."""
 
     def __init__(self, text: str) -> None:
         self._glyphs = split_graphemes(text)[0]
         self._place = 0
 
     def fitting(self, start: int, width: int) -> int:
-        """The end of what fits into `width` cells from `start` on; at least one character."""
+        """Returns the end of what fits into `width` cells from `start` on; at least one
+        character.
+        """
         while self._place and self._glyphs[self._place - 1][1] > start:
             self._place -= 1
         while self._place < len(self._glyphs) and self._glyphs[self._place][0] < start:
@@ -126,7 +134,7 @@ class _Sizes:
 
 
 def _split(found: Sequence[Run]) -> Iterator[list[Run]]:
-    """At line breaks; text without any is one line."""
+    """Splits at line breaks; text without any is one line."""
     line: list[Run] = []
     for text, style in found:
         first, *others = text.split("\n")
@@ -144,7 +152,7 @@ def _wrapped(found: Sequence[Run], width: int) -> Iterator[Line]:
 
 
 def _cut(found: Sequence[Run], start: int, end: int) -> Line:
-    """The characters [start, end) of a line."""
+    """Returns the characters [start, end) of a line."""
     kept: list[Run] = []
     place = 0
     for text, style in found:
@@ -158,7 +166,9 @@ def _cut(found: Sequence[Run], start: int, end: int) -> Line:
 
 
 def _cropped_text(text: str, column: int, start: int, end: int) -> tuple[str, int]:
-    """What of a text that begins at `column` is in the cells [start, end), and where it ends."""
+    """Returns what of a text that begins at `column` is in the cells [start, end), and where it
+    ends.
+    """
     kept: list[str] = []
     for begin, stop, cells in split_graphemes(text)[0]:
         if column >= end:

@@ -1,7 +1,7 @@
-"""Reads a theme: what colour each meaning has. Themes are TOML files under `themes/`, and in the
-user's configuration directory.
+"""Reads themes: what colour each meaning has, as rich styles and as themes of the app.
 
-Makes the app's themes of the theme files; one that is wrong is told and left out.
+Themes are TOML files under `themes/`, and in the user's configuration directory. A wrong one is
+reported and left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from halos_tui.formatting import visible
 DEFAULT_THEME = "dark"
 MEANINGS = ("accent", "good", "bad", "warning", "muted")
 PLACES = (Path(__file__).parent / "themes", Path(__file__).parents[1] / "themes")
-"""In an installed wheel, and in a source tree."""
+"""Themes are here in an installed wheel, and there in a source tree."""
 
 
 COLOURS = (
@@ -40,7 +40,7 @@ COLOURS = (
 )
 ANSI_VARIABLES = {
     "ansi-background": "ansi_default",  # Textual 8.2.8 gives these two to all but ANSI themes,
-    "ansi-foreground": "ansi_default",  # and then looks for them
+    "ansi-foreground": "ansi_default",  # and then searches for them
     "block-cursor-foreground": "ansi_default",
     "block-cursor-background": "ansi_default",
     "block-cursor-text-style": "reverse",
@@ -50,11 +50,11 @@ ANSI_VARIABLES = {
 }
 """Nothing is known of the terminal's own colours, so what stands out is reversed."""
 MONOCHROME = "monochrome"
-"""What NO_COLOR takes instead of any theme: what a colour would say, an attribute says."""
+"""NO_COLOR takes this instead of any theme: what a colour would say, an attribute says."""
 
 
 def load_theme(name: str = DEFAULT_THEME) -> Theme:
-    """The theme of that name as rich styles. Raises HalosError naming file and fault."""
+    """Returns the theme of that name as rich styles. Raises HalosError naming file and fault."""
     path = find_theme(name)
     try:
         colours = read_theme(path)["colours"]
@@ -67,7 +67,7 @@ def load_theme(name: str = DEFAULT_THEME) -> Theme:
 
 
 def find_theme(name: str) -> Path:
-    """The theme's file. Raises UsageError where there is none of that name."""
+    """Returns the theme's file. Raises UsageError where there is none of that name."""
     found = theme_files()
     if name not in found:
         raise UsageError(f"no theme '{name}'; there are {', '.join(sorted(found))}")
@@ -75,7 +75,7 @@ def find_theme(name: str) -> Path:
 
 
 def theme_files() -> dict[str, Path]:
-    """Every theme by its name; one of the user's own stands for ours of the same name."""
+    """Returns every theme by its name; one of the user's own replaces ours of the same name."""
     files: dict[str, Path] = {}
     for place in (*reversed(PLACES), platformdirs.user_config_path("halos-tui") / "themes"):
         if place.is_dir():
@@ -84,7 +84,7 @@ def theme_files() -> dict[str, Path]:
 
 
 def read_theme(path: Path) -> dict[str, Any]:
-    """The file as it is. Raises HalosError where that is no TOML."""
+    """Returns the file as it is. Raises HalosError where that is no TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -92,7 +92,7 @@ def read_theme(path: Path) -> dict[str, Any]:
 
 
 def app_theme(path: Path) -> AppTheme:
-    """The theme of a file, for the app. Raises HalosError naming file and fault."""
+    """Returns the theme of a file, for the app. Raises HalosError naming file and fault."""
     table = read_theme(path).get("app")
     if not isinstance(table, dict):
         raise HalosError(f"{path}: has no table [app] with {', '.join(COLOURS)}")
@@ -115,7 +115,7 @@ def app_theme(path: Path) -> AppTheme:
 
 
 def monochrome_theme() -> AppTheme:
-    """The terminal's own two colours, reversed where something stands out."""
+    """Returns the terminal's own two colours, reversed where something stands out."""
     plain = "ansi_default"
     return AppTheme(
         name=MONOCHROME,
@@ -126,7 +126,7 @@ def monochrome_theme() -> AppTheme:
 
 
 def load_app_themes() -> tuple[dict[str, AppTheme], list[str]]:
-    """All themes by their names, and what is wrong with those that are left out."""
+    """Returns all themes by their names, and what is wrong with those that are left out."""
     themes, problems = {}, []
     for name, path in theme_files().items():
         try:

@@ -1,6 +1,6 @@
-"""Pictures of the real app for the README: `make.py [NAME ...]` writes `NAME.svg` beside itself.
+"""Takes pictures of the real app for the README: `make.py [NAME ...]` writes `NAME.svg` here.
 
-Three small runs of the demo are started, and each screen is opened on them as a person would.
+It starts three small runs of the demo, and opens each screen on them as a person would.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NUM_FINISHED = 6
 """Pictures are taken while the run is at work, after so many rounds."""
 DEADLINE_S = 900.0
 PLACE = Path(tempfile.gettempdir()) / "halos"
-"""Short, and the same on all machines: it stands in the pictures."""
+"""It is short, and the same on all machines, since it stands in the pictures."""
 SETTLED_S = 2.0
 KEYS: dict[str, tuple[str, ...]] = {
     "run": (),
@@ -44,7 +44,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "new_run": ("n",),
     "help": ("question_mark",),
 }
-"""From the run screen; the list of runs comes before it."""
+"""These keys open each screen from the run screen; the list of runs comes before it."""
 OF_THIS_PICTURE = re.compile(r"terminal-\d+")
 
 

@@ -1,1 +1,1 @@
-"""One run as a reader sees it: its state, its rounds, its curves, how long it still takes."""
+"""This folder shows one run: its state, its rounds, its curves, how long it still takes."""

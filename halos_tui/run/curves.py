@@ -1,4 +1,4 @@
-"""The train curves of one round: its attempt's events are read when they are to be shown."""
+"""Reads the train curves of one round; an attempt's events are read when they are to be shown."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ TITLES = {
     "clip_frac": "clipped share",
     "unclamped_frac": "unclamped share",
 }
-"""What is shown where it is logged, in this order."""
+"""These are shown where they are logged, in this order."""
 KL = 3
-"""The place of the KL among them."""
+"""This is the place of the KL among them."""
 
 
 class RunCurves:
@@ -41,11 +41,11 @@ class RunCurves:
         self.view = CurvesView()
 
     def refresh(self) -> None:
-        """What runs may be drawn anew."""
+        """Draws anew what runs."""
         self._is_due = True
 
     def select(self, round: int | None, running: Mapping[Key, AttemptTail]) -> None:
-        """Turn to a round, or to the newest that trains or has trained."""
+        """Turns to a round, or to the newest that trains or has trained."""
         row = self._book.newest_trained if round is None else self._book.row(round)
         about = _attempt_of(row)
         if about == self._about and not self._is_due:

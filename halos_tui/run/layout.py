@@ -1,7 +1,7 @@
-"""Where the panels of the run screen lie, for every size of terminal. Pure.
+"""Says where the panels of the run screen lie, for every size of terminal. It is pure.
 
-Small: what is needed to know how it stands. Tall and narrow: panels below each other. From 100
-columns on beside each other, from 160 on everything at once.
+A small terminal has what is needed to know how the run stands, a tall and narrow one panels below
+each other. From 100 columns on they are beside each other, from 160 on everything is there at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MIN_NOTICES = 3
 
 @dataclass(frozen=True)
 class Needs:
-    """What the panels at the top have to say."""
+    """Says what the panels at the top have to say."""
 
     num_stages: int = 1
     num_header_lines: int = 2
@@ -40,7 +40,7 @@ class Needs:
 
 
 def arrange(width: int, height: int, needs: Needs) -> Places:
-    """Panels that are not in it are not shown. Nothing overlaps, nothing sticks out."""
+    """Places the panels; one without a place is not shown. Nothing overlaps, nothing sticks out."""
     if height < 1 or width < 1:
         return {}
     places: Places = {}
@@ -53,7 +53,7 @@ def arrange(width: int, height: int, needs: Needs) -> Places:
 
 
 def _top(places: Places, width: int, height: int, needs: Needs) -> int:
-    """Header and stages over the whole width; gives the first free row."""
+    """Places header and stages over the whole width; returns the first free row."""
     most = MOST_HEADER_LINES if height >= MIN_HEIGHT_FOR_HEADER else 2
     header = min(height, most, max(2, needs.num_header_lines))
     places["header"] = Region(0, 0, width, header)
@@ -66,7 +66,7 @@ def _top(places: Places, width: int, height: int, needs: Needs) -> int:
 
 
 def _below_each_other(places: Places, width: int, top: int, bottom: int) -> None:
-    """The rounds get what the others leave, at least `MIN_ROUNDS` lines."""
+    """Gives the rounds what the others leave, at least `MIN_ROUNDS` lines."""
     left = bottom - top
     if left >= 8:
         places["notices"] = Region(0, bottom - 2, width, 1)
@@ -88,7 +88,7 @@ def _below_each_other(places: Places, width: int, top: int, bottom: int) -> None
 
 
 def _beside_each_other(places: Places, width: int, top: int, bottom: int, needs: Needs) -> None:
-    """Rounds and machine, below them charts, below them the log."""
+    """Places rounds and machine, below them charts, below them the log."""
     log = min(14, max(3, (bottom - top) // 5))
     bottom = _row(places, bottom, width, log, ["log"])
     left = bottom - top
@@ -110,7 +110,7 @@ def _beside_each_other(places: Places, width: int, top: int, bottom: int, needs:
 def _side(
     places: Places, top: int, bottom: int, width: int, names: list[PanelName], needs: Needs
 ) -> int:
-    """Right of the rounds: the panels beside each other, the warnings below the last."""
+    """Places panels beside each other right of the rounds, the warnings below the last."""
     left = min(ROUNDS_WIDTH, width * 2 // 3) + GAP
     _columns(places, top, bottom, width - left, names, x=left)
     x, _, inner, height = places[names[-1]]
@@ -121,7 +121,7 @@ def _side(
 
 
 def _machine_height(height: int, num_devices: int) -> int:
-    """Two lines a device, or one, and a title; `MIN_NOTICES` lines are left at least."""
+    """Returns two lines a device, or one, and a title; at least `MIN_NOTICES` lines are left."""
     most = height - MIN_NOTICES
     roomy = 2 + 2 * num_devices
     return max(2, min(most, roomy if roomy <= most else 2 + num_devices))
@@ -132,7 +132,7 @@ def _fitting(names: list[PanelName], width: int) -> list[PanelName]:
 
 
 def _row(places: Places, bottom: int, width: int, height: int, names: Sequence[PanelName]) -> int:
-    """A row of panels above `bottom`; gives its first line."""
+    """Places a row of panels above `bottom`; returns its first line."""
     _columns(places, bottom - height, bottom, width, names)
     return bottom - height
 

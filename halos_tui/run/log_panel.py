@@ -1,4 +1,4 @@
-"""The last lines of the log of the stage that runs, or ran last."""
+"""This panel shows a log's last lines; it stands alone so that the screen only composes panels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from halos_tui.widgets.panel import Line, Panel
 
 
 class LogTail(Panel[LogView]):
-    """With a title where there are three lines or more."""
+    """It has a title where there are three lines or more."""
 
     def lines(self, shown: LogView, width: int, height: int) -> Iterator[Line]:
         del width

@@ -1,4 +1,7 @@
-"""The end of the output of the stage that runs, or ran last."""
+"""Reads the end of a stage's output; it stands alone so that `RunReader` only joins its parts.
+
+The stage is the one that runs, or ran last.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ class RunLog:
         )
 
     def _turn_to(self, state: RunState) -> None:
-        """To the newest attempt of all."""
+        """Turns to the newest attempt of all."""
         attempts = [
             (stage.started_t, (round.round, stage.stage, stage.attempt))
             for round in state.rounds[-2:]

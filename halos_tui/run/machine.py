@@ -1,4 +1,4 @@
-"""What the machine and its GPUs did lately, from the run's telemetry; bounded however long it runs.
+"""Reads what the machine and its GPUs did lately, from the run's telemetry, in bounded memory.
 
 Readings are joined to means of some seconds, so that a curve moves on only once in a while.
 """
@@ -27,7 +27,7 @@ MOST_OTHERS = 3
 
 
 class MachineHistory:
-    """`read` looks at the telemetry anew if there is any; `view` is what to draw."""
+    """`read` reads the telemetry anew if there is any; `view` is what to draw."""
 
     def __init__(self, run_dir: RunDir) -> None:
         self._run_dir = run_dir
@@ -37,7 +37,7 @@ class MachineHistory:
         self.view = MachineView()
 
     def read(self, *, is_due: bool) -> None:
-        """`is_due`: somebody should be writing readings, so that an old one says something."""
+        """Reads; with `is_due` readings should be coming in, so that an old one means something."""
         for reading in self._new_readings():
             self._add(reading)
         self.view = self._view(is_due=is_due)
@@ -80,7 +80,9 @@ class MachineHistory:
 
 
 class _History:
-    """Utilization and memory of one device, a value for each `PIECE_S` seconds of the clock."""
+    """Holds utilization and memory of one device, a value for each `PIECE_S` seconds of the
+    clock.
+    """
 
     def __init__(self) -> None:
         self._pieces = (array("d"), array("d"))
@@ -156,7 +158,7 @@ def _host_memory(host: HostReading) -> tuple[int | None, int | None]:
 
 
 def _others(processes: Sequence[GpuProcess]) -> tuple[str, ...]:
-    """Whoever else computes there, the greediest first."""
+    """Names whoever else computes there, the greediest first."""
     foreign = [process for process in processes if process.stage is None]
     foreign.sort(key=lambda process: -(process.used_bytes or 0))
     return tuple(

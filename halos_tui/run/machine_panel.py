@@ -1,4 +1,4 @@
-"""Each GPU with its history, or the host where there is none."""
+"""This panel shows each GPU with its history, or the host where there is no GPU."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MOST_HISTORY = 60
 LEAST_HISTORY = 6
 NAME = 8
 FIGURES = NAME + 18
-"""Cells of a line beside its history."""
+"""A line has so many cells beside its history."""
 ONE_LINE = NAME + 24
 WITH_HEAT = NAME + 26
 HEAT_FROM = 52
 
 
 class MachinePanel(Panel[MachineView]):
-    """Two lines a device where there is room, else one."""
+    """A device has two lines where there is room, else one."""
 
     def lines(self, shown: MachineView, width: int, height: int) -> Iterator[Line]:
         models = ", ".join(dict.fromkeys(gpu.model.removeprefix("NVIDIA ") for gpu in shown.gpus))
@@ -66,7 +66,7 @@ class MachinePanel(Panel[MachineView]):
         yield joined([[("  mem ", "muted")], [second], [(memory, memory_style)]])
 
     def _history(self, values: Sequence[float], width: int) -> Run:
-        """A level for each of the newest values, from 0 to 1."""
+        """Draws a level for each of the newest values, from 0 to 1."""
         cells = min(MOST_HISTORY, width)
         if cells < LEAST_HISTORY:
             return "", ""
@@ -81,7 +81,7 @@ def _level(value: float, levels: str) -> str:
 
 
 def _memory(device: DeviceView) -> str:
-    """41.2/80 GiB, or 943 MiB/23.5 GiB."""
+    """Writes 41.2/80 GiB, or 943 MiB/23.5 GiB."""
     used, total = size(device.memory_used_bytes), size(device.memory_total_bytes)
     same_unit = used.split()[-1] == total.split()[-1]
     return f"{used.split()[0] if same_unit else used}/{total}"

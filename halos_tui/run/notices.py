@@ -1,6 +1,6 @@
-"""What a person should know of a run besides its numbers: from its journal, its stages, its state.
+"""Collects what a person should know of a run besides its numbers: events in, sentences out. Pure.
 
-Pure: events in, sentences out.
+It comes from the run's journal, its stages and its state.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from halos_tui.tracking.status import SeenStatus
 
 MOST_NOTICES = 50
 NUM_ROUNDS_BACK = 5
-"""Older rounds keep what they have to say for when one looks at them."""
+"""Older rounds keep their notices until a person selects them."""
 
 
 class JournalNotices:
-    """The last ones that the journal tells and a state does not."""
+    """Holds the last notices that the journal tells and a state does not."""
 
     def __init__(self) -> None:
         self.notices: deque[Notice] = deque(maxlen=MOST_NOTICES)
@@ -49,7 +49,7 @@ def all_notices(
     stages: Iterable[Notice],
     supervisor: Notice | None,
 ) -> tuple[Notice, ...]:
-    """What is in the way now first, then of the stages that run, rounds and journal, newest first.
+    """Returns what is in the way now, then notices of stages, rounds and journal, newest first.
 
     `rows` are all rounds; what the selected one has to say goes before the others.
     """
@@ -78,21 +78,21 @@ HINTS: dict[SeenStatus, str] = {
 
 
 def hint_for(status: SeenStatus, keys: Mapping[str, str]) -> str:
-    """What one can do about it here; `keys` are those of the actions, none in a read-only app."""
+    """Says what to do about a status; `keys` are those of the actions, none in a read-only app."""
     if status == "created":
         return "its supervisor has not begun yet"
     return HINTS.get(status, "").format_map(keys) if keys else ""
 
 
 def describe_workers(chosen: WorkersChosen) -> str:
-    """What `launch.warm_workers = "auto"` came to."""
+    """Says what `launch.warm_workers = "auto"` came to."""
     if chosen.is_warm:
         return f"programs stay between rounds: {chosen.reason}"
     return f"each stage starts a program of its own: {chosen.reason}"
 
 
 def describe_restart(event: SupervisorStarted) -> str:
-    """What happened while nobody supervised; empty where nothing went wrong."""
+    """Says what happened while nobody supervised; "" where nothing went wrong."""
     if not event.after_crash:
         return ""
     stages = [f"the {stage} stage went on" for stage in event.went_on]

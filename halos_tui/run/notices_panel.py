@@ -1,4 +1,4 @@
-"""Warnings: as many as there is room for, the rest counted."""
+"""This panel shows warnings and counts the rest; it stands alone as every panel of the screen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ MARKS = {"bad": "!! ", "warning": "! ", "muted": "- "}
 
 
 class NoticesPanel(Panel[Notices]):
-    """With a title where there are three lines or more; on a single line the first one."""
+    """It has a title where there are three lines or more; on a single line it shows the first
+    one.
+    """
 
     def lines(self, shown: Notices, width: int, height: int) -> Iterator[Line]:
         if height <= 2:

@@ -36,9 +36,9 @@ REST_EVERY_S = 1.0
 
 
 class RunReader:
-    """One run. `select` may be called from another thread than `read`.
+    """Reads one run. `select` may be called from another thread than `read`.
 
-    `keys` are those of the actions by which one can steer the run, for its hints.
+    `keys` are those of the actions by which a person can steer the run, for its hints.
     """
 
     keys: Mapping[str, str] = MappingProxyType({})
@@ -64,13 +64,13 @@ class RunReader:
         self._view: RunView | None = None
 
     def select(self, round: int | None) -> None:
-        """Show that round's distribution and curves; of the newest where it is None."""
+        """Selects the round whose distribution and curves are shown; None selects the newest."""
         self._selected = round
 
     def read(self) -> RunView | None:
-        """The view, or None where it is the same as before.
+        """Returns the view, or None where it is the same as before.
 
-        Raises HalosError where there is no such run any more, or its journal cannot be read.
+        Raises HalosError where the run is gone, or where its journal cannot be read.
         """
         selected = self._selected
         self._told.add(self._tail.read())
@@ -86,7 +86,7 @@ class RunReader:
         return view
 
     def _follow_attempts(self, state: RunState) -> bool:
-        """Whether a stage began or ended."""
+        """Says whether a stage began or ended."""
         running = {
             (round, stage): state.rounds[round - 1].stages[stage].attempt
             for round, stage in state.active
@@ -105,7 +105,7 @@ class RunReader:
         return is_new
 
     def _look_around(self, state: RunState, selected: int | None, *, at_once: bool) -> None:
-        """All that is looked at once in a while only."""
+        """Reads all that is read only once in a while."""
         now = clock.monotonic()
         if at_once or now >= self._stage_due:
             self._stage_due = now + STAGE_EVERY_S

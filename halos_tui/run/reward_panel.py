@@ -1,4 +1,4 @@
-"""The rewards: their mean over rounds with its noise, and how they are spread in one round."""
+"""These panels show rewards: their mean over rounds with its noise, and their spread in a round."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIN_HEIGHT_FOR_FIGURES = 8
 
 
 class RewardChart(LineChart):
-    """Mean reward by round, with one standard error around it."""
+    """It draws the mean reward by round, with one standard error around it."""
 
     def __init__(self, *, is_ascii: bool = False, id: str | None = None) -> None:
         super().__init__("reward before training", is_ascii=is_ascii, id=id)
@@ -28,7 +28,9 @@ class RewardChart(LineChart):
 
 
 class RewardDistribution(Histogram):
-    """A round's rewards against the first's; their quantiles in figures where there is room."""
+    """It draws a round's rewards against the first's, with quantiles in figures where there is
+    room.
+    """
 
     def __init__(self, *, is_ascii: bool = False, id: str | None = None) -> None:
         super().__init__("rewards", is_ascii=is_ascii, id=id)
@@ -62,7 +64,7 @@ class RewardDistribution(Histogram):
 
 
 def _figures(part: Distribution, width: int) -> str:
-    """Quantiles in figures, as exact as there is room for: `round 7  5% -6.9  25% ...`; ASCII."""
+    """Writes quantiles as exactly as there is room for: `round 7  5% -6.9  25% ...`; ASCII."""
     line = part.name
     for gap, digits in (("  ", 3), (" ", 3), (" ", 2)):
         told = (

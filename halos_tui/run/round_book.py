@@ -1,4 +1,4 @@
-"""Writes down what a screen shows of each round, once, as small as it can be."""
+"""Keeps what a screen shows of each round, once, as small as it can be."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ TRUNCATED_LIMIT = 0.2
 
 
 class RoundBook:
-    """One row a round. A state is looked at only where its rounds are new or changed; all but its
-    last `NUM_WHOLE` rounds may be forgotten after that.
+    """Holds one row a round. A state is read only where its rounds are new or changed.
+
+    All but its last `NUM_WHOLE` rounds may be forgotten after that.
     """
 
     def __init__(self) -> None:
@@ -44,7 +45,7 @@ class RoundBook:
         self.rewards = RewardView()
 
     def update(self, state: RunState) -> bool:
-        """Whether anything is new."""
+        """Takes in a state; says whether anything is new."""
         first = self._first_changed(state.rounds)
         if first is None:
             return False
@@ -61,11 +62,13 @@ class RoundBook:
 
     @property
     def newest_trained(self) -> RoundRow | None:
-        """The last round whose training has begun."""
+        """Returns the last round whose training has begun."""
         return next((row for row in reversed(self._rows) if row.train_attempt is not None), None)
 
     def distribution(self, round: int | None) -> DistributionView | None:
-        """Of that round, or the newest that is labelled, with the first that is."""
+        """Returns the rewards of that round, or the newest labelled one, with the first that is
+        labelled.
+        """
         first = next((row for row in self._rows if row.rewards is not None), None)
         row = self._newest_labelled() if round is None else self.row(round)
         if first is None or row is None:
@@ -74,7 +77,7 @@ class RoundBook:
         return DistributionView(row.round, now, None if row is first else then)
 
     def kl_by_round(self) -> CurveView | None:
-        """KL to the initial policy, over the rounds that have it."""
+        """Returns the KL to the initial policy, over the rounds that have it."""
         known = [(row.round, row.kl_initial, row.kl_initial_stderr or 0.0) for row in self._rows]
         points = [(x, kl, kl - error, kl + error) for x, kl, error in known if kl is not None]
         if not points:
@@ -86,7 +89,7 @@ class RoundBook:
         return next((row for row in reversed(self._rows) if row.rewards is not None), None)
 
     def _first_changed(self, now: Sequence[RoundState]) -> int | None:
-        """Index of the first round that is not as it was written down."""
+        """Returns the index of the first round that is not as it was written down."""
         start = len(self._rows) - len(self._newest)
         for index, before in enumerate(self._newest, start):
             if index >= len(now) or now[index] is not before:
@@ -114,7 +117,7 @@ class RoundBook:
         )
 
     def _widths(self, first: int) -> tuple[int, ...]:
-        """Never less than before, so that nothing moves."""
+        """Returns the widths of columns, never less than before, so that nothing moves."""
         changed = [row.cells for row in self._rows[first:]]
         return tuple(
             max(width, *(len(cells[column]) for cells in changed)) if changed else width
@@ -123,7 +126,7 @@ class RoundBook:
 
 
 def _statistics(label: Mapping[str, Any], reward: Reward | None) -> RewardStatistics | None:
-    """None where nothing is labelled yet, or nothing could be scored."""
+    """Returns None where nothing is labelled yet, or nothing could be scored."""
     if reward is None:
         return None
     histogram = label.get("reward_histogram") or {}
@@ -146,7 +149,7 @@ def _distribution(row: RoundRow) -> Distribution | None:
 
 
 def _reward_view(rows: Sequence[RoundRow]) -> RewardView:
-    """A round without rewards is a gap."""
+    """Returns the mean rewards; a round without rewards is a gap."""
     found = [(row.rewards.mean, row.rewards.stderr) if row.rewards else None for row in rows]
     while found and found[-1] is None:
         found.pop()
@@ -161,7 +164,7 @@ def _reward_view(rows: Sequence[RoundRow]) -> RewardView:
 
 
 def _notices(round: RoundState) -> Iterator[Notice]:
-    """What the summaries of a round's stages, and its end, say a person should know."""
+    """Yields what a person should know from the summaries of a round's stages, and from its end."""
     sample, label = rounds.summary_of(round, "sample"), rounds.summary_of(round, "label")
     about = rounds.FINAL if round.closing else f"round {round.round}"
     truncated = sample.get("truncated_frac") or 0.0

@@ -1,4 +1,4 @@
-"""The first lines of the run screen: what the run does, why, how long still, what comes next."""
+"""This panel heads the run screen: what the run does, why, how long still, what comes next."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MOST_LINES_EACH = 3
 
 
 class RunHeader(Panel[HeaderView]):
-    """The status, then as many lines as the rest takes; see `num_lines`."""
+    """The status comes first, then as many lines as the rest takes; see `num_lines`."""
 
     def lines(self, shown: HeaderView, width: int, height: int) -> Iterator[Line]:
         del height
@@ -39,12 +39,12 @@ class RunHeader(Panel[HeaderView]):
 
 
 def num_lines(shown: HeaderView, width: int) -> int:
-    """Lines that it takes to say all of it."""
+    """Counts the lines that it takes to say all of it."""
     return 1 + len(_flowing(_told(shown, width), width))
 
 
 def _told(shown: HeaderView, width: int) -> Iterator[Line]:
-    """What is wrong, why the status is so, what one can do, how long still, what waits."""
+    """Yields what is wrong, why the status is so, what to do, how long still, what waits."""
     style = STYLE_OF_STATUS.get(shown.status, "")
     for text, text_style in ((shown.problem, "bad"), (shown.reason, style)):
         lines = textwrap.wrap(visible(text), max(20, width), max_lines=MOST_LINES_EACH)
@@ -60,7 +60,7 @@ def _told(shown: HeaderView, width: int) -> Iterator[Line]:
 
 
 def _flowing(parts: Iterable[Line], width: int) -> list[list[Line]]:
-    """Parts on as few lines as hold them whole."""
+    """Lays parts out on as few lines as hold them whole."""
     lines: list[list[Line]] = []
     used = 0
     for part in parts:

@@ -1,4 +1,4 @@
-"""One run at a glance: how far it is, whether the reward rises, what is in the way.
+"""This screen shows one run: how far it is, whether the reward rises, what is in the way.
 
 Everything is read and counted by `RunReader` in the feed's thread; panels draw what arrives.
 """
@@ -42,7 +42,7 @@ AT_WORK_AS_SEEN = frozenset({"running", "pausing", "aborting", "stalled", "lost"
 
 
 class RunScreen(RunActions):
-    """The screen of `run_dir`. The cursor of the table chooses whose details are shown."""
+    """The screen is about `run_dir`. The cursor of the table chooses whose details are shown."""
 
     NAME: ClassVar[ScreenName] = "run"
     IS_REDUCED: ClassVar[bool] = True
@@ -89,14 +89,14 @@ class RunScreen(RunActions):
         self._place()
 
     async def on_updated(self, message: Updated[RunView]) -> None:
-        """A panel at a time, so that keys have their turn in between."""
+        """Draws a panel at a time, so that keys have their turn in between."""
         self.view = message.view
         for show in [*self._shows(message.view)]:  # found now: the screen may close meanwhile
             show()
             await asyncio.sleep(0)
 
     def on_feed_failed(self, message: FeedFailed) -> None:
-        """Besides the notice that every screen gives: say it for as long as it is so."""
+        """Says what is wrong for as long as it is so, beside the notice that every screen gives."""
         header = self.view.header if self.view else HeaderView(self.run_dir.name)
         header = replace(header, problem=message.problem)
         self._make_room(header, self._needs)
@@ -110,18 +110,18 @@ class RunScreen(RunActions):
 
     @property
     def selected_round(self) -> int | None:
-        """The round at the cursor; None where that is the newest."""
+        """Returns the round at the cursor; None where that is the newest."""
         return self.query_one(RoundTable).selected
 
     def selected_runs(self) -> list[RunDir]:
-        """What the actions of this screen are about."""
+        """Returns what the actions of this screen are about."""
         return [self.run_dir]
 
     def action_next_curve(self) -> None:
         self.query_one(TrainCurves).show_next()
 
     def action_search(self) -> None:
-        """Ask for a round to jump to."""
+        """Asks for a round to jump to."""
         jump = self.query_one("#jump", Input)
         jump.value = ""
         jump.display = True
@@ -150,7 +150,7 @@ class RunScreen(RunActions):
         self.halos.open_logs(self.run_dir, round=self.selected_round)
 
     def _shows(self, view: RunView) -> Iterator[Callable[[], object]]:
-        """What draws the panels anew, once there is room for them."""
+        """Yields what draws the panels anew, once there is room for them."""
         is_at_work = view.header.status in AT_WORK_AS_SEEN
         num_devices = len(view.machine.gpus) + (view.machine.host is not None)
         needs = Needs(max(is_at_work, len(view.stages)), num_devices=num_devices)
@@ -166,14 +166,14 @@ class RunScreen(RunActions):
         yield partial(self.query_one(LogTail).show, view.log)
 
     def _make_room(self, header: HeaderView, needs: Needs) -> None:
-        """Lay the panels out anew where they need it."""
+        """Lays the panels out anew where they need it."""
         needs = replace(needs, num_header_lines=num_lines(header, self.size.width))
         if needs != self._needs:
             self._needs = needs
             self._place()
 
     def _place(self) -> None:
-        """Lay the panels out for the size there is."""
+        """Lays the panels out for the size there is."""
         panels = self.query_one("#panels")
         footer = self.query_one(Footer)
         height = self.size.height - (1 if footer.display else 0)

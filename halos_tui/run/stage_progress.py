@@ -1,4 +1,4 @@
-"""The stages that run: phase, progress with rate and what is left, the newest step's metrics."""
+"""This panel shows the stages that run: phase, progress, rate, time left, newest metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HIDDEN_METRICS = frozenset({"num_tokens", "num_examples"})
 
 
 class StageProgress(Panel[Stages]):
-    """Three lines a stage."""
+    """A stage has three lines."""
 
     def lines(self, shown: Stages, width: int, height: int) -> Iterator[Line]:
         del height

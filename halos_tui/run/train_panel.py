@@ -1,4 +1,4 @@
-"""The train curves of one round: as many charts as there is room for, from a chosen one on."""
+"""This panel shows train curves of one round: as many charts as fit, from a chosen one on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TrainCurves(LineChart):
             self.repaint()
 
     def show_next(self) -> None:
-        """Begin with the next curve."""
+        """Begins with the next curve."""
         if self._shown.curves:
             self._first = (self._first + 1) % len(self._shown.curves)
             self.repaint()
@@ -48,7 +48,7 @@ class TrainCurves(LineChart):
         return rows
 
     def _chosen(self) -> list[CurveView]:
-        """All curves, from the one that is to come first."""
+        """Returns all curves, from the one that is to come first."""
         curves = self._shown.curves
         first = self._first % max(1, len(curves))
         return [*curves[first:], *curves[:first]]
@@ -65,7 +65,9 @@ class TrainCurves(LineChart):
         return merged(pictures, widths, gap=GAP)
 
     def _chart(self, curve: CurveView, width: int, height: int) -> list[Row]:
-        """Of the whole stage from its first step to its last, so that nothing moves as it grows."""
+        """Draws the whole stage from its first step to its last, so that nothing moves as it
+        grows.
+        """
         is_first = curve is self._chosen()[0] and not curve.is_by_round
         where = f", round {self._shown.round}" if is_first else ""
         num_steps = 0 if curve.is_by_round else self._shown.num_steps
@@ -80,7 +82,9 @@ class TrainCurves(LineChart):
 
 
 def grid(width: int, height: int, count: int, *, least_width: int = LEAST_WIDTH) -> tuple[int, int]:
-    """Columns and rows of charts that are still readable, with no more places than needed."""
+    """Returns columns and rows of charts that are still readable, with no more places than
+    needed.
+    """
     columns = max(1, min(count, (width + GAP) // (least_width + GAP)))
     num_rows = max(1, min(-(-count // columns), height // LEAST_HEIGHT))
     return -(-count // num_rows) if columns * num_rows > count else columns, num_rows

@@ -1,4 +1,4 @@
-"""What the run screen draws, as frozen plain data; made in the feed's thread by `reader`.
+"""Owns what the run screen draws, as frozen plain data; `reader` makes it in the feed's thread.
 
 A part that stays the same stays the same object or an equal one, so that its panel repaints
 nothing. Texts from elsewhere are raw: panels make them visible.
@@ -22,7 +22,9 @@ Severity = Literal["bad", "warning", "muted"]
 
 @dataclass(frozen=True)
 class Notice:
-    """Something a person should know. Of one `kind` only the newest is said, unless it is empty."""
+    """This is something a person should know. Of one `kind` only the newest is shown, unless it is
+    "".
+    """
 
     severity: Severity
     text: str
@@ -31,9 +33,10 @@ class Notice:
 
 @dataclass(frozen=True)
 class HeaderView:
-    """`elapsed_s` is the time in which the run was at work. `hint` says what one can do
-    about the status; `pending` are changes that wait for a round. `problem` is why what is shown
-    may be old, or is nothing.
+    """`elapsed_s` is the time in which the run was at work.
+
+    `hint` says what to do about the status; `pending` are changes that wait for a round. `problem`
+    says why what is shown may be old, or is nothing.
     """
 
     name: str
@@ -52,8 +55,9 @@ class HeaderView:
 
 @dataclass(frozen=True)
 class StageView:
-    """A stage that runs, in what `place` names. `rate` is in units a second; `metrics` are
-    those of `step`.
+    """This is a stage that runs, in what `place` names.
+
+    `rate` is in units a second; `metrics` are those of `step`.
     """
 
     round: int
@@ -73,7 +77,9 @@ class StageView:
 
 @dataclass(frozen=True, slots=True)
 class RewardStatistics:
-    """Of one round's rewards; every number may be NaN. `quantiles` are q05, q25, q50, q75, q95."""
+    """Describes one round's rewards; every number may be NaN. `quantiles` are q05, q25, q50, q75,
+    q95.
+    """
 
     mean: float
     stderr: float
@@ -84,7 +90,7 @@ class RewardStatistics:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RoundRow:
-    """One line of the table.
+    """This is one line of the table.
 
     `change` is the sign of the reward's change, 0 where that may be noise; `notices` are what its
     summaries say a person should know.
@@ -104,7 +110,7 @@ class RoundRow:
 
 @dataclass(frozen=True, eq=False)
 class RoundsView:
-    """All rounds, oldest first; `widths` are those of the widest cell of each column."""
+    """Holds all rounds, oldest first; `widths` are those of the widest cell of each column."""
 
     rows: tuple[RoundRow, ...] = ()
     widths: tuple[int, ...] = ()
@@ -112,7 +118,9 @@ class RoundsView:
 
 @dataclass(frozen=True, eq=False)
 class RewardView:
-    """Mean reward by round, one standard error below and above; NaN where there is none."""
+    """Holds the mean reward by round, one standard error below and above; NaN where there is
+    none.
+    """
 
     rounds: Sequence[float] = ()
     means: Sequence[float] = ()
@@ -122,7 +130,7 @@ class RewardView:
 
 @dataclass(frozen=True, eq=False)
 class DistributionView:
-    """The rewards of a round, and those of the first round to compare them with."""
+    """Holds the rewards of a round, and those of the first round to compare them with."""
 
     round: int
     now: Distribution | None
@@ -131,7 +139,7 @@ class DistributionView:
 
 @dataclass(frozen=True)
 class CurveView:
-    """A metric over the steps of a round, or over rounds where `is_by_round`.
+    """This is a metric over the steps of a round, or over rounds where `is_by_round`.
 
     Where one point stands for several steps, `lows` and `highs` are their extremes; by round they
     are one standard error below and above.
@@ -148,7 +156,7 @@ class CurveView:
 
 @dataclass(frozen=True, eq=False)
 class CurvesView:
-    """What a round's training logged. `num_steps` is 0 where it is not known."""
+    """Holds what a round's training logged. `num_steps` is 0 where it is not known."""
 
     round: int = 0
     num_steps: int = 0
@@ -157,8 +165,10 @@ class CurvesView:
 
 @dataclass(frozen=True)
 class DeviceView:
-    """A GPU, or the host. Histories are fractions 0..1, oldest first, NaN where unknown; one entry
-    is the mean of some seconds. `others` are processes that are not of this run.
+    """This is a GPU, or the host.
+
+    Histories are fractions 0..1, oldest first, NaN where unknown; one entry is the mean of some
+    seconds. `others` are processes that are not of this run.
     """
 
     name: str
@@ -186,7 +196,7 @@ class MachineView:
 
 @dataclass(frozen=True)
 class LogView:
-    """The end of the output of the stage that runs, or ran last."""
+    """Holds the end of the output of the stage that runs, or ran last."""
 
     title: str = ""
     lines: tuple[str, ...] = ()
@@ -195,7 +205,9 @@ class LogView:
 
 @dataclass(frozen=True)
 class RunView:
-    """The whole screen. `distribution` and `curves` are of the selected round, or the newest."""
+    """This is the whole screen. `distribution` and `curves` are of the selected round, or the
+    newest.
+    """
 
     header: HeaderView
     stages: tuple[StageView, ...] = ()

@@ -1,1 +1,1 @@
-"""The list of runs: its columns, its filter, read again only where something changed."""
+"""This folder shows the list of runs: its columns, its filter; it reads only what changed."""

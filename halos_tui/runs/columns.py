@@ -1,6 +1,6 @@
-"""The columns of the list of runs: what stands in them, which fit beside each other. Pure.
+"""Owns the columns of the list of runs: what stands in them, and which fit beside each other. Pure.
 
-A curve in one line of text.
+A run's rewards are a curve in one line of text.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Column:
     is_right: bool = False
 
     def placed(self, text: str, width: int) -> str:
-        """In exactly so many cells, with a mark where something was left out."""
+        """Places a text in exactly so many cells, with a mark where something was left out."""
         cells = cell_len(text)
         if cells > width:
             return set_cell_size(text, max(0, width - 1)) + ">" * (width > 0)
@@ -82,7 +82,7 @@ COLUMNS = (
     Column("started", 16, "started"),
 )
 LEFT_OUT_FIRST = ("started", "loss", "rewards", "stage", "change", "round", "reward")
-"""When there is no room for all; name and status stay."""
+"""These go first when there is no room for all; name and status stay."""
 SORTS: dict[str, Callable[[RunRow], float | str | None]] = {
     "started": lambda row: -row.created_t or None,
     "name": lambda row: row.name.casefold(),
@@ -92,11 +92,12 @@ SORTS: dict[str, Callable[[RunRow], float | str | None]] = {
     "reward": lambda row: None if row.reward is None else -row.reward,
     "change": lambda row: None if row.change is None else -row.change,
 }
-"""The newest, furthest and best first; what has no value stands last, also the other way round."""
+"""The newest, furthest and best comes first; a run without a value comes last in both
+directions."""
 
 
 def in_order(rows: Sequence[RunRow], sort: str, *, is_reversed: bool) -> tuple[RunRow, ...]:
-    """Rows sorted by one of SORTS; equal ones by their names, so that none moves by itself."""
+    """Sorts rows by one of SORTS; equal ones by their names, so that none moves by itself."""
     rows = sorted(rows, key=lambda row: row.name)
     keys = {row.name: SORTS[sort](row) for row in rows}
     known = [row for row in rows if keys[row.name] is not None]
@@ -105,8 +106,10 @@ def in_order(rows: Sequence[RunRow], sort: str, *, is_reversed: bool) -> tuple[R
 
 
 def fitting_columns(rows: Sequence[RunRow], width: int) -> list[tuple[Column, int]]:
-    """The columns that fit in so many cells, each with its width. The longest name has its room
-    before any other column, up to a third of the width; what is left over stays free.
+    """Returns the columns that fit in so many cells, each with its width.
+
+    The longest name has its room before any other column, up to a third of the width; what is left
+    over stays free.
     """
     longest = max((cell_len(visible(row.name)) for row in rows), default=0)
     name = max(LEAST_NAME, min(longest, max(24, width // 3)))
@@ -123,8 +126,9 @@ def fitting_columns(rows: Sequence[RunRow], width: int) -> list[tuple[Column, in
 def texts_of(
     row: RunRow, columns: Sequence[tuple[Column, int]], *, is_ascii: bool = False
 ) -> Iterator[tuple[Column, str, int]]:
-    """What stands in each column, untrusted text made visible. One that cannot be read says why in
-    the room of all that it has no values for.
+    """Yields what stands in each column, with untrusted text made visible.
+
+    A run that cannot be read says why in the room of all that it has no values for.
     """
     for place, (column, width) in enumerate(columns):
         if row.status == "unreadable" and column.title not in ("name", "status"):
@@ -159,7 +163,7 @@ def _text(row: RunRow, title: str, *, is_ascii: bool) -> str:
 
 
 def sparkline(values: Sequence[float | None], width: int, ascii: bool = False) -> str:
-    """At most `width` characters, one a value, or one for the mean of several neighbours.
+    """Draws at most `width` characters, one a value, or one for the mean of several neighbours.
 
     What is missing or not finite is a blank; equal values stand in the middle.
     """

@@ -30,7 +30,7 @@ TERM = re.compile(r"(?P<field>[A-Za-z_][\w.]*)(?P<operator>:|>=|<=|!=|=|>|<)(?P<
 
 @dataclass(frozen=True)
 class Term:
-    """One condition. `operator` is ':' or one of COMPARISONS."""
+    """This is one condition. `operator` is ':' or one of COMPARISONS."""
 
     field: str
     operator: str
@@ -53,22 +53,24 @@ class Term:
 
 @dataclass(frozen=True)
 class RunFilter:
-    """All terms must hold."""
+    """A run fits when all terms hold."""
 
     terms: tuple[Term, ...] = ()
 
     def matches(self, value_of: Callable[[str], object]) -> bool:
-        """`value_of` knows FIELDS, and settings by their dotted paths; None for what is not."""
+        """Says whether a run fits. `value_of` knows FIELDS and dotted paths; None for what is
+        not.
+        """
         return all(term.matches(value_of) for term in self.terms)
 
     @property
     def settings(self) -> list[str]:
-        """Paths of the settings that terms are about."""
+        """Returns the paths of the settings that terms are about."""
         return [term.field for term in self.terms if term.field not in FIELDS]
 
 
 def parse_filter(text: str) -> RunFilter:
-    """Raises UsageError naming the term that makes no sense."""
+    """Reads a filter. Raises UsageError naming the term that makes no sense."""
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -77,7 +79,7 @@ def parse_filter(text: str) -> RunFilter:
 
 
 def setting_at(settings: Mapping[str, Any], path: str) -> object:
-    """The setting of a dotted path; None where there is none."""
+    """Returns the setting of a dotted path; None where there is none."""
     found: object = settings
     for key in path.split("."):
         found = found.get(key) if isinstance(found, Mapping) else None

@@ -22,8 +22,9 @@ ListedStatus = SeenStatus | Literal["unreadable"]
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run of the list. `problem` is why it stopped, what is in its way, or why it cannot be
-    read; `rewards` are the mean rewards of its rounds, oldest first.
+    """This is one run of the list; `rewards` are the mean rewards of its rounds, oldest first.
+
+    `problem` says why it stopped, what is in its way, or why it cannot be read.
     """
 
     run_dir: RunDir
@@ -48,11 +49,13 @@ class RunRow:
 
     @property
     def change(self) -> float | None:
-        """Of the reward, from the first round that has one to the last."""
+        """Returns the reward's change, from the first round that has one to the last."""
         return None if self.reward_change is None else self.reward_change.value
 
     def value_of(self, field: str) -> object:
-        """What a filter looks at: one of FIELDS, or a setting by its path; None for what is not."""
+        """Returns what a filter compares: one of FIELDS, or a setting by its path; None for what is
+        not.
+        """
         if field in FIELDS:
             return getattr(self, field)
         return None if self.glance is None else setting_at(self.glance.settings, field)
@@ -60,14 +63,18 @@ class RunRow:
 
 @dataclass(frozen=True)
 class _Known:
-    """What was read of a run when its journal looked like that; `row` has the journal's status."""
+    """Holds what was read of a run when its journal looked like that; `row` has the journal's
+    status.
+    """
 
     look: tuple[int, int, int]
     row: RunRow
 
 
 class RunsReader:
-    """The runs under `root`, newest journal first; `read` returns None where nothing is new."""
+    """Reads the runs under `root`, newest journal first; `read` returns None where nothing is
+    new.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -75,7 +82,7 @@ class RunsReader:
         self._last: tuple[RunRow, ...] | None = None
 
     def read(self) -> tuple[RunRow, ...] | None:
-        """Raises OSError where there is a root and it cannot be read."""
+        """Returns the rows, or None. Raises OSError where there is a root and it cannot be read."""
         last, self._last = self._last, None  # after a failure all is new
         looks = _looks_at_all(self._root)
         known = {name: self._known_of(name, look) for name, look in looks.items()}
@@ -93,7 +100,7 @@ class RunsReader:
 
 
 def _looks_at_all(root: Path) -> dict[str, tuple[int, int, int]]:
-    """Time of change, size and inode of every journal under the root, by the run's name."""
+    """Returns time of change, size and inode of every journal under the root, by the run's name."""
     looks = {}
     try:
         names = os.listdir(root)  # noqa: PTH208 - a thousand Path objects twice a second cost 5 %
@@ -113,7 +120,7 @@ def _looks_at_all(root: Path) -> dict[str, tuple[int, int, int]]:
 
 
 def _as_seen(row: RunRow) -> RunRow:
-    """With what only its supervisor can tell: that nobody does the work."""
+    """Adds to a row what only its supervisor can tell: that nobody does the work."""
     if row.glance is None or row.glance.status not in AT_WORK:
         return row
     status = supervision_of(row.run_dir).status_of(row.glance)

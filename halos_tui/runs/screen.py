@@ -1,4 +1,4 @@
-"""All runs at a glance: filter, sort, select, open one."""
+"""This screen shows all runs: it filters, sorts and selects them, and opens one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ BAD = ("failed", "lost", "stalled", "unreadable")
 
 
 class RunsScreen(RunActions):
-    """The first screen. Selected runs are marked; without any, actions are about the cursor's."""
+    """This is the first screen. Selected runs are marked; without any, actions take the cursor's
+    run.
+    """
 
     NAME: ClassVar[ScreenName] = "runs"
     IS_REDUCED: ClassVar[bool] = True
@@ -74,12 +76,12 @@ class RunsScreen(RunActions):
         self._show()
 
     def on_feed_failed(self, message: FeedFailed) -> None:
-        """Besides the notice that every screen gives: say it for as long as it is so."""
+        """Says what is wrong for as long as it is so, beside the notice that every screen gives."""
         self._read_problem = message.problem
         self._say_how_many()
 
     def selected_runs(self) -> list[RunDir]:
-        """Those that are selected and shown, else that at the cursor."""
+        """Returns the runs that are selected and shown, else the one at the cursor."""
         shown = self._list.shown.rows if self._list.shown else ()
         chosen = [row.run_dir for row in shown if row.name in self._selected]
         at_cursor = self._list.at_cursor
@@ -125,7 +127,7 @@ class RunsScreen(RunActions):
         self._input.focus()
 
     def action_back(self) -> None:
-        """Out of the filter, which then is empty; or out of the selection."""
+        """Leaves the filter, which then is empty; or leaves the selection."""
         if self._input.display:
             self._input.value = ""
             self._close_filter()
@@ -144,7 +146,7 @@ class RunsScreen(RunActions):
 
     @on(Input.Submitted, "#filter")
     def _close_filter(self) -> None:
-        """Back to the list; a filter that is not empty stays in sight."""
+        """Goes back to the list; a filter that is not empty stays in sight."""
         self._input.display = bool(self._input.value)
         self._list.focus()
 
@@ -168,7 +170,7 @@ class RunsScreen(RunActions):
         return self.query_one("#filter", Input)
 
     def _show(self) -> None:
-        """What there is now; only cells that changed are drawn again."""
+        """Shows what there is now; only cells that changed are drawn again."""
         if self._rows is None:
             return
         shown = [row for row in self._rows if self._filter.matches(row.value_of)]
@@ -199,7 +201,7 @@ class RunsScreen(RunActions):
         )
 
     def _why_empty(self, rows: tuple[RunRow, ...]) -> tuple[str, ...]:
-        """And what to do about it."""
+        """Says why the list is empty, and what to do about it."""
         if rows:
             unknown = [
                 path

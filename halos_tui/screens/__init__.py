@@ -1,1 +1,1 @@
-"""The screens of the app, one concept a file; each is a reader of run directories."""
+"""This folder has what all screens share, and screens that show no run."""

@@ -1,8 +1,7 @@
-"""What all dialogs share: a box over the screen, its heading, escape.
+"""Owns the dialogs: a question with a few answers, each under a letter, and one line of text.
 
-A question with a few answers, each under a letter.
-
-Asks for one line of text: a number of rounds, a path, a name.
+All share a box over the screen, its heading, and escape. The line of text is a number of rounds, a
+path or a name.
 """
 
 from __future__ import annotations
@@ -27,7 +26,9 @@ Answer = TypeVar("Answer")
 
 
 class Dialog(ModalScreen[Answer | None], Generic[Answer]):
-    """A question over the screen; its result is None where the person leaves it with escape."""
+    """It asks a question over the screen; its result is None where the person leaves it with
+    escape.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Leave", show=False, priority=True),
@@ -62,7 +63,7 @@ class Dialog(ModalScreen[Answer | None], Generic[Answer]):
     """
 
     def action_page(self, by: int) -> None:
-        """Scroll what is too long for the screen."""
+        """Scrolls what is too long for the screen."""
         box = self.query_one("#box")
         box.scroll_relative(y=by * max(1, box.size.height - 2), animate=False)
 
@@ -80,8 +81,9 @@ class Choice(Generic[Answer]):
 
 
 class ChoiceDialog(Dialog[Answer]):
-    """The result is the answer of the chosen line. Enter takes the one at the cursor: at first the
-    line that changes nothing, whose words are `stay`.
+    """The result is the answer of the chosen line; Enter takes the one at the cursor.
+
+    The cursor is at first on the line that changes nothing, whose words are `stay`.
     """
 
     def __init__(
@@ -135,8 +137,8 @@ def _line(key: str, text: str) -> Text:
 class EntryDialog(Dialog[str]):
     """The result is the text, once `check` finds nothing wrong with it.
 
-    `check` gives the reason why a text cannot be taken, or nothing; it is asked at each key, so it
-    must not look at files.
+    `check` gives the reason why a text cannot be taken, or nothing; it is called at each key, so it
+    must not read files.
     """
 
     def __init__(
@@ -183,7 +185,7 @@ class EntryDialog(Dialog[str]):
 
 
 def check_rounds(text: str) -> str:
-    """Why a text is no number of rounds to add."""
+    """Says why a text is no number of rounds to add."""
     if not text.strip().isdecimal() or not 1 <= int(text) <= 1_000_000:
         return "a whole number from 1 on"
     return ""

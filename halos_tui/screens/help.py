@@ -1,4 +1,4 @@
-"""All that can be done on a screen, made from the registry, with the keys as they are now."""
+"""This screen shows all that can be done on another, with the keys as they are remapped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from halos_tui.widgets.footer import Footer
 
 
 class HelpScreen(HalosScreen):
-    """Help for the screen of that name; what one searches for stays."""
+    """It is help for the screen of that name; what a person searches for stays."""
 
     NAME: ClassVar[ScreenName] = "help"
     BINDINGS: ClassVar[list[BindingType]]
@@ -51,7 +51,7 @@ class HelpScreen(HalosScreen):
         self._input.focus()
 
     def action_back(self) -> None:
-        """Out of the search first."""
+        """Leaves the search first."""
         if self._input.display:
             self._input.value = ""
             self._input.display = False

@@ -1,4 +1,4 @@
-"""Stands before a screen that has no room on this terminal."""
+"""This screen stands before one that has no room, so that a small terminal shows nothing broken."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SMALLEST = (40, 10)
 
 
 class TooSmallScreen(Screen[None]):
-    """Goes away by itself when the terminal is large enough."""
+    """It goes away by itself when the terminal is large enough."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", show=False),
@@ -29,7 +29,7 @@ class TooSmallScreen(Screen[None]):
         )
 
     def action_leave(self) -> None:
-        """Also what stands behind goes, where there is a screen before it."""
+        """Leaves the screen behind it too, where there is a screen before that one."""
         screens = self.app.screen_stack
         behind = screens[-2]
         self.app.pop_screen()
@@ -38,5 +38,5 @@ class TooSmallScreen(Screen[None]):
 
 
 def has_room(size: tuple[int, int]) -> bool:
-    """Columns and lines."""
+    """Says whether a size of columns and lines has room."""
     return size[0] >= SMALLEST[0] and size[1] >= SMALLEST[1]

@@ -1,8 +1,8 @@
-"""The settings form on the screen: its rows, the one field in which a value is typed, the details.
+"""This widget is the settings form: its rows, the one field in which a person types, the details.
 
-What the settings are and whether they are right is `settings.form`'s, asked in a thread.
-
-What there is to know of the setting at the cursor, and of all edits together.
+What the settings are and whether they are right is known by `settings.form`, which is called in a
+thread. The details say what there is to know of the setting at the cursor, and of all edits
+together.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class SettingsEditor(Container):
     """
 
     class Changed(Message):
-        """The form was looked at anew: `view` is what is shown now."""
+        """This message says that the form was checked anew: `view` is what is shown now."""
 
         def __init__(self, view: FormView) -> None:
             super().__init__()
@@ -110,18 +110,18 @@ class SettingsEditor(Container):
         return bool(self._field.display)
 
     def set_form(self, form: SettingsForm, *, title: str = "") -> None:
-        """Show another form, or the same after something else changed."""
+        """Shows another form, or the same after something else changed."""
         self._form = form
         self.rows.title = title
         self.look()
 
     def set_more(self, more: Sequence[tuple[str, str]]) -> None:
-        """Lines with the names of their styles, below the form's own."""
+        """Shows lines with the names of their styles, below the form's own."""
         self._more = tuple(more)
         self._show_details()
 
     def look(self) -> None:
-        """Have the form checked, and show it."""
+        """Has the form checked, and shows it."""
         if self._form is not None:
             self.run_worker(self._look(self._form), exclusive=True, group="look")
 
@@ -129,7 +129,7 @@ class SettingsEditor(Container):
         self.rows.search(text)
 
     def edit(self) -> None:
-        """Open the field at the cursor; what has two values only takes the other."""
+        """Opens the field at the cursor; a setting with two values only takes the other."""
         if (row := self._editable()) is None:
             return
         if len(row.choices) == 2:
@@ -149,7 +149,7 @@ class SettingsEditor(Container):
         field.focus()
 
     def choose(self, by: int) -> None:
-        """The value after, or before, of those that a setting takes."""
+        """Takes the value after, or before, of those that a setting takes."""
         row = self._editable()
         if row is not None and row.choices and self._form is not None:
             place = row.choices.index(row.value) if row.value in row.choices else -1
@@ -157,14 +157,14 @@ class SettingsEditor(Container):
             self.look()
 
     def reset(self) -> None:
-        """Take back the edits of the setting at the cursor."""
+        """Takes back the edits of the setting at the cursor."""
         if (row := self.rows.row) is not None and self._form is not None:
             path = row.table if row.path not in self._form.edits and row.is_required else row.path
             self._form.reset(row.path if row.path in self._form.edits else path)
             self.look()
 
     def cancel(self) -> None:
-        """Close the field; the value is as it was before."""
+        """Closes the field; the value is as it was before."""
         row = self.rows.row
         if row is not None and self._form is not None and not row.makes_entry:
             if self._before is None:
@@ -241,7 +241,7 @@ class SettingsEditor(Container):
 
 @dataclass(frozen=True)
 class Details:
-    """The form, the row at the cursor, and lines of the form's owner with their styles."""
+    """Holds the form, the row at the cursor, and lines of the form's owner with their styles."""
 
     view: FormView
     row: Row | None
@@ -249,7 +249,7 @@ class Details:
 
 
 class SettingsDetails(Panel[Details]):
-    """Most important first: below what fits nothing is shown."""
+    """The most important comes first: what does not fit is not shown."""
 
     def lines(self, shown: Details, width: int, height: int) -> Iterator[Line]:
         inner = max(10, width - 1)

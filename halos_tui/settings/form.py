@@ -1,4 +1,4 @@
-"""The form of a run's settings, made from the schema: rows, edits, what is wrong, what follows.
+"""Owns the form of a run's settings, made from the schema: rows, edits, problems, consequences.
 
 Nothing of the schema is listed here. Edits are kept as the text after the equals sign of
 `--set KEY=VALUE`, so that a form, a verb and a request say the same. Draws nothing.
@@ -25,7 +25,7 @@ from halos_tui.settings.rows import OFF, ON, Row, settings_rows, table_headings
 
 @dataclass(frozen=True)
 class Checked:
-    """What the backend says of the edits: all that is wrong, or what follows from them.
+    """Holds what the backend says of the edits: all that is wrong, or what follows from them.
 
     `settings` are the whole new ones where nothing is wrong.
     """
@@ -37,7 +37,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class FormView:
-    """The form at one moment. `now` has the values to compare with, by path."""
+    """This is the form at one moment. `now` has the values to compare with, by path."""
 
     rows: tuple[Row, ...]
     now: Mapping[str, str]
@@ -48,7 +48,7 @@ class FormView:
 
     @cached_property
     def problems(self) -> Mapping[str, str]:
-        """By the path of the row that shows it; under an empty one what no row does."""
+        """Returns problems by the path of the row that shows them; under "" those without a row."""
         found: dict[str, list[str]] = {}
         for place, reason in self.checked.problems:
             path = self._row_of(place)
@@ -58,7 +58,7 @@ class FormView:
         return {path: "; ".join(reasons) for path, reasons in found.items()}
 
     def _row_of(self, path: str) -> str:
-        """The row that a path is for, or the first of its table; empty where there is none."""
+        """Returns the row that a path is for, or the first of its table; "" where there is none."""
         bare = path.partition("[")[0]
         paths = [row.path for row in self.rows]
         below = [path for path in paths if bare and is_at_or_below(path, bare)]
@@ -69,11 +69,11 @@ class FormView:
 
 
 Check = Callable[[Sequence[str]], Checked]
-"""Given `KEY=VALUE` edits; may look whether files exist, so it is called in threads only."""
+"""It takes `KEY=VALUE` edits; it may ask whether files exist, so it is called in threads only."""
 
 
 class SettingsForm:
-    """Edits over `base`, the settings as plain JSON or as the tables of a run file.
+    """Holds edits over `base`, the settings as plain JSON or as the tables of a run file.
 
     `now` are those that hold until then, `base` itself where there are none.
     """
@@ -95,13 +95,13 @@ class SettingsForm:
         self._before = {row.path: row.value for row in settings_rows(base)}
 
     def copy(self) -> SettingsForm:
-        """The form as it is now, for a thread; later edits do not reach it."""
+        """Returns the form as it is now, for a thread; later edits do not reach it."""
         made = copy(self)
         made.edits = dict(self.edits)
         return made
 
     def edit(self, path: str, text: str) -> None:
-        """Set a value; the one it has already, or that of an absent one, is no edit."""
+        """Sets a value; the one it has already, or that of an absent one, is no edit."""
         text = text.strip()
         if text == self._before.get(path):
             self.reset(path)
@@ -110,7 +110,9 @@ class SettingsForm:
             self.edits[path] = text
 
     def add_entry(self, path: str, name: str) -> str:
-        """Begin a table of that name with the first of what it needs; gives that row's path."""
+        """Begins a table of that name with the first setting that it needs; returns that row's
+        path.
+        """
         about = field_at(RunSettings, path.split("."), self.base)
         table = None if about is None else entry_table(about)
         if table is None:
@@ -122,18 +124,20 @@ class SettingsForm:
         return f"{path}.{name}.{key}"
 
     def reset(self, path: str) -> None:
-        """Take back what was edited there and below."""
+        """Takes back what was edited there and below."""
         for edited in [edited for edited in self.edits if is_at_or_below(edited, path)]:
             del self.edits[edited]
 
     @property
     def assignments(self) -> tuple[str, ...]:
-        """The edits as `--set` takes them; a table that is switched comes before what is in it."""
+        """Returns the edits as `--set` takes them; a switched table comes before what is in it."""
         ordered = sorted(self.edits.items(), key=lambda edit: edit[0].count("."))
         return tuple(f"{path}={_assigned(path, text, self)}" for path, text in ordered)
 
     def rows(self) -> tuple[Row, ...]:
-        """As edited, valid or not: a table shows the fields of the kind it would have."""
+        """Returns the rows as edited, valid or not: a table shows the fields of the kind it would
+        have.
+        """
         assignments = self.assignments
         current = forget_defaults(self.base, overridden_keys(assignments))
         merged, _ = apply_overrides(RunSettings, current, assignments)
@@ -143,7 +147,7 @@ class SettingsForm:
         )
 
     def view(self) -> FormView:
-        """Everything there is to show; asks the backend, which takes milliseconds."""
+        """Returns all there is to show; asks the backend, which takes milliseconds."""
         rows, assignments = self.rows(), self.assignments
         return FormView(
             rows=rows,
@@ -155,14 +159,14 @@ class SettingsForm:
         )
 
     def is_table(self, path: str) -> bool:
-        """Whether that is a table which may be absent."""
+        """Says whether that is a table which may be absent."""
         return any(row.path == path and row.is_table for row in settings_rows(self.base)) or (
             self.edits.get(path) in (ON, OFF)
         )
 
 
 def checked(check: Callable[[], Checked]) -> Checked:
-    """What `check` gives; what it raises as problems."""
+    """Returns what `check` gives; what it raises becomes problems."""
     try:
         return check()
     except SettingsError as error:
@@ -172,7 +176,7 @@ def checked(check: Callable[[], Checked]) -> Checked:
 
 
 def _assigned(path: str, text: str, form: SettingsForm) -> str:
-    """An absent table is switched on empty, and off by taking it out."""
+    """Words an edit: an absent table is switched on empty, and off by taking it out."""
     if text in (ON, OFF) and form.is_table(path):
         return "{}" if text == ON else DEFAULT
     return text

@@ -1,4 +1,4 @@
-"""What one can do on a screen with the settings form, whatever the settings are for."""
+"""Owns what a person can do on a screen with the settings form, whatever the settings are for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from halos_tui.settings.form import SettingsForm
 
 
 class FormActions(HalosScreen):
-    """Has a SettingsEditor and, below it, an Input `#find`. Edits are never left unasked."""
+    """It has a SettingsEditor and, below it, an Input `#find`; it asks before edits are lost."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class FormActions(HalosScreen):
 
     @property
     def searched(self) -> Widget:
-        """What a search is in, and what has the focus after it."""
+        """Returns what a search is in, and what has the focus after it."""
         return self.editor.rows
 
     def action_edit(self) -> None:
@@ -46,7 +46,7 @@ class FormActions(HalosScreen):
         self._find.focus()
 
     def action_back(self) -> None:
-        """Out of the field, out of the search, then out of the screen."""
+        """Leaves the field, the search, then the screen."""
         if self.editor.is_editing:
             self.editor.cancel()
         elif self._find.display:

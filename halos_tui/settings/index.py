@@ -1,6 +1,7 @@
-"""The settings' paths, help and values as a list that is read without pydantic; for completion.
+"""Lists the settings' paths, help and values so that completion reads them without pydantic.
 
-It is made of the schema, and kept in the cache for as long as the schema's files are the same.
+The list is made of the schema, and kept in the cache for as long as the schema's files are the
+same.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from halos_backend import atomic
 from halos_backend.store.run_dir import cache_root
 
 NAME = "NAME"
-"""Stands in a path for the name of a table that the person gives."""
+"""It stands in a path for the name of a table that the person gives."""
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """`values` are all that the setting takes, where these are few; `names` those of the tables
-    that there are at first. `default` is what the word `default` means; empty where there is none.
+    """`values` are all that the setting takes, where these are few.
+
+    `names` are those of the tables that there are at first. `default` is what the word `default`
+    means; empty where there is none.
     """
 
     path: str
@@ -34,14 +37,14 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """The list, and of which schema it is."""
+    """Holds the list, and which schema it is of."""
 
     digest: str
     entries: list[Entry]
 
 
 def read_index() -> list[Entry]:
-    """Every setting, of all kinds of its unions."""
+    """Returns every setting, of all kinds of its unions."""
     path, digest = cache_root() / "settings.json", _schema_digest()
     with contextlib.suppress(OSError, msgspec.DecodeError):
         kept = msgspec.json.decode(path.read_bytes(), type=Kept)
@@ -55,7 +58,7 @@ def read_index() -> list[Entry]:
 
 
 def make_index() -> list[Entry]:
-    """Of the schema itself; imports pydantic."""
+    """Makes the list from the schema itself; imports pydantic."""
     from halos_backend.config.schema import RunSettings
 
     entries = {entry.path: entry for entry in _entries(RunSettings, ())}
@@ -63,7 +66,7 @@ def make_index() -> list[Entry]:
 
 
 def _entries(table: Any, path: tuple[str, ...], names: tuple[str, ...] = ()) -> Iterator[Entry]:
-    """Depth first; of keys that several kinds have, the last one's."""
+    """Walks depth first; of keys that several kinds have, the last one's counts."""
     from halos_backend.config.shape import (
         choices_of,
         entry_table,
@@ -101,7 +104,7 @@ def _default_of(field: Any) -> str:
 
 
 def _schema_digest() -> str:
-    """Of the names, sizes and times of the files that the schema is made of."""
+    """Returns a digest of the names, sizes and times of the files that the schema is made of."""
     stats = [
         (path.name, stat.st_size, stat.st_mtime_ns)
         for path in sorted(Path(halos_backend.config.__file__).parent.glob("*.py"))

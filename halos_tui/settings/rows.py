@@ -1,4 +1,4 @@
-"""Settings as rows of a form, made from the schema, with nothing listed by hand. Pure."""
+"""Makes settings into rows of a form, from the schema, with nothing listed by hand. It is pure."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ from pydantic_core import PydanticUndefined
 from halos_tui.formatting import STEERING
 
 ON, OFF = "on", "off"
-"""What a row says of a table that may be absent."""
+"""A row says one of these of a table that may be absent."""
 SECRET = re.compile(r"(^|_)(api_key|auth|credential|key|password|secret|token)$")
-"""Names of settings whose text is never shown."""
+"""A setting with such a name never shows its text."""
 HIDDEN = "(hidden)"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One setting. `value` is its text; without one it is unset, or missing where `is_required`.
+    """This is one setting. `value` is its text; without one it is unset, or missing if
+    `is_required`.
 
     `choices` are all it takes, where these are few. `fixed` says why it cannot be changed.
     A row `makes_entry` whose text names a new table below its path.
@@ -61,23 +62,25 @@ class Row:
 
 
 def settings_rows(settings: Mapping[str, Any]) -> list[Row]:
-    """A row for each setting there is, in the order of the schema; kinds as in `settings`."""
+    """Returns a row for each setting, in the order of the schema; kinds as in `settings`."""
     return list(_table_rows(RunSettings, settings, ()))
 
 
 def table_headings() -> dict[str, str]:
-    """What each table is about, by its path; what is below a union is told by its fields."""
+    """Returns what each table is about, by its path; the fields say it for what is below a
+    union.
+    """
     return dict(_headings(RunSettings, ()))
 
 
 def matches(row: Row, text: str) -> bool:
-    """Whether all words of a search are in a row's path or help."""
+    """Says whether all words of a search are in a row's path or help."""
     within = f"{row.path} {row.help} {row.value}".casefold()
     return all(word in within for word in text.casefold().split())
 
 
 def text_of(value: object) -> str:
-    """A value as one types it after the equals sign; empty for none."""
+    """Writes a value as a person types it after the equals sign; "" for none."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -87,7 +90,7 @@ def text_of(value: object) -> str:
 
 
 def _table_rows(table: type[Table], values: object, path: tuple[str, ...]) -> Iterator[Row]:
-    """Values first, then the tables inside."""
+    """Yields values first, then the tables inside."""
     held = values if isinstance(values, Mapping) else {}
     inner = []
     for name, about in table.model_fields.items():
@@ -161,7 +164,7 @@ def _row(path: tuple[str, ...], about: FieldInfo, *, takes: str, **more: Any) ->
 
 
 def _default_of(about: FieldInfo) -> object:
-    """As plain JSON; None where there is none."""
+    """Returns a default as plain JSON; None where there is none."""
     default = about.get_default(call_default_factory=True)
     if default is PydanticUndefined:
         return None
@@ -183,7 +186,7 @@ def _without_nulls(value: object) -> object:
 
 
 def _with_secrets_hidden(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Texts under names that sound like secrets are not for the screen."""
+    """Hides texts under names that sound like secrets; these are not for the screen."""
     return {
         key: HIDDEN
         if isinstance(value, str) and SECRET.search(key)

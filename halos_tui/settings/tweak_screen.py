@@ -1,4 +1,4 @@
-"""Changes a run's settings between rounds: the form, what follows, and the request."""
+"""This screen changes a run's settings between rounds: the form, what follows, and the request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LONG_S = 12.0
 
 
 class TweakScreen(FormActions):
-    """The settings of `run_dir` now, and from the next round on."""
+    """It shows the settings of `run_dir` now, and from the next round on."""
 
     NAME: ClassVar[ScreenName] = "tweak"
     BINDINGS: ClassVar[list[BindingType]]
@@ -58,7 +58,9 @@ class TweakScreen(FormActions):
         self.follow(self._read, interval_s=1.0)
 
     def on_updated(self, message: Updated[RunState]) -> None:
-        """The run goes on while one types: a round that begins moves the change to the next."""
+        """Follows the run, which goes on while a person types: a new round moves the change to the
+        next.
+        """
         self._turn_to(message.view, self._tweak.chosen if self._tweak else None)
 
     def action_apply(self) -> None:
@@ -68,7 +70,7 @@ class TweakScreen(FormActions):
         self._confirm(and_resume=True)
 
     def action_copy(self) -> None:
-        """The command that does the same."""
+        """Copies the command that does the same."""
         if self._tweak is not None and self.form is not None:
             command = self._tweak.command(self.form.assignments or ("KEY=VALUE",))
             self.app.copy_to_clipboard(command)
@@ -83,14 +85,14 @@ class TweakScreen(FormActions):
         self._show_command(message.view)
 
     def _read(self) -> RunState | None:
-        """The state, once it says something else about when settings can change."""
+        """Returns the state, once it says something else about when settings can change."""
         before = _what_matters(self._tail.state)
         self._tail.read()
         self._tail.forget_old_rounds()
         return None if _what_matters(self._tail.state) == before else self._tail.state
 
     def _turn_to(self, state: RunState, chosen: int | None) -> None:
-        """A round that is past by now cannot be chosen."""
+        """Turns to a round; one that is past by now cannot be chosen."""
         is_past = chosen is not None and chosen < state.round_at_hand
         self._show(Tweak(self.run_dir, state, None if is_past else chosen))
 
@@ -178,7 +180,7 @@ class TweakScreen(FormActions):
 
 
 def _what_matters(state: RunState) -> tuple[object, ...]:
-    """What a change of settings depends on."""
+    """Returns what a change of settings depends on."""
     last = state.rounds[-1] if state.rounds else None
     stages = tuple((name, stage.status) for name, stage in last.stages.items()) if last else ()
     return state.run, state.status, state.num_rounds, len(state.changes), stages
@@ -197,7 +199,7 @@ def _why_not(view: FormView, state: RunState, *, and_resume: bool) -> str:
 
 
 def _question(tweak: Tweak, view: FormView, *, and_resume: bool) -> ChoiceDialog[bool]:
-    """All that is to happen, before it does."""
+    """Asks about all that is to happen, before it does."""
     values = {row.path: row.value for row in view.rows}
     lines = [
         f"  {path}: {view.now.get(path) or 'unset'} -> {values.get(path) or 'unset'}"

@@ -1,8 +1,7 @@
 """Changes a run's settings from a round on: the form, what follows, the command, the request.
 
-The app calls what reads files or asks a supervisor in threads only.
-
-Estimates what changed settings cost in each round, by how long the rounds so far took. Pure.
+The app calls what reads files or asks a supervisor in threads only. What changed settings cost in
+each round is estimated from how long the rounds so far took.
 """
 
 from __future__ import annotations
@@ -31,12 +30,14 @@ from halos_tui.settings.form import Check, Checked, SettingsForm, checked
 from halos_tui.tracking.eta import stage_times
 
 LEAST_SHARE = 0.02
-"""A round that takes this much more or less is as long as before."""
+"""A round that takes more or less by a smaller share than this is as long as before."""
 
 
 @dataclass(frozen=True)
 class Tweak:
-    """From which round on a run's settings are to change. `chosen` is what the person named."""
+    """Says from which round on a run's settings are to change. `chosen` is what the person
+    named.
+    """
 
     run_dir: RunDir
     state: RunState
@@ -44,14 +45,14 @@ class Tweak:
 
     @property
     def from_round(self) -> int:
-        """The first round that the change is meant for."""
+        """Returns the first round that the change is meant for."""
         if self.chosen is not None:
             return self.chosen
         failed = self.state.status == "failed"
         return self.state.round_at_hand if failed else self.state.num_rounds + 1
 
     def form(self) -> SettingsForm:
-        """Raises UsageError for a run that has ended, or a round that is past."""
+        """Returns the form. Raises UsageError for a run that has ended, or a round that is past."""
         base = requests.settings_to_change(self.run_dir, self.state, self.chosen)
         now = self.state.settings_of(max(1, self.state.num_rounds))
         return SettingsForm(base, self.check(base), now=now, why_fixed=why_fixed)
@@ -65,12 +66,12 @@ class Tweak:
         return look
 
     def command(self, assignments: Sequence[str]) -> str:
-        """What does the same in a shell."""
+        """Returns what does the same in a shell."""
         round = () if self.chosen is None else ("--from-round", str(self.chosen))
         return command_for(self.run_dir, "set", *assignments, *round)
 
     def apply(self, assignments: Sequence[str], *, and_resume: bool = False) -> str:
-        """Ask for it; what came of it, in words. Raises HalosError where it is refused."""
+        """Sends the request; says what came of it. Raises HalosError where it is refused."""
         said = []
         if assignments:
             seen = requests.look(self.run_dir)
@@ -98,7 +99,7 @@ class Tweak:
         return Checked(consequences=tuple(consequences), settings=change.settings)
 
     def _too_late(self, changes: dict[str, tuple[object, object]]) -> list[Problem]:
-        """What the round, if it has begun, cannot do otherwise any more."""
+        """Returns what the round cannot do otherwise any more, if it has begun."""
         round = self.from_round
         if round > self.state.num_rounds:
             return []
@@ -108,7 +109,7 @@ class Tweak:
 
 
 def why_fixed(path: str) -> str:
-    """Why a setting holds for the run's life; empty for one that does not."""
+    """Says why a setting holds for the run's life; "" for one that does not."""
     if not is_fixed(path):
         return ""
     reason = next(why for name, why in FIXED.items() if is_at_or_below(path, name))
@@ -116,7 +117,7 @@ def why_fixed(path: str) -> str:
 
 
 def why_not_tweak(state: RunState, run_dir: RunDir) -> str:
-    """Why nothing can be changed any more; empty while something can."""
+    """Says why nothing can be changed any more; "" while something can."""
     try:
         requests.settings_to_change(run_dir, state, None)
     except HalosError as error:
@@ -125,7 +126,7 @@ def why_not_tweak(state: RunState, run_dir: RunDir) -> str:
 
 
 def resume(run_dir: RunDir) -> str:
-    """Go on with a run that stopped, in words. Raises HalosError where it cannot."""
+    """Goes on with a run that stopped; says what came of it. Raises HalosError where it cannot."""
     (outcome,) = batch.take(batch.resumes([batch.look(run_dir)]))
     if not outcome.is_done:
         raise HalosError(outcome.text)
@@ -133,7 +134,7 @@ def resume(run_dir: RunDir) -> str:
 
 
 def describe_cost(state: RunState, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """`a round has at most 1,024 pairs instead of 512`, `a round takes about 9m more ...`.
+    """Says `a round has at most 1,024 pairs instead of 512`, `a round takes about 9m more ...`.
 
     Both settings are whole and valid. Nothing is said of what stays the same, or is not known.
     """
@@ -174,7 +175,7 @@ def _time(state: RunState, old: RunSettings, new: RunSettings) -> list[str]:
 
 
 def _work(stage: Stage, settings: RunSettings) -> float:
-    """What the stage's time is taken to grow with."""
+    """Returns what the stage's time is taken to grow with."""
     completions = settings.loop.prompts_per_round * settings.sample.group_size
     match stage:
         case "sample" | "label":

@@ -1,1 +1,1 @@
-"""What the terminal gets: the difference between two pictures, and filters of lines."""
+"""This folder owns what a terminal is sent: differences of pictures, and filters of lines."""

@@ -1,4 +1,4 @@
-"""Last before the wire: what a terminal without colours, with 16, or without Unicode can show.
+"""Filters each line last: what a terminal without colours, with 16, or without Unicode can show.
 
 They see every cell of every screen, Textual's own widgets too, so nothing gets past them.
 """
@@ -36,7 +36,7 @@ ASCII_BOXES = {
 
 
 class NoColours(LineFilter):
-    """Attributes alone: bold, reverse, underlined, dim."""
+    """Only attributes stay: bold, reverse, underlined, dim."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         del background
@@ -47,7 +47,7 @@ class NoColours(LineFilter):
 
 
 class SixteenColours(LineFilter):
-    """The terminal's own palette: what is blended becomes the nearest of its colours."""
+    """The terminal's own palette stays: a blended colour becomes the nearest of its colours."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         del background
@@ -58,7 +58,7 @@ class SixteenColours(LineFilter):
 
 
 class AsciiOnly(LineFilter):
-    """Every character in as many cells as before."""
+    """Every character becomes ASCII in as many cells as before."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         del background
@@ -75,13 +75,13 @@ def without_colours(style: Style) -> Style:
 
 @lru_cache(1024)
 def in_sixteen(style: Style) -> Style:
-    """The same style in ANSI colours."""
+    """Returns the same style in ANSI colours."""
     return style + Style.from_color(_ansi(style.color), _ansi(style.bgcolor))
 
 
 @lru_cache(4096)
 def in_ascii(text: str) -> str:
-    """Of the same width. Several characters that make one glyph become one."""
+    """Returns a text of the same width. Several characters that make one glyph become one."""
     return "".join(
         _ascii_glyph(text[start:end], width) for start, end, width in split_graphemes(text)[0]
     )

@@ -1,1 +1,1 @@
-"""One run as a reader follows it: its journals, its status, its rounds, how long it still takes."""
+"""This folder follows one run: its journals, status, rounds, and how long it still takes."""

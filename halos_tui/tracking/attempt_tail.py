@@ -31,13 +31,13 @@ BLOCK_BYTES = 1 << 20
 MOST_AT_ONCE_S = 0.3
 """Reading stops after so long, and goes on the next time."""
 SAMPLED_BYTES = 16 << 20
-"""Of a journal that is longer when one first sees it, even pieces are read instead of all."""
+"""Of a longer journal only even pieces are read at first, instead of all."""
 NUM_PIECES = 64
 PIECE_BYTES = 32 << 10
 SEARCHED_BYTES = 256 << 20
 SEARCH_BLOCK_BYTES = 4 << 20
 RARE = (b'{"type":"PhaseChanged"', b'{"type":"Warned"', b'{"type":"AttemptFailed"')
-"""What is looked for in between: a picture without them is wrong."""
+"""These are searched for in between: a picture without them is wrong."""
 MOST_WARNINGS = 20
 MOST_METRICS = 64
 STEPS = "steps"
@@ -59,11 +59,13 @@ class AttemptTail:
 
     @property
     def marks(self) -> tuple[Mark, ...]:
-        """Progress of the work at hand."""
+        """Returns the progress of the work at hand."""
         return self._marks.marks()
 
     def read(self) -> bool:
-        """Whether there was anything new. What cannot be read becomes a `problem`, once for all."""
+        """Says whether there was anything new. What cannot be read becomes a `problem`, once for
+        all.
+        """
         if self.problem is not None:
             return False
         began = clock.monotonic()
@@ -82,7 +84,7 @@ class AttemptTail:
         return is_new
 
     def _take(self, events: Sequence[AttemptEvent]) -> None:
-        """All events in their order."""
+        """Takes all events in their order."""
         for event in events:
             match event:
                 case MetricsLogged():
@@ -120,7 +122,9 @@ class AttemptTail:
             self.num_steps = event.total
 
     def _read_samples(self) -> bool:
-        """Of a long journal: pieces at even distances, what is rare in all of it, and its end."""
+        """Reads pieces of a long journal at even distances, what is rare in all of it, and its
+        end.
+        """
         try:
             size = self._path.stat().st_size
         except FileNotFoundError:
@@ -143,7 +147,7 @@ class AttemptTail:
         return attempt_journal(self._path, offset=start, max_bytes=PIECE_BYTES).read()
 
     def _line_start(self, offset: int) -> int:
-        """The first at or after `offset`."""
+        """Returns the first line start at or after `offset`."""
         if offset == 0:
             return 0
         with self._path.open("rb") as file:
@@ -157,7 +161,7 @@ class AttemptTail:
 
 
 def work_at_hand(state: RunState, attempts: Mapping[Key, AttemptTail]) -> dict[Key, Work]:
-    """How far the running stages are, by what was read of their attempts."""
+    """Says how far the running stages are, by what was read of their attempts."""
     now = clock.now()
     return {
         (round, stage): Work(
@@ -170,7 +174,7 @@ def work_at_hand(state: RunState, attempts: Mapping[Key, AttemptTail]) -> dict[K
 
 
 def foresee(run_dir: RunDir, state: RunState) -> Forecast:
-    """How long it still takes, by one look at all that the running attempts have written."""
+    """Estimates the time left, by one look at all that the running attempts have written."""
     attempts = {
         (round, stage): AttemptTail(
             run_dir.attempt(round, stage, state.rounds[round - 1].stages[stage].attempt)
@@ -184,7 +188,9 @@ def foresee(run_dir: RunDir, state: RunState) -> Forecast:
 
 
 def _places(file: BinaryIO, start: int, end: int) -> Iterator[int]:
-    """Where the last lines of each rare kind begin, between two offsets; read from the end."""
+    """Finds where the last lines of each rare kind begin, between two offsets; reads from the
+    end.
+    """
     left = dict.fromkeys(RARE, MOST_WARNINGS)
     overlap = max(map(len, RARE)) + 1
     while end > start and any(left.values()):
@@ -202,7 +208,7 @@ def _places(file: BinaryIO, start: int, end: int) -> Iterator[int]:
 
 
 def _event_at(file: BinaryIO, place: int) -> AttemptEvent:
-    """Raises CorruptFileError."""
+    """Reads the event at a place. Raises CorruptFileError."""
     file.seek(place)
     line = file.readline()
     try:

@@ -1,6 +1,7 @@
-"""How long a stage, its round and the run still take, with how sure one can be. Pure.
+"""Estimates how long a stage, its round and the run still take, and how sure that is. It is pure.
 
-Two sources: the rate of the work at hand, and the times that the stages of finished rounds took.
+It has two sources: the rate of the work at hand, and the times that the stages of finished rounds
+took.
 """
 
 from __future__ import annotations
@@ -19,24 +20,26 @@ from halos_backend.store.state import AT_WORK, RunState
 from halos_tui.formatting import ABSENT, rough_duration
 
 Mark = tuple[float, int]
-"""When so many units were done."""
+"""A mark says when so many units were done."""
 
 FOUR_IN_FIVE = 1.2816
-"""Standard deviations around the mean that hold 80 % of a normal distribution."""
+"""So many standard deviations around the mean hold 80 % of a normal distribution."""
 GUESSED_SPREAD = 0.25
-"""Relative, where a single value tells of no spread."""
+"""This relative spread is taken where a single value tells of none."""
 LEAST_SPREAD = 0.05
-"""Relative: work to come is never surer than this."""
+"""Work to come is never surer than this relative spread."""
 SCORING_STAGES: tuple[Stage, ...] = ("sample", "label")
-"""Of the round that scores the result."""
+"""These stages belong to the round that scores the result."""
 NUM_ROUNDS_BACK = 8
-"""Rounds that count; older ones ran under other conditions."""
+"""So many rounds count; older ones ran under other conditions."""
 MOST_ROUNDS = 10_000
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds: what is likely, and its standard deviation; `is_open`: and something unknown."""
+    """Gives seconds: the likely value, its standard deviation, and `is_open` where a part is
+    unknown.
+    """
 
     mean_s: float
     sd_s: float
@@ -44,16 +47,16 @@ class Estimate:
 
     @property
     def low_s(self) -> float:
-        """Less than this in one case of ten."""
+        """It takes less than this in one case of ten."""
         return max(0.0, self.mean_s - FOUR_IN_FIVE * self.sd_s)
 
     @property
     def high_s(self) -> float:
-        """More than this in one case of ten."""
+        """It takes more than this in one case of ten."""
         return self.mean_s + FOUR_IN_FIVE * self.sd_s
 
     def then(self, other: Estimate | None) -> Estimate:
-        """Both one after the other; None is something of which nothing is known."""
+        """Adds another estimate, which comes after; None is something of which nothing is known."""
         if other is None:
             return Estimate(self.mean_s, self.sd_s, is_open=True)
         return Estimate(
@@ -65,7 +68,9 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Work:
-    """A running stage: for how long, its progress so far, and how many units there are."""
+    """Describes a running stage: for how long it runs, its progress, and how many units there
+    are.
+    """
 
     elapsed_s: float
     marks: tuple[Mark, ...] = ()
@@ -74,7 +79,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Forecast:
-    """None where nothing can be said."""
+    """An estimate is None where nothing can be said."""
 
     stages: Mapping[tuple[int, Stage], Estimate]
     round: Estimate | None = None
@@ -82,7 +87,7 @@ class Forecast:
 
 
 def describe(estimate: Estimate | None) -> str:
-    """`about 4m (3m-6m)`, `at least 4m` where a part of it is unknown."""
+    """Writes `about 4m (3m-6m)`, or `at least 4m` where a part of it is unknown."""
     if estimate is None:
         return ABSENT
     likely = rough_duration(estimate.mean_s)
@@ -93,7 +98,7 @@ def describe(estimate: Estimate | None) -> str:
 
 
 def as_json(estimate: Estimate | None) -> dict[str, float | bool] | None:
-    """In four cases of five it takes between `low_s` and `high_s`."""
+    """Returns plain data: in four cases of five it takes between `low_s` and `high_s`."""
     if estimate is None:
         return None
     return {
@@ -105,7 +110,7 @@ def as_json(estimate: Estimate | None) -> dict[str, float | bool] | None:
 
 
 def forecast(state: RunState, work: Mapping[tuple[int, Stage], Work]) -> Forecast:
-    """All three, for a run at work. `work` has its running stages."""
+    """Estimates all three, for a run at work. `work` has its running stages."""
     if state.status not in AT_WORK:
         return Forecast({})
     stages = {
@@ -120,7 +125,7 @@ def forecast(state: RunState, work: Mapping[tuple[int, Stage], Work]) -> Forecas
 
 
 def stage_left(work: Work, times: Sequence[float]) -> Estimate | None:
-    """By its rate and by what such stages took before.
+    """Estimates by the stage's rate and by what such stages took before.
 
     The rate knows nothing of the phases to come, so the later of both is believed, and half of
     their distance counts as doubt.
@@ -137,8 +142,9 @@ def stage_left(work: Work, times: Sequence[float]) -> Estimate | None:
 
 
 def from_marks(work: Work) -> Estimate | None:
-    """What is left at the rate so far. The spread is that of the rates between the marks, for as
-    many pieces as are still to come.
+    """Estimates what is left at the rate so far.
+
+    The spread is that of the rates between the marks, for as many pieces as are still to come.
     """
     marks = work.marks
     if len(marks) < 2 or work.total <= 0:
@@ -162,13 +168,13 @@ def from_marks(work: Work) -> Estimate | None:
 
 
 def from_times(times: Sequence[float], *, elapsed_s: float = 0.0) -> Estimate | None:
-    """What is left of something that took so long before."""
+    """Estimates what is left of something that took so long before."""
     total = _repeated(times, 1)
     return None if total is None else Estimate(max(0.0, total.mean_s - elapsed_s), total.sd_s)
 
 
 def stage_times(state: RunState, stage: Stage) -> list[float]:
-    """Of the last finished rounds, in seconds, as if each had as many prompts as the newest."""
+    """Returns seconds of the last finished rounds, as if each had as many prompts as the newest."""
     if not state.rounds:
         return []
     wanted = state.rounds[-1].num_prompts
@@ -183,13 +189,13 @@ def stage_times(state: RunState, stage: Stage) -> list[float]:
 
 
 def num_rounds_left(state: RunState) -> int | None:
-    """Rounds after the one at hand; None where the settings do not say."""
+    """Counts the rounds after the one at hand; None where the settings do not say."""
     to_come = _to_come(state)
     return None if to_come is None else to_come[0]
 
 
 def _to_come(state: RunState) -> tuple[int, int] | None:
-    """The rounds after the one at hand, and the prompts taken when they are done."""
+    """Counts the rounds after the one at hand, and the prompts taken when they are done."""
     loop = state.settings_of(state.num_rounds + 1).get("loop", {})
     wanted, num_rounds = loop.get("prompts_per_round"), loop.get("num_rounds")
     if not wanted:
@@ -210,7 +216,7 @@ def _to_come(state: RunState) -> tuple[int, int] | None:
 
 
 def _round_left(state: RunState, running: Mapping[tuple[int, Stage], Estimate]) -> Estimate | None:
-    """None between rounds, and where nothing is known of any stage to come."""
+    """Estimates a round; None between rounds, and where nothing is known of any stage to come."""
     if not state.rounds or state.rounds[-1].finished_t is not None:
         return None
     round = state.rounds[-1]
@@ -235,7 +241,7 @@ def _is_begun(round: RoundState, stage: Stage) -> bool:
 
 
 def _overlaps(round: RoundState) -> bool:
-    """Whether labelling ends with sampling."""
+    """Says whether labelling ends with sampling."""
     return bool(round.settings.get("loop", {}).get("overlap"))
 
 
@@ -253,7 +259,9 @@ def _run_left(state: RunState, round: Estimate | None) -> Estimate | None:
 
 
 def _scoring_left(state: RunState) -> Estimate | None:
-    """Of scoring the result, once the last round is done; None where it has begun, or will not."""
+    """Estimates the scoring of the result after the last round; None where it runs, or will not
+    come.
+    """
     loop = state.settings_of(state.num_rounds + 1).get("loop", {})
     to_come = _to_come(state)
     if state.closing is not None or loop.get("score_final") is False or to_come is None:
@@ -272,7 +280,7 @@ def _scoring_left(state: RunState) -> Estimate | None:
 
 
 def _busy_s(round: RoundState) -> float:
-    """Seconds in which stages ran; sampling and labelling that overlap count once."""
+    """Adds up seconds in which stages ran; sampling and labelling that overlap count once."""
     times = {name: stage.elapsed_s or 0.0 for name, stage in round.stages.items()}
     if _overlaps(round) and {"sample", "label"} <= times.keys():
         del times[min(("sample", "label"), key=lambda name: times[name])]
@@ -280,8 +288,9 @@ def _busy_s(round: RoundState) -> float:
 
 
 def _repeated(times: Sequence[float], count: int) -> Estimate | None:
-    """The sum of `count` more of what took so long: each varies, and their mean is not known well
-    either.
+    """Estimates the sum of `count` more of what took so long.
+
+    Each varies, and their mean is not known well either.
     """
     if not times:
         return None

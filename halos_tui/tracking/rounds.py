@@ -1,4 +1,4 @@
-"""The table of a run's rounds as text cells, the same wherever it is drawn."""
+"""Words the table of a run's rounds as text cells, the same wherever it is drawn."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HEADER = ("round", "prompts", "reward", "change", "feedback", "loss", "KL", *STA
 
 
 def reward_changes(state: RunState) -> list[RewardChange | None]:
-    """Of each round: its mean reward less that of the last round before it that has one."""
+    """Returns for each round its mean reward less that of the last round before it that has one."""
     changes: list[RewardChange | None] = []
     last: Reward | None = None
     for round in state.rounds:
@@ -44,7 +44,9 @@ def reward_changes(state: RunState) -> list[RewardChange | None]:
 
 
 def reward_change(round: RoundState, last: Reward | None) -> RewardChange | None:
-    """Of a round, since the last one that has a reward. Held-out prompts are others."""
+    """Returns a round's change since the last one that has a reward. Held-out prompts are
+    others.
+    """
     now = reward_of(round)
     if now is None or last is None or round.closing == "held_out":
         return None
@@ -52,13 +54,13 @@ def reward_change(round: RoundState, last: Reward | None) -> RewardChange | None
 
 
 def place(state: RunState, number: int) -> str:
-    """`round 3`, or what the round after the last one is for."""
+    """Writes `round 3`, or what the round after the last one is for."""
     closing = state.closing
     return FINAL if closing is not None and closing.round == number else f"round {number}"
 
 
 def final_score(state: RunState) -> str:
-    """What the result is worth, or why nobody knows; empty where it is not scored."""
+    """Says what the result is worth, or why nobody knows; "" where it is not scored."""
     closing = state.closing
     if closing is None or (closing.finished_t is None and reward_of(closing) is None):
         return ""
@@ -74,36 +76,40 @@ def final_score(state: RunState) -> str:
 
 
 def describe_reward(reward: Reward) -> str:
-    """A mean with its standard error, where that is known: 0.38 ±0.16."""
+    """Writes a mean with its standard error, where that is known: 0.38 ±0.16."""
     return measured(reward.mean, reward.stderr)
 
 
 def last_reward(state: RunState) -> float | None:
-    """The mean reward of the newest round that has one."""
+    """Returns the mean reward of the newest round that has one."""
     newest = next(filter(None, map(reward_of, reversed(state.rounds))), None)
     return None if newest is None else newest.mean
 
 
 def describe_reward_change(change: RewardChange | None) -> str:
-    """As a cell: +0.03 ±0.02."""
+    """Writes a cell: +0.03 ±0.02."""
     return ABSENT if change is None else measured(change.value, change.stderr, is_signed=True)
 
 
 def num_rounds(state: RunState) -> int | None:
-    """Rounds that the run has at most, as far as one knows now; None where the prompts decide."""
+    """Counts the rounds that the run has at most, as far as is known; None where the prompts
+    decide.
+    """
     loop = state.settings_of(state.num_rounds + 1).get("loop", {})
     planned: int | None = loop.get("num_rounds")
     return planned
 
 
 def loss_kind(state: RunState) -> str:
-    """That of the newest round."""
+    """Returns the loss of the newest round."""
     settings = state.settings_of(max(1, state.num_rounds))
     return str(settings.get("train", {}).get("loss", {}).get("kind", ""))
 
 
 def boundary(state: RunState) -> str:
-    """Where a run that pauses or aborts will stop; empty for one that does not, or does so now."""
+    """Says where a run that pauses or aborts will stop; "" for one that does not, or does so
+    now.
+    """
     match state.status:
         case "pausing":
             where = state.pause_at
@@ -124,7 +130,7 @@ def boundary(state: RunState) -> str:
 
 
 def pending_changes(state: RunState) -> list[Change]:
-    """Changes of settings that wait for a round that has not begun, the next one first."""
+    """Returns the changes of settings that wait for a round, the next one first."""
     waiting = [change for change in state.changes if change.from_round > state.num_rounds]
     return sorted(waiting, key=lambda change: change.from_round)
 
@@ -134,20 +140,20 @@ def describe_change(change: Change) -> str:
 
 
 def reward_change_in_words(change: RewardChange) -> str:
-    """+0.03 ±0.02, within noise."""
+    """Writes +0.03 ±0.02, within noise."""
     noise = ", within noise" if change.verdict == "within noise" else ""
     return describe_reward_change(change) + noise
 
 
 def prompts_taken(cursor: int, num_prompts: int) -> str:
-    """512 of 2,000 prompts, and of which epoch after the first."""
+    """Writes 512 of 2,000 prompts, and of which epoch after the first."""
     epoch = max(0, cursor - 1) // num_prompts if num_prompts else 0
     of = f"{count(cursor - epoch * num_prompts)} of {count(num_prompts)} prompts"
     return f"{of}, epoch {epoch + 1}" if epoch else of
 
 
 def cells(round: RoundState, change: RewardChange | None) -> list[str]:
-    """One row, in the order of HEADER."""
+    """Returns one row, in the order of HEADER."""
     train, reward = summary_of(round, "train"), reward_of(round)
     return [
         "final" if round.closing else str(round.round),
@@ -162,13 +168,13 @@ def cells(round: RoundState, change: RewardChange | None) -> list[str]:
 
 
 def summary_of(round: RoundState, stage: Stage) -> dict[str, Any]:
-    """The stage's summary; empty until it has finished."""
+    """Returns the stage's summary; empty until it has finished."""
     found = round.stages.get(stage)
     return {} if found is None else found.summary
 
 
 def kl_initial(train: Mapping[str, Any]) -> str:
-    """The KL to the initial policy, with its standard error where it has one: 2.70 ±0.11."""
+    """Writes the KL to the initial policy, with its standard error where it has one: 2.70 ±0.11."""
     kl, stderr = (number_of(train.get(key)) for key in ("kl_initial", "kl_initial_stderr"))
     return ABSENT if kl is None else measured(kl, stderr or None)
 
@@ -180,7 +186,7 @@ def _loss_cell(round: RoundState, train: Mapping[str, Any]) -> str:
 
 
 def about_cut_off(label: Mapping[str, Any]) -> str:
-    """What became of completions that were cut off; empty where nothing did."""
+    """Says what became of completions that were cut off; "" where nothing did."""
     for key, words in (("num_cut_off_dropped", "dropped"), ("num_cut_off_penalized", "penalized")):
         if found := label.get(key):
             return f"{count(found)} cut off and {words}"

@@ -19,7 +19,7 @@ Key = tuple[int, Stage]
 
 
 class RunTail:
-    """The run's state as of the last `read`, and what was new in it.
+    """Holds the run's state as of the last `read`, and what was new in it.
 
     Without `history` the first `read` returns nothing and reads no ended attempt: what follows is
     what happens from then on.
@@ -34,7 +34,9 @@ class RunTail:
         self._wants_history = history
 
     def read(self) -> list[RunEvent | AttemptEvent]:
-        """New events; an attempt's come before the event that ends it. Raises CorruptFileError."""
+        """Returns new events; an attempt's come before the event that ends it. Raises
+        CorruptFileError.
+        """
         if not self._wants_history:
             self._wants_history = True
             self._catch_up()
@@ -70,7 +72,7 @@ class RunTail:
         return events
 
     def _drain(self, key: Key) -> list[AttemptEvent]:
-        """The rest of an attempt that ended."""
+        """Reads the rest of an attempt that ended."""
         if key not in self._attempts:
             return []
         events = self._read_attempt(key)

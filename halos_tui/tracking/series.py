@@ -1,4 +1,4 @@
-"""Series that never grow beyond a size: neighbours are joined when there is no more room."""
+"""Keeps series that never grow beyond a size: neighbours are joined when there is no more room."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_MARKS = 32
 
 
 class BoundedSeries:
-    """A metric over steps. When full, every two points become one: their mean, with their extremes.
+    """Holds a metric over steps; when full, every two points become one: mean and extremes.
 
     `capacity` is even. What is not finite counts for nothing, unless there is nothing else.
     """
@@ -25,7 +25,7 @@ class BoundedSeries:
         self._open = _Bucket()
 
     def add(self, x: float, y: float) -> None:
-        """`x` ascends; one that goes back begins the series anew from there."""
+        """Adds a point. `x` ascends; one that goes back begins the series anew from there."""
         if x <= self._open.x or (not self._open.count and self._xs and x <= self._xs[-1]):
             self._forget_from(x)
         self._open.add(x, y)
@@ -36,7 +36,9 @@ class BoundedSeries:
                 self._halve()
 
     def columns(self) -> tuple[array[float], array[float], array[float], array[float]]:
-        """Copies of x, mean, least and greatest; the last point may stand for fewer steps."""
+        """Returns copies of x, mean, least and greatest; the last point may stand for fewer
+        steps.
+        """
         columns = (self._xs[:], self._ys[:], self._lows[:], self._highs[:])
         if self._open.count:
             for column, value in zip(columns, self._open.point, strict=True):
@@ -45,7 +47,7 @@ class BoundedSeries:
 
     @property
     def is_joined(self) -> bool:
-        """Whether a point stands for more than one step."""
+        """Says whether a point stands for more than one step."""
         return self._stride > 1
 
     def _push(self, bucket: _Bucket) -> None:
@@ -73,7 +75,7 @@ class BoundedSeries:
 
 
 class _Bucket:
-    """Steps that become one point."""
+    """Collects steps that become one point."""
 
     __slots__ = ("_high", "_low", "_num_finite", "_sum", "count", "x")
 
@@ -100,7 +102,7 @@ class _Bucket:
 
 
 class Marks:
-    """When how much was done, at about even distances in time; the last one is the newest."""
+    """Keeps when how much was done, at about even distances in time; the last one is the newest."""
 
     def __init__(self, most: int = MOST_MARKS) -> None:
         self._most = most

@@ -19,16 +19,16 @@ from halos_backend.store.state import RunState, apply
 from msgspec.structs import replace
 
 NUM_WHOLE = 12
-"""The newest rounds that keep their summaries; the rounds that anything else looks at."""
+"""So many newest rounds keep their summaries; nothing else reads older ones."""
 BLOCK_BYTES = 1 << 20
 RECENT_BYTES = 1 << 20
 """So much of the journal before the snapshot is read again, for what a state does not say."""
 
 MOST_RECENT = 2000
-"""Events that one `read` returns at most: the last ones."""
+"""One `read` returns at most so many events: the last ones."""
 
 NOTHING: dict[Any, Any] = {}
-"""Of all rounds that are forgotten; never written to."""
+"""All rounds that are forgotten share it; it is never written to."""
 
 
 class StateTail:
@@ -40,7 +40,7 @@ class StateTail:
         self._journal: JournalReader[RunEvent] | None = None
 
     def read(self) -> list[RunEvent]:
-        """New events; at first the last ones before them too, which the state has in it already.
+        """Returns new events; at first the last ones before them too, which the state has already.
 
         Raises CorruptFileError for a journal that cannot be read or is gone, UsageError for one of
         a later version.
@@ -57,7 +57,7 @@ class StateTail:
         return recent
 
     def forget_old_rounds(self) -> None:
-        """Once they are written down elsewhere: keep no more of them than that they were."""
+        """Keeps of old rounds only that they were, once they are written down elsewhere."""
         old = self.state.rounds[:-NUM_WHOLE]
         if old and old[-1].stages:
             kept = (*map(_bare, old), *self.state.rounds[-NUM_WHOLE:])
@@ -73,7 +73,7 @@ class StateTail:
 
 
 def check_is_there(run_dir: RunDir) -> None:
-    """Raises CorruptFileError for a run that was deleted while it was looked at."""
+    """Raises CorruptFileError for a run that was deleted while a person watched it."""
     if not run_dir.events.is_file():
         raise CorruptFileError(
             f"{run_dir.path}: the run is no longer there, or its journal is not;"
@@ -88,7 +88,7 @@ def _bare(round: RoundState) -> RoundState:
 
 
 def _with_shared_settings(state: RunState) -> RunState:
-    """Rounds with equal settings share one object, as they do in a fold."""
+    """Lets rounds with equal settings share one object, as they do in a fold."""
     rounds: list[RoundState] = []
     known = state.settings
     for round in state.rounds:
@@ -98,8 +98,9 @@ def _with_shared_settings(state: RunState) -> RunState:
 
 
 def _events_before(run_dir: RunDir, offset: int) -> list[RunEvent]:
-    """The events in the last bytes before `offset`; none where one of them is corrupt, because the
-    snapshot has taken it in.
+    """Returns the events in the last bytes before `offset`.
+
+    It returns none where one of them is corrupt, because the snapshot has taken it in.
     """
     start = max(0, offset - RECENT_BYTES)
     if start:

@@ -1,4 +1,4 @@
-"""A run as a reader sees it: its folded state, its supervisor, how far its stages are."""
+"""Observes a run as a reader does: its folded state, its supervisor, how far its stages are."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ SeenStatus = RunStatus | Literal["lost", "stalled"]
 
 
 class Supervision(msgspec.Struct, frozen=True):
-    """Who supervises a run, and for how long that process has been silent, if for too long."""
+    """Says who supervises a run, and for how long that process has been silent, if for too long."""
 
     supervisor: ProcessIdentity | None
     stalled_s: float | None = None
 
     def status_of(self, state: RunState | Glance) -> SeenStatus:
-        """The journal's status, or what it cannot say: that work goes on and nobody does it, or
-        that the one who does is stalled.
+        """Returns the journal's status, or what the journal cannot say.
+
+        It cannot say that work goes on and nobody does it, or that the one who does is stalled.
         """
         if state.status not in AT_WORK:
             return state.status
@@ -40,7 +41,7 @@ class Supervision(msgspec.Struct, frozen=True):
 
 
 class Observation(msgspec.Struct, frozen=True):
-    """One look at a run. `live` has the stages that run now, by (round, stage)."""
+    """This is one look at a run. `live` has the stages that run now, by (round, stage)."""
 
     state: RunState
     supervision: Supervision
@@ -56,7 +57,7 @@ class Observation(msgspec.Struct, frozen=True):
 
 
 def observe(run_dir: RunDir) -> Observation:
-    """Look once. Raises CorruptFileError for a journal that cannot be read."""
+    """Looks at a run once. Raises CorruptFileError for a journal that cannot be read."""
     supervision = supervision_of(run_dir)  # before the state: what it wrote last is then seen
     state = load_state(run_dir)
     live = {
@@ -71,7 +72,7 @@ def observe(run_dir: RunDir) -> Observation:
 
 
 def _final_score(state: RunState) -> dict[str, Any] | None:
-    """None until the result is scored, or has been tried to be."""
+    """Returns None until the result is scored, or has been tried to be."""
     closing = state.closing
     if closing is None or closing.finished_t is None:
         return None
@@ -86,7 +87,7 @@ def _final_score(state: RunState) -> dict[str, Any] | None:
 
 
 def supervision_of(run_dir: RunDir) -> Supervision:
-    """Who supervises the run now."""
+    """Says who supervises the run now."""
     supervisor = living_supervisor(run_dir)
     if supervisor is None:
         return Supervision(None)
@@ -94,8 +95,10 @@ def supervision_of(run_dir: RunDir) -> Supervision:
 
 
 def as_json(seen: Observation, run_dir: RunDir, ahead: Forecast) -> dict[str, Any]:
-    """What `status --json` prints: the state, with the status as seen, what runs now, and how long
-    that, its round and the run still take.
+    """Returns what `status --json` prints.
+
+    This is the state, with the status as seen, what runs now, and how long that, its round and the
+    run still take.
     """
     state: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(seen.state))
     return {

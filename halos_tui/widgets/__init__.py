@@ -1,1 +1,1 @@
-"""Widgets that draw plain data line by line; none of them reads a file."""
+"""This folder has what two screens share: widgets that draw plain data and read no file."""

@@ -1,4 +1,4 @@
-"""One line at the bottom that asks for a text; what is wrong with it is said beside it."""
+"""This widget is one line at the bottom that asks for a text, and says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ HOLD_S = 1.0
 
 
 class Field(Input):
-    """What is typed after enter or escape is not part of the answer, also where a slow line
-    delivers it all at once: it is held until the screen has dealt with the answer.
+    """Holds what is typed after enter or escape until the screen has dealt with the answer.
+
+    It is no part of the answer, also where a slow line delivers it all at once.
     """
 
     held: list[Key] | None = None
@@ -32,7 +33,7 @@ class Field(Input):
             self.set_timer(HOLD_S, self.release)
 
     def release(self) -> None:
-        """To whom the keys belong by now."""
+        """Gives the held keys to the widget that they belong to by now."""
         held, self.held = self.held or [], None
         for event in held:
             again = Key(event.key, event.character)
@@ -41,7 +42,7 @@ class Field(Input):
 
 
 class AskLine(Horizontal):
-    """Hidden until it asks. `purpose` says in whose name; the screen closes it."""
+    """It is hidden until it asks. `purpose` says what the answer is for; the screen closes it."""
 
     DEFAULT_CSS = """
     AskLine {
@@ -53,7 +54,7 @@ class AskLine(Horizontal):
     """
 
     class Changed(Message):
-        """Another text, not confirmed yet."""
+        """This message brings another text, not confirmed yet."""
 
         def __init__(self, purpose: str, text: str) -> None:
             super().__init__()
@@ -61,7 +62,7 @@ class AskLine(Horizontal):
             self.text = text
 
     class Answered(Changed):
-        """Confirmed."""
+        """This message brings the confirmed text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +74,7 @@ class AskLine(Horizontal):
         yield Static("", classes="problem", markup=False)
 
     def ask(self, purpose: str, question: str, *, text: str = "", hint: str = "") -> None:
-        """Show the line with the cursor in it."""
+        """Shows the line with the cursor in it."""
         self.purpose = purpose
         self.query_one("#question", Static).update(f"{visible(question)} ")
         field = self.query_one(Field)
@@ -87,7 +88,7 @@ class AskLine(Horizontal):
         field.release()
 
     def refuse(self, problem: str) -> None:
-        """Say what is wrong with the text; nothing where it is right."""
+        """Says what is wrong with the text; "" where it is right."""
         self.query_one(".problem", Static).update(visible(f" {problem}" if problem else ""))
         if problem:
             self.query_one(Field).release()

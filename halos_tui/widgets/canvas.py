@@ -1,4 +1,4 @@
-"""A canvas of cells: dots finer than a cell, marks and text, each with the name of a style.
+"""Owns a canvas of cells: dots finer than a cell, marks and text, each with the name of a style.
 
 Dots are braille (2 by 4 in a cell), quadrant blocks (2 by 2) or ASCII (1 by 2). What a style name
 looks like is the widget's business. Everything outside the canvas is left out without a word.
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from rich.cells import split_graphemes
 
 Cell = tuple[str, str]
-"""What stands there and the name of its style; the right half of a wide character is empty."""
+"""A cell has its text and the name of its style; the right half of a wide character is empty."""
 Row = tuple[Cell, ...]
 Run = tuple[str, str]
-"""A text and the name of its style."""
+"""A run is a text and the name of its style."""
 
 BLANK: Cell = (" ", "")
 FAR = 1e9
@@ -25,7 +25,7 @@ FAR = 1e9
 
 @dataclass(frozen=True)
 class Raster:
-    """How dots fill a cell: `bits[y][x]` of a dot, and the glyph of every sum of bits."""
+    """Says how dots fill a cell: `bits[y][x]` of a dot, and the glyph of every sum of bits."""
 
     bits: tuple[tuple[int, ...], ...]
     glyphs: str
@@ -48,7 +48,7 @@ ASCII = Raster(((1,), (2,)), " '.:")
 
 
 class Canvas:
-    """`width` by `height` cells. Cells and dots count from the top left corner."""
+    """Has `width` by `height` cells. Cells and dots count from the top left corner."""
 
     def __init__(self, width: int, height: int, raster: Raster = BRAILLE) -> None:
         self.width = max(0, width)
@@ -60,7 +60,7 @@ class Canvas:
         self._dots: list[dict[int, tuple[int, str]]] = [{} for _ in range(self.height)]
 
     def dot(self, x: int, y: int, style: str) -> None:
-        """The whole cell takes on the style."""
+        """Draws a dot; the whole cell takes on the style."""
         if not (0 <= x < self.dots_wide and 0 <= y < self.dots_high):
             return
         bits = self.raster.bits
@@ -70,7 +70,7 @@ class Canvas:
         self._dots[row][column] = (before | bits[down][right], style)
 
     def line(self, start: tuple[float, float], end: tuple[float, float], style: str) -> None:
-        """Between two dots; nothing where a coordinate is not finite."""
+        """Draws between two dots; nothing where a coordinate is not finite."""
         if not (self.width and self.height and math.isfinite(sum(start) + sum(end))):
             return
         bits, dots = self.raster.bits, self._dots
@@ -81,7 +81,7 @@ class Canvas:
             row[column] = (before | bits[y % high][x % wide], style)
 
     def polyline(self, points: Iterable[tuple[float, float]], style: str) -> None:
-        """Through all dots; one that is not finite leaves a gap."""
+        """Draws through all dots; one that is not finite leaves a gap."""
         last = (math.nan, math.nan)
         for point in points:
             if not math.isfinite(last[0] + last[1]):
@@ -90,7 +90,7 @@ class Canvas:
             last = point
 
     def shade(self, x: int, top: float, bottom: float, style: str) -> None:
-        """A column of sparse dots from `top` down to `bottom`; neighbours make an even pattern."""
+        """Draws a column of sparse dots from `top` to `bottom`; neighbours make an even pattern."""
         if not (math.isfinite(top) and math.isfinite(bottom)):
             return
         first = math.ceil(min(max(top, 0), self.dots_high))
@@ -99,26 +99,28 @@ class Canvas:
                 self.dot(x, y, style)
 
     def vertical(self, column: int, glyph: str, style: str) -> None:
-        """A mark through all blank cells of a column."""
+        """Draws a mark through all blank cells of a column."""
         for row in range(self.height):
             if self.is_blank(column, row):
                 self.write(column, row, glyph, style)
 
     def horizontal(self, row: int, glyph: str, style: str) -> None:
-        """A mark through all blank cells of a row."""
+        """Draws a mark through all blank cells of a row."""
         for column in range(self.width):
             if self.is_blank(column, row):
                 self.write(column, row, glyph, style)
 
     def is_blank(self, column: int, row: int) -> bool:
-        """False outside of the canvas too."""
+        """Says whether a cell is blank; one outside of the canvas is not."""
         is_inside = 0 <= column < self.width and 0 <= row < self.height
         return (
             is_inside and column not in self._dots[row] and self._cells[row][column][0] in (" ", "")
         )
 
     def write(self, column: int, row: int, text: str, style: str) -> None:
-        """Over what is there. A wide character that would not fit as a whole leaves a blank."""
+        """Writes over what is there. A wide character that does not fit as a whole leaves a
+        blank.
+        """
         if not 0 <= row < self.height:
             return
         for glyph, width in _glyphs(text):
@@ -153,7 +155,7 @@ class Canvas:
 
 
 def runs(row: Sequence[Cell]) -> list[Run]:
-    """Neighbours of one style together."""
+    """Joins neighbours of one style."""
     found: list[Run] = []
     for glyph, style in row:
         if found and found[-1][1] == style:
@@ -164,7 +166,9 @@ def runs(row: Sequence[Cell]) -> list[Run]:
 
 
 def changed_span(old: Row, new: Row) -> tuple[int, int] | None:
-    """From which column to before which two rows of one width differ; None where they do not."""
+    """Returns the first and the last column + 1 in which two rows of one width differ; None for
+    none.
+    """
     columns = [
         column
         for column, (before, after) in enumerate(zip(old, new, strict=True))
@@ -179,12 +183,12 @@ def changed_span(old: Row, new: Row) -> tuple[int, int] | None:
 
 
 def text_of(rows: Iterable[Row]) -> list[str]:
-    """The rows without their styles."""
+    """Returns the rows without their styles."""
     return ["".join(glyph for glyph, _ in row) for row in rows]
 
 
 def _glyphs(text: str) -> list[tuple[str, int]]:
-    """What a person sees as characters, and the cells of each; at most 2."""
+    """Returns what a person sees as characters, and the cells of each; at most 2."""
     if text.isascii():
         return [(character, 1) for character in text]
     return [(text[start:end], min(2, width)) for start, end, width in split_graphemes(text)[0]]
@@ -193,7 +197,9 @@ def _glyphs(text: str) -> list[tuple[str, int]]:
 def _dots_between(
     start: tuple[float, float], end: tuple[float, float], right: int, bottom: int
 ) -> Iterable[tuple[int, int]]:
-    """The dots of a line inside the rectangle from (0, 0) to (right, bottom), both included."""
+    """Yields the dots of a line inside the rectangle from (0, 0) to (right, bottom), both
+    included.
+    """
     (x0, y0), (x1, y1) = start, end
     if not (0 <= x0 <= right and 0 <= x1 <= right and 0 <= y0 <= bottom and 0 <= y1 <= bottom):
         x0, y0, x1, y1 = (max(-FAR, min(FAR, place)) for place in (x0, y0, x1, y1))
@@ -213,7 +219,9 @@ def _dots_between(
 def _inside(
     x: float, y: float, dx: float, dy: float, right: int, bottom: int
 ) -> tuple[float, float] | None:
-    """From which to which share of a line it is inside (Liang and Barsky 1984); None: nowhere."""
+    """Returns the shares of a line between which it is inside (Liang and Barsky 1984); None:
+    nowhere.
+    """
     first, last = 0.0, 1.0
     for move, room in ((-dx, x), (dx, right - x), (-dy, y), (dy, bottom - y)):
         if move == 0:
@@ -227,5 +235,5 @@ def _inside(
 
 
 def _near(place: float) -> int:
-    """The nearest dot; halves go down the screen, so that neighbours round alike."""
+    """Returns the nearest dot; halves go down the screen, so that neighbours round alike."""
     return math.floor(place + 0.5)

@@ -1,4 +1,4 @@
-"""The last line: the keys that do something now, as remapped, as many as there is room for."""
+"""This widget is the last line: the keys that do something now, as remapped, as many as fit."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from halos_tui.actions import ACTIONS
 from halos_tui.widgets.panel import Line, Panel
 
 ALWAYS = ("help", "search", "quit")
-"""Actions that stay, at the right, when there is no room for all."""
+"""These actions stay, at the right, when there is no room for all."""
 NOTES = {"quit": "(runs go on)"}
 READ_ONLY = "read-only"
 ORDER = {
     action.id: -place
     for place, action in enumerate(sorted(reversed(ACTIONS), key=lambda one: one.id not in ALWAYS))
 }
-"""By the first row of each action; also where its key is remapped, which Textual puts last."""
+"""This is the place of each action by its first row; Textual puts remapped keys last."""
 
 
 class Hint(NamedTuple):
-    """A key as it is shown, what it does, and Textual's name of it."""
+    """Has a key as it is shown, what it does, and Textual's name of it."""
 
     key: str
     title: str
@@ -37,7 +37,7 @@ class Hint(NamedTuple):
 
 
 class Footer(Panel[tuple[Hint, ...]]):
-    """Knows the keys from the screen it is on; a click on one presses it."""
+    """It knows the keys from the screen it is on; a click on one presses it."""
 
     DEFAULT_CSS = """
     Footer { dock: bottom; height: 1; background: $footer-background; }
@@ -80,7 +80,7 @@ class Footer(Panel[tuple[Hint, ...]]):
                 self.app.simulate_key(name)
 
     def _update(self, screen: Screen[object]) -> None:
-        """The keys may be others now."""
+        """Draws the keys anew, since they may be others now."""
         if not self.is_attached or not screen.is_current:
             return
         hints = []
@@ -110,12 +110,12 @@ class Footer(Panel[tuple[Hint, ...]]):
 
 
 def _width(hints: Sequence[Hint]) -> int:
-    """With two blanks between."""
+    """Returns the width with two blanks between."""
     return sum(hint.width + 2 for hint in hints) - 2 if hints else 0
 
 
 def _fitting(hints: Sequence[Hint], width: int) -> list[Hint]:
-    """As many from the first on as there is room for."""
+    """Returns as many hints from the first on as there is room for."""
     fitting: list[Hint] = []
     for hint in hints:
         if _width([*fitting, hint]) > width:

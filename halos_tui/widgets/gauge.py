@@ -1,4 +1,4 @@
-"""A bar that says how much of something is used or done."""
+"""This widget is a bar that says how much of something is used or done."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def gauge(
     text_width: int | None = None,
     is_ascii: bool = False,
 ) -> Row:
-    """`label ████▌··· text` in exactly `width` cells; `fraction` is 0 to 1, None for unknown.
+    """Draws `label ████▌··· text` in exactly `width` cells; `fraction` is 0 to 1, None for unknown.
 
     The widths of label and text are their own unless given, for bars that stand under each other.
     The bar gives way first, then the label.
@@ -48,7 +48,7 @@ def gauge(
 
 
 class Gauge(Painted):
-    """One line; `update` repaints only the cells that change."""
+    """It is one line; `update` repaints only the cells that change."""
 
     PREFIX = "gauge"
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -89,7 +89,7 @@ class Gauge(Painted):
         self._level: Level = "bar"
 
     def update(self, fraction: float | None, text: str = "", *, level: Level = "bar") -> None:
-        """`fraction` is 0 to 1, None for unknown; `level` colours the bar."""
+        """Shows a `fraction` from 0 to 1, None for unknown; `level` colours the bar."""
         self._fraction, self._text, self._level = fraction, text, level
         self.repaint()
 
@@ -112,7 +112,7 @@ class Gauge(Painted):
 def _draw_bar(
     canvas: Canvas, start: int, end: int, fraction: float | None, level: Level, *, is_ascii: bool
 ) -> None:
-    """ASCII bars stand in brackets."""
+    """Draws the bar; in ASCII it stands in brackets."""
     if is_ascii:
         canvas.write(start, 0, "[", "empty")
         canvas.write(end - 1, 0, "]", "empty")

@@ -1,4 +1,4 @@
-"""A page of lines that were laid out before, scrolled by line."""
+"""This widget is a page of lines that were laid out before, scrolled by line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WHEEL_LINES = 3
 
 
 class PageView(Paced[Page]):
-    """Says at its last line how much is below."""
+    """It says at its last line how much is below."""
 
     can_focus = True
     COMPONENT_CLASSES: ClassVar[set[str]] = {"panel--differs", "panel--hit"}
@@ -40,7 +40,7 @@ class PageView(Paced[Page]):
         self._top = 0
 
     def show_from(self, page: Page, top: int | None) -> None:
-        """Show a page from that line on, or from the one that is the first now."""
+        """Shows a page from that line on, or from the one that is the first now."""
         self._top = self._top if top is None else top
         self.shown = page
         self.repaint()

@@ -1,4 +1,4 @@
-"""The widget under all drawn ones: it is painted as rows of cells, and repaints what changed."""
+"""Owns the base of all drawn widgets: it is painted as rows of cells, and repaints what changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from halos_tui.widgets.canvas import BLANK, Row, changed_span, runs
 
 
 class Painted(Widget):
-    """Subclasses draw all rows in `painting`; cells that stay the same cost nothing on the wire.
+    """Subclasses draw all rows in `painting`; cells that stay the same are not sent again.
 
     A style name of a cell is the part of a component class after `<PREFIX>--`.
     """
@@ -33,10 +33,10 @@ class Painted(Widget):
 
     @abstractmethod
     def painting(self, width: int, height: int) -> Sequence[Row]:
-        """What to show in so many cells; rows and columns that are missing stay blank."""
+        """Returns what to show in so many cells; rows and columns that are missing stay blank."""
 
     def repaint(self) -> int:
-        """Draw anew; only changed cells are sent. Before there is a size this does nothing.
+        """Draws anew; only changed cells are sent. Before there is a size this does nothing.
 
         Returns how many cells were drawn anew.
         """

@@ -1,11 +1,8 @@
-"""Panels of text lines: what a subclass writes is made visible, clipped and painted.
+"""Owns panels of text lines: what a subclass writes is made visible, clipped and painted.
 
-Lines of text that somebody else composes.
-
-Panels that move under a person's hands, and still do not flood a slow line.
-
-The first change is drawn at once. What it sends makes the next one wait until the line would have
-taken it in, so that a key that is held down shows fewer pictures and never older ones.
+Some panels move under a person's hands, and still do not flood a slow line. The first change is
+drawn at once. What it sends makes the next one wait until the line would have taken it in, so that
+a key that is held down shows fewer pictures and never older ones.
 """
 
 from __future__ import annotations
@@ -24,17 +21,17 @@ from halos_tui.widgets.painted import Painted
 
 PanelData = TypeVar("PanelData")
 Line = Sequence[Run]
-"""Texts, each with the name of its style."""
+"""A line is texts, each with the name of its style."""
 GAP = "  "
-"""Between what stands beside each other."""
+"""It stands between what is beside each other."""
 
 
 BYTES_PER_CELL = 1.25
-"""Of text whose cells all change, moves and looks included."""
+"""Text whose cells all change takes so much, with cursor moves and styles."""
 
 
 class Panel(Painted, Generic[PanelData]):
-    """Shows data of one kind; equal data repaints nothing."""
+    """It shows data of one kind; equal data repaints nothing."""
 
     PREFIX = "panel"
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -64,14 +61,14 @@ class Panel(Painted, Generic[PanelData]):
         self.shown: PanelData | None = None
 
     def show(self, shown: PanelData) -> None:
-        """Draw this from now on."""
+        """Draws this from now on."""
         if shown is not self.shown and shown != self.shown:
             self.shown = shown
             self.repaint()
 
     @abstractmethod
     def lines(self, shown: PanelData, width: int, height: int) -> Iterable[Line]:
-        """What to write, from the top."""
+        """Returns what to write, from the top."""
 
     def painting(self, width: int, height: int) -> list[Row]:
         if self.shown is None:
@@ -83,7 +80,7 @@ class Panel(Painted, Generic[PanelData]):
 
 
 def row_of(line: Line, width: int, *, is_ascii: bool = False) -> Row:
-    """The line in exactly `width` cells, with a mark at the end where something was left out."""
+    """Returns the line in exactly `width` cells, with a mark where something was left out."""
     canvas = Canvas(width, 1, ASCII)
     column = 0
     for text, style in line:
@@ -100,7 +97,7 @@ def row_of(line: Line, width: int, *, is_ascii: bool = False) -> Row:
 
 
 def beside(left: Line, right: Line, width: int) -> Line:
-    """Both on one line, `right` at the right edge where there is room for it."""
+    """Puts both on one line, `right` at the right edge where there is room for it."""
     used = sum(cell_len(visible(text)) for text, _ in (*left, *right))
     if used + 2 > width:
         return left
@@ -108,7 +105,7 @@ def beside(left: Line, right: Line, width: int) -> Line:
 
 
 def joined(parts: Iterable[Line]) -> Line:
-    """All parts that are not empty, on one line."""
+    """Joins all parts that are not empty on one line."""
     line: list[Run] = []
     for part in parts:
         if any(text for text, _ in part):
@@ -117,7 +114,7 @@ def joined(parts: Iterable[Line]) -> Line:
 
 
 def merged(rows: Sequence[Sequence[Row]], widths: Sequence[int], *, gap: int) -> list[Row]:
-    """Pictures beside each other, each of its width, with blank columns between."""
+    """Puts pictures beside each other, each of its width, with blank columns between."""
     blank: Cell = (" ", "")
     height = max((len(picture) for picture in rows), default=0)
     made: list[Row] = []
@@ -132,7 +129,7 @@ def merged(rows: Sequence[Sequence[Row]], widths: Sequence[int], *, gap: int) ->
 
 
 class TextLines(Panel[tuple[Line, ...]]):
-    """Shows the lines as they are given."""
+    """It shows the lines as they are given."""
 
     def lines(self, shown: tuple[Line, ...], width: int, height: int) -> tuple[Line, ...]:
         del width, height
@@ -140,7 +137,7 @@ class TextLines(Panel[tuple[Line, ...]]):
 
 
 class Paced(Panel[PanelData]):
-    """A panel that sends at most `BYTES_PER_S` for longer than one picture."""
+    """It sends at most `BYTES_PER_S` for longer than one picture."""
 
     BYTES_PER_S: ClassVar[int] = 8_000
 

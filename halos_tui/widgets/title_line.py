@@ -1,4 +1,4 @@
-"""What a screen shows and how it stands, and under that what is wrong, for as long as it is."""
+"""This widget says what a screen shows and how it stands, and under that what is wrong."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Title:
 
 
 class TitleLine(Panel[Title]):
-    """One line, two where something is wrong."""
+    """It is one line, two where something is wrong."""
 
     DEFAULT_CSS = """
     TitleLine { height: 1; }
