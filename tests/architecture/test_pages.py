@@ -21,6 +21,10 @@ MOST_LINES = 120
 LINK = re.compile(r"\]\((?!https?://)([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
+PLACES = [ROOT, *(ROOT / name for name in ("backend/halos_backend", "halos_tui", "benchmarks"))]
+"""What paths of the pages about the code start from."""
+PATH_IN_CODE = re.compile(r"`([a-z_]+(?:/[\w.]+)*(?:\.py|/))`")
+NAMES_IN_TREE = re.compile(r"^ {2,}((?:[a-z_/]+(?:\.py|/)(?: |$))+)", re.MULTILINE)
 LONG_CONTEXT = {"max_position_embeddings": 256}
 """A token of the tiny policy is a letter."""
 
@@ -55,6 +59,21 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
         targets = {(page.parent / link.partition("#")[0]).resolve() for link in links_of(page)}
         waiting.extend(path for path in targets - reached if path.suffix == ".md")
     assert {page.resolve() for page in PAGES} <= reached
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "development.md"])
+def test_files_and_folders_that_a_page_about_the_code_names_are_there(page: str) -> None:
+    named = PATH_IN_CODE.findall(FENCE.sub("", (ROOT / "docs" / page).read_text(encoding="utf-8")))
+    assert [name for name in named if not any((place / name).exists() for place in PLACES)] == []
+
+
+def test_files_and_folders_of_the_tree_of_the_code_are_there() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    tree = next(block for block in FENCE.findall(text) if "halos_tui/" in block)
+    known = {path.name for place in PLACES[1:] for path in place.rglob("*")}
+    named = [name for line in NAMES_IN_TREE.findall(tree) for name in line.split()]
+    assert len(named) > 20
+    assert [name for name in named if Path(name).name not in known] == []
 
 
 def test_the_readme_is_short() -> None:
