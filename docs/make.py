@@ -58,8 +58,8 @@ def _fixed() -> Iterator[str]:
     yield "## What holds for a run's life"
     yield ""
     yield from _wrapped(
-        "`halos-tui set` changes any setting between rounds but these. A new run, or a fork of this"
-        " one, can have others."
+        "`halos-tui set` changes any setting between rounds but these. A new run can have others. A"
+        " fork of this run can have another seed and other prompts, but not another policy."
     )
     yield ""
     for name, reason in FIXED.items():
