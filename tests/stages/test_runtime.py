@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import gc
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,17 +73,29 @@ def test_a_failing_stage_says_why_and_of_what_kind(
     assert said.reason
 
 
-def test_modules_are_out_of_the_collectors_sight_but_no_later_garbage_is() -> None:
-    with importing():
-        assert not gc.isenabled()
+def test_a_librarys_modules_are_hidden_from_the_collector_once_and_no_later_garbage_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
     try:
+        with importing("colorsys"):
+            assert not gc.isenabled()
+            importlib.import_module("colorsys")
         assert gc.isenabled()
         frozen = gc.get_freeze_count()
         assert frozen > 0
         garbage: list[object] = []
         garbage.append(garbage)
-        with importing():
+        with importing("colorsys"):
             pass
         assert gc.get_freeze_count() <= frozen
     finally:
         gc.unfreeze()
+
+
+def test_what_does_not_come_to_import_a_library_hides_nothing_from_the_collector() -> None:
+    frozen = gc.get_freeze_count()
+    with importing("no_such_library"):
+        pass
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == frozen

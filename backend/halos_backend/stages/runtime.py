@@ -158,15 +158,17 @@ def set_threads(num_threads: int) -> None:
 
 
 @contextlib.contextmanager
-def importing() -> Iterator[None]:
-    """For the imports of ML libraries. The garbage collector, which would go through their
-    thousands of modules again and again for nothing, takes a fifth of their time.
+def importing(library: str = "torch") -> Iterator[None]:
+    """Hides the modules that come with `library` from the garbage collector, which would go
+    through thousands of them again and again for nothing. That is a fifth of the time that torch
+    takes, and a seventh of the time in which a stage loads vLLM and an engine.
     """
+    is_first = library not in sys.modules
     gc.disable()
     try:
         yield
     finally:
-        if gc.get_freeze_count() == 0:  # later on there is garbage among what is alive
+        if is_first and library in sys.modules:  # later on there is garbage among what is alive
             gc.freeze()
         gc.enable()
 

@@ -11,6 +11,7 @@ from halos_backend.interpreters.engine_choice import EngineChoice, installed_vll
 from halos_backend.interpreters.judge import decide
 from halos_backend.interpreters.probe import look_for
 from halos_backend.stages.models import load_config, surplus_weights
+from halos_backend.stages.runtime import importing
 from halos_backend.stages.vllm.environment import NOT_IMPORTED, prepare_process
 
 CLASSIFIER, LANGUAGE_MODEL = "ForSequenceClassification", "ForCausalLM"
@@ -39,7 +40,8 @@ def choose_engine(settings: RunSettings) -> EngineChoice:
         return EngineChoice("transformers", versions["transformers"], reason)
     prepare_process(judge.vllm, device)
     try:
-        from halos_backend.stages.vllm import support  # imports vLLM, which takes seconds
+        with importing("vllm"):
+            from halos_backend.stages.vllm import support
     except NOT_IMPORTED as error:
         reason = f"vLLM {choice.version} in {sys.executable} cannot be imported: {error}"
         return EngineChoice("transformers", versions["transformers"], reason)

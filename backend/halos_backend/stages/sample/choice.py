@@ -11,6 +11,7 @@ from halos_backend.interpreters.engine_choice import EngineChoice, installed_vll
 from halos_backend.interpreters.probe import look_for
 from halos_backend.interpreters.sampler import WITHOUT, decide
 from halos_backend.stages.models import load_config, surplus_weights
+from halos_backend.stages.runtime import importing
 from halos_backend.stages.vllm.environment import NOT_IMPORTED
 
 
@@ -44,7 +45,8 @@ def _find_obstacle(settings: RunSettings, policy: str) -> str | None:
     if (name := surplus_weights(policy)) is not None:
         return f"vLLM would read {name} in {policy} as weights; move it out of the directory"
     try:
-        from halos_backend.stages.vllm import support  # imports vLLM, which takes seconds
+        with importing("vllm"):
+            from halos_backend.stages.vllm import support
     except NOT_IMPORTED as error:
         return f"vLLM in {sys.executable} cannot be imported: {error}; install it anew"
     support.check_arguments(settings.sample.vllm, table="sample.vllm")

@@ -15,6 +15,7 @@ from halos_backend import clock
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import ExitCode, HalosError
 from halos_backend.stages.channel import Channel
+from halos_backend.stages.runtime import importing
 from halos_backend.stages.sample.engine import Request
 from halos_backend.stages.sample.replicated_engine import (
     Ask,
@@ -27,8 +28,10 @@ from halos_backend.stages.sample.replicated_engine import (
     Ready,
     Stepped,
 )
-from halos_backend.stages.sample.sampling import load_sampling
-from halos_backend.stages.sample.vllm_engine import VllmEngine
+
+with importing("vllm"):
+    from halos_backend.stages.sample.sampling import load_sampling
+    from halos_backend.stages.sample.vllm_engine import VllmEngine
 
 STEPPED_INTERVAL_S = 0.1
 
