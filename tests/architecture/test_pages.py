@@ -8,8 +8,10 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from halos_backend.events import AttemptEvent, RunEvent
 from place import make_policy
 
 from halos_tui.commands import VERBS
@@ -74,6 +76,20 @@ def test_files_and_folders_of_the_tree_of_the_code_are_there() -> None:
     named = [name for line in NAMES_IN_TREE.findall(tree) for name in line.split()]
     assert len(named) > 20
     assert [name for name in named if Path(name).name not in known] == []
+
+
+def test_the_page_of_make_targets_has_every_target() -> None:
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    page = (ROOT / "docs/development.md").read_text(encoding="utf-8")
+    assert phony is not None
+    assert set(re.findall(r"`make ([\w-]+)", page)) == set(phony[1].split())
+
+
+def test_the_page_of_the_run_directory_has_every_event() -> None:
+    page = (ROOT / "docs/run_directory.md").read_text(encoding="utf-8")
+    events = [event.__name__ for event in (*get_args(RunEvent), *get_args(AttemptEvent))]
+    assert len(events) > 25
+    assert [name for name in events if f"`{name}`" not in page] == []
 
 
 def test_the_readme_is_short() -> None:
