@@ -1,4 +1,4 @@
-"""What every module keeps to: it says what it owns, and it is small enough to read at once."""
+"""What every module keeps to: it says what it owns, and has a name that means something."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ MODULES = sorted(
     for folder in ("backend", "halos_tui")
     for path in (ROOT / folder).rglob("*.py")
 )
-MAX_LINES = 500
 NO_NAMES = {"utils", "helpers", "common", "manager", "handler", "data", "info"}
 
 
@@ -27,12 +26,6 @@ def test_a_module_begins_by_saying_what_it_owns(module: Path) -> None:
 
     assert docstring, "no docstring"
     assert docstring.splitlines()[0].strip()
-
-
-def test_no_module_is_longer_than_a_person_reads_at_once() -> None:
-    lengths = {str(path): (ROOT / path).read_text().count("\n") for path in MODULES}
-
-    assert {path: n for path, n in lengths.items() if n > MAX_LINES} == {}
 
 
 def test_no_module_is_named_after_nothing() -> None:

@@ -1,4 +1,7 @@
-"""The tokenizer and chat template of the task: a word per digit, ordinary Hugging Face files."""
+"""Makes the task's tokenizer; stands alone because transformers, which it needs, imports slowly.
+
+Each digit is a word; the chat template is an ordinary Hugging Face one.
+"""
 
 from __future__ import annotations
 
