@@ -27,16 +27,16 @@ def _kill(pid: int, number: signal.Signals) -> None:
 @pytest.mark.parametrize("stage", ["sample", "label", "train"])
 @pytest.mark.parametrize("victim", ["stage", "supervisor and stage"])
 def test_a_run_killed_in_round_two_recovers_by_itself_to_the_same_weights(
-    place: Place, whole: Place, stage: str, victim: str
+    plain_place: Place, whole: Place, stage: str, victim: str
 ) -> None:
-    slow = place.config(
-        label__judge__function=f"{place.path}/judge.py:vowels_slowly",
+    slow = plain_place.config(
+        label__judge__function=f"{plain_place.path}/judge.py:vowels_slowly",
         launch__warm_workers=False,  # those that stay are killed in tests/chaos
     )
-    client = place.start("run", str(slow), "--no-ui", "--name", "cut")
-    started = wait_for(lambda: _started(place, "cut", 2, stage))
-    supervisor = [e for e in place.events("cut") if e["type"] == "SupervisorStarted"][-1]
-    attempt = place.runs / "cut" / "rounds" / "0002" / stage / "attempt_1"
+    client = plain_place.start("run", str(slow), "--no-ui", "--name", "cut")
+    started = wait_for(lambda: _started(plain_place, "cut", 2, stage))
+    supervisor = [e for e in plain_place.events("cut") if e["type"] == "SupervisorStarted"][-1]
+    attempt = plain_place.runs / "cut" / "rounds" / "0002" / stage / "attempt_1"
     wait_for(lambda: (attempt / "events.jsonl").is_file())
     left = attempt / "checkpoint" / "half.safetensors"
     if stage == "train":
@@ -47,32 +47,34 @@ def test_a_run_killed_in_round_two_recovers_by_itself_to_the_same_weights(
     _kill(started["process"]["pid"], signal.SIGKILL)
     _, stderr = client.communicate(timeout=120)
     assert client.returncode == 0, stderr
-    assert place.weights("cut") == whole.weights("whole")
+    assert plain_place.weights("cut") == whole.weights("whole")
     assert not left.parent.exists()
     assert (attempt / "job.json").is_file()
     attempts = [
         (e["round"], e["stage"], e["attempt"])
-        for e in place.events("cut")
+        for e in plain_place.events("cut")
         if e["type"] == "StageFinished"
     ]
     assert len(attempts) == 6
     assert attempts.count((2, stage, 2)) == 1
 
 
-def test_a_living_stage_is_adopted_after_all_others_were_killed(place: Place, whole: Place) -> None:
-    config = place.config(launch__warm_workers=False)
-    client = place.start("run", str(config), "--no-ui", "--name", "orphan")
-    wait_for(lambda: _started(place, "orphan", 1, "train"))
-    supervisor = [e for e in place.events("orphan") if e["type"] == "SupervisorStarted"][-1]
+def test_a_living_stage_is_adopted_after_all_others_were_killed(
+    plain_place: Place, whole: Place
+) -> None:
+    config = plain_place.config(launch__warm_workers=False)
+    client = plain_place.start("run", str(config), "--no-ui", "--name", "orphan")
+    wait_for(lambda: _started(plain_place, "orphan", 1, "train"))
+    supervisor = [e for e in plain_place.events("orphan") if e["type"] == "SupervisorStarted"][-1]
     pid = supervisor["process"]["pid"]
     status = process_status(pid)
     assert status is not None
     for victim in (client.pid, status.parent, pid):  # the parent is the guardian
         _kill(victim, signal.SIGKILL)
     client.communicate(timeout=60)
-    resumed = place.halos("resume", "orphan", "--no-ui")
+    resumed = plain_place.halos("resume", "orphan", "--no-ui")
     assert resumed.code == 0, resumed.stderr
-    assert place.weights("orphan") == whole.weights("whole")
+    assert plain_place.weights("orphan") == whole.weights("whole")
 
 
 def test_resume_of_a_completed_run_is_refused(whole: Place) -> None:

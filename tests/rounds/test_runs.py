@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
+from dataclasses import replace
 
 import torch
 from place import Place
@@ -37,9 +39,11 @@ def test_no_prompt_is_used_twice_before_all_are_used(place: Place) -> None:
 
 
 def test_the_same_seed_gives_the_same_bits(place: Place) -> None:
+    """Also where every program begins by itself, with another seed of Python's for its hashes."""
     config = str(place.config())
-    for name in ("first", "second"):
-        assert place.halos("run", config, "--no-ui", "--name", name).code == 0
+    for name, python in (("first", place.python), ("second", sys.executable)):
+        started = replace(place, python=python)
+        assert started.halos("run", config, "--no-ui", "--name", name).code == 0
     assert (
         place.halos("run", config, "--set", "loop.seed=8", "--no-ui", "--name", "other").code == 0
     )

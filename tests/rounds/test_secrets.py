@@ -27,14 +27,14 @@ def command_lines() -> list[bytes]:
 
 
 def test_no_secret_of_the_environment_is_written_or_passed_on_a_command_line(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    plain_place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     secrets = [value.encode() for value in SECRETS.values()]
-    config = str(place.config(loop__num_rounds=1))
-    client = place.start("run", config, "--no-ui", "--name", "quiet")
+    config = str(plain_place.config(loop__num_rounds=1))
+    client = plain_place.start("run", config, "--no-ui", "--name", "quiet")
     seen = 0
     while client.poll() is None:
         for line in command_lines():
@@ -44,7 +44,7 @@ def test_no_secret_of_the_environment_is_written_or_passed_on_a_command_line(
     assert client.returncode == 0, stderr
     assert seen > 0, "the run's processes were looked at"
 
-    written = [path for path in place.runs.rglob("*") if path.is_file()]
+    written = [path for path in plain_place.runs.rglob("*") if path.is_file()]
     assert len(written) > 20
     for content in (stdout.encode(), stderr.encode(), *(path.read_bytes() for path in written)):
         assert not any(secret in content for secret in secrets)

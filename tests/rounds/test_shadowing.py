@@ -17,14 +17,16 @@ SHADOWING = (
 
 
 @pytest.fixture
-def folder(place: Place) -> Place:
+def folder(plain_place: Place) -> Place:
     """The run file, the judge and its neighbours lie in it, and it is where one stands."""
     for name in SHADOWING:
-        (place.path / f"{name}.py").write_text(f"raise SystemExit('the {name}.py of the folder')\n")
-    judge = place.path / "judge.py"
+        (plain_place.path / f"{name}.py").write_text(
+            f"raise SystemExit('the {name}.py of the folder')\n"
+        )
+    judge = plain_place.path / "judge.py"
     judge.write_text(f"import json, random, numpy\n{judge.read_text()}")
-    place.config(prompts__path="prompts.jsonl", label__judge__function="judge.py:vowels")
-    return place
+    plain_place.config(prompts__path="prompts.jsonl", label__judge__function="judge.py:vowels")
+    return plain_place
 
 
 def halos_tui(place: Place, *arguments: str) -> None:

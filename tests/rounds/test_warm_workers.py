@@ -64,7 +64,11 @@ def test_a_reward_model_stays_and_scores_the_same(place: Place) -> None:
 
 
 def test_settings_that_change_between_warm_rounds_take_effect(place: Place) -> None:
-    config = place.config(loop__num_rounds=2, loop__pause_after_each_round=False)
+    config = place.config(
+        loop__num_rounds=2,
+        loop__pause_after_each_round=False,
+        label__judge__function=f"{place.path}/judge.py:vowels_slowly",
+    )
     assert place.halos("run", str(config), "--no-ui", "--name", "run", "--detach").code == 0
     changed = place.halos("set", "run", "train.lr=5e-4", "--from-round", "2")
     assert changed.code == 0, changed.stderr

@@ -11,6 +11,7 @@ from typing import Any
 from zlib import crc32
 
 import msgspec
+from forks import forking_python
 from halos_backend.events import AttemptEvent, AttemptFailed, Warned
 from halos_backend.records import Completion, Group, read_rows, write_rows
 from halos_backend.stages.label.stage import execute
@@ -209,29 +210,31 @@ def label(path: Path) -> StageResult:
     return execute(open_attempt(path))
 
 
-def stage_command(path: Path, *, num_processes: int = 1) -> list[str]:
+def stage_command(python: str, path: Path, *, num_processes: int = 1) -> list[str]:
     launcher = (
         ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes)]
         if num_processes > 1
         else []
     )
     stage = ["-m", "halos_backend.stages.label", "--attempt-dir", str(path)]
-    return [sys.executable, *launcher, *stage]
+    return [python, *launcher, *stage]
 
 
 def stage_environment() -> dict[str, str]:
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "ACCELERATE_USE_CPU": "true",
         "OMP_NUM_THREADS": "1",
     }
 
 
-def start_stage(path: Path, *, num_processes: int = 1) -> subprocess.Popen[bytes]:
+def start_stage(
+    path: Path, *, num_processes: int = 1, python: str = sys.executable
+) -> subprocess.Popen[bytes]:
+    """The stage as a process of its own, to be killed; `python` starts it."""
     with AttemptDir(path).log.open("wb") as log:
         return subprocess.Popen(
-            stage_command(path, num_processes=num_processes),
+            stage_command(python, path, num_processes=num_processes),
             stdout=log,
             stderr=log,
             env=stage_environment(),
@@ -239,7 +242,9 @@ def start_stage(path: Path, *, num_processes: int = 1) -> subprocess.Popen[bytes
 
 
 def run_stage_process(path: Path, *, num_processes: int = 1) -> int:
-    return start_stage(path, num_processes=num_processes).wait(timeout=120)
+    """Its exit code; its libraries are imported already."""
+    process = start_stage(path, num_processes=num_processes, python=forking_python())
+    return process.wait(timeout=120)
 
 
 def rewards_of(path: Path) -> list[float | None]:

@@ -108,9 +108,9 @@ def run_here(directory: AttemptDir) -> StageResult:
     return sample_round(open_attempt(directory.path))
 
 
-def start(directory: AttemptDir) -> subprocess.Popen[bytes]:
+def start(directory: AttemptDir, *, python: str = sys.executable) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "halos_backend.stages.sample", "--attempt-dir", str(directory.path)],
+        [python, "-m", "halos_backend.stages.sample", "--attempt-dir", str(directory.path)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

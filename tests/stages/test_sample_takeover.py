@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from forks import forking_python
 from halos_backend.interpreters.engine_choice import EngineChoice
 from halos_backend.stages.runtime import open_attempt
 from halos_backend.stages.sample.resume import similar_attempts
@@ -56,14 +57,14 @@ def test_a_killed_attempt_is_finished_to_the_bytes_of_an_uninterrupted_one(
     assert read_done(killed.path) is None
 
     second = place.attempt("second", earlier=[killed], **job)
-    process = start(second)
+    process = start(second, python=forking_python())
     assert process.wait(timeout=120) == 0
     manifest = read_done(second.path)
     assert manifest is not None
     assert 2 <= manifest.summary["num_reused"] < 300
 
     whole = place.attempt("whole", **job)
-    process = start(whole)
+    process = start(whole, python=forking_python())
     assert process.wait(timeout=120) == 0
     assert second.completions.read_bytes() == whole.completions.read_bytes()
 

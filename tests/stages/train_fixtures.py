@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import torch
+from forks import forking_python
 from halos_backend.config.schema import RunSettings
 from halos_backend.events import AttemptEvent, MetricsLogged, Warned
 from halos_backend.records import (
@@ -45,7 +46,6 @@ from transformers import (
 VOCABULARY = 64
 PAD, END, GOOD, BAD = 0, 1, 2, 3
 TEMPLATE = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
-BACKEND = Path(__file__).resolve().parents[2] / "backend"
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -261,27 +261,28 @@ def train(attempt: AttemptDir) -> dict[str, Any]:
     return result.summary
 
 
-def command(attempt: AttemptDir, *, num_processes: int = 1) -> list[str]:
+def command(
+    attempt: AttemptDir, *, num_processes: int = 1, python: str = sys.executable
+) -> list[str]:
     stage = ["-m", "halos_backend.stages.train", "--attempt-dir", str(attempt.path)]
     if num_processes == 1:
-        return [sys.executable, *stage]
+        return [python, *stage]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
-    return [sys.executable, *launcher, str(num_processes), *stage]
+    return [python, *launcher, str(num_processes), *stage]
 
 
 def environment() -> dict[str, str]:
     return {
         **os.environ,
-        "PYTHONPATH": str(BACKEND),
         "ACCELERATE_USE_CPU": "true",
         "OMP_NUM_THREADS": "1",
     }
 
 
 def train_in_process(attempt: AttemptDir, *, num_processes: int = 1) -> None:
-    """Run the attempt as the supervisor would."""
+    """Run the attempt as the supervisor would, in processes that have their libraries already."""
     ended = subprocess.run(
-        command(attempt, num_processes=num_processes),
+        command(attempt, num_processes=num_processes, python=forking_python()),
         env=environment(),
         capture_output=True,
         text=True,

@@ -54,9 +54,10 @@ class Finished:
 
 @dataclass(frozen=True)
 class Place:
-    """A directory with a policy, prompts, judges, and runs."""
+    """A directory with a policy, prompts, judges, and runs; `python` starts the command line."""
 
     path: Path
+    python: str = sys.executable
 
     def config(self, **changes: Any) -> Path:
         """A run file; `changes` are dotted keys with '__' for '.'."""
@@ -87,7 +88,7 @@ class Place:
 
     def start(self, *arguments: str, cwd: Path | None = None) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "halos_tui", *arguments, "--runs-dir", str(self.runs)],
+            [self.python, "-m", "halos_tui", *arguments, "--runs-dir", str(self.runs)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
