@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,19 +27,29 @@ def _kill(pid: int, number: signal.Signals) -> None:
     os.kill(pid, number)
 
 
-@pytest.mark.parametrize("stage", ["sample", "label", "train"])
-@pytest.mark.parametrize("victim", ["stage", "supervisor and stage"])
-def test_a_run_killed_in_round_two_recovers_by_itself_to_the_same_weights(
-    plain_place: Place, whole: Place, stage: str, victim: str
-) -> None:
-    slow = plain_place.config(
-        label__judge__function=f"{plain_place.path}/judge.py:vowels_slowly",
+def _begin_round_two(place: Place, run: str, **changes: Any) -> subprocess.Popen[str]:
+    """The client of a run whose second round is executed by programs that begin as anybody's."""
+    config = place.config(
+        loop__pause_after_each_round=True,
         launch__warm_workers=False,  # those that stay are killed in tests/chaos
+        **changes,
     )
-    client = plain_place.start("run", str(slow), "--no-ui", "--name", "cut")
-    started = wait_for(lambda: _started(plain_place, "cut", 2, stage))
-    supervisor = [e for e in plain_place.events("cut") if e["type"] == "SupervisorStarted"][-1]
-    attempt = plain_place.runs / "cut" / "rounds" / "0002" / stage / "attempt_1"
+    assert place.halos("run", str(config), "--no-ui", "--name", run).code == 6
+    return replace(place, python=sys.executable).start("resume", run, "--no-ui")
+
+
+@pytest.mark.parametrize(
+    ("stage", "victim"),
+    [("sample", "stage"), ("label", "supervisor and stage"), ("train", "supervisor and stage")],
+)
+def test_a_run_killed_in_round_two_recovers_by_itself_to_the_same_weights(
+    place: Place, whole: Place, stage: str, victim: str
+) -> None:
+    slow = f"{place.path}/judge.py:vowels_slowly"
+    client = _begin_round_two(place, "cut", label__judge__function=slow)
+    started = wait_for(lambda: _started(place, "cut", 2, stage))
+    supervisor = [e for e in place.events("cut") if e["type"] == "SupervisorStarted"][-1]
+    attempt = place.runs / "cut" / "rounds" / "0002" / stage / "attempt_1"
     wait_for(lambda: (attempt / "events.jsonl").is_file())
     left = attempt / "checkpoint" / "half.safetensors"
     if stage == "train":
@@ -47,34 +60,31 @@ def test_a_run_killed_in_round_two_recovers_by_itself_to_the_same_weights(
     _kill(started["process"]["pid"], signal.SIGKILL)
     _, stderr = client.communicate(timeout=120)
     assert client.returncode == 0, stderr
-    assert plain_place.weights("cut") == whole.weights("whole")
+    assert place.weights("cut") == whole.weights("whole")
     assert not left.parent.exists()
     assert (attempt / "job.json").is_file()
     attempts = [
         (e["round"], e["stage"], e["attempt"])
-        for e in plain_place.events("cut")
+        for e in place.events("cut")
         if e["type"] == "StageFinished"
     ]
     assert len(attempts) == 6
     assert attempts.count((2, stage, 2)) == 1
 
 
-def test_a_living_stage_is_adopted_after_all_others_were_killed(
-    plain_place: Place, whole: Place
-) -> None:
-    config = plain_place.config(launch__warm_workers=False)
-    client = plain_place.start("run", str(config), "--no-ui", "--name", "orphan")
-    wait_for(lambda: _started(plain_place, "orphan", 1, "train"))
-    supervisor = [e for e in plain_place.events("orphan") if e["type"] == "SupervisorStarted"][-1]
+def test_a_living_stage_is_adopted_after_all_others_were_killed(place: Place, whole: Place) -> None:
+    client = _begin_round_two(place, "orphan")
+    wait_for(lambda: _started(place, "orphan", 2, "train"))
+    supervisor = [e for e in place.events("orphan") if e["type"] == "SupervisorStarted"][-1]
     pid = supervisor["process"]["pid"]
     status = process_status(pid)
     assert status is not None
     for victim in (client.pid, status.parent, pid):  # the parent is the guardian
         _kill(victim, signal.SIGKILL)
     client.communicate(timeout=60)
-    resumed = plain_place.halos("resume", "orphan", "--no-ui")
+    resumed = place.halos("resume", "orphan", "--no-ui")
     assert resumed.code == 0, resumed.stderr
-    assert plain_place.weights("orphan") == whole.weights("whole")
+    assert place.weights("orphan") == whole.weights("whole")
 
 
 def test_resume_of_a_completed_run_is_refused(whole: Place) -> None:
