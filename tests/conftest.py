@@ -18,13 +18,32 @@ pytest.register_assert_rewrite("tests.chaos.invariants")
 """A failure there says what was seen."""
 
 
+SHARED_MEMORY = Path("/dev/shm")
+ROOM_BYTES = 4 << 30
+
+
 def pytest_configure() -> None:
     """`halos-tui` is on the PATH, as for who has installed it.
+
+    The tests' folders are in memory where there is room: a journal waits for the disk at every line
+    that must last, which is no part of what is proven.
 
     A shell's background jobs ignore Ctrl-C, those of `nohup` a hangup, and so do all that they
     start. A handler of our own is not inherited: the processes under test heed signals again.
     """
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    if "PYTEST_DEBUG_TEMPROOT" not in os.environ and can_hold_folders(SHARED_MEMORY):
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(SHARED_MEMORY)
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+
+
+def can_hold_folders(path: Path) -> bool:
+    """Whether programs may be written there and there is room for a session's folders."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return False
+    room = found.f_bavail * found.f_frsize
+    return not found.f_flag & os.ST_NOEXEC and os.access(path, os.W_OK) and room >= ROOM_BYTES

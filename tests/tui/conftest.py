@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
     """A folder whose path is short and always equally long: screens break lines at their widths."""
-    with tempfile.TemporaryDirectory(prefix="tui-", dir="/tmp") as folder:
+    is_in_memory = os.environ.get("PYTEST_DEBUG_TEMPROOT") == "/dev/shm"
+    root, prefix = ("/dev/shm", "") if is_in_memory else ("/tmp", "tui-")  # 9 characters
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=root) as folder:
         yield Path(folder)
 
 
