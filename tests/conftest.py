@@ -18,6 +18,24 @@ pytest.register_assert_rewrite("tests.chaos.invariants")
 """A failure there says what was seen."""
 
 
+LONGEST_FIRST = (
+    *("vllm", "chaos", "model", "architecture", "rounds"),
+    *("compat", "terminal", "fuzz", "stages"),
+)
+"""Folders whose cases take seconds to minutes: at the end of a session all processes have work."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(folder_of(item), len(places)))
+
+
+def folder_of(item: pytest.Item) -> str:
+    """The folder under `tests` that a case is in."""
+    return item.path.relative_to(FOLDER).parts[0]
+
+
+FOLDER = Path(__file__).parent
 SHARED_MEMORY = Path("/dev/shm")
 ROOM_BYTES = 4 << 30
 

@@ -70,6 +70,7 @@ def prompts() -> Path:
 
 
 @pytest.mark.model
+@pytest.mark.timeout(1200)
 def test_one_dpo_round_of_smollm2_on_gsm8k(policy: Path, prompts: Path, tmp_path: Path) -> None:
     config = tmp_path / "gsm8k.toml"
     judge = Path(__file__).with_name("gsm8k_judge.py")
