@@ -20,7 +20,7 @@ demo: $(READY)
 	@$(BIN)/halos-tui demo || [ $$? -eq 6 ]
 
 test: $(READY)
-	$(PYTEST) -n $(JOBS) --dist worksteal -m "not lint and not model and not chaos and not gpu and not vllm"
+	$(PYTEST) -n $(JOBS) --dist worksteal -m "not lint and not slow and not model and not chaos and not gpu and not vllm"
 
 # Everything that needs no GPU, in one call: what takes longest first, the lint gate beside it.
 check: export SEED := 1

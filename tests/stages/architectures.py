@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import transformers as t
 from transformers import PreTrainedModel
@@ -112,6 +113,12 @@ POLICIES: dict[str, Callable[[], t.PretrainedConfig]] = {
     ),
 }
 """Gemma 3 twice: without its eyes and with them."""
+TYPICAL = ("llama", "gemma3", "lfm2", "mamba2", "qwen3_moe", "gpt2")
+"""One of each kind: plain attention, windows and eyes, a hybrid, states alone, experts, positions
+that are learned.
+"""
+EACH = [pytest.param(name, marks=() if name in TYPICAL else pytest.mark.slow) for name in POLICIES]
+"""All of them for the whole gate, the typical ones for `make test`."""
 
 
 def make_model(config: t.PretrainedConfig, auto_class: Any = t.AutoModelForCausalLM) -> Any:

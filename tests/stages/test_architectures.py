@@ -31,10 +31,10 @@ from halos_backend.store.manifest import write_done
 from halos_backend.store.run_dir import AttemptDir, RunDir
 
 from tests.stages.architectures import (
+    EACH,
     HEADS,
     IDS,
     LLAMA,
-    POLICIES,
     make_architecture,
     make_model,
 )
@@ -130,7 +130,7 @@ def logits(model: Any, ids: Sequence[int] = (5, 9, 33, 12, 60, 7, 21, 40, 41, 42
         return model(input_ids=torch.tensor([ids]), use_cache=False).logits
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", EACH)
 def test_a_round_leaves_what_plain_transformers_loads(name: str, tmp_path: Path) -> None:
     policy, kept = make_architecture(name, tmp_path / name), KeptModels()
     (policy / "preprocessor_config.json").write_text("{}")
@@ -156,7 +156,7 @@ def test_adapters_are_trained_and_merged_into_a_plain_checkpoint(name: str, tmp_
     assert not (checkpoint / "adapter_config.json").exists()
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", EACH)
 def test_sequences_of_a_batch_do_not_see_each_other_padded_packed_or_checkpointed(
     name: str, tmp_path: Path
 ) -> None:

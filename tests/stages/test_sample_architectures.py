@@ -12,7 +12,7 @@ from halos_backend.stages.models import is_recurrent
 from halos_backend.stages.sample.engine import Request
 from halos_backend.stages.sample.transformers_engine import load_engine
 
-from tests.stages.architectures import POLICIES, make_architecture
+from tests.stages.architectures import EACH, make_architecture
 from tests.stages.train_fixtures import END, load_plain
 
 PROMPTS = [
@@ -65,7 +65,7 @@ def cut_at(token_ids: list[int], ends: set[int]) -> list[int]:
     return token_ids if first is None else token_ids[: first + 1]
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", EACH)
 def test_a_batch_that_rows_leave_is_sampled_as_transformers_generates_each_alone(
     name: str, tmp_path: Path
 ) -> None:
