@@ -24,6 +24,7 @@ test: $(READY)
 
 # Everything that needs no GPU, in one call: what takes longest first, the lint gate beside it.
 check: export SEED := 1
+check: export CASES := 3
 check: $(READY) $(VLLM_READY) $(SMOLLM2)/config.json
 	HALOS_SMOLLM2=$(abspath $(SMOLLM2)) HALOS_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(PYTEST) -n $(JOBS) --dist worksteal -m "not gpu"
 
@@ -40,7 +41,7 @@ format: $(READY)
 
 # Damaged inputs and run directories: make test-fuzz CASES=20000 SEED=7. The gate draws 200.
 test-fuzz: export SEED := $(SEED)
-test-fuzz: export CASES := $(or $(CASES),2000)
+test-fuzz: export FUZZ_CASES := $(or $(CASES),2000)
 test-fuzz: $(READY)
 	$(PYTEST) tests/fuzz
 

@@ -24,7 +24,7 @@ from halos_backend.store.run_dir import RunDir
 from halos_tui.cli.main import main as halos_main
 
 SEED = int(os.environ.get("SEED", "1"))
-CASES = int(os.environ.get("CASES", "200"))
+CASES = int(os.environ.get("FUZZ_CASES", "200"))
 """Of all fuzz tests together."""
 MOST_SHOWN = 5
 
