@@ -33,7 +33,7 @@ from halos_tui.changes.comparison import (
 )
 from halos_tui.changes.entries import Entry, History, entries_of, entries_of_fork
 from halos_tui.changes.page import ChangesPage
-from halos_tui.changes.view import NEWEST, ChangesView, Wish
+from halos_tui.changes.view import NEWEST, ChangesQuery, ChangesView
 from halos_tui.changes.wording import MINUTE_S
 from halos_tui.tracking.rounds import num_rounds
 from halos_tui.tracking.state_tail import check_is_there
@@ -45,9 +45,9 @@ BLOCK_BYTES = 1 << 20
 class ChangesReader:
     """Reads the changes of one run. `ask` may be called from another thread than `read`."""
 
-    def __init__(self, run_dir: RunDir, wish: Wish) -> None:
+    def __init__(self, run_dir: RunDir, query: ChangesQuery) -> None:
         self.run_dir = run_dir
-        self._wish = wish
+        self._query = query
         self._journal = run_journal(run_dir.events, max_bytes=BLOCK_BYTES)
         self._state = RunState()
         self._history = History()
@@ -56,9 +56,9 @@ class ChangesReader:
         self._now = 0.0
         self._view: ChangesView | None = None
 
-    def ask(self, wish: Wish) -> None:
+    def ask(self, query: ChangesQuery) -> None:
         """Sets what the next view is about."""
-        self._wish = wish
+        self._query = query
 
     def read(self) -> ChangesView | None:
         """Returns the view, or None where it is the same as before.
@@ -66,8 +66,8 @@ class ChangesReader:
         Raises HalosError where the run is gone, or where its journal cannot be read.
         """
         check_is_there(self.run_dir)
-        wish = self._wish
-        is_new = self._view is None or self._view.wish != wish
+        query = self._query
+        is_new = self._view is None or self._view.query != query
         while events := self._journal.read():
             is_new = True
             self._look_requests_up(events)
@@ -77,7 +77,7 @@ class ChangesReader:
         now = clock.now()
         if is_new or not self._now <= now < self._now + MINUTE_S:
             self._now = now
-        view = self._make(wish)
+        view = self._make(query)
         if view == self._view:
             return None
         self._view = view
@@ -99,21 +99,21 @@ class ChangesReader:
                 if not isinstance(request, requests.Unreadable):
                     self._requests[request.request_id] = request
 
-    def _make(self, wish: Wish) -> ChangesView:
+    def _make(self, query: ChangesQuery) -> ChangesView:
         state = self._state
         everything = self._history.entries(state)
-        term = wish.term
+        term = query.term
         entries = tuple(e for e in everything if term is None or term.is_in(e.path))
-        entry = _at_cursor(entries, wish.number)
-        rounds = wish.rounds or usual_rounds(state, entry)
+        entry = _at_cursor(entries, query.number)
+        rounds = query.rounds or usual_rounds(state, entry)
         found = None
         if rounds is not None:
             paired_stderr = self._paired_stderr(*rounds)
             found = compare(state, rounds, self._origin, paired_stderr=paired_stderr)
-        about = entry if wish.rounds is None else None
-        page = ChangesPage(wish.width, self._now, is_ascii=wish.is_ascii)
+        about = entry if query.rounds is None else None
+        page = ChangesPage(query.width, self._now, is_ascii=query.is_ascii)
         return ChangesView(
-            wish=wish,
+            query=query,
             status=supervision_of(self.run_dir).status_of(state),
             num_rounds=state.num_rounds,
             planned=num_rounds(state),

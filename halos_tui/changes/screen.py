@@ -21,7 +21,7 @@ from halos_tui.changes.change_list import ChangeList, Listing
 from halos_tui.changes.comparison import moved
 from halos_tui.changes.page import page_text, whole_text
 from halos_tui.changes.reader import ChangesReader
-from halos_tui.changes.view import ChangesView, Wish
+from halos_tui.changes.view import ChangesQuery, ChangesView
 from halos_tui.feed import Updated, in_background
 from halos_tui.formatting import count, plural, visible
 from halos_tui.screens.list_screen import MUCH_TO_COPY, Filtering
@@ -61,8 +61,8 @@ class ChangesScreen(Filtering):
         super().__init__()
         self.run_dir = run_dir
         self.view: ChangesView | None = None
-        self._wish = Wish()
-        self._reader = ChangesReader(run_dir, self._wish)
+        self._query = ChangesQuery()
+        self._reader = ChangesReader(run_dir, self._query)
         self._is_zoomed = False
 
     def compose(self) -> ComposeResult:
@@ -97,7 +97,7 @@ class ChangesScreen(Filtering):
     @on(VirtualList.Moved)
     def _follow_cursor(self) -> None:
         """Shows the change that a person went to, with the rounds around it."""
-        if self._list.number != self._wish.number:
+        if self._list.number != self._query.number:
             self.ask_for(number=self._list.number, rounds=None)
         self.say()
 
@@ -141,9 +141,9 @@ class ChangesScreen(Filtering):
             self.close_bar(forget=self.bar.purpose == "filter")
         elif self._is_zoomed:
             self.action_compare()
-        elif self._wish.rounds is not None:
+        elif self._query.rounds is not None:
             self.ask_for(rounds=None)
-        elif self._wish.term is not None:
+        elif self._query.term is not None:
             self.ask_for(term=None)
         else:
             super().action_back()
@@ -162,7 +162,7 @@ class ChangesScreen(Filtering):
         """Chooses rounds by hand."""
         if self.view is None or self.view.rounds is None:
             return
-        rounds = self._wish.rounds or self.view.rounds
+        rounds = self._query.rounds or self.view.rounds
         self.ask_for(rounds=moved(rounds, older=older, newer=newer, last=self.view.last))
 
     def _arrange(self) -> None:
@@ -182,7 +182,7 @@ class ChangesScreen(Filtering):
         if not self.bar.display:
             self.focus_main()
         width = max(1, self._page.size.width)
-        if width != self._wish.width:
+        if width != self._query.width:
             self.ask_for(width=width)
 
     def focus_main(self) -> None:
@@ -190,7 +190,7 @@ class ChangesScreen(Filtering):
 
     def say(self) -> None:
         title = title_of(
-            self.run_dir, self.view, self._wish, place=self._list.cursor, problem=self._problem
+            self.run_dir, self.view, self._query, place=self._list.cursor, problem=self._problem
         )
         self.query_one(TitleLine).show(title)
 
@@ -209,7 +209,7 @@ def _subject(view: ChangesView) -> object:
 
 
 def title_of(
-    run_dir: RunDir, view: ChangesView | None, wish: Wish, *, place: int, problem: str
+    run_dir: RunDir, view: ChangesView | None, query: ChangesQuery, *, place: int, problem: str
 ) -> Title:
     """Returns the title; `place` is where the cursor is."""
     about = [(run_dir.name, "title")]
@@ -217,9 +217,9 @@ def title_of(
     if view is None:
         return Title((*about, ("" if problem else "  reading ...", "muted")), problem=problem)
     about.append((f"  {_history(view, place)}", "accent" if view.entries else "muted"))
-    if wish.term is not None:
-        about.append((f"  filter {'/' * wish.term.is_regex}{wish.term.text}", "warning"))
-    if wish.rounds is not None:
+    if query.term is not None:
+        about.append((f"  filter {'/' * query.term.is_regex}{query.term.text}", "warning"))
+    if query.rounds is not None:
         about.append(("  rounds chosen by hand", "warning"))
     of = f" of {view.planned}" if view.planned else ""
     state = f"{view.status}, round {view.num_rounds}{of}"

@@ -14,7 +14,7 @@ NEWEST = -1
 
 
 @dataclass(frozen=True)
-class Wish:
+class ChangesQuery:
     """`number` is the entry at the cursor. Without `rounds` those around it are compared.
 
     `width` is that of the page, in cells.
@@ -35,7 +35,7 @@ class ChangesView:
     `about`, if it is about one. `now` moves on once a minute.
     """
 
-    wish: Wish = field(default_factory=Wish)
+    query: ChangesQuery = field(default_factory=ChangesQuery)
     status: str = ""
     num_rounds: int = 0
     planned: int | None = None

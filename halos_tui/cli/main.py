@@ -28,7 +28,7 @@ from halos_tui.headless.streams import prepare_streams, silence_stdout
 
 GLOBAL = ("runs_dir", "read_only", "ascii", "no_mouse", "theme")
 """These options of the program stand before or behind any verb."""
-STEERING = ("pause", "resume", "retry", "set", "extend", "abort", "fork", "rm")
+CHANGING_VERBS = ("pause", "resume", "retry", "set", "extend", "abort", "fork", "rm")
 """These verbs change runs, so that none goes with --read-only."""
 STREAM_FAILURES = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 """Writing to standard output may fail with one of these; such an error names no file."""
@@ -69,7 +69,7 @@ class VerbGroup(TyperGroup):
             if parameter.name in GLOBAL and parameter.name not in own:
                 taken = copy(parameter)
                 taken.hidden, taken.expose_value = True, False  # type: ignore[attr-defined]
-                if parameter.name == "read_only" and cmd_name in STEERING:
+                if parameter.name == "read_only" and cmd_name in CHANGING_VERBS:
                     taken.callback = _refuse
                 command.params.append(taken)
         return command

@@ -18,7 +18,7 @@ from halos_tui.completions.feedback import Marks, PairRow
 from halos_tui.completions.index import CompletionsIndex
 from halos_tui.completions.page import PageMaker
 from halos_tui.completions.round_index import CompletionRow
-from halos_tui.completions.view import Look, Preview, Seen
+from halos_tui.completions.view import DetailsQuery, Preview, Seen
 from halos_tui.formatting import visible
 from halos_tui.text_layout import Page, laid_out
 
@@ -33,7 +33,7 @@ Pairs = dict[str, list[PairRow]]
 """It holds the pairs by prompt_id."""
 
 
-class CompletionLooks:
+class CompletionDetails:
     """Answers for what is in sight: `ask` and `close` may be called from any thread, and only the
     last question is answered.
     """
@@ -42,27 +42,27 @@ class CompletionLooks:
         self._index = index
         self._is_ascii = is_ascii
         self._is_closed = Event()
-        self._asked: Look | None = None
-        self._answered: Look | None = None
+        self._asked: DetailsQuery | None = None
+        self._answered: DetailsQuery | None = None
         self._marks: Remembered[Marks] = OrderedDict()
         self._pairs: Remembered[Pairs] = OrderedDict()
         self._problem = ""
 
-    def ask(self, look: Look) -> None:
-        self._asked = look
+    def ask(self, query: DetailsQuery) -> None:
+        self._asked = query
 
     def close(self) -> None:
         self._is_closed.set()
 
     def read(self) -> Seen | None:
         """Returns None where nothing else is in sight than before."""
-        look = self._asked
-        if look is None or look == self._answered:
+        query = self._asked
+        if query is None or query == self._answered:
             return None
         self._problem = ""
-        previews = {key: self._preview(key) for key in look.keys}
-        seen = self._paged(Seen(look, previews))
-        self._answered = look
+        previews = {key: self._preview(key) for key in query.keys}
+        seen = self._paged(Seen(query, previews))
+        self._answered = query
         return seen
 
     def _preview(self, key: int) -> Preview:
@@ -75,17 +75,17 @@ class CompletionLooks:
         return Preview(visible(completion.text[:PREVIEW_CHARACTERS]), mark)
 
     def _paged(self, seen: Seen) -> Seen:
-        look = seen.look
-        row = None if look.cursor is None else self._index.row(look.cursor)
+        query = seen.query
+        row = None if query.cursor is None else self._index.row(query.cursor)
         if row is None:
             return seen
         group = self._group(row)
         if group is None:
             return replace(seen, page=self._trouble(self._problem))
         marks = self._marks_of(row.round)
-        maker = PageMaker(look.width, is_ascii=self._is_ascii, term=look.term, marks=marks)
+        maker = PageMaker(query.width, is_ascii=self._is_ascii, term=query.term, marks=marks)
         seen = replace(seen, group=group, index=row.index)
-        match look.kind:
+        match query.kind:
             case "completion":
                 page = maker.completion(group, row.index, round=row.round)
             case "group":

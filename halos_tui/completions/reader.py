@@ -15,7 +15,7 @@ from halos_backend.store.run_dir import RunDir
 
 from halos_tui.completions.index import CompletionsIndex, IndexProgress
 from halos_tui.completions.query import CompletionQuery, Selection
-from halos_tui.completions.view import ALL_ROUNDS, NEWEST, ListView, Wish
+from halos_tui.completions.view import ALL_ROUNDS, NEWEST, ListQuery, ListView
 from halos_tui.tracking.state_tail import StateTail
 
 WORK_S = 0.3
@@ -27,12 +27,12 @@ REST = 4.0
 class CompletionsReader:
     """Reads completions for their screen. `ask` and `close` may be called from any thread."""
 
-    def __init__(self, run_dir: RunDir, wish: Wish) -> None:
+    def __init__(self, run_dir: RunDir, query: ListQuery) -> None:
         self.index = CompletionsIndex(run_dir)
         self._tail = StateTail(run_dir)
         self._is_closed = Event()
         self._is_new_wish = Event()
-        self._wish = wish
+        self._query = query
         self._newest = NEWEST
         self._updates: Iterator[IndexProgress] | None = None
         self._selections: Iterator[Selection] | None = None
@@ -40,9 +40,9 @@ class CompletionsReader:
         self._begun_t = self._may_select_t = 0.0
         self._view = ListView()
 
-    def ask(self, wish: Wish) -> None:
+    def ask(self, query: ListQuery) -> None:
         """Sets what to list from the next `read` on; one that is under way ends soon."""
-        self._wish = wish
+        self._query = query
         self._is_new_wish.set()
 
     def close(self) -> None:
@@ -88,14 +88,16 @@ class CompletionsReader:
         )
 
     def _chosen(self, view: ListView) -> ListView:
-        wish = self._wish
+        query = self._query
         if self._newest == NEWEST and view.rounds:
             self._newest = view.rounds[-1]
-        return replace(view, wish=wish, round=self._newest if wish.round == NEWEST else wish.round)
+        return replace(
+            view, query=query, round=self._newest if query.round == NEWEST else query.round
+        )
 
     def _listed(self, view: ListView, end_t: float) -> ListView:
         """Goes on with the selection, or begins it anew where something is different."""
-        about = (view.wish, view.round, self.index.generation, self._size(view))
+        about = (view.query, view.round, self.index.generation, self._size(view))
         if about != self._selected and self._may_begin(view):
             self._selected = about
             self._begun_t = monotonic()
@@ -132,7 +134,7 @@ class CompletionsReader:
         """Says whether to begin now: at once for another question, for growth after the last
         selection.
         """
-        if not isinstance(self._selected, tuple) or self._selected[:2] != (view.wish, view.round):
+        if not isinstance(self._selected, tuple) or self._selected[:2] != (view.query, view.round):
             return True
         return self._selections is None and monotonic() >= self._may_select_t
 
@@ -144,12 +146,12 @@ class CompletionsReader:
 
 
 def _query(view: ListView) -> CompletionQuery:
-    wish = view.wish
+    query = view.query
     return CompletionQuery(
         rounds=None if view.round == ALL_ROUNDS else frozenset({view.round}),
-        term=wish.term,
-        truncated_only=wish.only == "cut off",
-        unscored_only=wish.only == "unscored",
-        order=wish.order,
-        ascending=wish.ascending,
+        term=query.term,
+        truncated_only=query.only == "cut off",
+        unscored_only=query.only == "unscored",
+        order=query.order,
+        ascending=query.ascending,
     )

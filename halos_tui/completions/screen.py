@@ -20,7 +20,7 @@ from textual.containers import Container
 
 from halos_tui.actions import ScreenName
 from halos_tui.completions.completion_list import CompletionList
-from halos_tui.completions.details import CompletionLooks
+from halos_tui.completions.details import CompletionDetails
 from halos_tui.completions.page import as_text
 from halos_tui.completions.reader import CompletionsReader
 from halos_tui.completions.view import (
@@ -28,11 +28,11 @@ from halos_tui.completions.view import (
     NEWEST,
     ONLY,
     ORDERS,
+    DetailsQuery,
+    ListQuery,
     ListView,
-    Look,
     PageKind,
     Seen,
-    Wish,
 )
 from halos_tui.feed import Feed, Updated
 from halos_tui.formatting import count, percent, plural
@@ -84,7 +84,7 @@ def _answers(seen: Seen) -> list[tuple[str, str]]:
     if seen.pair is not None:
         return [("chosen", seen.pair.chosen.text), ("rejected", seen.pair.rejected.text)]
     completions = seen.group.completions
-    if seen.look.kind == "group":
+    if seen.query.kind == "group":
         return [
             (f"completion {count(place)}", completion.text)
             for place, completion in enumerate(completions, start=1)
@@ -117,10 +117,10 @@ class CompletionsScreen(Filtering, TakingOut):
         self.view = ListView()
         self.seen: Seen | None = None
         self.kind: PageKind = "completion"
-        self._wish = Wish(round=NEWEST if round is None else round)
-        self._reader = CompletionsReader(run_dir, self._wish)
-        self._looks: CompletionLooks | None = None
-        self._sights: Feed[Seen] | None = None
+        self._query = ListQuery(round=NEWEST if round is None else round)
+        self._reader = CompletionsReader(run_dir, self._query)
+        self._details: CompletionDetails | None = None
+        self._details_feed: Feed[Seen] | None = None
         self._is_zoomed = False
 
     def compose(self) -> ComposeResult:
@@ -136,14 +136,14 @@ class CompletionsScreen(Filtering, TakingOut):
         self._list.look_rows_up(self._reader.index.row)
         self._list.focus()
         self.say()
-        self._looks = CompletionLooks(self._reader.index, is_ascii=self.halos.options.is_ascii)
+        self._details = CompletionDetails(self._reader.index, is_ascii=self.halos.options.is_ascii)
         self._feed = self.follow(self._reader.read)
-        self._sights = self.follow(self._looks.read)
+        self._details_feed = self.follow(self._details.read)
 
     def on_unmount(self) -> None:
         self._reader.close()
-        if self._looks is not None:
-            self._looks.close()
+        if self._details is not None:
+            self._details.close()
 
     def on_resize(self) -> None:
         self._arrange()
@@ -156,20 +156,20 @@ class CompletionsScreen(Filtering, TakingOut):
                 self._take_seen(message.view)
 
     @on(VirtualList.Moved)
-    def _look(self) -> None:
+    def _ask_details(self) -> None:
         """Asks for what is in sight now."""
         listed = self._list
-        look = Look(
+        query = DetailsQuery(
             keys=listed.keys_in_sight() if listed.display else (),
             cursor=listed.key,
             kind=self.kind,
             width=max(1, self._page.size.width),
-            term=self._wish.term,
+            term=self._query.term,
             generation=self.view.generation,
         )
-        if self._looks is not None and self._sights is not None:
-            self._looks.ask(look)
-            self._sights.hurry()
+        if self._details is not None and self._details_feed is not None:
+            self._details.ask(query)
+            self._details_feed.hurry()
         self.say()
 
     def action_previous(self) -> None:
@@ -180,16 +180,16 @@ class CompletionsScreen(Filtering, TakingOut):
         self._turn(1)
 
     def action_all_rounds(self) -> None:
-        self.ask_for(round=NEWEST if self._wish.round == ALL_ROUNDS else ALL_ROUNDS)
+        self.ask_for(round=NEWEST if self._query.round == ALL_ROUNDS else ALL_ROUNDS)
 
     def action_sort(self) -> None:
-        self.ask_for(order=ORDERS[(ORDERS.index(self._wish.order) + 1) % len(ORDERS)])
+        self.ask_for(order=ORDERS[(ORDERS.index(self._query.order) + 1) % len(ORDERS)])
 
     def action_reverse(self) -> None:
-        self.ask_for(ascending=not self._wish.ascending)
+        self.ask_for(ascending=not self._query.ascending)
 
     def action_only(self) -> None:
-        self.ask_for(only=ONLY[(ONLY.index(self._wish.only) + 1) % len(ONLY)])
+        self.ask_for(only=ONLY[(ONLY.index(self._query.only) + 1) % len(ONLY)])
 
     def action_group(self) -> None:
         self._show_kind("completion" if self.kind == "group" else "group")
@@ -223,7 +223,7 @@ class CompletionsScreen(Filtering, TakingOut):
             self.action_zoom()
         elif self.kind != "completion":
             self._show_kind("completion")
-        elif self._wish.term is not None:
+        elif self._query.term is not None:
             self.ask_for(term=None)
         else:
             super().action_back()
@@ -231,7 +231,7 @@ class CompletionsScreen(Filtering, TakingOut):
     def _take_list(self, view: ListView) -> None:
         self.view, self._problem = view, ""
         self._list.take(view)
-        self._look()
+        self._ask_details()
 
     def _take_seen(self, seen: Seen) -> None:
         before, self.seen = self.seen, seen
@@ -240,19 +240,19 @@ class CompletionsScreen(Filtering, TakingOut):
         if seen.page is None:
             return
         starts = seen.page.starts
-        top = starts[seen.index] if seen.look.kind == "group" and seen.index < len(starts) else 0
+        top = starts[seen.index] if seen.query.kind == "group" and seen.index < len(starts) else 0
         page.show_from(
             seen.page, None if seen.is_about_the_same(before) else top * (seen.index > 0)
         )
 
     def current(self) -> Seen | None:
         seen = self.seen
-        is_current = seen is not None and seen.look.cursor == self._list.key
-        return seen if is_current and seen is not None and seen.look.kind == self.kind else None
+        is_current = seen is not None and seen.query.cursor == self._list.key
+        return seen if is_current and seen is not None and seen.query.kind == self.kind else None
 
     def _turn(self, by: int) -> None:
         rounds = self.view.rounds
-        now = self.view.round if self._wish.round == NEWEST else self._wish.round
+        now = self.view.round if self._query.round == NEWEST else self._query.round
         place = rounds.index(now) + by if now in rounds else len(rounds) - 1
         if rounds:
             self.ask_for(round=rounds[max(0, min(place, len(rounds) - 1))])
@@ -275,7 +275,7 @@ class CompletionsScreen(Filtering, TakingOut):
         """Draws once the panes have their sizes."""
         if not self.bar.display:
             self.focus_main()
-        self._look()
+        self._ask_details()
 
     def focus_main(self) -> None:
         self.set_focus(self._list if self._list.display else self._page)
@@ -283,7 +283,7 @@ class CompletionsScreen(Filtering, TakingOut):
     def say(self) -> None:
         place = self._list.cursor if self.view.keys else None
         self.query_one(TitleLine).show(
-            title_of(self.run_dir, self.view, self._wish, place=place, problem=self._problem)
+            title_of(self.run_dir, self.view, self._query, place=place, problem=self._problem)
         )
 
     @property
@@ -296,30 +296,30 @@ class CompletionsScreen(Filtering, TakingOut):
 
 
 def title_of(
-    run_dir: RunDir, view: ListView, wish: Wish, *, place: int | None, problem: str
+    run_dir: RunDir, view: ListView, query: ListQuery, *, place: int | None, problem: str
 ) -> Title:
     """Returns the title; `place` is where the cursor is, None while nothing is listed."""
-    about = [(run_dir.name, "title"), (f"  {_rounds(view, wish)}", "accent")]
+    about = [(run_dir.name, "title"), (f"  {_rounds(view, query)}", "accent")]
     if place is not None:
         about.append((f"  {count(place + 1)} of {count(len(view.keys))}", ""))
     elif not view.rounds:
         about.append(("  no completions yet", "muted"))
-    elif view.wish == wish and not view.num_bytes and view.num_searched == view.num_groups:
-        about.append(("  nothing fits the filter" if _is_filtered(wish) else "  none", "warning"))
-    about.append((_order(wish), "muted"))
-    if wish.only != "all":
-        about.append((f"  only {wish.only}", "warning"))
-    if wish.term is not None:
-        about.append((f"  filter {'/' * wish.term.is_regex}{wish.term.text}", "warning"))
+    elif view.query == query and not view.num_bytes and view.num_searched == view.num_groups:
+        about.append(("  nothing fits the filter" if _is_filtered(query) else "  none", "warning"))
+    about.append((_order(query), "muted"))
+    if query.only != "all":
+        about.append((f"  only {query.only}", "warning"))
+    if query.term is not None:
+        about.append((f"  filter {'/' * query.term.is_regex}{query.term.text}", "warning"))
     return Title(tuple(about), ((_progress(view), "muted"),), problem or _problems(run_dir, view))
 
 
-def _is_filtered(wish: Wish) -> bool:
-    return wish.term is not None or wish.only != "all"
+def _is_filtered(query: ListQuery) -> bool:
+    return query.term is not None or query.only != "all"
 
 
-def _rounds(view: ListView, wish: Wish) -> str:
-    number = view.round if wish.round == NEWEST else wish.round
+def _rounds(view: ListView, query: ListQuery) -> str:
+    number = view.round if query.round == NEWEST else query.round
     match number:
         case n if n == ALL_ROUNDS:
             return f"all {view.num_rounds} rounds"
@@ -331,14 +331,14 @@ def _rounds(view: ListView, wish: Wish) -> str:
             return f"round {number} of {view.num_rounds}"
 
 
-def _order(wish: Wish) -> str:
-    match wish.order:
+def _order(query: ListQuery) -> str:
+    match query.order:
         case "sampled":
-            return "  last first" if wish.ascending else ""
+            return "  last first" if query.ascending else ""
         case "reward":
-            return "  worst first" if wish.ascending else "  best first"
+            return "  worst first" if query.ascending else "  best first"
         case "length":
-            return "  shortest first" if wish.ascending else "  longest first"
+            return "  shortest first" if query.ascending else "  longest first"
 
 
 def _progress(view: ListView) -> str:

@@ -15,7 +15,7 @@ from halos_tui.search_term import SearchTerm
 from halos_tui.text_layout import Page
 
 NEWEST = 0
-"""This number means the newest round with completions, as of the first look."""
+"""This number means the newest round with completions, as of the first query."""
 ALL_ROUNDS = -1
 
 Only = Literal["all", "cut off", "unscored"]
@@ -25,7 +25,7 @@ PageKind = Literal["completion", "group", "pair"]
 
 
 @dataclass(frozen=True)
-class Wish:
+class ListQuery:
     """Says which completions to list. `round` is a number, NEWEST or ALL_ROUNDS."""
 
     round: int = NEWEST
@@ -39,11 +39,11 @@ class Wish:
 class ListView:
     """This is the list so far: `keys` in order, for the index of that `generation`.
 
-    `round` is the one of `wish`, known once there are completions. Bytes are of files still being
+    `round` is the one of `query`, known once there are completions. Bytes are of files still being
     taken in, groups are those searched for the term.
     """
 
-    wish: Wish = field(default_factory=Wish)
+    query: ListQuery = field(default_factory=ListQuery)
     round: int = NEWEST
     rounds: tuple[int, ...] = ()
     num_rounds: int = 0
@@ -58,7 +58,7 @@ class ListView:
 
 
 @dataclass(frozen=True)
-class Look:
+class DetailsQuery:
     """Says what is in sight: the rows of the list, and the page of the one at the cursor."""
 
     keys: tuple[int, ...] = ()
@@ -81,7 +81,7 @@ class Preview:
 class Seen:
     """This is the answer to a question. `page` is None where there is no row at the cursor."""
 
-    look: Look
+    query: DetailsQuery
     previews: Mapping[int, Preview]
     page: Page | None = None
     group: Group | None = None
@@ -92,4 +92,4 @@ class Seen:
         """Says whether only the room or the rows around it changed."""
         if other is None:
             return False
-        return (self.look.cursor, self.look.kind) == (other.look.cursor, other.look.kind)
+        return (self.query.cursor, self.query.kind) == (other.query.cursor, other.query.kind)

@@ -1,4 +1,4 @@
-"""Steers several runs at once: looks at them, plans a request for each, makes them, words answers.
+"""Asks several runs at once: observes them, plans a request for each, sends them, words answers.
 
 It reads and writes files and waits for supervisors, so the app calls it in threads only.
 """
@@ -35,7 +35,7 @@ Make = Callable[[RunDir, Observation], Request | None]
 
 @dataclass(frozen=True)
 class Look:
-    """How a run stands, or why that cannot be seen."""
+    """Says how a run stands, or why that cannot be seen."""
 
     run_dir: RunDir
     seen: Observation | None
@@ -44,7 +44,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Step:
-    """What to do to a run: a request, or without one to give it a supervisor; or why not."""
+    """Says what to do to a run: a request, or without one to give it a supervisor; or why not."""
 
     run_dir: RunDir
     request: Request | None = None
@@ -58,7 +58,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a step, in words."""
+    """Says in words what came of it."""
 
     run_dir: RunDir
     text: str
@@ -66,7 +66,7 @@ class Outcome:
 
 
 def look_closely(run_dir: RunDir) -> Observation:
-    """Raises HalosError, also for a directory that is gone."""
+    """Observes a run. Raises HalosError, also for a directory that is gone."""
     try:
         return requests.look(run_dir)
     except OSError as error:
@@ -81,7 +81,7 @@ def look(run_dir: RunDir) -> Look:
 
 
 def can_pause(look: Look) -> bool:
-    """Whether the run is at work and nobody has asked it to stop."""
+    """Says whether the run is at work and nobody has asked it to stop."""
     return look.seen is not None and look.seen.status in ("created", "running", "stalled")
 
 
@@ -116,13 +116,13 @@ def aborts(looks: Sequence[Look], when: When) -> list[Step]:
 
 
 def take(steps: Sequence[Step]) -> list[Outcome]:
-    """Do all of them, side by side; one that fails is no reason to leave another."""
+    """Does all of them, side by side; one that fails is no reason to leave another."""
     with ThreadPoolExecutor(MOST_AT_ONCE) as pool:
         return list(pool.map(_take, steps))
 
 
 def say(run_dir: RunDir, event: RunEvent) -> str:
-    """What an answer means."""
+    """Says what an answer means."""
     match event:
         case PauseRequested() | AbortRequested():
             state = load_state(run_dir)

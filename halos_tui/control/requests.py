@@ -1,4 +1,4 @@
-"""What can be asked of a run as it stands, or why not; the verbs and the app share it.
+"""Knows what can be asked of a run as it stands, or why not; the verbs and the app share it.
 
 It words requests and sends them. Nothing here prints, draws or waits for more than the answer.
 """
@@ -29,14 +29,14 @@ SOONEST_FIRST: tuple[When, ...] = ("now", "stage", "round")
 
 
 def look(run_dir: RunDir) -> Observation:
-    """How a run stands. Raises HalosError for one that cannot be read or is of a later version."""
+    """Observes a run. Raises HalosError for one that cannot be read or is of a later version."""
     seen = observe(run_dir)
     check_readable(seen.state, run_dir)
     return seen
 
 
 def ask(run_dir: RunDir, request: requests.Request) -> RunEvent:
-    """The answer. Raises UsageError with the reason where the supervisor refuses."""
+    """Returns the answer. Raises UsageError with the reason where the supervisor refuses."""
     event = ask_supervisor(run_dir, request)
     if isinstance(event, RequestRejected):
         raise UsageError(event.reason)
@@ -44,13 +44,13 @@ def ask(run_dir: RunDir, request: requests.Request) -> RunEvent:
 
 
 def take_up(run_dir: RunDir) -> None:
-    """Start a supervisor on a run that has none and goes on by itself then."""
+    """Starts a supervisor on a run that has none and then goes on by itself."""
     check_writable(run_dir)
     start.start_supervisor(run_dir)
 
 
 def pause_request(run_dir: RunDir, seen: Observation, at: At = "round") -> requests.Pause:
-    """Raises UsageError where nothing runs that could pause."""
+    """Words a pause. Raises UsageError where nothing runs that could pause."""
     status = seen.state.status
     if status in ("paused", "failed", *ENDED):
         already = " already" if status == "paused" else ""
@@ -61,7 +61,7 @@ def pause_request(run_dir: RunDir, seen: Observation, at: At = "round") -> reque
 
 
 def resume_request(run_dir: RunDir, seen: Observation) -> requests.Resume | None:
-    """None where the run only lacks a supervisor, which `take_up` starts.
+    """Words a resume; None where the run only lacks a supervisor, which `take_up` starts.
 
     Raises UsageError for a run that has ended, RunInUseError for one that runs.
     """
@@ -86,7 +86,7 @@ def resume_request(run_dir: RunDir, seen: Observation) -> requests.Resume | None
 
 
 def abort_request(run_dir: RunDir, seen: Observation, when: When) -> requests.Abort | None:
-    """None where that, or something sooner, is asked for already.
+    """Words an abort; None where that, or something sooner, is asked for already.
 
     Raises UsageError for a run that has ended.
     """
@@ -101,7 +101,9 @@ def abort_request(run_dir: RunDir, seen: Observation, when: When) -> requests.Ab
 
 
 def retry_request(run_dir: RunDir, seen: Observation) -> requests.Retry:
-    """Raises UsageError where no stage has failed, and the result is not without a score."""
+    """Words a retry. Raises UsageError where no stage has failed, and the result is not without a
+    score.
+    """
     state = seen.state
     has_failed = state.status in AT_WORK and state.failure is not None
     is_unscored = state.status == "completed" and state.closing and state.closing.unscored
@@ -113,7 +115,9 @@ def retry_request(run_dir: RunDir, seen: Observation) -> requests.Retry:
 def extend_request(
     run_dir: RunDir, seen: Observation, num_rounds: int, overrides: Sequence[str] = ()
 ) -> requests.Extend:
-    """Raises UsageError for a run that is not completed, SettingsError for wrong overrides."""
+    """Words an extension. Raises UsageError for a run that is not completed, SettingsError for
+    overrides.
+    """
     state = seen.state
     if state.status != "completed":
         more = f"{command_for(run_dir, 'set', 'loop.num_rounds=N')} changes where it ends"
@@ -131,8 +135,10 @@ def extend_request(
 def set_request(
     run_dir: RunDir, seen: Observation, assignments: Sequence[str], from_round: int | None = None
 ) -> requests.Set:
-    """Raises UsageError for a run that has ended or a round that is past, SettingsError for what
-    the supervisor would refuse anyway.
+    """Words a change of settings.
+
+    Raises UsageError for a run that has ended or a round that is past, SettingsError for what the
+    supervisor would refuse anyway.
     """
     settings = settings_to_change(run_dir, seen.state, from_round)
     return requests.Set(
@@ -146,7 +152,7 @@ def set_request(
 def defaults_taken_by(
     run_dir: RunDir, seen: Observation, assignments: Sequence[str], from_round: int | None = None
 ) -> list[str]:
-    """What assignments that ask for a default come to. Raises as `set_request` does."""
+    """Says what assignments that ask for a default come to. Raises as `set_request` does."""
     from halos_backend.config.changes import change_settings  # pydantic: 0.1 s
     from halos_backend.config.load import defaults_taken
 
@@ -158,7 +164,7 @@ def defaults_taken_by(
 def settings_to_change(
     run_dir: RunDir, state: RunState, from_round: int | None
 ) -> dict[str, object]:
-    """Those of the round that a change is for; without one that is the first that it can be for.
+    """Returns the settings of the round that a change is for, by default the first possible one.
 
     Raises UsageError for a run that has ended, or a round that is past.
     """
@@ -176,7 +182,7 @@ def settings_to_change(
 
 
 def with_absolute_paths(settings: dict[str, object], assignments: Sequence[str]) -> tuple[str, ...]:
-    """`KEY=VALUE` as a supervisor, whose working directory is another, can read them.
+    """Returns `KEY=VALUE` as a supervisor, whose working directory is another, can read them.
 
     Raises SettingsError for what it would refuse anyway.
     """

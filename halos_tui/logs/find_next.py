@@ -14,7 +14,7 @@ REPORT_S = 0.25
 
 
 @dataclass(frozen=True)
-class Hunt:
+class FindProgress:
     """Says how far the search is; at its end `line` is where the line found starts, or None.
 
     `goes_round` where that is past the end, or before the beginning.
@@ -27,9 +27,9 @@ class Hunt:
     is_over: bool = False
 
 
-def hunt(
+def find_next(
     log: LogFile, term: SearchTerm, stop: Event, *, start: int, direction: Direction
-) -> Iterator[Hunt]:
+) -> Iterator[FindProgress]:
     """Searches from `start` on, or before it, then the rest; yields nothing more once `stop` is
     set.
 
@@ -46,15 +46,15 @@ def hunt(
             fraction = min(1.0, searched / size) if size else 1.0
             if batch.hits:
                 line = batch.hits[0].line
-                yield Hunt(fraction, searched, line, goes_round, is_over=True)
+                yield FindProgress(fraction, searched, line, goes_round, is_over=True)
                 return
             if goes_round and _is_past(batch.position, start, direction):
                 break
             if monotonic() - reported_t >= REPORT_S:
                 reported_t = monotonic()
-                yield Hunt(fraction, searched)
+                yield FindProgress(fraction, searched)
     if not stop.is_set():
-        yield Hunt(1.0, size, is_over=True)
+        yield FindProgress(1.0, size, is_over=True)
 
 
 def _first_leg(start: int, size: int, direction: Direction) -> int:

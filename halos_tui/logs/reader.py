@@ -81,7 +81,7 @@ def _of_attempts(run_dir: RunDir, state: RunState) -> Iterator[LogSource]:
 
 
 @dataclass(frozen=True)
-class LogWish:
+class LogQuery:
     """Says what to show. Without `path` it is the newest log that fits `round` and `stage`.
 
     `jump` tells one jump from another; a jump to a hit moves sideways until that is in sight.
@@ -102,10 +102,10 @@ class LogWish:
 class LogView:
     """`source` and its `file` are None while what was asked for has not begun.
 
-    `left` is the first column shown, another than the wish's where a hit was to be in sight.
+    `left` is the first column shown, another than the query's where a hit was to be in sight.
     """
 
-    wish: LogWish
+    query: LogQuery
     sources: tuple[LogSource, ...] = ()
     source: LogSource | None = None
     file: LogFile | None = None
@@ -118,29 +118,29 @@ class LogView:
 class LogReader:
     """Reads logs for their screen. `ask` may be called from any thread."""
 
-    def __init__(self, run_dir: RunDir, wish: LogWish) -> None:
+    def __init__(self, run_dir: RunDir, query: LogQuery) -> None:
         self.run_dir = run_dir
         self._file: LogFile | None = None
         self._tail = StateTail(run_dir)
-        self._wish = wish
-        self._view = LogView(wish)
+        self._query = query
+        self._view = LogView(query)
         self._seen_bytes = 0
         self._sources: tuple[LogSource, ...] = ()
 
-    def ask(self, wish: LogWish) -> None:
-        self._wish = wish
+    def ask(self, query: LogQuery) -> None:
+        self._query = query
 
     def read(self) -> LogView | None:
         """Returns the view, or None where nothing is new. Raises what `StateTail.read` does."""
-        wish = self._wish
+        query = self._query
         if self._tail.read() or not self._sources:
             self._sources = log_sources(self.run_dir, self._tail.state)
-        source = self._source(wish)
+        source = self._source(query)
         file = self._opened(source)
         before = self._view
-        view = replace(before, wish=wish, sources=self._sources, source=source, file=file)
+        view = replace(before, query=query, sources=self._sources, source=source, file=file)
         if file is None:
-            view = replace(view, status=LogStatus(), window=LogWindow(), left=wish.style.left)
+            view = replace(view, status=LogStatus(), window=LogWindow(), left=query.style.left)
         else:
             view = self._looked(view, file, file.refresh())
         if view == before:
@@ -148,11 +148,11 @@ class LogReader:
         self._view = view
         return view
 
-    def _source(self, wish: LogWish) -> LogSource | None:
+    def _source(self, query: LogQuery) -> LogSource | None:
         for source in self._sources:
-            if source.path == wish.path:
+            if source.path == query.path:
                 return source
-        return newest_source(self._sources, round=wish.round, stage=wish.stage)
+        return newest_source(self._sources, round=query.round, stage=query.stage)
 
     def _opened(self, source: LogSource | None) -> LogFile | None:
         path = None if source is None else source.path
@@ -165,25 +165,25 @@ class LogReader:
 
     def _looked(self, view: LogView, file: LogFile, status: LogStatus) -> LogView:
         """Reads rows again where another place is wanted, or where there is more to show."""
-        wish, before = view.wish, self._view
+        query, before = view.query, self._view
         is_new_file = status.generation != before.status.generation or view.source != before.source
         has_grown = status.num_bytes != before.status.num_bytes
         view = replace(view, status=status)
-        if wish.follows or is_new_file:
+        if query.follows or is_new_file:
             self._seen_bytes = status.num_bytes
         view = replace(view, num_new_bytes=max(0, status.num_bytes - self._seen_bytes))
-        is_wanted = wish != before.wish or is_new_file
-        if not (is_wanted or (has_grown and (wish.follows or before.window.is_last))):
+        is_wanted = query != before.query or is_new_file
+        if not (is_wanted or (has_grown and (query.follows or before.window.is_last))):
             return view
-        place = END if wish.follows or is_new_file else wish.place
-        style = wish.style
-        if wish.to_hit and wish.jump != before.wish.jump:
-            style = replace(style, left=self._left(file, wish))
-        return replace(view, window=window_at(file, place, style, wish.height), left=style.left)
+        place = END if query.follows or is_new_file else query.place
+        style = query.style
+        if query.to_hit and query.jump != before.query.jump:
+            style = replace(style, left=self._left(file, query))
+        return replace(view, window=window_at(file, place, style, query.height), left=style.left)
 
-    def _left(self, file: LogFile, wish: LogWish) -> int:
+    def _left(self, file: LogFile, query: LogQuery) -> int:
         """Returns the first column to show so that the hit is in sight."""
-        style, lines = wish.style, file.lines_from(wish.place[0], 1)
+        style, lines = query.style, file.lines_from(query.place[0], 1)
         if style.wraps or style.term is None or not lines:
             return style.left
         column = column_of_hit(lines[0], style.term)

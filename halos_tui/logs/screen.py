@@ -21,9 +21,9 @@ from halos_tui.actions import ScreenName
 from halos_tui.feed import FeedFailed, Updated
 from halos_tui.formatting import percent, size
 from halos_tui.logs.file import LogFile
-from halos_tui.logs.find_next import Hunt
+from halos_tui.logs.find_next import FindProgress
 from halos_tui.logs.log_view import LogRows
-from halos_tui.logs.reader import LogReader, LogView, LogWish
+from halos_tui.logs.reader import LogQuery, LogReader, LogView
 from halos_tui.logs.rows import END, LogRow
 from halos_tui.logs.search_actions import Copied, SearchingLogs, copy_lines
 from halos_tui.logs.source_list import SourceList
@@ -43,7 +43,7 @@ class LogsScreen(SearchingLogs, Asking):
 
     NAME: ClassVar[ScreenName] = "logs"
     BINDINGS: ClassVar[list[BindingType]]
-    _wish: LogWish
+    _query: LogQuery
     DEFAULT_CSS = """
     LogsScreen {
         #panes { height: 1fr; }
@@ -56,8 +56,8 @@ class LogsScreen(SearchingLogs, Asking):
         super().__init__()
         self.run_dir = run_dir
         self.view: LogView | None = None
-        self._wish = LogWish(round=round, stage=stage)
-        self._reader = LogReader(run_dir, self._wish)
+        self._query = LogQuery(round=round, stage=stage)
+        self._reader = LogReader(run_dir, self._query)
         self._problem = ""
 
     def compose(self) -> ComposeResult:
@@ -80,7 +80,7 @@ class LogsScreen(SearchingLogs, Asking):
 
     @property
     def term(self) -> SearchTerm | None:
-        return self._wish.style.term
+        return self._query.style.term
 
     def here(self) -> tuple[LogFile, LogRow] | None:
         file, row = None if self.view is None else self.view.file, self._rows.row
@@ -96,13 +96,13 @@ class LogsScreen(SearchingLogs, Asking):
         before, self.view, self._problem = self.view, message.view, ""
         view = message.view
         # the cursor is not at the end where it was moved up and the screen is yet to hear of it
-        if _is_elsewhere(before, view) or (self._wish.follows and self._rows.is_at_end):
+        if _is_elsewhere(before, view) or (self._query.follows and self._rows.is_at_end):
             self._rows.jump(view.window)
         elif before is not None and view.window is not before.window:
             self._rows.refill(view.window)
-        moved_by = view.left - view.wish.style.left
-        if moved_by and (view.wish.jump, view.wish.path) == (self._wish.jump, self._wish.path):
-            self._restyle(left=max(0, self._wish.style.left + moved_by))
+        moved_by = view.left - view.query.style.left
+        if moved_by and (view.query.jump, view.query.path) == (self._query.jump, self._query.path):
+            self._restyle(left=max(0, self._query.style.left + moved_by))
         self.say()
 
     def on_feed_failed(self, message: FeedFailed) -> None:
@@ -113,17 +113,17 @@ class LogsScreen(SearchingLogs, Asking):
     @on(LogRows.Moved)
     def _moved(self, message: LogRows.Moved) -> None:
         row = self._rows.row
-        if message.up and self._wish.follows and not self._rows.is_at_end:
-            self._wish = replace(self._wish, follows=False)
+        if message.up and self._query.follows and not self._rows.is_at_end:
+            self._query = replace(self._query, follows=False)
             message.needs_rows = True
         if message.needs_rows and row is not None:
-            self.wish_for(place=self._place())
+            self.ask_view(place=self._place())
         self.say()
 
     @on(LogRows.Sideways)
     def _moved_sideways(self, message: LogRows.Sideways) -> None:
-        if not self._wish.style.wraps:
-            self._restyle(left=max(0, self._wish.style.left + message.by))
+        if not self._query.style.wraps:
+            self._restyle(left=max(0, self._query.style.left + message.by))
 
     @on(VirtualList.Chosen)
     def _source_chosen(self) -> None:
@@ -148,17 +148,19 @@ class LogsScreen(SearchingLogs, Asking):
             self.set_focus(self._sources)
 
     def action_follow(self) -> None:
-        self.wish_for(follows=not self._wish.follows, place=self._place(), jump=self._wish.jump + 1)
+        self.ask_view(
+            follows=not self._query.follows, place=self._place(), jump=self._query.jump + 1
+        )
         self.say()
 
     def action_top(self) -> None:
         self.go_to(0)
 
     def action_bottom(self) -> None:
-        self.wish_for(place=END, jump=self._wish.jump + 1, to_hit=False)
+        self.ask_view(place=END, jump=self._query.jump + 1, to_hit=False)
 
     def action_wrap(self) -> None:
-        self._restyle(wraps=not self._wish.style.wraps, left=0)
+        self._restyle(wraps=not self._query.style.wraps, left=0)
 
     def action_choose_lines(self) -> None:
         self._rows.choose()
@@ -174,7 +176,7 @@ class LogsScreen(SearchingLogs, Asking):
         """Leaves the question, the search, the list, the choice; then goes to the screen before."""
         if self.bar.display:
             self.close_bar()
-        elif self.hunt is not None:
+        elif self.finding is not None:
             self.stop_searching()
             self.say()
         elif self._sources.display:
@@ -201,7 +203,7 @@ class LogsScreen(SearchingLogs, Asking):
             return
         paths = [source.path for source in view.sources]
         shown = None if view.source is None else view.source.path
-        path = self._wish.path if self._wish.path in paths else shown
+        path = self._query.path if self._query.path in paths else shown
         now = paths.index(path) if path in paths else 0
         self._open(view.sources[max(0, min(now + by, len(view.sources) - 1))].path)
 
@@ -209,29 +211,29 @@ class LogsScreen(SearchingLogs, Asking):
         """Opens a log at its end, following."""
         self.stop_searching()
         self._rows.chosen_from = None
-        style = replace(self._wish.style, left=0)
-        self.wish_for(path=path, place=END, follows=True, style=style, to_hit=False)
+        style = replace(self._query.style, left=0)
+        self.ask_view(path=path, place=END, follows=True, style=style, to_hit=False)
 
     def go_to(self, line: int, *, to_hit: bool = False) -> None:
-        self.wish_for(place=(line, 0), jump=self._wish.jump + 1, follows=False, to_hit=to_hit)
+        self.ask_view(place=(line, 0), jump=self._query.jump + 1, follows=False, to_hit=to_hit)
 
     def _place(self) -> tuple[int, int]:
         """Returns the place of the cursor's row; where a jump is not answered yet, the place it
         goes to.
         """
-        if self.view is not None and self.view.wish.jump != self._wish.jump:
-            return self._wish.place
+        if self.view is not None and self.view.query.jump != self._query.jump:
+            return self._query.place
         row = self._rows.row
         return END if row is None else row.place
 
     def _restyle(self, **changes: Any) -> None:
-        self.wish_for(place=self._place(), style=replace(self._wish.style, **changes))
+        self.ask_view(place=self._place(), style=replace(self._query.style, **changes))
 
     def _fit(self) -> None:
         width, height = self._rows.size
         if width and height:
-            style = replace(self._wish.style, width=width)
-            self.wish_for(place=self._place(), height=height, style=style)
+            style = replace(self._query.style, width=width)
+            self.ask_view(place=self._place(), height=height, style=style)
 
     def close_bar(self) -> None:
         self.bar.close()
@@ -244,10 +246,10 @@ class LogsScreen(SearchingLogs, Asking):
     def say(self) -> None:
         title = title_of(
             self.run_dir,
-            self._wish,
+            self._query,
             self.view,
             row=self._rows.row,
-            hunt=self.hunt,
+            progress=self.finding,
             problem=self._problem,
             is_choosing=self._rows.chosen_from is not None,
         )
@@ -267,44 +269,44 @@ def _is_elsewhere(before: LogView | None, view: LogView) -> bool:
     return before is None or (
         before.source != view.source
         or before.status.generation != view.status.generation
-        or before.wish.jump != view.wish.jump
+        or before.query.jump != view.query.jump
     )
 
 
 def title_of(
     run_dir: RunDir,
-    wish: LogWish,
+    query: LogQuery,
     view: LogView | None,
     *,
     row: LogRow | None,
-    hunt: Hunt | None,
+    progress: FindProgress | None,
     problem: str,
     is_choosing: bool,
 ) -> Title:
     """Returns the title; `row` is the one at the cursor."""
-    about = [(run_dir.name, "title"), (f"  {_which(wish, view)}", "accent")]
+    about = [(run_dir.name, "title"), (f"  {_which(query, view)}", "accent")]
     state: list[tuple[str, str]] = []
-    if hunt is not None:
-        state.append((f"searching {percent(hunt.fraction)}, escape stops", "warning"))
+    if progress is not None:
+        state.append((f"searching {percent(progress.fraction)}, escape stops", "warning"))
     if is_choosing:
         state.append(("lines chosen to here, y copies", "warning"))
-    state.append(("following", "good") if wish.follows else ("not following", "muted"))
+    state.append(("following", "good") if query.follows else ("not following", "muted"))
     if view is not None and view.num_new_bytes:
         state.append((f"{size(view.num_new_bytes)} new below", "accent"))
     if view is not None and view.status.num_bytes:
         place = row.end / view.status.num_bytes if row is not None else 0.0
         state.append((f"{percent(place)} of {size(view.status.num_bytes)}", "muted"))
-    if wish.style.term is not None:
-        state.append((f"{'/' * wish.style.term.is_regex}{wish.style.term.text}", "accent"))
+    if query.style.term is not None:
+        state.append((f"{'/' * query.style.term.is_regex}{query.style.term.text}", "accent"))
     return Title(tuple(about), tuple(state), problem or _problem(view))
 
 
-def _which(wish: LogWish, view: LogView | None) -> str:
+def _which(query: LogQuery, view: LogView | None) -> str:
     if view is None:
         return "reading ..."
     if view.source is not None:
         return view.source.title
-    return f"{wish.stage or 'a stage'}{f' of round {wish.round}' if wish.round else ''}"
+    return f"{query.stage or 'a stage'}{f' of round {query.round}' if query.round else ''}"
 
 
 def _problem(view: LogView | None) -> str:

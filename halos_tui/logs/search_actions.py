@@ -16,7 +16,7 @@ from textual.message_pump import MessagePump
 
 from halos_tui.formatting import plural, visible
 from halos_tui.logs.file import Direction, LogFile
-from halos_tui.logs.find_next import Hunt, hunt
+from halos_tui.logs.find_next import FindProgress, find_next
 from halos_tui.logs.rows import LogRow
 from halos_tui.screens.base import HalosScreen
 from halos_tui.search_term import SearchTerm, read_term
@@ -26,13 +26,13 @@ MOST_LINES = 1_000
 MOST_CHARACTERS = 1_000_000
 
 
-class Hunted(Message):
+class FindProgressed(Message):
     """How far the search is that `stopper` ends, or why it ended."""
 
-    def __init__(self, stopper: Event, hunt: Hunt | None, problem: str = "") -> None:
+    def __init__(self, stopper: Event, progress: FindProgress | None, problem: str = "") -> None:
         super().__init__()
         self.stopper = stopper
-        self.hunt = hunt
+        self.progress = progress
         self.problem = problem
 
 
@@ -56,10 +56,10 @@ def search(
 ) -> None:
     """Tell the screen how far it is, and then what is found."""
     try:
-        for found in hunt(log, term, stop, start=start, direction=direction):
-            screen.post_message(Hunted(stop, found))
+        for found in find_next(log, term, stop, start=start, direction=direction):
+            screen.post_message(FindProgressed(stop, found))
     except UsageError as error:
-        screen.post_message(Hunted(stop, None, visible(str(error))))
+        screen.post_message(FindProgressed(stop, None, visible(str(error))))
 
 
 def copy_lines(screen: MessagePump, log: LogFile, starts: tuple[int, int]) -> None:
@@ -77,7 +77,7 @@ class SearchingLogs(HalosScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.hunt: Hunt | None = None
+        self.finding: FindProgress | None = None
         """The search that goes on."""
         self._stop = Event()
 
@@ -112,7 +112,7 @@ class SearchingLogs(HalosScreen):
 
     def stop_searching(self) -> None:
         self._stop.set()
-        self.hunt = None
+        self.finding = None
 
     def action_search(self) -> None:
         term = self.term
@@ -145,20 +145,20 @@ class SearchingLogs(HalosScreen):
         self.mark(term)
         self._search("forward", from_here=True)
 
-    @on(Hunted)
-    def _hunted(self, message: Hunted) -> None:
+    @on(FindProgressed)
+    def _find_progressed(self, message: FindProgressed) -> None:
         if message.stopper is not self._stop:
             return
-        hunt = message.hunt
-        self.hunt = hunt if hunt is not None and not hunt.is_over else None
+        progress = message.progress
+        self.finding = progress if progress is not None and not progress.is_over else None
         if message.problem:
             self.notify(message.problem, severity="error", markup=False)
-        elif hunt is not None and hunt.is_over and hunt.line is None:
+        elif progress is not None and progress.is_over and progress.line is None:
             self.notify("not found", severity="warning", markup=False)
-        elif hunt is not None and hunt.line is not None:
-            if hunt.goes_round:
+        elif progress is not None and progress.line is not None:
+            if progress.goes_round:
                 self.notify("found beyond the end of the file, from its other end", markup=False)
-            self.go_to(hunt.line, to_hit=True)
+            self.go_to(progress.line, to_hit=True)
         self.say()
 
     def _search(self, direction: Direction, *, from_here: bool = False) -> None:
@@ -172,7 +172,7 @@ class SearchingLogs(HalosScreen):
         self._stop.set()
         self._stop = Event()
         start = row.end if direction == "forward" and not from_here else row.place[0]
-        self.hunt = Hunt(0.0, 0)
+        self.finding = FindProgress(0.0, 0)
         work = partial(search, self, file, term, self._stop, start=start, direction=direction)
         self.run_worker(work, thread=True)
         self.say()

@@ -12,7 +12,7 @@ from halos_backend.store.run_dir import RunDir
 
 from halos_tui.charts.series import Series, smoothed
 from halos_tui.metrics.sources import RunMetrics
-from halos_tui.metrics.view import MOST_LINES, Chart, Kind, Line, MetricsView, Wish
+from halos_tui.metrics.view import MOST_LINES, Chart, Kind, Line, MetricsQuery, MetricsView
 
 FIRST = (
     "label.reward_mean",
@@ -37,15 +37,15 @@ class MetricsReader:
     `read`.
     """
 
-    def __init__(self, run_dirs: Sequence[RunDir], wish: Wish) -> None:
+    def __init__(self, run_dirs: Sequence[RunDir], query: MetricsQuery) -> None:
         self._wanted = tuple(run_dirs)
-        self._wish = wish
+        self._query = query
         self._runs: dict[RunDir, RunMetrics] = {}
         self._view: MetricsView | None = None
 
-    def ask(self, wish: Wish) -> None:
+    def ask(self, query: MetricsQuery) -> None:
         """Sets what the next view is about."""
-        self._wish = wish
+        self._query = query
 
     def pin(self, run_dirs: Sequence[RunDir]) -> None:
         """Sets the runs to show, from the next view on."""
@@ -57,38 +57,38 @@ class MetricsReader:
         Raises HalosError for a run that is no longer there, or whose journal cannot be read, and
         UsageError for a pattern that takes too long.
         """
-        wish, wanted = self._wish, self._wanted
+        query, wanted = self._query, self._wanted
         before = self._view
-        is_new = before is None or before.wish != wish or [*self._runs] != [*wanted]
+        is_new = before is None or before.query != query or [*self._runs] != [*wanted]
         self._runs = {run_dir: self._runs.get(run_dir) or RunMetrics(run_dir) for run_dir in wanted}
         for run in self._runs.values():
             is_new |= run.read()
-        rounds = self._rounds(wish)
+        rounds = self._rounds(query)
         for run in self._runs.values():
             is_new |= run.show(rounds)
         if not is_new:
             return None
-        self._view = self._make(wish, rounds)
+        self._view = self._make(query, rounds)
         return self._view
 
-    def _rounds(self, wish: Wish) -> tuple[int, ...]:
+    def _rounds(self, query: MetricsQuery) -> tuple[int, ...]:
         """Returns the overlaid rounds, no more than can be told apart with so many runs."""
         last = max((run.newest_trained for run in self._runs.values()), default=0)
-        newest = last if wish.newest is None else max(1, min(wish.newest, last))
-        num = max(1, min(wish.num_overlaid, MOST_LINES // max(1, len(self._runs))))
+        newest = last if query.newest is None else max(1, min(query.newest, last))
+        num = max(1, min(query.num_overlaid, MOST_LINES // max(1, len(self._runs))))
         return tuple(range(max(1, newest - num + 1), newest + 1))
 
-    def _make(self, wish: Wish, rounds: tuple[int, ...]) -> MetricsView:
+    def _make(self, query: MetricsQuery, rounds: tuple[int, ...]) -> MetricsView:
         by_round, by_step = self._round_charts(), self._step_charts()
-        kind: Kind = wish.kind or ("step" if self._last() < 2 else "round")
+        kind: Kind = query.kind or ("step" if self._last() < 2 else "round")
         charts, others = (by_round, by_step) if kind == "round" else (by_step, by_round)
         return MetricsView(
-            wish=wish,
+            query=query,
             kind=kind,
             runs=tuple(run_dir.name for run_dir in self._runs),
-            charts=tuple(drawable(chart, wish.weight) for chart in _fitting(charts, wish)),
+            charts=tuple(drawable(chart, query.weight) for chart in _fitting(charts, query)),
             num_charts=len(charts),
-            num_others=len(_fitting(others, wish)),
+            num_others=len(_fitting(others, query)),
             rounds=rounds,
             last=self._last(),
         )
@@ -124,8 +124,8 @@ def _known(lines: Iterable[Line | None]) -> Iterable[Line]:
     return (line for line in lines if line is not None)
 
 
-def _fitting(charts: Sequence[Chart], wish: Wish) -> list[Chart]:
-    term = wish.term
+def _fitting(charts: Sequence[Chart], query: MetricsQuery) -> list[Chart]:
+    term = query.term
     return [chart for chart in charts if term is None or term.is_in(chart.name)]
 
 

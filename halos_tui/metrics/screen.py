@@ -22,7 +22,7 @@ from halos_tui.formatting import plural, visible
 from halos_tui.metrics.chart_grid import ChartGrid
 from halos_tui.metrics.export import as_csv, as_svg
 from halos_tui.metrics.reader import MetricsReader
-from halos_tui.metrics.view import MOST_LINES, WEIGHTS, MetricsView, Wish
+from halos_tui.metrics.view import MOST_LINES, WEIGHTS, MetricsQuery, MetricsView
 from halos_tui.screens.list_screen import Filtering
 from halos_tui.search_term import SearchTerm, read_term
 from halos_tui.widgets.ask_line import AskLine
@@ -51,8 +51,8 @@ class MetricsScreen(Filtering):
         self.runs = list(run_dirs[:MOST_LINES])
         self.view: MetricsView | None = None
         self._num_left_out = len(run_dirs) - len(self.runs)
-        self._wish = Wish()
-        self._reader = MetricsReader(self.runs, self._wish)
+        self._query = MetricsQuery()
+        self._reader = MetricsReader(self.runs, self._query)
         self._path = ""
 
     def compose(self) -> ComposeResult:
@@ -87,7 +87,7 @@ class MetricsScreen(Filtering):
     def action_by(self) -> None:
         """Switches between rounds and steps."""
         if self.view is not None:
-            kind = self._wish.kind or self.view.kind
+            kind = self._query.kind or self.view.kind
             self.ask_for(kind="step" if kind == "round" else "round")
 
     def action_previous(self) -> None:
@@ -118,7 +118,7 @@ class MetricsScreen(Filtering):
 
     def action_smooth(self) -> None:
         """Smooths more, and after the most not at all."""
-        self.ask_for(weight=WEIGHTS[(WEIGHTS.index(self._wish.weight) + 1) % len(WEIGHTS)])
+        self.ask_for(weight=WEIGHTS[(WEIGHTS.index(self._query.weight) + 1) % len(WEIGHTS)])
 
     def action_pin(self) -> None:
         self.bar.ask("pin", "run to add, or to take away", hint="a run's name")
@@ -138,7 +138,7 @@ class MetricsScreen(Filtering):
             self._charts.move_cursor(None)
         elif look.window != (None, None):
             self._charts.zoom()
-        elif self._wish.term is not None:
+        elif self._query.term is not None:
             self.ask_for(term=None)
         else:
             super().action_back()
@@ -198,12 +198,12 @@ class MetricsScreen(Filtering):
         """Goes to an older or a newer round; by step."""
         view = self.view
         if view is not None and view.rounds:
-            newest = max(1, (self._wish.newest or view.rounds[-1]) + by)
+            newest = max(1, (self._query.newest or view.rounds[-1]) + by)
             self.ask_for(kind="step", newest=None if newest >= view.last else newest)
 
     def _overlay(self, by: int) -> None:
         most = max(1, MOST_LINES // len(self.runs))
-        num = max(1, min(self._wish.num_overlaid + by, most))
+        num = max(1, min(self._query.num_overlaid + by, most))
         self.ask_for(kind="step", num_overlaid=num)
 
     def say(self) -> None:
@@ -211,7 +211,7 @@ class MetricsScreen(Filtering):
         title = title_of(
             self.runs,
             self.view,
-            self._wish,
+            self._query,
             is_log=charts.look.is_log,
             hidden=charts.num_hidden,
             problem=self._problem,
@@ -226,7 +226,7 @@ class MetricsScreen(Filtering):
 def title_of(
     runs: Sequence[RunDir],
     view: MetricsView | None,
-    wish: Wish,
+    query: MetricsQuery,
     *,
     is_log: bool,
     hidden: tuple[int, int],
@@ -240,7 +240,7 @@ def title_of(
     if view is None:
         return Title((*about, ("" if problem else "  reading ...", "muted")), problem=problem)
     about.append((f"  {_what(view)}", "accent"))
-    about += [(f"  {text}", "warning") for text in _unusual(wish, is_log=is_log)]
+    about += [(f"  {text}", "warning") for text in _unusual(query, is_log=is_log)]
     if not view.charts:
         about.append((f"  {_nothing(view)}", "warning"))
     return Title(tuple(about), tuple((text, "muted") for text in _more(view, hidden)), problem)
@@ -255,11 +255,11 @@ def _what(view: MetricsView) -> str:
     return f"by step, round{f' {last}' if first == last else f's {first} to {last}'}"
 
 
-def _unusual(wish: Wish, *, is_log: bool) -> list[str]:
+def _unusual(query: MetricsQuery, *, is_log: bool) -> list[str]:
     return [
         *(["log"] if is_log else []),
-        *([f"smoothed {wish.weight:g}"] if wish.weight else []),
-        *([f"filter {wish.term.text}"] if wish.term else []),
+        *([f"smoothed {query.weight:g}"] if query.weight else []),
+        *([f"filter {query.term.text}"] if query.term else []),
     ]
 
 

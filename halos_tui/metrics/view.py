@@ -19,7 +19,7 @@ WEIGHTS = (0.0, 0.6, 0.9, 0.97)
 
 
 @dataclass(frozen=True)
-class Wish:
+class MetricsQuery:
     """`kind` is None until a person chose one.
 
     By step, `num_overlaid` rounds up to `newest` are laid over each other; up to the last that
@@ -67,7 +67,7 @@ class MetricsView:
     other, oldest first; `last` is the newest there is.
     """
 
-    wish: Wish = field(default_factory=Wish)
+    query: MetricsQuery = field(default_factory=MetricsQuery)
     kind: Kind = "round"
     runs: tuple[str, ...] = ()
     charts: tuple[Chart, ...] = ()

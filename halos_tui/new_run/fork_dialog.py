@@ -66,13 +66,13 @@ class ForkDialog(Dialog[RunDir]):
 
     def on_mount(self) -> None:
         self.query_one("#round", Input).focus()
-        self._look()
+        self._start_check()
 
     def on_unmount(self) -> None:
         self._is_left.set()
 
     @on(Input.Changed)
-    def _look(self) -> None:
+    def _start_check(self) -> None:
         """Says at once what is wrong."""
         self.run_worker(self._check(), exclusive=True, group="check")
 

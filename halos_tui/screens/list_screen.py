@@ -1,10 +1,10 @@
 """Writes what is looked at into a file that a person names, never over another one unasked.
 
-A screen that shows what a person wishes for, of which a filter is a part.
+A screen that shows what a person asks for, of which a filter is a part.
 
 Writes what a person wants to keep into a file of theirs, never over another one unasked.
 
-A screen that shows what a person wishes for, while its answers come from a thread.
+A screen that shows what a person asks for, while its answers come from a thread.
 """
 
 from __future__ import annotations
@@ -108,30 +108,30 @@ def write_file(path: Path, text: str, *, overwrite: bool = False) -> bool:
 
 
 class Asking(HalosScreen):
-    """`_wish` is a frozen dataclass; `_reader` is asked for it, and its views come by `_feed`.
+    """`_query` is a frozen dataclass; `_reader` is asked for it, and its views come by `_feed`.
 
-    A view says by its `wish` what it answers. It may answer an older wish than the newest, so that
-    it is drawn and no more: a wish is made of the wish before it and what the person did, never of
-    what a view shows where the wish says it.
+    A view says by its `query` what it answers. It may answer an older query than the newest, so
+    that it is drawn and no more: a query is made of the query before it and what the person did,
+    never of what a view shows where the query says it.
     """
 
-    _wish: Any
+    _query: Any
     _reader: Any
 
     def __init__(self) -> None:
         super().__init__()
         self._feed: Feed[Any] | None = None
 
-    def wish_for(self, **changes: Any) -> None:
-        """The feed reads on at once, also where it reads for an older wish just now."""
-        self._wish = replace(self._wish, **changes)
-        self._reader.ask(self._wish)
+    def ask_view(self, **changes: Any) -> None:
+        """The feed reads on at once, also where it reads for an older query just now."""
+        self._query = replace(self._query, **changes)
+        self._reader.ask(self._query)
         if self._feed is not None:
             self._feed.hurry()
 
 
 class Filtering(WritingOut, Asking):
-    """`_wish` has a `term`. `_problem` is what is wrong, for as long as it is."""
+    """`_query` has a `term`. `_problem` is what is wrong, for as long as it is."""
 
     QUESTION: ClassVar[str] = "filter"
     HINT: ClassVar[str] = "words, or /pattern"
@@ -162,7 +162,7 @@ class Filtering(WritingOut, Asking):
         self.say()
 
     def action_search(self) -> None:
-        term = self._wish.term
+        term = self._query.term
         text = "" if term is None else self.filter_text(term)
         self.bar.ask("filter", self.QUESTION, text=text, hint=self.HINT)
 
@@ -187,12 +187,12 @@ class Filtering(WritingOut, Asking):
         """With `forget` the filter goes as well."""
         self.bar.close()
         self.focus_main()
-        if forget and self._wish.term is not None:
+        if forget and self._query.term is not None:
             self.ask_for(term=None)
 
     def ask_for(self, **changes: Any) -> None:
         """Show something else."""
-        self.wish_for(**changes)
+        self.ask_view(**changes)
         self.say()
 
     def _filter(self, text: str) -> bool:
@@ -202,6 +202,6 @@ class Filtering(WritingOut, Asking):
         except UsageError as error:
             self.bar.refuse(str(error))
             return False
-        if term != self._wish.term:
+        if term != self._query.term:
             self.ask_for(term=term)
         return True

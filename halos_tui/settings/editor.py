@@ -113,17 +113,17 @@ class SettingsEditor(Container):
         """Shows another form, or the same after something else changed."""
         self._form = form
         self.rows.title = title
-        self.look()
+        self.check()
 
     def set_more(self, more: Sequence[tuple[str, str]]) -> None:
         """Shows lines with the names of their styles, below the form's own."""
         self._more = tuple(more)
         self._show_details()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Has the form checked, and shows it."""
         if self._form is not None:
-            self.run_worker(self._look(self._form), exclusive=True, group="look")
+            self.run_worker(self._check(self._form), exclusive=True, group="check")
 
     def search(self, text: str) -> None:
         self.rows.search(text)
@@ -154,14 +154,14 @@ class SettingsEditor(Container):
         if row is not None and row.choices and self._form is not None:
             place = row.choices.index(row.value) if row.value in row.choices else -1
             self._form.edit(row.path, row.choices[(place + by) % len(row.choices)])
-            self.look()
+            self.check()
 
     def reset(self) -> None:
         """Takes back the edits of the setting at the cursor."""
         if (row := self.rows.row) is not None and self._form is not None:
             path = row.table if row.path not in self._form.edits and row.is_required else row.path
             self._form.reset(row.path if row.path in self._form.edits else path)
-            self.look()
+            self.check()
 
     def cancel(self) -> None:
         """Closes the field; the value is as it was before."""
@@ -179,7 +179,7 @@ class SettingsEditor(Container):
         row = self.rows.row
         if self.is_editing and row is not None and self._form is not None and not row.makes_entry:
             self._form.edit(row.path, message.value)
-            self.look()
+            self.check()
 
     @on(Input.Submitted, "#value")
     def _entered(self, message: Input.Submitted) -> None:
@@ -206,7 +206,7 @@ class SettingsEditor(Container):
     def _close(self) -> None:
         self._field.display = False
         self.rows.focus()
-        self.look()
+        self.check()
 
     def _place_field(self) -> None:
         if not self.is_editing:
@@ -231,7 +231,7 @@ class SettingsEditor(Container):
     def _field(self) -> Input:
         return self.query_one("#value", Input)
 
-    async def _look(self, form: SettingsForm) -> None:
+    async def _check(self, form: SettingsForm) -> None:
         view = await in_background(form.copy().view)
         self.rows.show(view)
         self._show_details()

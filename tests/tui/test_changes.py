@@ -39,7 +39,7 @@ from halos_tui.changes.entries import Entry, fate_of
 from halos_tui.changes.page import ChangesPage, as_text, page_text, table, whole_text
 from halos_tui.changes.reader import ChangesReader
 from halos_tui.changes.results import Figure, Measure, Result, compare_results
-from halos_tui.changes.view import ChangesView, Wish
+from halos_tui.changes.view import ChangesQuery, ChangesView
 from halos_tui.changes.wording import age, difference, relative
 from halos_tui.search_term import SearchTerm
 from tests.headless.made_run import GROUPS, STARTED_T, MadeRun, write_round_files
@@ -51,8 +51,8 @@ def run(tmp_path: Path) -> MadeRun:
     return steered_run(tmp_path / "runs")
 
 
-def viewed(run: MadeRun, **wish: Any) -> ChangesView:
-    view = ChangesReader(run.dir, Wish(**wish)).read()
+def viewed(run: MadeRun, **query: Any) -> ChangesView:
+    view = ChangesReader(run.dir, ChangesQuery(**query)).read()
     assert view is not None
     return view
 
@@ -619,7 +619,7 @@ def test_a_view_that_is_the_same_is_not_given_again(
     now = STARTED_T
     monkeypatch.setattr(clock, "now", lambda: now)
     change(run, 2, train__lr=1e-6)
-    reader = ChangesReader(run.dir, Wish())
+    reader = ChangesReader(run.dir, ChangesQuery())
     assert reader.read() is not None
     assert reader.read() is None
     now += 59

@@ -15,7 +15,7 @@ from halos_backend.store.run_dir import RunDir
 
 from halos_tui.metrics.export import as_csv, as_svg
 from halos_tui.metrics.reader import MetricsReader
-from halos_tui.metrics.view import Chart, MetricsView, Wish
+from halos_tui.metrics.view import Chart, MetricsQuery, MetricsView
 from halos_tui.search_term import read_term
 from halos_tui.tracking.state_tail import NUM_WHOLE
 from tests.headless.made_run import MadeRun
@@ -30,8 +30,8 @@ def run(tmp_path: Path) -> MadeRun:
     return trained_run(tmp_path / "runs")
 
 
-def view_of(*runs: RunDir, wish: Wish | None = None) -> MetricsView:
-    view = MetricsReader(runs, wish or Wish()).read()
+def view_of(*runs: RunDir, query: MetricsQuery | None = None) -> MetricsView:
+    view = MetricsReader(runs, query or MetricsQuery()).read()
     assert view is not None
     return view
 
@@ -41,8 +41,8 @@ def chart(view: MetricsView, name: str) -> Chart:
     return found
 
 
-def by_step(**changes: object) -> Wish:
-    return Wish(kind="step", **changes)  # type: ignore[arg-type]
+def by_step(**changes: object) -> MetricsQuery:
+    return MetricsQuery(kind="step", **changes)  # type: ignore[arg-type]
 
 
 def test_every_number_of_a_summary_is_a_chart_by_round(run: MadeRun) -> None:
@@ -88,13 +88,13 @@ def test_what_an_external_command_says_may_be_anything(run: MadeRun) -> None:
 
 
 def test_by_step_the_newest_round_is_shown_and_others_under_it(run: MadeRun) -> None:
-    view = view_of(run.dir, wish=by_step())
+    view = view_of(run.dir, query=by_step())
     assert (view.rounds, view.last) == ((3,), 3)
     assert [one.name for one in view.charts] == ["loss", "lr"]
     (line,) = chart(view, "loss").lines
     assert (list(line.xs), list(line.ys)) == ([1, 2, 3], [3, 1.5, 0.75])
 
-    view = view_of(run.dir, wish=by_step(newest=2, num_overlaid=5))
+    view = view_of(run.dir, query=by_step(newest=2, num_overlaid=5))
     assert view.rounds == (1, 2)
     assert [list(line.ys) for line in chart(view, "loss").lines] == [[1, 0.5, 0.25], [2, 1, 0.5]]
     assert [series.name for series in chart(view, "loss").series] == ["r1", "r2"]
@@ -108,7 +108,7 @@ def test_several_runs_are_laid_over_each_other(run: MadeRun) -> None:
     assert [list(line.ys) for line in lines] == [[0.5, 0.25, 1.0], [0.0, 2.0]]
     assert [one.name for one in chart(view, "label.reward_mean").series] == ["a-run", "b-run"]
 
-    view = view_of(run.dir, other.dir, wish=by_step(newest=2, num_overlaid=2))
+    view = view_of(run.dir, other.dir, query=by_step(newest=2, num_overlaid=2))
     names = [series.name for series in chart(view, "loss").series]
     assert names == ["a-run r1", "a-run r2", "b-run r1", "b-run r2"]
 
@@ -120,11 +120,11 @@ def test_only_attempts_that_are_shown_are_read(
         events = run.dir.attempt(round, "train", 1).events
         events.unlink()
         events.mkdir()  # reading it would fail
-    assert [one.name for one in view_of(run.dir, wish=by_step()).charts] == ["loss", "lr"]
+    assert [one.name for one in view_of(run.dir, query=by_step()).charts] == ["loss", "lr"]
 
 
 def test_a_term_chooses_charts_and_counts_the_others(run: MadeRun) -> None:
-    view = view_of(run.dir, wish=Wish(term=read_term("/^l(oss|r)$|reward_mean")))
+    view = view_of(run.dir, query=MetricsQuery(term=read_term("/^l(oss|r)$|reward_mean")))
     assert [one.name for one in view.charts] == ["label.reward_mean"]
     assert view.num_others == 2
     assert view.num_charts > 10
@@ -140,7 +140,7 @@ def test_a_run_in_its_first_round_is_shown_by_step(tmp_path: Path) -> None:
 
 
 def test_smoothed_lines_have_the_raw_one_behind_them(run: MadeRun) -> None:
-    series = chart(view_of(run.dir, wish=by_step(weight=0.6)), "loss").series
+    series = chart(view_of(run.dir, query=by_step(weight=0.6)), "loss").series
 
     raw, smooth = series
     assert (raw.style_index, list(raw.ys)) == (0, [3, 1.5, 0.75])
@@ -158,7 +158,7 @@ def test_a_live_run_grows_and_one_that_keeps_still_is_not_told_again(run: MadeRu
     assert view is not None
     assert list(chart(view, "loss").lines[0].ys) == [3, 1.5, 0.75, 9]
 
-    reader.ask(Wish(kind="round"))
+    reader.ask(MetricsQuery(kind="round"))
     run.whole_round(4, reward_mean=4.0)
     view = reader.read()
     assert view is not None
@@ -170,7 +170,7 @@ def test_old_rounds_stay_when_their_summaries_are_forgotten(tmp_path: Path) -> N
     num_rounds = NUM_WHOLE + 3
     for round in range(1, num_rounds):
         run.whole_round(round, reward_mean=float(round))
-    reader = MetricsReader([run.dir], Wish())
+    reader = MetricsReader([run.dir], MetricsQuery())
     reader.read()
     run.whole_round(num_rounds, reward_mean=float(num_rounds))
 
@@ -183,7 +183,7 @@ def test_old_rounds_stay_when_their_summaries_are_forgotten(tmp_path: Path) -> N
 
 def test_runs_come_and_go(run: MadeRun) -> None:
     other = trained_run(run.dir.path.parent, "b-run", rewards=(0.0, 2.0))
-    reader = MetricsReader([run.dir], Wish())
+    reader = MetricsReader([run.dir], MetricsQuery())
     reader.read()
     reader.pin([run.dir, other.dir])
     view = reader.read()
@@ -196,7 +196,7 @@ def test_runs_come_and_go(run: MadeRun) -> None:
 
 
 def test_a_run_that_is_gone_is_told(run: MadeRun) -> None:
-    reader = MetricsReader([run.dir], Wish())
+    reader = MetricsReader([run.dir], MetricsQuery())
     reader.read()
     shutil.rmtree(run.dir.path)
     with pytest.raises(CorruptFileError, match="no longer there"):
@@ -204,7 +204,7 @@ def test_a_run_that_is_gone_is_told(run: MadeRun) -> None:
 
 
 def test_the_csv_has_every_value(run: MadeRun) -> None:
-    view = view_of(run.dir, wish=by_step(num_overlaid=2, weight=0.9, term=read_term("/loss")))
+    view = view_of(run.dir, query=by_step(num_overlaid=2, weight=0.9, term=read_term("/loss")))
     rows = list(csv.reader(io.StringIO(as_csv(view))))
     assert rows == [
         ["run", "round", "step", "metric", "value"],
@@ -215,7 +215,7 @@ def test_the_csv_has_every_value(run: MadeRun) -> None:
         ["a-run", "3", "2", "loss", "1.5"],
         ["a-run", "3", "3", "loss", "0.75"],
     ]
-    view = view_of(run.dir, wish=Wish(term=read_term("/reward_mean")))
+    view = view_of(run.dir, query=MetricsQuery(term=read_term("/reward_mean")))
     rows = list(csv.reader(io.StringIO(as_csv(view))))
     assert rows[1:] == [
         ["a-run", str(round), "", "label.reward_mean", value]
@@ -227,7 +227,7 @@ def test_the_csv_of_a_long_round_has_what_was_logged_and_no_means(tmp_path: Path
     run = trained_run(tmp_path, rewards=(1.0,))
     for step in range(4, 3001):
         log_step(run, 1, step, {"loss": float(step % 2), "other": 9.0})
-    view = view_of(run.dir, wish=by_step(term=read_term("/loss")))
+    view = view_of(run.dir, query=by_step(term=read_term("/loss")))
     assert len(chart(view, "loss").lines[0].ys) < 3000, "drawn are means of several steps"
 
     rows = list(csv.DictReader(io.StringIO(as_csv(view))))
@@ -238,7 +238,7 @@ def test_the_csv_of_a_long_round_has_what_was_logged_and_no_means(tmp_path: Path
 
 
 def test_the_svg_shows_the_spread_around_a_line(run: MadeRun) -> None:
-    view = view_of(run.dir, wish=Wish(term=read_term("/reward_mean")))
+    view = view_of(run.dir, query=MetricsQuery(term=read_term("/reward_mean")))
     root = ET.fromstring(as_svg(view, is_log=False))
     (band,) = [path for path in root.iter(f"{SVG}path") if path.get("fill-opacity")]
     places = [part.split() for part in (band.get("d") or "").strip("MZ").split("L")]
@@ -253,7 +253,7 @@ def test_the_svg_shows_the_spread_around_a_line(run: MadeRun) -> None:
 def test_the_legend_of_an_svg_stays_in_its_chart(run: MadeRun) -> None:
     others = [trained_run(run.dir.path.parent, f"{'long-name-' * 9}{n}") for n in range(2)]
     runs = [run.dir, *(other.dir for other in others)]
-    view = view_of(*runs, wish=by_step(num_overlaid=2))
+    view = view_of(*runs, query=by_step(num_overlaid=2))
     root = ET.fromstring(as_svg(view, is_log=False))
     (first, _) = root.findall(f"{SVG}g")
     names = [text for text in first.iter(f"{SVG}text") if "r2" in (text.text or "")]
@@ -264,7 +264,7 @@ def test_the_legend_of_an_svg_stays_in_its_chart(run: MadeRun) -> None:
 
 
 def test_the_svg_has_every_chart_with_its_lines_at_their_places(run: MadeRun) -> None:
-    view = view_of(run.dir, wish=by_step(num_overlaid=2))
+    view = view_of(run.dir, query=by_step(num_overlaid=2))
     root = ET.fromstring(as_svg(view, is_log=False))
     groups = root.findall(f"{SVG}g")
     assert len(groups) == 2
@@ -281,7 +281,7 @@ def test_the_svg_has_every_chart_with_its_lines_at_their_places(run: MadeRun) ->
 
 
 def test_the_svg_keeps_to_the_window_and_the_scale(run: MadeRun) -> None:
-    view = view_of(run.dir, wish=by_step(term=read_term("/loss")))
+    view = view_of(run.dir, query=by_step(term=read_term("/loss")))
     root = ET.fromstring(as_svg(view, window=(2, 3), is_log=True))
     (line,) = [p.get("d") for p in root.iter(f"{SVG}path") if "L" in (p.get("d") or "")]
     assert (line or "").count("L") == 1, "two steps are in the window"
@@ -289,7 +289,7 @@ def test_the_svg_keeps_to_the_window_and_the_scale(run: MadeRun) -> None:
 
 def test_hostile_names_are_escaped_in_the_svg(run: MadeRun) -> None:
     log_step(run, 3, 4, {f"<b>&{HOSTILE}": 1.0})
-    view = view_of(run.dir, wish=by_step())
+    view = view_of(run.dir, query=by_step())
     svg = as_svg(view, is_log=False)
     ET.fromstring(svg)
     assert not [bad for bad in FORBIDDEN if bad in svg.encode()]
