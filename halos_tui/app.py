@@ -1,4 +1,4 @@
-"""The app: which screens there are and how one gets from one to another. It draws nothing itself.
+"""Owns the app: which screens there are, and how a person gets from one to another. Draws nothing.
 
 It only reads run directories and writes requests, so that killing it never touches a run.
 """
@@ -75,11 +75,11 @@ class HalosApp(SparingApp[None]):
         return self.options.read_only
 
     def watch_theme(self) -> None:
-        """A theme of ANSI colours gets no others."""
+        """Gives a theme of ANSI colours no others."""
         self._sixteen_colours.enabled = self.current_theme.ansi
 
     def on_resize(self, event: Resize) -> None:
-        """Besides what the wire does."""
+        """Checks the size too, beside what the base class does."""
         del event
         self.call_after_refresh(self.mind_size)
 
@@ -114,7 +114,7 @@ class HalosApp(SparingApp[None]):
         self.call_later(self._handle_exception, error)
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """The palette: what can be done on this screen, and the themes."""
+        """Yields the palette: what can be done on this screen, and the themes."""
         if isinstance(screen, HalosScreen):
             for action in actions_of(screen.NAME, read_only=self.options.read_only):
                 if action.id != "command_palette":
@@ -142,7 +142,7 @@ class HalosApp(SparingApp[None]):
         self.push_screen(RunScreen(run_dir))
 
     def open_completions(self, run_dir: RunDir, *, round: int | None = None) -> None:
-        """Of the newest round, unless one is named."""
+        """Opens the newest round, unless one is named."""
         from halos_tui.completions.screen import CompletionsScreen
 
         self.push_screen(CompletionsScreen(run_dir, round=round))
@@ -150,19 +150,19 @@ class HalosApp(SparingApp[None]):
     def open_logs(
         self, run_dir: RunDir, *, round: int | None = None, stage: Stage | None = None
     ) -> None:
-        """Of the stage that runs, or ran last, unless one is named."""
+        """Opens the stage that runs, or ran last, unless one is named."""
         from halos_tui.logs.screen import LogsScreen
 
         self.push_screen(LogsScreen(run_dir, round=round, stage=stage))
 
     def open_changes(self, run_dir: RunDir) -> None:
-        """What was changed in it, and what its rounds differ in."""
+        """Opens what was changed in the run, and what its rounds differ in."""
         from halos_tui.changes.screen import ChangesScreen
 
         self.push_screen(ChangesScreen(run_dir))
 
     def open_metrics(self, run_dirs: Sequence[RunDir]) -> None:
-        """Of one run, or of several over each other."""
+        """Opens the metrics of one run, or of several over each other."""
         from halos_tui.metrics.screen import MetricsScreen
 
         self.push_screen(MetricsScreen(run_dirs))
@@ -232,7 +232,7 @@ class HalosApp(SparingApp[None]):
         self.exit()
 
     def _do(self, screen: Screen[Any], action: str) -> None:
-        """Once the palette is closed."""
+        """Does an action once the palette is closed."""
         self.call_later(self.run_action, action, screen)
 
     def _take(self, theme: str) -> None:
@@ -242,7 +242,7 @@ class HalosApp(SparingApp[None]):
             self.theme = theme
 
     def _wanted_theme(self) -> str:
-        """NO_COLOR's, else the command line's, the user's, or ours; the first that there is."""
+        """Returns the first theme of: NO_COLOR's, the command line's, the user's, ours."""
         if self.no_color:
             return MONOCHROME
         wanted = [self.options.theme, self.config.theme, DEFAULT_THEME]

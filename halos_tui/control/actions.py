@@ -1,7 +1,7 @@
-"""What a person can do to runs, from the list of runs and from a run's own screen.
+"""Owns what a person can do to runs, from the list of runs and from a run's own screen.
 
-What is asked, and whether it can be, is `run_control`'s; the questions are the dialogs'. Every
-request is made in a thread, and its answer shown as a notice.
+`control.requests` decides what can be asked; the dialogs word the questions. Every request is made
+in a thread, and its answer shown as a notice.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from halos_backend.store.run_dir import RunDir
 
 from halos_tui.control import batch
-from halos_tui.control.batch import Look, Outcome, Step
+from halos_tui.control.batch import ObservedRun, Outcome, PlannedRequest
 from halos_tui.control.requests import When
 from halos_tui.control.stop_dialogs import abort_dialog, pausing_dialog
 from halos_tui.feed import in_background
@@ -22,11 +22,11 @@ from halos_tui.screens.base import HalosScreen
 from halos_tui.screens.dialogs import Choice, ChoiceDialog, EntryDialog, check_rounds
 
 LONG_S = 12.0
-"""How long a notice stays that has more to say than one line."""
+"""A notice with more than one line stays so long."""
 
 
 class RunActions(HalosScreen):
-    """A screen that is about one run or several; each action is about `selected_runs`."""
+    """This is a screen about one run or several; each action is about `selected_runs`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,20 +34,20 @@ class RunActions(HalosScreen):
 
     @abstractmethod
     def selected_runs(self) -> list[RunDir]:
-        """What the actions are about."""
+        """Returns what the actions are about."""
 
     def action_pause(self) -> None:
-        """Pause what runs; where nothing does, go on."""
-        self._steer(self._pause)
+        """Pauses what runs; where nothing does, goes on."""
+        self._ask_runs(self._pause)
 
     def action_abort(self) -> None:
-        self._steer(self._abort)
+        self._ask_runs(self._abort)
 
     def action_retry(self) -> None:
-        self._steer(self._retry)
+        self._ask_runs(self._retry)
 
     def action_extend(self) -> None:
-        self._steer(self._extend)
+        self._ask_runs(self._extend)
 
     def action_fork(self) -> None:
         if (run_dir := self._only_run()) is not None:
@@ -58,7 +58,7 @@ class RunActions(HalosScreen):
             self.halos.open_tweak(run_dir)
 
     def action_new_run(self) -> None:
-        """On a run's own screen it begins with the settings of that run."""
+        """Opens a new run, on a run's own screen with the settings of that run."""
         runs = self.selected_runs() if self.NAME == "run" else []
         start_from = runs[0] if runs else None
         self.halos.open_new_run(start_from=start_from)
@@ -87,50 +87,52 @@ class RunActions(HalosScreen):
             )
         return runs[0] if len(runs) == 1 else None
 
-    def _steer(self, decide: Callable[[list[Look]], Coroutine[Any, Any, list[Step]]]) -> None:
-        """Look, decide with the person, ask, tell. A second press meanwhile does nothing."""
+    def _ask_runs(
+        self, decide: Callable[[list[ObservedRun]], Coroutine[Any, Any, list[PlannedRequest]]]
+    ) -> None:
+        """Observes, decides with the person, asks, tells. A second press meanwhile does nothing."""
         runs = [run_dir for run_dir in self.selected_runs() if run_dir not in self._asked]
         if runs:
             self._asked.update(runs)
-            self.app.run_worker(self._look_and_ask(runs, decide), group="steer")
+            self.app.run_worker(self._observe_and_ask(runs, decide), group="ask")
 
-    async def _look_and_ask(
+    async def _observe_and_ask(
         self,
         runs: Sequence[RunDir],
-        decide: Callable[[list[Look]], Coroutine[Any, Any, list[Step]]],
+        decide: Callable[[list[ObservedRun]], Coroutine[Any, Any, list[PlannedRequest]]],
     ) -> None:
         try:
-            looks = await in_background(lambda: [batch.look(run_dir) for run_dir in runs])
-            steps = await decide(looks)
-            if steps:
-                self._tell(await in_background(lambda: batch.take(steps)))
+            observed = await in_background(lambda: [batch.observe_run(run_dir) for run_dir in runs])
+            planned = await decide(observed)
+            if planned:
+                self._tell(await in_background(lambda: batch.send(planned)))
         finally:
             self._asked.difference_update(runs)
             for feed in self._feeds:
                 feed.hurry()
 
-    async def _pause(self, looks: list[Look]) -> list[Step]:
-        if len(looks) == 1 and batch.is_pausing(looks[0]):
-            (look,) = looks
-            assert look.seen is not None
-            answer = await self.app.push_screen_wait(pausing_dialog(look.run_dir, look.seen))
+    async def _pause(self, observed: list[ObservedRun]) -> list[PlannedRequest]:
+        if len(observed) == 1 and batch.is_pausing(observed[0]):
+            (run,) = observed
+            assert run.seen is not None
+            answer = await self.app.push_screen_wait(pausing_dialog(run.run_dir, run.seen))
             match answer:
                 case "stage":
-                    return batch.pauses(looks, at="stage")
+                    return batch.pauses(observed, at="stage")
                 case "resume":
-                    return batch.resumes(looks)
+                    return batch.resumes(observed)
                 case _:
                     return []
-        if any(batch.can_pause(look) for look in looks):
-            return await self._agreed("Pause at the end of the round", batch.pauses(looks))
-        return await self._agreed("Go on with", batch.resumes(looks))
+        if any(batch.can_pause(run) for run in observed):
+            return await self._agreed("Pause at the end of the round", batch.pauses(observed))
+        return await self._agreed("Go on with", batch.resumes(observed))
 
-    async def _abort(self, looks: list[Look]) -> list[Step]:
-        if len(looks) > 1:
-            steps = batch.aborts(looks, "now")
+    async def _abort(self, observed: list[ObservedRun]) -> list[PlannedRequest]:
+        if len(observed) > 1:
+            planned = batch.aborts(observed, "now")
             dialog: ChoiceDialog[When] = ChoiceDialog(
-                f"Abort {_num_runs(steps)} for good?",
-                _names(steps),
+                f"Abort {_num_runs(planned)} for good?",
+                _names(planned),
                 [
                     Choice("r", "each at the end of its round", "round"),
                     Choice("s", "each when its running stage is done", "stage"),
@@ -138,41 +140,41 @@ class RunActions(HalosScreen):
                 ],
             )
             answer = await self.app.push_screen_wait(dialog)
-            return batch.aborts(looks, answer) if answer else []
-        (look,) = looks
-        steps = batch.aborts(looks, "now")
-        if look.seen is None or not steps[0].is_possible:
-            return steps
-        when = await self.app.push_screen_wait(abort_dialog(look.run_dir, look.seen))
-        return batch.aborts(looks, when) if when else []
+            return batch.aborts(observed, answer) if answer else []
+        (run,) = observed
+        planned = batch.aborts(observed, "now")
+        if run.seen is None or not planned[0].is_possible:
+            return planned
+        when = await self.app.push_screen_wait(abort_dialog(run.run_dir, run.seen))
+        return batch.aborts(observed, when) if when else []
 
-    async def _retry(self, looks: list[Look]) -> list[Step]:
-        return await self._agreed("Try the failed stage again", batch.retries(looks))
+    async def _retry(self, observed: list[ObservedRun]) -> list[PlannedRequest]:
+        return await self._agreed("Try the failed stage again", batch.retries(observed))
 
-    async def _extend(self, looks: list[Look]) -> list[Step]:
-        steps = batch.extensions(looks, 1)
-        if not any(step.is_possible for step in steps):
-            return steps
+    async def _extend(self, observed: list[ObservedRun]) -> list[PlannedRequest]:
+        planned = batch.extensions(observed, 1)
+        if not any(plan.is_possible for plan in planned):
+            return planned
         dialog = EntryDialog(
-            f"How many more rounds for {_num_runs(steps)}?",
-            _names(steps),
+            f"How many more rounds for {_num_runs(planned)}?",
+            _names(planned),
             value="1",
             check=check_rounds,
         )
         text = await self.app.push_screen_wait(dialog)
-        return batch.extensions(looks, int(text)) if text else []
+        return batch.extensions(observed, int(text)) if text else []
 
-    async def _agreed(self, question: str, steps: list[Step]) -> list[Step]:
-        """The steps, for several runs once the person has seen which these are."""
-        if len(steps) < 2 or not any(step.is_possible for step in steps):
-            return steps
+    async def _agreed(self, question: str, planned: list[PlannedRequest]) -> list[PlannedRequest]:
+        """Returns the requests, for several runs once the person has seen which runs these are."""
+        if len(planned) < 2 or not any(plan.is_possible for plan in planned):
+            return planned
         dialog = ChoiceDialog(
-            f"{question}: {_num_runs(steps)}?", _names(steps), [Choice("y", "yes", answer=True)]
+            f"{question}: {_num_runs(planned)}?", _names(planned), [Choice("y", "yes", answer=True)]
         )
-        return steps if await self.app.push_screen_wait(dialog) else []
+        return planned if await self.app.push_screen_wait(dialog) else []
 
     def _tell(self, outcomes: Sequence[Outcome]) -> None:
-        """One notice, whatever the number of runs."""
+        """Shows one notice, whatever the number of runs."""
         refused = [outcome for outcome in outcomes if not outcome.is_done]
         lines = [f"{visible(outcome.run_dir.name)}: {outcome.text}" for outcome in outcomes]
         if len(outcomes) > 1:
@@ -186,16 +188,16 @@ class RunActions(HalosScreen):
         )
 
 
-def _num_runs(steps: Sequence[Step]) -> str:
-    possible = [step for step in steps if step.is_possible]
-    return possible[0].run_dir.name if len(steps) == 1 else plural(len(possible), "run")
+def _num_runs(planned: Sequence[PlannedRequest]) -> str:
+    possible = [plan for plan in planned if plan.is_possible]
+    return possible[0].run_dir.name if len(planned) == 1 else plural(len(possible), "run")
 
 
-def _names(steps: Sequence[Step]) -> str:
-    """Each run on a line of its own, with what is in the way."""
-    if len(steps) == 1:
+def _names(planned: Sequence[PlannedRequest]) -> str:
+    """Names each run on a line of its own, with what is in the way."""
+    if len(planned) == 1:
         return ""
     return "\n".join(
-        f"  {step.run_dir.name}{'' if step.is_possible else f': left alone, {step.problem}'}"
-        for step in steps
+        f"  {plan.run_dir.name}{'' if plan.is_possible else f': left alone, {plan.problem}'}"
+        for plan in planned
     )

@@ -34,7 +34,7 @@ Make = Callable[[RunDir, Observation], Request | None]
 
 
 @dataclass(frozen=True)
-class Look:
+class ObservedRun:
     """Says how a run stands, or why that cannot be seen."""
 
     run_dir: RunDir
@@ -43,7 +43,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Step:
+class PlannedRequest:
     """Says what to do to a run: a request, or without one to give it a supervisor; or why not."""
 
     run_dir: RunDir
@@ -65,7 +65,7 @@ class Outcome:
     is_done: bool
 
 
-def look_closely(run_dir: RunDir) -> Observation:
+def observe_closely(run_dir: RunDir) -> Observation:
     """Observes a run. Raises HalosError, also for a directory that is gone."""
     try:
         return requests.look(run_dir)
@@ -73,52 +73,54 @@ def look_closely(run_dir: RunDir) -> Observation:
         raise HalosError(f"{error.filename or run_dir.path}: {error.strerror}") from error
 
 
-def look(run_dir: RunDir) -> Look:
+def observe_run(run_dir: RunDir) -> ObservedRun:
     try:
-        return Look(run_dir, look_closely(run_dir))
+        return ObservedRun(run_dir, observe_closely(run_dir))
     except HalosError as error:
-        return Look(run_dir, None, str(error))
+        return ObservedRun(run_dir, None, str(error))
 
 
-def can_pause(look: Look) -> bool:
+def can_pause(run: ObservedRun) -> bool:
     """Says whether the run is at work and nobody has asked it to stop."""
-    return look.seen is not None and look.seen.status in ("created", "running", "stalled")
+    return run.seen is not None and run.seen.status in ("created", "running", "stalled")
 
 
-def is_pausing(look: Look) -> bool:
-    return look.seen is not None and look.seen.state.status == "pausing"
+def is_pausing(run: ObservedRun) -> bool:
+    return run.seen is not None and run.seen.state.status == "pausing"
 
 
-def pauses(looks: Sequence[Look], at: At = "round") -> list[Step]:
-    return _steps(looks, lambda run_dir, seen: requests.pause_request(run_dir, seen, at))
+def pauses(observed: Sequence[ObservedRun], at: At = "round") -> list[PlannedRequest]:
+    return _plan_all(observed, lambda run_dir, seen: requests.pause_request(run_dir, seen, at))
 
 
-def resumes(looks: Sequence[Look]) -> list[Step]:
-    return _steps(looks, requests.resume_request)
+def resumes(observed: Sequence[ObservedRun]) -> list[PlannedRequest]:
+    return _plan_all(observed, requests.resume_request)
 
 
-def retries(looks: Sequence[Look]) -> list[Step]:
-    return _steps(looks, requests.retry_request)
+def retries(observed: Sequence[ObservedRun]) -> list[PlannedRequest]:
+    return _plan_all(observed, requests.retry_request)
 
 
-def extensions(looks: Sequence[Look], num_rounds: int) -> list[Step]:
-    return _steps(looks, lambda run_dir, seen: requests.extend_request(run_dir, seen, num_rounds))
+def extensions(observed: Sequence[ObservedRun], num_rounds: int) -> list[PlannedRequest]:
+    return _plan_all(
+        observed, lambda run_dir, seen: requests.extend_request(run_dir, seen, num_rounds)
+    )
 
 
-def aborts(looks: Sequence[Look], when: When) -> list[Step]:
+def aborts(observed: Sequence[ObservedRun], when: When) -> list[PlannedRequest]:
     def make(run_dir: RunDir, seen: Observation) -> Request | None:
         request = requests.abort_request(run_dir, seen, when)
         if request is None and seen.status != "lost":
             raise HalosError(f"the run {run_dir.name} is aborting already")
         return request
 
-    return _steps(looks, make)
+    return _plan_all(observed, make)
 
 
-def take(steps: Sequence[Step]) -> list[Outcome]:
+def send(planned: Sequence[PlannedRequest]) -> list[Outcome]:
     """Does all of them, side by side; one that fails is no reason to leave another."""
     with ThreadPoolExecutor(MOST_AT_ONCE) as pool:
-        return list(pool.map(_take, steps))
+        return list(pool.map(_send, planned))
 
 
 def say(run_dir: RunDir, event: RunEvent) -> str:
@@ -139,36 +141,36 @@ def say(run_dir: RunDir, event: RunEvent) -> str:
             return "done"
 
 
-def _steps(looks: Sequence[Look], make: Make) -> list[Step]:
-    return [_step(look, make) for look in looks]
+def _plan_all(observed: Sequence[ObservedRun], make: Make) -> list[PlannedRequest]:
+    return [_plan(run, make) for run in observed]
 
 
-def _step(look: Look, make: Make) -> Step:
-    if look.seen is None:
-        return Step(look.run_dir, problem=look.problem)
+def _plan(run: ObservedRun, make: Make) -> PlannedRequest:
+    if run.seen is None:
+        return PlannedRequest(run.run_dir, problem=run.problem)
     try:
-        request = make(look.run_dir, look.seen)
+        request = make(run.run_dir, run.seen)
     except HalosError as error:
-        return Step(look.run_dir, problem=str(error))
-    return Step(look.run_dir, request, was_lost=look.seen.status == "lost")
+        return PlannedRequest(run.run_dir, problem=str(error))
+    return PlannedRequest(run.run_dir, request, was_lost=run.seen.status == "lost")
 
 
-def _take(step: Step) -> Outcome:
-    if not step.is_possible:
-        return Outcome(step.run_dir, step.problem, is_done=False)
+def _send(plan: PlannedRequest) -> Outcome:
+    if not plan.is_possible:
+        return Outcome(plan.run_dir, plan.problem, is_done=False)
     try:
-        text = _ask(step)
+        text = _ask(plan)
     except (HalosError, OSError) as error:
-        return Outcome(step.run_dir, str(error), is_done=False)
-    taken_up = "; its supervisor was gone, and a new one took it up" if step.was_lost else ""
-    return Outcome(step.run_dir, text + taken_up, is_done=True)
+        return Outcome(plan.run_dir, str(error), is_done=False)
+    taken_up = "; its supervisor was gone, and a new one took it up" if plan.was_lost else ""
+    return Outcome(plan.run_dir, text + taken_up, is_done=True)
 
 
-def _ask(step: Step) -> str:
-    if step.request is not None:
-        return say(step.run_dir, requests.ask(step.run_dir, step.request))
+def _ask(plan: PlannedRequest) -> str:
+    if plan.request is not None:
+        return say(plan.run_dir, requests.ask(plan.run_dir, plan.request))
     with contextlib.suppress(RunInUseError):  # somebody else was faster
-        requests.take_up(step.run_dir)
+        requests.take_up(plan.run_dir)
     return "goes on"
 
 

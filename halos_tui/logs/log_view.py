@@ -1,4 +1,4 @@
-"""Rows of a log with a cursor. It has some screens of rows, and says when it needs others."""
+"""This widget shows rows of a log with a cursor. It has some screens of rows, and asks for more."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ SIDEWAYS = 16
 
 
 class LogRows(Paced[LogWindow]):
-    """Moves within the rows it has; a cursor that leaves the screen takes it along by a third."""
+    """It moves within the rows it has; a cursor that leaves the screen takes it along by a
+    third.
+    """
 
     can_focus = True
     BYTES_PER_S = 14_000
@@ -39,7 +41,9 @@ class LogRows(Paced[LogWindow]):
     ]
 
     class Moved(Message):
-        """The cursor is on another row; `needs_rows` where there are few left that way."""
+        """This message says that the cursor moved; `needs_rows` where there are few rows left that
+        way.
+        """
 
         def __init__(self, *, up: bool, needs_rows: bool) -> None:
             super().__init__()
@@ -47,7 +51,7 @@ class LogRows(Paced[LogWindow]):
             self.needs_rows = needs_rows
 
     class Sideways(Message):
-        """Other columns are wanted."""
+        """This message asks for other columns."""
 
         def __init__(self, by: int) -> None:
             super().__init__()
@@ -57,12 +61,12 @@ class LogRows(Paced[LogWindow]):
         super().__init__(is_ascii=is_ascii, id=id)
         self.cursor = 0
         self.chosen_from: Place | None = None
-        """Where the lines that will be copied begin, or end."""
+        """The lines that will be copied begin, or end, here."""
         self._top = 0
 
     @property
     def row(self) -> LogRow | None:
-        """The one at the cursor."""
+        """Returns the row at the cursor."""
         rows = self._log_rows
         return rows[self.cursor] if self.cursor < len(rows) else None
 
@@ -71,7 +75,7 @@ class LogRows(Paced[LogWindow]):
         return self.shown is None or (self.shown.is_last and self.cursor >= len(self._log_rows) - 1)
 
     def jump(self, window: LogWindow) -> None:
-        """Show a window with the cursor on the row it is about, a third from the top."""
+        """Shows a window with the cursor on the row it is about, a third from the top."""
         self.shown = window
         self.cursor = window.at
         self._top = window.at - self._room // 3
@@ -80,7 +84,7 @@ class LogRows(Paced[LogWindow]):
         self.repaint()
 
     def refill(self, window: LogWindow) -> None:
-        """Show a window with the cursor and the screen where they are."""
+        """Shows a window with the cursor and the screen where they are."""
         row, above = self.row, self.cursor - self._top
         self.shown = window
         self.cursor = _place_in(window, row)
@@ -88,13 +92,15 @@ class LogRows(Paced[LogWindow]):
         self.repaint()
 
     def choose(self) -> None:
-        """Begin to choose lines here, or give up."""
+        """Begins to choose lines here, or gives up."""
         row = self.row
         self.chosen_from = row.place if row is not None and self.chosen_from is None else None
         self.repaint()
 
     def chosen(self) -> tuple[int, int] | None:
-        """Where the first and the last of the lines chosen begin; else the line at the cursor."""
+        """Returns where the first and the last of the chosen lines begin; else the line at the
+        cursor.
+        """
         row = self.row
         if row is None:
             return None
@@ -174,13 +180,15 @@ class LogRows(Paced[LogWindow]):
 
 
 def _under_cursor(row: LogRow, width: int) -> Line:
-    """A hit keeps its own look."""
+    """Marks a row; a hit keeps its own style."""
     blank = (" " * (width - num_cells(row.runs)), "cursor")
     return [*((text, name or "cursor") for text, name in row.runs), blank]
 
 
 def _place_in(window: LogWindow, row: LogRow | None) -> int:
-    """Of a row that was shown before, or of its line; else of the row asked for."""
+    """Returns the place of a row that was shown before, or of its line; else of the row asked
+    for.
+    """
     if row is not None:
         places = [other.place for other in window.rows]
         if row.place in places:

@@ -1,7 +1,4 @@
-"""Searches a log from the cursor on, in a thread, while one looks on.
-
-What the logs screen has done in threads: a search, and lines to copy.
-"""
+"""Searches a log from the cursor on, and copies lines of it, in threads beside the screen."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ MOST_CHARACTERS = 1_000_000
 
 
 class FindProgressed(Message):
-    """How far the search is that `stopper` ends, or why it ended."""
+    """This message says how far the search is that `stopper` ends, or why it ended."""
 
     def __init__(self, stopper: Event, progress: FindProgress | None, problem: str = "") -> None:
         super().__init__()
@@ -37,7 +34,7 @@ class FindProgressed(Message):
 
 
 class Copied(Message):
-    """What goes to the clipboard, and what is said about it."""
+    """This message brings what goes to the clipboard, and what is said about it."""
 
     def __init__(self, text: str, said: str) -> None:
         super().__init__()
@@ -54,7 +51,7 @@ def search(
     start: int,
     direction: Direction,
 ) -> None:
-    """Tell the screen how far it is, and then what is found."""
+    """Tells the screen how far it is, and then what is found."""
     try:
         for found in find_next(log, term, stop, start=start, direction=direction):
             screen.post_message(FindProgressed(stop, found))
@@ -63,7 +60,7 @@ def search(
 
 
 def copy_lines(screen: MessagePump, log: LogFile, starts: tuple[int, int]) -> None:
-    """The lines from that start to the other, as they are shown: escapes stay visible."""
+    """Copies the lines from one start to the other, as they are shown: escapes stay visible."""
     first, last = starts
     found = [line for line in log.lines_from(first, MOST_LINES) if line.start <= last]
     text = "\n".join(visible(line.text) for line in found)[:MOST_CHARACTERS]
@@ -73,12 +70,12 @@ def copy_lines(screen: MessagePump, log: LogFile, starts: tuple[int, int]) -> No
 
 
 class SearchingLogs(HalosScreen):
-    """A screen with an `AskLine`, whose log has a cursor."""
+    """This is a screen with an `AskLine`, whose log has a cursor."""
 
     def __init__(self) -> None:
         super().__init__()
         self.finding: FindProgress | None = None
-        """The search that goes on."""
+        """It says how far the search is that goes on."""
         self._stop = Event()
 
     @property
@@ -88,27 +85,27 @@ class SearchingLogs(HalosScreen):
     @property
     @abstractmethod
     def term(self) -> SearchTerm | None:
-        """What is marked, and looked for next."""
+        """Returns what is marked, and searched for next."""
 
     @abstractmethod
     def here(self) -> tuple[LogFile, LogRow] | None:
-        """The log and the row at its cursor; None where there is none."""
+        """Returns the log and the row at its cursor; None where there is none."""
 
     @abstractmethod
     def mark(self, term: SearchTerm | None) -> None:
-        """Show where the term is."""
+        """Shows where the term is."""
 
     @abstractmethod
     def go_to(self, line: int, *, to_hit: bool = False) -> None:
-        """Put the cursor on the line that starts there."""
+        """Puts the cursor on the line that starts there."""
 
     @abstractmethod
     def close_bar(self) -> None:
-        """Put the question away."""
+        """Puts the question away."""
 
     @abstractmethod
     def say(self) -> None:
-        """Bring the title up to date."""
+        """Brings the title up to date."""
 
     def stop_searching(self) -> None:
         self._stop.set()
@@ -127,7 +124,7 @@ class SearchingLogs(HalosScreen):
 
     @on(AskLine.Changed)
     def _typed(self, message: AskLine.Changed) -> None:
-        """Only what is no pattern is said at once."""
+        """Says at once only that a text is no pattern."""
         try:
             read_term(message.text)
             self.bar.refuse("")
@@ -162,7 +159,9 @@ class SearchingLogs(HalosScreen):
         self.say()
 
     def _search(self, direction: Direction, *, from_here: bool = False) -> None:
-        """From the line after the cursor's, or before it; `from_here` from that line itself."""
+        """Searches from the line after the cursor's, or before it; `from_here` from that line
+        itself.
+        """
         term, here = self.term, self.here()
         if term is None and not from_here:
             self.action_search()

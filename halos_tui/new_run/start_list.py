@@ -1,4 +1,4 @@
-"""What a new run can begin with, to choose from."""
+"""This widget lists what a new run can begin with, to choose from."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class OfferList(Panel[tuple[Offer | None, ...]]):
     ]
 
     class Chosen(Message):
-        """That is what to begin with."""
+        """This message says what to begin with."""
 
         def __init__(self, offer: Offer | None) -> None:
             super().__init__()
@@ -47,7 +47,7 @@ class OfferList(Panel[tuple[Offer | None, ...]]):
 
     @property
     def found(self) -> list[Offer | None]:
-        """Those that fit the filter."""
+        """Returns the offers that fit the filter."""
         words = self._filter.casefold().split()
         return [
             offer
@@ -56,17 +56,17 @@ class OfferList(Panel[tuple[Offer | None, ...]]):
         ]
 
     def show_offers(self, offers: Sequence[Offer]) -> None:
-        """A run file comes first: only the person knows of it."""
+        """Shows offers; a run file comes first: only the person knows of it."""
         self.show((None, *offers))
 
     def search(self, text: str) -> None:
-        """Show only what fits."""
+        """Shows only what fits."""
         self._filter = text
         self._place = 0
         self.repaint()
 
     def choose(self) -> None:
-        """Take what is at the cursor."""
+        """Takes what is at the cursor."""
         found = self.found
         if found:
             self.post_message(self.Chosen(found[min(self._place, len(found) - 1)]))
@@ -109,7 +109,7 @@ class OfferList(Panel[tuple[Offer | None, ...]]):
 
 
 def _texts(offer: Offer | None) -> tuple[str, str]:
-    """Its name and what it is."""
+    """Returns the name of an offer, and what it is."""
     if offer is None:
         return FILE, "one of your own; its path is asked for"
     return offer.label, offer.about

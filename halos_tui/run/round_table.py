@@ -1,4 +1,4 @@
-"""The table of rounds: a cursor, and only the rows that are in sight."""
+"""This panel is the table of rounds: it has a cursor, and only rows in sight are drawn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from halos_tui.tracking import rounds
 from halos_tui.widgets.panel import Line, Panel
 
 LEFT_OUT_FIRST = ("prompts", "loss", "label", "sample", "train", "feedback", "KL", "change")
-"""Columns, when there is no room for all of them."""
+"""These columns go first when there is no room for all of them."""
 SCROLL = 3
 
 
@@ -33,7 +33,9 @@ class RoundTable(Panel[RoundsView]):
     ]
 
     class Selected(Message):
-        """The cursor is on that round now; None: on the newest, whichever that will be."""
+        """This message says that the cursor is on that round; None: on the newest, whichever that
+        is.
+        """
 
         def __init__(self, round: int | None) -> None:
             super().__init__()
@@ -49,7 +51,7 @@ class RoundTable(Panel[RoundsView]):
         return len(self.shown.rows) if self.shown else 0
 
     def lines(self, shown: RoundsView, width: int, height: int) -> Iterator[Line]:
-        """The header, and the rows around the cursor."""
+        """Yields the header, and the rows around the cursor."""
         columns = _columns(shown.widths, width)
         yield [(rounds.HEADER[i].rjust(shown.widths[i]) + " ", "muted") for i in columns]
         if not shown.rows:
@@ -63,7 +65,7 @@ class RoundTable(Panel[RoundsView]):
             yield line
 
     def select(self, round: int | None) -> None:
-        """Put the cursor there; on the newest round it follows."""
+        """Puts the cursor there; on the newest round it follows."""
         if round is not None:
             round = max(1, round)
         selected = None if round is None or round >= self.num_rounds else round
@@ -100,7 +102,7 @@ class RoundTable(Panel[RoundsView]):
         return self.num_rounds if self.selected is None else self.selected
 
     def _scroll_to_cursor(self, height: int) -> None:
-        """As little as is needed."""
+        """Scrolls as little as is needed."""
         place = self._cursor() - 1
         most = max(0, self.num_rounds - max(1, height))
         self._top = min(most, max(min(self._top, place), place - max(1, height) + 1))
@@ -127,7 +129,7 @@ def _style(row: RoundRow, index: int) -> str:
 
 
 def _columns(widths: tuple[int, ...], width: int) -> list[int]:
-    """Indices of those that fit beside each other."""
+    """Returns the indices of columns that fit beside each other."""
     kept = list(range(len(widths)))
     for name in LEFT_OUT_FIRST:
         if sum(widths[index] + 1 for index in kept) <= width + 1:

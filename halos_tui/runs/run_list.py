@@ -1,4 +1,4 @@
-"""The list of runs: a cursor that stays on its run, and only the rows that are in sight."""
+"""This widget lists the runs: its cursor stays on its run, and only rows in sight are drawn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ SCROLL = 3
 
 @dataclass(frozen=True)
 class RunListView:
-    """Rows in the order in which they are shown, or why there are none; `selected` are names."""
+    """Holds rows in the order in which they are shown, or why there are none; `selected` are
+    names.
+    """
 
     rows: tuple[RunRow, ...] = ()
     selected: frozenset[str] = frozenset()
@@ -30,7 +32,7 @@ class RunListView:
 
 
 class RunList(Panel[RunListView]):
-    """Moves its cursor by itself; what is done with the run at it is the screen's business."""
+    """It moves its cursor by itself; the screen decides what is done with the run at it."""
 
     can_focus = True
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -43,13 +45,13 @@ class RunList(Panel[RunListView]):
     ]
 
     class Moved(Message):
-        """The cursor is on another run now."""
+        """This message says that the cursor is on another run now."""
 
     class Opened(Message):
-        """The run at the cursor was clicked twice."""
+        """This message says that the run at the cursor was clicked twice."""
 
     class HeaderClicked(Message):
-        """The title of a column that one can sort by was clicked."""
+        """This message says that the title of a column was clicked, by which runs can be sorted."""
 
         def __init__(self, column: str) -> None:
             super().__init__()
@@ -67,7 +69,7 @@ class RunList(Panel[RunListView]):
         return rows[self._cursor] if self._cursor < len(rows) else None
 
     def show(self, shown: RunListView) -> None:
-        """The cursor stays on its run; where that is gone, on the one that took its place."""
+        """Shows rows; the cursor stays on its run, or goes to the one that took its place."""
         places = {row.name: place for place, row in enumerate(shown.rows)}
         last = max(0, len(shown.rows) - 1)
         self._cursor = places.get(self._run_name, min(self._cursor, last))
@@ -75,7 +77,7 @@ class RunList(Panel[RunListView]):
         super().show(shown)
 
     def lines(self, shown: RunListView, width: int, height: int) -> Iterator[Line]:
-        """The titles, and the rows around the cursor."""
+        """Yields the titles, and the rows around the cursor."""
         columns = fitting_columns(shown.rows, width)
         yield self._titles(shown, columns)
         yield from ([(f"  {text}", "")] for text in ("", *shown.why_empty) if shown.why_empty)
@@ -86,7 +88,7 @@ class RunList(Panel[RunListView]):
             yield self._row(row, columns, is_selected=is_selected, is_cursor=place == self._cursor)
 
     def move_to(self, place: int) -> None:
-        """Put the cursor there, or as near as there is a row."""
+        """Puts the cursor there, or as near as there is a row."""
         place = max(0, min(place, len(self._listed) - 1))
         if self._listed and place != self._cursor:
             self._cursor = place
@@ -148,7 +150,7 @@ class RunList(Panel[RunListView]):
         return line
 
     def _column_at(self, x: int) -> str | None:
-        """The name to sort by."""
+        """Returns the name to sort by."""
         end = 2
         for column, width in fitting_columns(self._listed, self.size.width):
             if end <= x < end + width:
@@ -157,7 +159,7 @@ class RunList(Panel[RunListView]):
         return None
 
     def _scroll_to_cursor(self, height: int) -> None:
-        """As little as is needed."""
+        """Scrolls as little as is needed."""
         most = max(0, len(self._listed) - max(1, height))
         self._top = min(most, max(min(self._top, self._cursor), self._cursor - max(1, height) + 1))
 

@@ -1,4 +1,4 @@
-"""What all screens share: keys from the registry, a feed that runs while they are on top."""
+"""Owns what all screens share: keys from the registry, a feed that runs while they are on top."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Navigator(Protocol):
 
 
 class HalosScreen(Screen[None]):
-    """A screen named `NAME`: its keys, help and palette entries come from the action registry.
+    """This is a screen named `NAME`: its keys, help and palette come from the action registry.
 
     A subclass has a method `action_<id>` for each of its actions, calls `follow` when mounted, and
     draws what arrives as `Updated` in `on_updated`.
@@ -63,7 +63,8 @@ class HalosScreen(Screen[None]):
 
     NAME: ClassVar[ScreenName]
     IS_REDUCED: ClassVar[bool] = False
-    """Lays itself out on any terminal, however small; others have a notice instead."""
+    """Such a screen lays itself out on any terminal, however small; others have a notice
+    instead."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         if "NAME" in cls.__dict__:
@@ -79,7 +80,7 @@ class HalosScreen(Screen[None]):
         return cast("Navigator", self.app)
 
     def follow(self, read: Callable[[], View | None], *, interval_s: float = 0.25) -> Feed[View]:
-        """Read in a thread while this screen is on top; what is new arrives as `Updated`."""
+        """Reads in a thread while this screen is on top; what is new arrives as `Updated`."""
         feed: Feed[View] = Feed(
             read,
             deliver=lambda view: self.post_message(Updated(view, feed.is_drawn)),
@@ -91,14 +92,14 @@ class HalosScreen(Screen[None]):
         return feed
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Not there with --read-only: what writes."""
+        """Hides with --read-only what writes."""
         del parameters
         if not self.halos.options.read_only:
             return True
         return all(entry.id != action or not entry.writes for entry in actions_of(self.NAME))
 
     def on_updated(self, message: Updated[Any]) -> Awaitable[None] | None:
-        """After the screen's own handler of that name."""
+        """Runs after the screen's own handler of that name."""
         message.is_drawn.set()
         return None
 
@@ -131,6 +132,6 @@ class HalosScreen(Screen[None]):
         self.halos.take_next_theme()
 
     def action_back(self) -> None:
-        """To the screen before; the last one stays."""
+        """Goes to the screen before; the last one stays."""
         if len(self.app.screen_stack) > 2:
             self.app.pop_screen()

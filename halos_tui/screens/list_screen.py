@@ -1,10 +1,7 @@
-"""Writes what is looked at into a file that a person names, never over another one unasked.
+"""Owns screens that show what a person asks for, while the answers come from a thread.
 
-A screen that shows what a person asks for, of which a filter is a part.
-
-Writes what a person wants to keep into a file of theirs, never over another one unasked.
-
-A screen that shows what a person asks for, while its answers come from a thread.
+A filter is a part of what is asked. Such a screen also writes what it shows into a file that the
+person names, never over another one unasked.
 """
 
 from __future__ import annotations
@@ -27,14 +24,16 @@ from halos_tui.search_term import SearchTerm, read_term
 from halos_tui.widgets.ask_line import AskLine
 
 MUCH_TO_COPY = 50_000
-"""Characters; several terminals take no more than 75,000 bytes of base64."""
+"""So many characters are much; several terminals take no more than 75,000 bytes of base64."""
 
 
 class WritingOut(HalosScreen):
-    """A screen with an `AskLine` that asks for a path."""
+    """This is a screen with an `AskLine` that asks for a path."""
 
     class Written(Message):
-        """The file is there, or why not; `exists` where it was there before."""
+        """This message says that the file is there, or why not; `exists` where it was there
+        before.
+        """
 
         def __init__(self, path: str, *, exists: bool = False, problem: str = "") -> None:
             super().__init__()
@@ -44,11 +43,11 @@ class WritingOut(HalosScreen):
 
     @abstractmethod
     def content(self) -> Callable[[], str] | None:
-        """Makes what is to be written, in a thread; None while there is nothing."""
+        """Returns what makes the text, in a thread; None while there is nothing."""
 
     @abstractmethod
     def close_bar(self, *, forget: bool = False) -> None:
-        """Put the question away."""
+        """Puts the question away."""
 
     @property
     def bar(self) -> AskLine:
@@ -72,7 +71,7 @@ class WritingOut(HalosScreen):
             self.notify(f"written to {visible(message.path)}", markup=False)
 
     def write(self, text: str, *, overwrite: bool) -> None:
-        """To the path that was typed."""
+        """Writes to the path that was typed."""
         content = self.content()
         if content is None:
             self.bar.refuse("there is nothing to write any more")
@@ -80,7 +79,7 @@ class WritingOut(HalosScreen):
             self.run_worker(partial(self._write_out, text, content, overwrite), thread=True)
 
     def _write_out(self, text: str, content: Callable[[], str], overwrite: bool) -> None:
-        """In a thread."""
+        """Writes, in a thread."""
         try:
             is_new = write_file(chosen_path(text), content(), overwrite=overwrite)
             self.post_message(self.Written(text, exists=not is_new))
@@ -89,14 +88,14 @@ class WritingOut(HalosScreen):
 
 
 def chosen_path(text: str) -> Path:
-    """The path that a person typed. Raises UsageError where that is nothing."""
+    """Returns the path that a person typed. Raises UsageError where that is nothing."""
     if not text.strip() or "\0" in text:
         raise UsageError("write it where? give the path of a file")
     return Path(text.strip()).expanduser()
 
 
 def write_file(path: Path, text: str, *, overwrite: bool = False) -> bool:
-    """False where there is such a file already. Raises HalosError when it cannot be written."""
+    """Writes a file; returns False where there is one already. Raises HalosError when it cannot."""
     try:
         with path.open("w" if overwrite else "x", encoding="utf-8", errors="backslashreplace") as f:
             f.write(text)
@@ -123,7 +122,7 @@ class Asking(HalosScreen):
         self._feed: Feed[Any] | None = None
 
     def ask_view(self, **changes: Any) -> None:
-        """The feed reads on at once, also where it reads for an older query just now."""
+        """Changes the query; the feed reads on at once, even while it reads for an older one."""
         self._query = replace(self._query, **changes)
         self._reader.ask(self._query)
         if self._feed is not None:
@@ -131,7 +130,7 @@ class Asking(HalosScreen):
 
 
 class Filtering(WritingOut, Asking):
-    """`_query` has a `term`. `_problem` is what is wrong, for as long as it is."""
+    """`_query` has a `term`. `_problem` says what is wrong, for as long as it is."""
 
     QUESTION: ClassVar[str] = "filter"
     HINT: ClassVar[str] = "words, or /pattern"
@@ -142,22 +141,22 @@ class Filtering(WritingOut, Asking):
 
     @abstractmethod
     def say(self) -> None:
-        """Say anew what is shown, and how it stands."""
+        """Says anew what is shown, and how it stands."""
 
     @abstractmethod
     def focus_main(self) -> None:
-        """Give the keys back to what the screen is about."""
+        """Gives the keys back to what the screen is about."""
 
     def read_filter(self, text: str) -> SearchTerm | None:
-        """Raises UsageError for a text that is no filter."""
+        """Reads a filter. Raises UsageError for a text that is none."""
         return read_term(text)
 
     def filter_text(self, term: SearchTerm) -> str:
-        """As a person would type it."""
+        """Writes a filter as a person types it."""
         return f"{'/' * term.is_regex}{term.text}"
 
     def on_feed_failed(self, message: FeedFailed) -> None:
-        """Besides the notice that every screen gives: say it for as long as it is so."""
+        """Says what is wrong for as long as it is so, beside the notice that every screen gives."""
         self._problem = message.problem
         self.say()
 
@@ -180,23 +179,23 @@ class Filtering(WritingOut, Asking):
             self.close_bar()
 
     def answered(self, purpose: str, text: str) -> None:
-        """Another question than that for a filter; here the path of a file."""
+        """Handles an answer to another question than the filter; here the path of a file."""
         self.write(text, overwrite=purpose == "overwrite")
 
     def close_bar(self, *, forget: bool = False) -> None:
-        """With `forget` the filter goes as well."""
+        """Puts the question away; with `forget` the filter goes as well."""
         self.bar.close()
         self.focus_main()
         if forget and self._query.term is not None:
             self.ask_for(term=None)
 
     def ask_for(self, **changes: Any) -> None:
-        """Show something else."""
+        """Shows something else."""
         self.ask_view(**changes)
         self.say()
 
     def _filter(self, text: str) -> bool:
-        """False where the text is no filter; the one before stays then."""
+        """Filters; returns False where the text is no filter, and keeps the one before."""
         try:
             term = self.read_filter(text)
         except UsageError as error:

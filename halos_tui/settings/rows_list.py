@@ -1,4 +1,4 @@
-"""The rows of the settings form: a cursor, a filter, and only what is in sight is drawn."""
+"""This widget lists the rows of the settings form with a cursor and a filter."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MISSING = "missing"
 
 
 class SettingsRows(Panel[FormView]):
-    """Tables with their settings. The cursor is on a setting, never on a table's heading.
+    """It shows tables with their settings. The cursor is on a setting, never on a table's heading.
 
     With `title` two values stand beside each other: that of now, and that under the title.
     """
@@ -42,7 +42,7 @@ class SettingsRows(Panel[FormView]):
     ]
 
     class Moved(Message):
-        """The cursor is on another setting now, or on none."""
+        """This message says that the cursor is on another setting now, or on none."""
 
     def __init__(self, *, is_ascii: bool = False, id: str | None = None) -> None:
         super().__init__(is_ascii=is_ascii, id=id)
@@ -53,31 +53,31 @@ class SettingsRows(Panel[FormView]):
 
     @property
     def row(self) -> Row | None:
-        """The setting at the cursor."""
+        """Returns the setting at the cursor."""
         found = self.found
         at_cursor = next((row for row in found if row.path == self._cursor), None)
         return at_cursor or (found[0] if found else None)
 
     @property
     def found(self) -> list[Row]:
-        """The settings that fit the filter."""
+        """Returns the settings that fit the filter."""
         rows = self.shown.rows if self.shown else ()
         return [row for row in rows if matches(row, self.filter)]
 
     def search(self, text: str) -> None:
-        """Show only what fits."""
+        """Shows only what fits."""
         self.filter = text
         self.repaint()
         self.post_message(self.Moved())
 
     def go_to(self, path: str) -> None:
-        """Put the cursor on a setting."""
+        """Puts the cursor on a setting."""
         self._cursor = path
         self.repaint()
         self.post_message(self.Moved())
 
     def value_place(self) -> tuple[int, int] | None:
-        """Column and line, in the widget, where the value at the cursor stands to be edited."""
+        """Returns column and line, in the widget, where the value at the cursor is edited."""
         row = self.row
         if row is None:
             return None
@@ -114,7 +114,7 @@ class SettingsRows(Panel[FormView]):
         self.action_move(by * len(self.found))
 
     def action_table(self, by: int) -> None:
-        """To the first setting of the table after, or before."""
+        """Moves to the first setting of the table after, or before."""
         found = self.found
         if (row := self.row) is None:
             return
@@ -136,7 +136,7 @@ class SettingsRows(Panel[FormView]):
         self.action_move(SCROLL)
 
     def _items(self) -> list[str | Row]:
-        """Headings as their paths, each before its settings."""
+        """Returns headings as their paths, each before its settings."""
         items: list[str | Row] = []
         table = None
         for row in self.found:
@@ -176,7 +176,7 @@ class SettingsRows(Panel[FormView]):
         return [*line, ("" if is_same and not row.makes_entry else value, style)]
 
     def _own_style(self, row: Row) -> str:
-        """What was not set by anybody is dim; what has to be set is not there is not."""
+        """Returns a dim style for what nobody set, but not for what must be set and is missing."""
         if row.is_required and not row.value:
             return "warning"
         return "muted" if row.value == row.default or row.makes_entry else ""
@@ -194,7 +194,7 @@ class SettingsRows(Panel[FormView]):
         return max(8, min(half, longest + 2))
 
     def _scroll(self, items: list[str | Row], height: int) -> None:
-        """As little as is needed for the cursor, with the heading above it in sight."""
+        """Scrolls as little as the cursor needs, with the heading above it in sight."""
         row = self.row
         place = items.index(row) if row in items else 0
         above = place - 1 if place and isinstance(items[place - 1], str) else place
@@ -209,7 +209,7 @@ def _value_text(row: Row) -> str:
 
 
 def _cell(text: str, width: int) -> str:
-    """In exactly so many cells, with dots where something is left out."""
+    """Fits a text in exactly so many cells, with dots where something is left out."""
     shown = visible(text)
     if cell_len(shown) <= width:
         return set_cell_size(shown, width)

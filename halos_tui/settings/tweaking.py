@@ -127,7 +127,7 @@ def why_not_tweak(state: RunState, run_dir: RunDir) -> str:
 
 def resume(run_dir: RunDir) -> str:
     """Goes on with a run that stopped; says what came of it. Raises HalosError where it cannot."""
-    (outcome,) = batch.take(batch.resumes([batch.look(run_dir)]))
+    (outcome,) = batch.send(batch.resumes([batch.observe_run(run_dir)]))
     if not outcome.is_done:
         raise HalosError(outcome.text)
     return outcome.text

@@ -1,4 +1,4 @@
-"""A list of any length with a cursor: only the rows in sight are made."""
+"""This widget is a list of any length with a cursor: only the rows in sight are made."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ WHEEL_ROWS = 3
 
 
 class VirtualList(Paced[PanelData]):
-    """Under a heading. A cursor that leaves the window takes it along by a third of its height:
-    that draws far less than a window that moves with every row.
+    """It has a heading; a cursor that leaves the window takes it along by a third of its height.
+
+    That draws far less than a window that moves with every row.
     """
 
     can_focus = True
@@ -32,10 +33,10 @@ class VirtualList(Paced[PanelData]):
     ]
 
     class Moved(Message):
-        """Other rows are in sight, or the cursor is on another one."""
+        """This message says that other rows are in sight, or that the cursor is on another row."""
 
     class Chosen(Message):
-        """The row at the cursor was clicked."""
+        """This message says that the row at the cursor was clicked."""
 
     def __init__(self, *, is_ascii: bool = False, id: str | None = None) -> None:
         super().__init__(is_ascii=is_ascii, id=id)
@@ -45,23 +46,23 @@ class VirtualList(Paced[PanelData]):
     @property
     @abstractmethod
     def num_rows(self) -> int:
-        """How many there are now."""
+        """Counts the rows that there are now."""
 
     @abstractmethod
     def heading(self, shown: PanelData, width: int) -> Line:
-        """What stands above the rows."""
+        """Returns what stands above the rows."""
 
     @abstractmethod
     def row(self, shown: PanelData, place: int, width: int) -> Line:
-        """A row that is in sight."""
+        """Returns a row that is in sight."""
 
     def places(self) -> range:
-        """The rows in sight."""
+        """Returns the places of the rows in sight."""
         self._keep_cursor_in_sight()
         return range(self._top, min(self.num_rows, self._top + self._room))
 
     def move_to(self, place: int) -> None:
-        """Put the cursor there, or as near as there is a row."""
+        """Puts the cursor there, or as near as there is a row."""
         before = (self.cursor, self._top)
         self.cursor = max(0, min(place, self.num_rows - 1))
         self._keep_cursor_in_sight()
