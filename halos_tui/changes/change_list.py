@@ -13,12 +13,11 @@ from halos_tui.widgets.panel import Line, beside
 from halos_tui.widgets.virtual_list import VirtualList
 
 WITH_DATE, WITH_WORDS = 60, 44
-"""From these widths on there is room for the date besides the age, and for whole words of what
+"""From these widths on there is room for the date beside the age, and for whole words about what
 became of a change."""
 NUM_LETTERS = 4
 MOST_SHOWN = 500
-"""From these widths on there is room for the date beside the age, and for whole words about what
-became of a change."""
+"""A change shows at most so many characters; no list is wider."""
 STYLES: dict[Fate, str] = {
     "holds": "",
     "replaced": "muted",

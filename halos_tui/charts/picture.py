@@ -19,8 +19,7 @@ MARKER_SPACING = 12
 CROWDED = 3
 """From so many lines on each is drawn in less detail, which costs more than it shows."""
 Y_PARTS = 5
-"""The y axis ends at a multiple of this part of a tick's step; x ends at a tick, so that it
-stays."""
+"""The y axis may end at any fifth between two ticks; x ends at a tick, so that it stays."""
 
 Bound = float | None
 Thin = Callable[..., Series]

@@ -35,8 +35,8 @@ def command(
 ) -> int:
     """Stop a run for good (exit code 3).
 
-    The checkpoint of its last finished round stays the result. Asks on a terminal. What is to stop
-    later is only requested (exit code 0).
+    The checkpoint of its last finished round stays the result. On a terminal it asks first. A stop
+    that is to come later is only requested (exit code 0).
     """
     run_dir, seen = asking.look_at(runs_root(runs_dir), run)
     request = requests.abort_request(run_dir, seen, when)

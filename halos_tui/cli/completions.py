@@ -39,7 +39,7 @@ def command(
 ) -> None:
     """Show a round's completions with their rewards.
 
-    Also which of them the feedback chose and rejected.
+    It also shows which of them the feedback chose and rejected.
     """
     run_dir = find_run(runs_root(runs_dir), run)
     state = check_readable(load_state(run_dir), run_dir)

@@ -46,8 +46,8 @@ def command(
 ) -> None:
     """Write samples and feedback for other programs.
 
-    Prints the paths of the files it wrote. What the result was scored on is in csv alone: nothing
-    was to be trained on it.
+    Prints the paths of the files it wrote. Only csv has the completions on which the result was
+    scored, since nothing is trained on them.
     """
     run_dir = find_run(runs_root(runs_dir), run)
     state = check_readable(load_state(run_dir), run_dir)

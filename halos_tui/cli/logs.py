@@ -40,7 +40,7 @@ def command(
 ) -> None:
     """Print a stage's output.
 
-    Into a pipe as it is; on a terminal what could steer it is shown as escapes.
+    A pipe gets it as it is; a terminal gets what could steer it as escapes.
     """
     run_dir = find_run(runs_root(runs_dir), run)
     state = check_readable(load_state(run_dir), run_dir)

@@ -27,7 +27,8 @@ def command(
 ) -> int:
     """Start a new attempt of the stage that failed, and follow the run.
 
-    It takes over what the attempts before it completed. Also when a stage waits to be tried again.
+    It takes over what the attempts before it completed. It also starts a stage at once that waits
+    to be tried again.
     """
     from halos_tui.cli import following  # pydantic: 0.1 s
 

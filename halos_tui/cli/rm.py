@@ -29,8 +29,8 @@ def command(
 ) -> int:
     """Delete runs with all they have: checkpoints, samples, journal.
 
-    One that is supervised or whose stage still runs is refused (exit code 5), and then nothing is
-    deleted. Asks on a terminal.
+    A run that is supervised, or whose stage still runs, is refused (exit code 5), and then nothing
+    is deleted. On a terminal it asks first.
     """
     from halos_backend.client.remove import check_unused, remove_run  # pydantic: 0.1 s
 

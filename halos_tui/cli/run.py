@@ -47,8 +47,8 @@ def command(
 ) -> int:
     """Start a run and show it in the app, or follow it without (--no-ui).
 
-    The exit code is that of how the run stands. Leaving the app never touches the run. Without the
-    app Ctrl-C asks what you mean; a closed terminal or SIGTERM detaches, and the run goes on.
+    The exit code says how the run stands. Leaving the app never touches the run. Without the app
+    Ctrl-C asks what you mean; a closed terminal or SIGTERM detaches, and the run goes on.
     """
     from halos_backend.config.load import load_settings, resolve
     from halos_backend.config.toml_text import read_run_file

@@ -41,9 +41,10 @@ def command(
 ) -> int:
     """Change settings of a run from a round on, by default the next.
 
-    A failed run's change holds for the round that failed where it still can. Refused, with the
-    reason and nothing changed, is what cannot be (exit code 2). KEY=default has a setting's default
-    hold again, and turns off what may be absent; it is said what that is.
+    A failed run's change holds for the round that failed where it still can. A change that cannot
+    be made is refused with the reason, and nothing changes (exit code 2). KEY=default makes a
+    setting's default hold again, and turns off what may be absent; the output says what the default
+    is.
     """
     run_dir, seen = asking.look_at(runs_root(runs_dir), run)
     request = requests.set_request(run_dir, seen, assignments, from_round)

@@ -14,7 +14,7 @@ from difflib import SequenceMatcher
 
 WORD = re.compile(r"\S+")
 MAX_MIDDLE = 8_000
-"""Between what both texts begin and end with, each has at most so many characters."""
+"""A middle, between what both texts begin and end with, has at most so many characters."""
 MAX_EQUAL_PAIRS = 12_000
 """So many pairs of equal words, one of each text, are compared: `difflib` reads these again and
 again."""

@@ -25,7 +25,7 @@ AT_ONCE_S = 0.015
 Bounds = tuple[float, float]
 
 
-class Picture(NamedTuple):
+class DrawnChart(NamedTuple):
     """Keeps a chart as it was drawn, and what it was drawn of."""
 
     about: tuple[Chart, ChartLook, int, int]
@@ -56,7 +56,7 @@ class ChartGrid(LineChart, can_focus=True):
         self._charts: tuple[Chart, ...] = ()
         self._first = 0
         self._columns, self._num_rows = 1, 1
-        self._pictures: dict[str, Picture] = {}
+        self._pictures: dict[str, DrawnChart] = {}
         self._drawn_until = 0.0
         self._has_drawn = self._is_behind = False
 
@@ -207,5 +207,5 @@ class ChartGrid(LineChart, can_focus=True):
             return before.rows if before is not None and is_same_size else []
         rows = draw_chart(chart.series, look, width, height, thin=self._thinner).rows
         self._has_drawn = True
-        self._pictures[chart.name] = Picture(about, rows)
+        self._pictures[chart.name] = DrawnChart(about, rows)
         return rows

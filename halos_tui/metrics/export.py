@@ -19,7 +19,7 @@ from halos_backend.store.reader import attempt_journal
 from halos_tui.charts.axis import Axis, linear_axis, log_axis
 from halos_tui.charts.series import Series, extremes
 from halos_tui.formatting import clipped, number, visible
-from halos_tui.metrics.view import Chart, Line, MetricsView
+from halos_tui.metrics.view import Chart, MetricLine, MetricsView
 
 HEADER = ("run", "round", "step", "metric", "value")
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -254,7 +254,7 @@ class EveryStep:
             _read(path, points)
         self._points = wanted
 
-    def of(self, chart: Chart, line: Line) -> Iterator[tuple[float, float]]:
+    def of(self, chart: Chart, line: MetricLine) -> Iterator[tuple[float, float]]:
         """Yields x and y with x ascending."""
         if line.events is None:
             return zip(line.xs, line.ys, strict=True)

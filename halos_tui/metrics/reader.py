@@ -12,7 +12,7 @@ from halos_backend.store.run_dir import RunDir
 
 from halos_tui.charts.series import Series, smoothed
 from halos_tui.metrics.sources import RunMetrics
-from halos_tui.metrics.view import MOST_LINES, Chart, Kind, Line, MetricsQuery, MetricsView
+from halos_tui.metrics.view import MOST_LINES, Chart, Kind, MetricLine, MetricsQuery, MetricsView
 
 FIRST = (
     "label.reward_mean",
@@ -120,7 +120,7 @@ def _in_order(names: Iterable[Iterable[str]]) -> list[str]:
     return [*(name for name in FIRST if name in known), *(n for n in known if n not in FIRST)]
 
 
-def _known(lines: Iterable[Line | None]) -> Iterable[Line]:
+def _known(lines: Iterable[MetricLine | None]) -> Iterable[MetricLine]:
     return (line for line in lines if line is not None)
 
 
@@ -156,10 +156,10 @@ def line_names(chart: Chart) -> list[str]:
     return [_name(line, has_runs=has_runs, has_rounds=has_rounds) for line in chart.lines]
 
 
-def _num_rounds(lines: Sequence[Line]) -> int:
+def _num_rounds(lines: Sequence[MetricLine]) -> int:
     return len({line.round for line in lines})
 
 
-def _name(line: Line, *, has_runs: bool, has_rounds: bool) -> str:
+def _name(line: MetricLine, *, has_runs: bool, has_rounds: bool) -> str:
     round = f"r{line.round}" if has_rounds else ""
     return " ".join(part for part in (line.run if has_runs else "", round) if part)

@@ -15,7 +15,7 @@ from halos_backend.store.round_state import RoundState
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState
 
-from halos_tui.metrics.view import Line
+from halos_tui.metrics.view import MetricLine
 from halos_tui.tracking.attempt_tail import AttemptTail
 from halos_tui.tracking.state_tail import NUM_WHOLE, StateTail
 
@@ -75,7 +75,7 @@ class RunMetrics:
         names = (name for tail in self._attempts.values() for name in tail.series)
         return [*dict.fromkeys(names)]
 
-    def step_lines(self, name: str) -> list[Line]:
+    def step_lines(self, name: str) -> list[MetricLine]:
         """Returns one line for each round that is shown and has the metric."""
         return [
             self._line(round, attempt, tail, name)
@@ -83,13 +83,13 @@ class RunMetrics:
             if name in tail.series
         ]
 
-    def _line(self, round: int, attempt: int, tail: AttemptTail, name: str) -> Line:
+    def _line(self, round: int, attempt: int, tail: AttemptTail, name: str) -> MetricLine:
         series = tail.series[name]
         xs, ys, lows, highs = series.columns()
         if series.is_joined:
             events = self.run_dir.attempt(round, "train", attempt).events
-            return Line(self.run_dir.name, round, xs, ys, lows, highs, events)
-        return Line(self.run_dir.name, round, xs, ys)
+            return MetricLine(self.run_dir.name, round, xs, ys, lows, highs, events)
+        return MetricLine(self.run_dir.name, round, xs, ys)
 
     def _tail_of(self, round: int, attempt: int) -> AttemptTail:
         return AttemptTail(self.run_dir.attempt(round, "train", attempt))
@@ -125,7 +125,7 @@ class RoundFigures:
         self._newest = state.rounds[-NUM_WHOLE:]
         return True
 
-    def line(self, run: str, name: str) -> Line | None:
+    def line(self, run: str, name: str) -> MetricLine | None:
         """Returns the line of a figure; None where no round has it."""
         ys = self._columns.get(name)
         if ys is None or not any(map(math.isfinite, ys)):
@@ -133,10 +133,10 @@ class RoundFigures:
         xs = array("d", range(1, len(ys) + 1))
         stderrs = self._columns.get(STDERRS.get(name, ""))
         if stderrs is None:
-            return Line(run, None, xs, ys[:])
+            return MetricLine(run, None, xs, ys[:])
         lows = array("d", (y - s for y, s in zip(ys, stderrs, strict=True)))
         highs = array("d", (y + s for y, s in zip(ys, stderrs, strict=True)))
-        return Line(run, None, xs, ys[:], lows, highs)
+        return MetricLine(run, None, xs, ys[:], lows, highs)
 
     def _first_changed(self, now: tuple[RoundState, ...]) -> int | None:
         start = len(self.train_attempts) - len(self._newest)

@@ -34,7 +34,7 @@ class MetricsQuery:
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
+class MetricLine:
     """This is one metric of one run over its rounds, or over the steps of its `round`.
 
     `xs` ascend; NaN is a gap. Where one point stands for several steps, `lows` and `highs` are
@@ -55,7 +55,7 @@ class Chart:
     """Holds all lines of one metric, in the order of the runs, and the same ready to be drawn."""
 
     name: str
-    lines: tuple[Line, ...]
+    lines: tuple[MetricLine, ...]
     series: tuple[Series, ...] = ()
 
 

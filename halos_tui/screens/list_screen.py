@@ -24,7 +24,7 @@ from halos_tui.search_term import SearchTerm, read_term
 from halos_tui.widgets.ask_line import AskLine
 
 MUCH_TO_COPY = 50_000
-"""So many characters are much; several terminals take no more than 75,000 bytes of base64."""
+"""A longer text may not be copied: several terminals take no more than 75,000 bytes of base64."""
 
 
 class WritingOut(HalosScreen):

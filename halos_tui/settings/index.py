@@ -36,7 +36,7 @@ class Entry(msgspec.Struct, frozen=True):
     default: str = ""
 
 
-class Kept(msgspec.Struct, frozen=True):
+class StoredIndex(msgspec.Struct, frozen=True):
     """Holds the list, and which schema it is of."""
 
     digest: str
@@ -47,13 +47,13 @@ def read_index() -> list[Entry]:
     """Returns every setting, of all kinds of its unions."""
     path, digest = cache_root() / "settings.json", _schema_digest()
     with contextlib.suppress(OSError, msgspec.DecodeError):
-        kept = msgspec.json.decode(path.read_bytes(), type=Kept)
-        if kept.digest == digest:
-            return kept.entries
+        stored = msgspec.json.decode(path.read_bytes(), type=StoredIndex)
+        if stored.digest == digest:
+            return stored.entries
     entries = make_index()
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(path, msgspec.json.encode(Kept(digest, entries)), durable=False)
+        atomic.write_bytes(path, msgspec.json.encode(StoredIndex(digest, entries)), durable=False)
     return entries
 
 

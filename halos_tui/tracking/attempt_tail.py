@@ -22,8 +22,8 @@ from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.state import RunState
 from msgspec.structs import replace
 
-from halos_tui.tracking.eta import Forecast, Mark, Work, forecast
-from halos_tui.tracking.series import BoundedSeries, Marks
+from halos_tui.tracking.eta import Forecast, ProgressMark, Work, forecast
+from halos_tui.tracking.series import BoundedSeries, ProgressMarks
 
 Key = tuple[int, Stage]
 
@@ -31,7 +31,7 @@ BLOCK_BYTES = 1 << 20
 MOST_AT_ONCE_S = 0.3
 """Reading stops after so long, and goes on the next time."""
 SAMPLED_BYTES = 16 << 20
-"""Of a longer journal only even pieces are read at first, instead of all."""
+"""Of a longer journal only pieces at even distances are read at first."""
 NUM_PIECES = 64
 PIECE_BYTES = 32 << 10
 SEARCHED_BYTES = 256 << 20
@@ -52,13 +52,13 @@ class AttemptTail:
         self.num_steps = 0
         self.problem: str | None = None
         self._path = attempt.events
-        self._marks = Marks()
+        self._marks = ProgressMarks()
         self._journal = attempt_journal(attempt.events, max_bytes=BLOCK_BYTES)
         self._has_read = False
         self._about = ("", 0)
 
     @property
-    def marks(self) -> tuple[Mark, ...]:
+    def marks(self) -> tuple[ProgressMark, ...]:
         """Returns the progress of the work at hand."""
         return self._marks.marks()
 

@@ -19,7 +19,7 @@ from halos_backend.store.state import AT_WORK, RunState
 
 from halos_tui.formatting import ABSENT, rough_duration
 
-Mark = tuple[float, int]
+ProgressMark = tuple[float, int]
 """A mark says when so many units were done."""
 
 FOUR_IN_FIVE = 1.2816
@@ -73,7 +73,7 @@ class Work:
     """
 
     elapsed_s: float
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[ProgressMark, ...] = ()
     total: int = 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 
-from halos_tui.tracking.eta import Mark
+from halos_tui.tracking.eta import ProgressMark
 
 CAPACITY = 1024
 MOST_MARKS = 32
@@ -101,13 +101,13 @@ class _Bucket:
         return self.x, self._sum / self._num_finite, self._low, self._high
 
 
-class Marks:
+class ProgressMarks:
     """Keeps when how much was done, at about even distances in time; the last one is the newest."""
 
     def __init__(self, most: int = MOST_MARKS) -> None:
         self._most = most
-        self._kept: list[Mark] = []
-        self.newest: Mark | None = None
+        self._kept: list[ProgressMark] = []
+        self.newest: ProgressMark | None = None
         self._interval_s = 0.0
 
     def clear(self) -> None:
@@ -123,7 +123,7 @@ class Marks:
             self._kept = self._kept[::2]
             self._interval_s = span / self._most * 2
 
-    def marks(self) -> tuple[Mark, ...]:
+    def marks(self) -> tuple[ProgressMark, ...]:
         if self.newest is None or self.newest == self._kept[-1]:
             return tuple(self._kept)
         return (*self._kept[:-1], self.newest)

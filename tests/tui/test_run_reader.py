@@ -31,7 +31,7 @@ from halos_tui.run.reader import RunReader
 from halos_tui.run.view import RunView
 from halos_tui.tracking import attempt_tail
 from halos_tui.tracking.attempt_tail import AttemptTail
-from halos_tui.tracking.series import BoundedSeries, Marks
+from halos_tui.tracking.series import BoundedSeries, ProgressMarks
 from tests.headless.made_run import GONE, STARTED_T, MadeRun
 
 ABOUT = {"round": 1, "stage": "train", "attempt": 1}
@@ -432,7 +432,7 @@ def test_what_is_not_finite_is_left_out_of_a_mean_and_alone_is_a_gap() -> None:
 
 
 def test_marks_stay_few_and_span_all_the_time() -> None:
-    marks = Marks(most=8)
+    marks = ProgressMarks(most=8)
 
     for t in range(1000):
         marks.add(float(t), 2 * t)
