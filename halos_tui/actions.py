@@ -129,7 +129,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("plan", "p", "Plan", "Check the inputs; rounds, steps, disk, commands", ("new_run",)),
     Action("name_run", "n", "Name", "The run's name", ("new_run",)),
     Action("begin_anew", "o", "Origin", "Begin with something else", ("new_run",)),
-    # what shows something of a run
+    # screens that show a part of a run
     Action("previous", "left_square_bracket", "Before", "The round or the attempt before",
            ("completions", "logs", "metrics", "changes")),
     Action("next", "right_square_bracket", "After", "The round or the attempt after",

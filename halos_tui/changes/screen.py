@@ -90,7 +90,7 @@ class ChangesScreen(Filtering):
         self._list.take(Listing(view.entries, view.num_entries, view.now))
         is_same = before is not None and _subject(before) == _subject(view)
         self._page.show_from(Page(view.lines), None if is_same else 0)
-        if self._list.number != number:  # the filter took the change away, say
+        if self._list.number != number:  # such as when the filter hides the change
             self.ask_for(number=self._list.number)
         self.say()
 

@@ -47,7 +47,7 @@ def command(
     rows: Iterable[dict[str, Any]] = _rows(source)
     if sort is not None:
         key = {"reward": "reward", "length": "num_tokens"}[sort]
-        # without a value last; within equals as sampled
+        # rows without a value come last, equal ones as they were sampled
         rows = sorted(rows, key=lambda row: (row[key] is None, -(row[key] or 0)))
     if json:
         for row in islice(rows, limit):

@@ -37,7 +37,7 @@ def command(json: Json = False, runs_dir: RunsDir = None) -> None:
 
 def _row(run_dir: RunDir) -> dict[str, Any]:
     """Returns what is shown of a run; one that cannot be read says why, and hides no other."""
-    supervision = supervision_of(run_dir)  # before the state: what it wrote last is then seen
+    supervision = supervision_of(run_dir)  # read before the state, so that its last event is seen
     row: dict[str, Any] = {"name": run_dir.name, "path": str(run_dir.path)}
     try:
         state = check_readable(load_state(run_dir), run_dir)

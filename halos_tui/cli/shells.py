@@ -114,5 +114,5 @@ def offer_completion() -> None:
     shell_completion.add_completion_class(LineComplete, LineComplete.name)
     scripts = {"bash": BASH, "zsh": ZSH, "fish": FISH}
     _completion_shared._completion_scripts.update(
-        {shell: script.replace("%", "%%") for shell, script in scripts.items()}  # it is formatted
+        {shell: script.replace("%", "%%") for shell, script in scripts.items()}  # typer formats it
     )

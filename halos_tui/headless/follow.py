@@ -112,18 +112,18 @@ class Follower:
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.EIO):
                 raise
-            # whoever read us is gone, which is no reason to stop a run
+            # nobody reads the output any more, which is no reason to stop a run
             silence_stdout()
             return ExitCode.UNFINISHED
         finally:
             self._output.close()
 
     def _look(self) -> ExitCode | None:
-        supervision = supervision_of(self._run_dir)  # before the journal
+        supervision = supervision_of(self._run_dir)  # read before the journal's last event
         events = self._tail.read()
         self._reviver.see(events)
         status = supervision.status_of(self._tail.state)
-        # for a moment that is no more than one supervisor following the other
+        # "lost" for a moment is no more than one supervisor that replaces another
         self._output.show(
             events, self._tail, status=self._tail.state.status if status == "lost" else status
         )
@@ -193,7 +193,7 @@ class Follower:
         self._stop("told to end: stopping the run, so that it can be resumed")
         if is_alive(supervisor):
             start.interrupt_supervisor(self._run_dir)
-        else:  # on another host
+        else:  # the supervisor runs on another host
             request_id = requests.new_request_id()
             requests.send(
                 self._run_dir, requests.Pause(request_id=request_id, by=asker(), at="stage")

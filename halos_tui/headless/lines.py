@@ -293,7 +293,7 @@ def _failure(event: StageFailed, state: RunState) -> str:
 
 
 def _what_next(event: StageFailed, state: RunState) -> str:
-    from halos_backend.supervisor.plan import retry_delay_s  # pydantic: 0.1 s, paid by failures
+    from halos_backend.supervisor.plan import retry_delay_s  # pydantic: 0.1 s, only for failures
 
     stage = _newest(event, state)
     if stage is None or state.status in ("aborting", "aborted"):

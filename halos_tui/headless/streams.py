@@ -17,7 +17,7 @@ def prepare_streams() -> None:
     codecs.register_error("json_escape", _json_escape)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # closed before we began
+        if stream is None:  # it was closed before the start
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="json_escape")

@@ -95,7 +95,7 @@ class LogsScreen(SearchingLogs, Asking):
     def on_updated(self, message: Updated[LogView]) -> None:
         before, self.view, self._problem = self.view, message.view, ""
         view = message.view
-        # the cursor is not at the end where it was moved up and the screen is yet to hear of it
+        # the cursor may have left the end before the screen gets the message of it
         if _is_elsewhere(before, view) or (self._query.follows and self._rows.is_at_end):
             self._rows.jump(view.window)
         elif before is not None and view.window is not before.window:

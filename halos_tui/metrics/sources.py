@@ -170,7 +170,7 @@ def _figures_of(round: RoundState) -> Iterator[tuple[str, float]]:
                 yield f"{name}.elapsed_s", stage.elapsed_s
             yield from _numbers(name, stage.summary)
     if (reward := reward_of(round)) is not None and reward.stderr is not None:
-        yield "label.reward_stderr", reward.stderr  # that of an older run is not in its summary
+        yield "label.reward_stderr", reward.stderr  # an older run has none in its summary
 
 
 def _numbers(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

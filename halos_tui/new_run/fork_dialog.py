@@ -93,7 +93,7 @@ class ForkDialog(Dialog[RunDir]):
     async def _make(self) -> None:
         round, name, changes = self._entries()
         self._is_making = True
-        self.workers.cancel_group(self, "check")  # what that finds is not said over what this finds
+        self.workers.cancel_group(self, "check")  # its result must not hide the one of this
         self._say("")
         try:
             # to_thread and not in_background: what is half-made is taken back before the app ends

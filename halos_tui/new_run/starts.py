@@ -98,7 +98,7 @@ def start_from_run(run_dir: RunDir) -> Start:
     """Returns the settings that hold for the round that comes next. Raises HalosError."""
     state = check_readable(load_state(run_dir), run_dir)
     table = dict(state.settings_of(state.num_rounds + 1))
-    # of this machine, at that time
+    # the number was set for another machine, or for this one at that time
     table = apply_changes(table, {"launch.num_threads": (None, None)})
     return Start(f"the run {run_dir.name}", table, run_dir.path)
 
@@ -182,7 +182,7 @@ def demo_table(loss: str, rounds: int, report: Report) -> dict[str, Any]:
                 case ["progress", done, total, what]:
                     report(what.strip(), int(done), int(total))
                 case _:
-                    last = line  # its settings come last
+                    last = line  # the settings come in the last line
         child.wait()
         errors.seek(0)
         said = errors.read().decode(errors="replace").strip()

@@ -91,7 +91,7 @@ class RunScreen(RunActions):
     async def on_updated(self, message: Updated[RunView]) -> None:
         """Draws a panel at a time, so that keys have their turn in between."""
         self.view = message.view
-        for show in [*self._shows(message.view)]:  # found now: the screen may close meanwhile
+        for show in [*self._shows(message.view)]:  # listed now: the screen may close meanwhile
             show()
             await asyncio.sleep(0)
 

@@ -83,7 +83,7 @@ class RunsReader:
 
     def read(self) -> tuple[RunRow, ...] | None:
         """Returns the rows, or None. Raises OSError where there is a root and it cannot be read."""
-        last, self._last = self._last, None  # after a failure all is new
+        last, self._last = self._last, None  # after a failure every row is new
         looks = _looks_at_all(self._root)
         known = {name: self._known_of(name, look) for name, look in looks.items()}
         self._known = known

@@ -58,7 +58,7 @@ class Observation(msgspec.Struct, frozen=True):
 
 def observe(run_dir: RunDir) -> Observation:
     """Looks at a run once. Raises CorruptFileError for a journal that cannot be read."""
-    supervision = supervision_of(run_dir)  # before the state: what it wrote last is then seen
+    supervision = supervision_of(run_dir)  # read before the state, so that its last event is seen
     state = load_state(run_dir)
     live = {
         (round, stage): fold_attempt(

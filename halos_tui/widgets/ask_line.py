@@ -37,7 +37,7 @@ class Field(Input):
         held, self.held = self.held or [], None
         for event in held:
             again = Key(event.key, event.character)
-            again.set_sender(self.app)  # it bubbles no further than to its sender
+            again.set_sender(self.app)  # a key bubbles no further than to its sender
             self.app.post_message(again)
 
 
@@ -84,7 +84,7 @@ class AskLine(Horizontal):
         field.placeholder = hint
         self.refuse("")
         self.display = True
-        self.screen.set_focus(field)  # at once: the next key belongs into it
+        self.screen.set_focus(field)  # at once, since the next key belongs to it
         field.release()
 
     def refuse(self, problem: str) -> None:
