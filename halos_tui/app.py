@@ -202,10 +202,10 @@ class HalosApp(SparingApp[None]):
 
     async def _fork(self, run_dir: RunDir) -> None:
         def load() -> Callable[[], Screen[RunDir | None]]:
-            from halos_tui.control.batch import look_closely
+            from halos_tui.control.batch import observe_closely
             from halos_tui.new_run.fork_dialog import ForkDialog
 
-            state = look_closely(run_dir).state
+            state = observe_closely(run_dir).state
             return lambda: ForkDialog(run_dir, state, root=self.options.runs_root)
 
         try:
