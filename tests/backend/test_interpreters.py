@@ -13,7 +13,14 @@ from halos_backend.config.schema import RunSettings
 from halos_backend.errors import UsageError
 from halos_backend.interpreters.bootstrap import NEEDED
 from halos_backend.interpreters.device import Device
-from halos_backend.interpreters.engine_choice import EngineChoice, Vllm, installed_vllm
+from halos_backend.interpreters.engine_choice import (
+    SAMPLER,
+    EngineChoice,
+    Vllm,
+    check_sampler,
+    decide,
+    installed_vllm,
+)
 from halos_backend.interpreters.foreign import (
     REQUIREMENTS,
     Interpreter,
@@ -27,7 +34,6 @@ from halos_backend.interpreters.programs import (
     program_environment,
     stage_environment,
 )
-from halos_backend.interpreters.sampler import check_sampler, decide
 from halos_backend.supervisor.processes.commands import stage_command
 
 ROOT = Path(__file__).parents[2]
@@ -222,7 +228,7 @@ CPU, CUDA = Vllm("0.32.0", "cpu"), Vllm("0.32.0", "cuda")
 def test_auto_takes_vllm_where_it_fits(
     vllm: Vllm | None, device: Device, engine: str, reason: str
 ) -> None:
-    choice = decide("auto", vllm, device=device, transformers="5.0", program="/py")
+    choice = decide(SAMPLER, "auto", vllm, device=device, transformers="5.0", program="/py")
     assert choice.engine == engine
     assert reason in choice.reason
     assert choice.version == ("0.32.0" if engine == "vllm" else "5.0")
@@ -243,7 +249,7 @@ def test_vllm_that_cannot_be_is_refused_with_the_fix(
     vllm: Vllm | None, device: Device, fix: str
 ) -> None:
     with pytest.raises(UsageError) as error:
-        decide("vllm", vllm, device=device, transformers="5.0", program="/py")
+        decide(SAMPLER, "vllm", vllm, device=device, transformers="5.0", program="/py")
     assert fix in str(error.value)
     assert "sample.engine = 'transformers' needs no vLLM" in str(error.value)
 

@@ -14,8 +14,13 @@ from halos_backend.doctor.engines import examine_engine_memory
 from halos_backend.errors import SettingsError, UsageError
 from halos_backend.findings import GIB
 from halos_backend.interpreters.device import Device
-from halos_backend.interpreters.engine_choice import EngineChoice, Vllm
-from halos_backend.interpreters.judge import check_judge_engine, decide
+from halos_backend.interpreters.engine_choice import (
+    JUDGE,
+    EngineChoice,
+    Vllm,
+    check_judge_engine,
+    decide,
+)
 from halos_backend.supervisor.processes.commands import (
     num_stage_processes,
     planned_command,
@@ -178,7 +183,7 @@ def test_the_label_stage_runs_in_its_own_interpreter_as_one_process(tmp_path: Pa
 def test_transformers_takes_the_place_of_a_vllm_that_cannot_be(
     vllm: Vllm | None, device: Device, engine: str, reason: str
 ) -> None:
-    choice = decide(vllm, device=device, transformers="5.0", program="/py")
+    choice = decide(JUDGE, "vllm", vllm, device=device, transformers="5.0", program="/py")
     assert (choice.engine, choice.version) == (
         engine,
         "0.32.0" if engine == "vllm" else "5.0",

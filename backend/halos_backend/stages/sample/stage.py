@@ -17,11 +17,11 @@ from halos_backend.stages.chat import sampling_prefix
 from halos_backend.stages.runtime import Attempt, StageResult
 from halos_backend.stages.sample.batches import Batch, Row
 from halos_backend.stages.sample.canary import Canary
-from halos_backend.stages.sample.choice import choose_engine
 from halos_backend.stages.sample.engine import Engine, Generated, Request
 from halos_backend.stages.sample.engine_cache import KeptEngine
 from halos_backend.stages.sample.group_writer import GroupWriter, Tally
 from halos_backend.stages.sample.resume import RoundPlan, plan_round, similar_attempts
+from halos_backend.stages.vllm.choose import choose_sampler
 from halos_backend.store.job import SampleInputs
 from halos_backend.store.prompt_order import derived_seed, prompt_rows
 
@@ -37,7 +37,7 @@ def sample_round(attempt: Attempt, kept: KeptEngine | None = None) -> StageResul
         raise StageError(f"{attempt.directory.job}: its inputs are not those of a sample stage")
     torch.set_num_threads(attempt.job.num_threads)
     attempt.phase("starting an engine")
-    sampler = choose_engine(attempt.settings, inputs.policy)
+    sampler = choose_sampler(attempt.settings, inputs.policy)
     atomic.write_bytes(
         attempt.directory.sampler, msgspec.json.encode(sampler) + b"\n", durable=False
     )
