@@ -27,7 +27,7 @@ from halos_backend.stages.label.reward_model import (
     most_tokens,
     scoring_dtype,
 )
-from halos_backend.stages.label.vllm_judge import pooling_arguments
+from halos_backend.stages.label.vllm_arguments import pooling_arguments
 from halos_backend.stages.models import empty_classifier
 from halos_backend.stages.runtime import Attempt
 from halos_backend.stages.vllm.choose import choose_judge_engine
