@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from halos_backend import clock
 from halos_backend.client import start
-from halos_backend.errors import ExitCode
+from halos_backend.errors import ExitCode, HalosError
 from halos_backend.events import ProcessIdentity, Stage, StageAdopted, StageStarted
 from halos_backend.store.identity import (
     boot_id,
@@ -246,6 +246,42 @@ def test_clients_start_supervisors_under_a_guardian(
     supervisor = [sys.executable, "-m", "halos_backend.supervisor", "--run-dir", path]
     shown = ["1 True", str(stand_in), "--run-dir", path, "--", *supervisor]
     assert run.dir.supervisor_log.read_text().splitlines() == shown
+
+
+DIES_BEFORE_START = """
+import os, pathlib
+starts = pathlib.Path("starts")
+starts.open("a").write("x")
+if len(starts.read_text()) < {which}:
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_guardian_that_is_killed_before_its_supervisor_begins_is_started_again(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+    stand_in = run.dir.path / "guardian.py"
+    stand_in.write_text(DIES_BEFORE_START.format(which=2))
+    monkeypatch.setattr(start, "GUARDIAN", stand_in)
+
+    start.start_supervisor(run.dir)
+
+    assert (run.dir.path / "starts").read_text() == "xx"
+
+
+def test_a_guardian_that_is_killed_every_time_is_given_up_and_named(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+    stand_in = run.dir.path / "guardian.py"
+    stand_in.write_text(DIES_BEFORE_START.format(which=100))
+    monkeypatch.setattr(start, "GUARDIAN", stand_in)
+
+    with pytest.raises(HalosError, match="its guardian ended with exit code -9"):
+        start.start_supervisor(run.dir)
+
+    assert (run.dir.path / "starts").read_text() == "xxx"
 
 
 # --- orphaned stages ------------------------------------------------------------------------

@@ -27,6 +27,10 @@ from halos_backend.store.writer import EventWriter
 
 GUARDIAN = (Path(__file__).parents[1] / "supervisor/processes/guardian.py").resolve()
 
+MOST_GUARDIANS = 3
+"""Starts of one that is killed before its supervisor has begun. Its supervisor may live all the
+same, and is then the one that holds the run."""
+
 _started: list[subprocess.Popen[bytes]] = []
 """Holds the guardians that this process started, so that those that ended do not stay zombies."""
 
@@ -122,16 +126,31 @@ def start_supervisor(run_dir: RunDir) -> None:
         )
     size = run_dir.events.stat().st_size
     logged = run_dir.supervisor_log.stat().st_size if run_dir.supervisor_log.exists() else 0
-    child = _start_detached(run_dir)
+    code: int | None = None
+    for _ in range(MOST_GUARDIANS):
+        code = _exit_before_beginning(_start_detached(run_dir), run_dir, size)
+        if not code:
+            return
+        if code > 0:
+            break
+    reason = run_dir.supervisor_log.read_bytes()[logged:].decode(errors="replace").strip()
+    if code == ExitCode.RUN_IN_USE:
+        raise RunInUseError(reason)
+    reason = reason or f"its guardian ended with exit code {code} and said nothing"
+    raise HalosError(f"the supervisor of {run_dir.name} did not start:\n{reason}")
+
+
+def _exit_before_beginning(
+    guardian: subprocess.Popen[bytes], run_dir: RunDir, size: int
+) -> int | None:
+    """Wait until the journal is larger than `size`; return the exit code of a guardian that has
+    ended before.
+    """
     while run_dir.events.stat().st_size == size:
-        if (code := child.poll()) is not None:
-            if code == 0:
-                return
-            reason = run_dir.supervisor_log.read_bytes()[logged:].decode(errors="replace").strip()
-            if code == ExitCode.RUN_IN_USE:
-                raise RunInUseError(reason)
-            raise HalosError(f"the supervisor of {run_dir.name} did not start:\n{reason}")
+        if (code := guardian.poll()) is not None:
+            return code
         time.sleep(0.02)
+    return None
 
 
 def _start_detached(run_dir: RunDir) -> subprocess.Popen[bytes]:
