@@ -1,4 +1,4 @@
-"""One run of real models that is disturbed: started, struck, revived, followed to its end."""
+"""One run that is disturbed: started, struck, revived, followed to its end."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 from halos_backend.errors import ExitCode
 from halos_backend.events import Stage
+from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.state import RunState
 
 from tests.chaos.journal import Event, read_events, read_state
@@ -22,7 +23,7 @@ from tests.chaos.victims import MARK, Found, Role, find, of_role
 from tests.chaos.witness import Witness
 
 DEADLINE_S = 150.0
-POLL_S = 0.002
+POLL_S = 0.005
 PATIENT_POLL_S = 0.05
 
 
@@ -48,6 +49,7 @@ class ChaosRun:
         self._clients: list[subprocess.Popen[bytes]] = []
         self._launched: list[subprocess.Popen[bytes]] = []
         self._prefixes: list[bytes] = []
+        self._events: tuple[int, list[Event]] = (-1, [])
         self.witness = Witness(self.mark, self.path)
 
     # --- starting --------------------------------------------------------------------------
@@ -74,7 +76,7 @@ class ChaosRun:
 
     def environment(self) -> dict[str, str]:
         own = {MARK: self.mark, "OMP_NUM_THREADS": "1", "HALOS_GUARDIAN_DELAY_S": "0.1"}
-        return {**os.environ, **own}
+        return {**os.environ, **own, **self.reference.environment}
 
     def begin(self) -> subprocess.Popen[bytes]:
         """The client that starts the supervisor and follows the run."""
@@ -96,12 +98,15 @@ class ChaosRun:
 
     @property
     def events(self) -> list[Event]:
-        """What the journal holds."""
-        return read_events(self.path / "events.jsonl")
+        """What the journal holds; it is read again when it has grown, for waiting asks often."""
+        size = self.dir.events.stat().st_size
+        if size != self._events[0]:
+            self._events = (size, read_events(self.dir.events))
+        return self._events[1]
 
     @property
     def state(self) -> RunState:
-        return read_state(self.path / "events.jsonl")
+        return read_state(self.dir.events)
 
     @property
     def log(self) -> str:
@@ -111,8 +116,12 @@ class ChaosRun:
     def processes(self) -> list[Found]:
         return find(self.mark)
 
-    def attempt(self, round: int, stage: Stage, number: int) -> Path:
-        return self.path / "rounds" / f"{round:04d}" / stage / f"attempt_{number}"
+    @property
+    def dir(self) -> RunDir:
+        return RunDir(self.path)
+
+    def attempt(self, round: int, stage: Stage, number: int) -> AttemptDir:
+        return self.dir.attempt(round, stage, number)
 
     def num_events(self, kind: str) -> int:
         return sum(event["type"] == kind for event in self.events)
@@ -168,7 +177,7 @@ class ChaosRun:
             time.sleep(kill.share * reference.elapsed_s(kill.round, kill.stage))
             return
         count = int(kill.share * reference.num_attempt_events(kill.round, kill.stage)) + 1
-        journal = self.attempt(kill.round, kill.stage, started["attempt"]) / "events.jsonl"
+        journal = self.attempt(kill.round, kill.stage, started["attempt"]).events
         self.wait_for(
             lambda: (
                 (journal.exists() and journal.read_bytes().count(b"\n") >= count)
@@ -192,7 +201,7 @@ class ChaosRun:
 
     def keep_journal(self) -> None:
         """Remember the journal's whole lines: it may only grow."""
-        journal = self.path / "events.jsonl"
+        journal = self.dir.events
         content = journal.read_bytes() if journal.exists() else b""
         self._prefixes.append(content[: content.rfind(b"\n") + 1])
 
@@ -212,10 +221,16 @@ class ChaosRun:
 
     def finish(self) -> None:
         """Follow the run to its end as its owner would: whoever dies is started again."""
-        self.wait_for(lambda: self.state.status == "completed", "the end", poll_s=PATIENT_POLL_S)
-        self.wait_for(lambda: not self.in_charge(), "all leave", poll_s=PATIENT_POLL_S)
+        self.wait_for(lambda: self.num_events("RunCompleted"), "the end", poll_s=PATIENT_POLL_S)
+        self.wait_until_all_leave()
         for client in self._clients:
             client.wait(timeout=60)
+
+    def wait_until_all_leave(self) -> None:
+        """Wait until nothing of guardian, supervisor and stages lives."""
+        self.wait_for(
+            lambda: not self.in_charge(), "all leave", poll_s=PATIENT_POLL_S, revive=False
+        )
 
     def _revive(self) -> None:
         """When the last client has left an unfinished run, follow it again."""

@@ -73,12 +73,18 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def reference(shared: Path) -> Reference:
-    return get_reference(shared, "plain")
+    """The undisturbed run of models."""
+    return get_reference(shared, "models")
 
 
 @pytest.fixture
 def stopped(shared: Path) -> Path:
-    return get_stopped(shared)
+    return get_stopped(shared, "models")
+
+
+@pytest.fixture
+def stopped_fakes(shared: Path) -> Path:
+    return get_stopped(shared, "fakes")
 
 
 @pytest.fixture
@@ -88,13 +94,13 @@ def make_run(
     """Makes the run of a case; nothing of it outlives the test."""
     made: list[ChaosRun] = []
 
-    def make(kind: str = "plain", **options: Any) -> ChaosRun:
+    def make(kind: str = "fakes", **options: Any) -> ChaosRun:
         made.append(ChaosRun(get_reference(shared, kind), tmp_path, **options))
         return made[-1]
 
     yield make
-    record_property("runs_of_models", len(made))
     for run in made:
+        record_property("runs_of_models" if run.reference.has_models else "runs_of_fakes", 1)
         record_property("kills", run.num_kills)
         record_property("processes_killed", run.num_killed)
         record_property("revivals", run.num_revivals)

@@ -7,24 +7,28 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from halos_backend.events import STAGES
+from halos_backend.events import STAGES, Stage
 from halos_backend.store.manifest import find_damage, read_done
 from halos_backend.store.reader import run_journal
+from halos_backend.store.run_dir import AttemptDir
 from halos_backend.store.state import RunState, fold
+from place import wait_for
 
-from tests.backend.deadline import wait_until
 from tests.chaos.chaos_run import ChaosRun
-from tests.chaos.journal import Event
+from tests.chaos.journal import Event, read_events
 from tests.chaos.reference import Reference
-from tests.chaos.schedule import ROUNDS
+
+FAKED: tuple[Stage, ...] = ("sample", "train")
 
 
 def check_all(run: ChaosRun) -> None:
     """The run is completed, with the reference's bits, and nothing of it is left."""
     assert run.witness.stop() == []
     check_journal(run.path / "events.jsonl", run.prefixes)
-    check_stages(run.path, run.events)
+    check_stages(run.path, run.events, rounds=run.reference.rounds)
     check_results(run.path, run.reference)
+    if not run.reference.has_models:
+        check_nothing_was_done_twice(run)
     check_nothing_runs(run)
 
 
@@ -46,7 +50,7 @@ def check_journal(path: Path, prefixes: list[bytes]) -> RunState:
     return state
 
 
-def check_stages(run: Path, events: list[Event], *, rounds: tuple[int, ...] = ROUNDS) -> None:
+def check_stages(run: Path, events: list[Event], *, rounds: tuple[int, ...]) -> None:
     """Each stage of each round counts once, and is never begun again after that."""
     kinds = Counter(event["type"] for event in events)
     assert kinds["RunCompleted"] == 1
@@ -90,6 +94,34 @@ def check_results(run: Path, reference: Reference) -> None:
     assert (run / "final" / "model.safetensors").read_bytes() == reference.weights
 
 
+def check_nothing_was_done_twice(run: ChaosRun) -> None:
+    """Each attempt of a fake stage begins with all that those before it left complete."""
+    for round in run.reference.rounds:
+        for stage in FAKED:
+            left = 0
+            for attempt in _attempts(run, round, stage):
+                events = read_events(attempt.events) if attempt.events.exists() else []
+                taken = next((e["done"] for e in events if e["type"] == "Progressed"), None)
+                if taken is not None:
+                    assert taken >= left, f"{attempt.path} took over {taken} of {left}"
+                    left = max(left, _num_complete(attempt, stage, taken, events))
+
+
+def _attempts(run: ChaosRun, round: int, stage: Stage) -> list[AttemptDir]:
+    """In the order of their numbers, those that the journal does not know among them."""
+    number = len(list((run.dir.round(round) / stage).glob("attempt_*")))
+    return [run.attempt(round, stage, attempt) for attempt in range(1, number + 1)]
+
+
+def _num_complete(attempt: AttemptDir, stage: Stage, taken: int, events: list[Event]) -> int:
+    """Rows or steps that a later attempt is to take over; states in mid-round are deleted."""
+    if attempt.done.exists():
+        return 0
+    if stage == "sample":
+        return attempt.completions.read_bytes().count(b"\n")
+    return taken + sum(event["type"] == "MetricsLogged" for event in events)
+
+
 def check_nothing_runs(run: ChaosRun) -> None:
     """No process of the run is left, and its lock is free."""
     left = [process for process in run.processes() if process.is_alive]
@@ -99,7 +131,7 @@ def check_nothing_runs(run: ChaosRun) -> None:
 
 def check_lock_is_free(run: Path) -> None:
     """A process that ends loses its memory, by which we find it, before it loses its locks."""
-    wait_until(lambda: _can_lock(run / "supervisor.lock"), deadline_s=5.0)
+    wait_for(lambda: _can_lock(run / "supervisor.lock"), deadline_s=5.0)
 
 
 def _can_lock(path: Path) -> bool:

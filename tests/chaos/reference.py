@@ -2,6 +2,9 @@
 
 A case begins with a copy of a run directory as `halos-tui run` leaves it before it starts the
 supervisor: its prompts frozen, its inputs checked, nothing run yet.
+
+Runs of models prove that training goes on bit for bit. Runs of fakes, whose sample and train stages
+are those of `fake_programs`, prove the same of supervision, and take a sixth of the time.
 """
 
 from __future__ import annotations
@@ -18,22 +21,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halos_backend.client.start import create_run
+from halos_backend.client.start import create_run, write_first_event, write_resolved
 from halos_backend.config.load import load_settings, resolve
 from halos_backend.events import Stage
-from place import JUDGE, LETTERS, Place, make_policy
+from halos_backend.store.run_dir import RunDir
+from place import LETTERS, Place, make_policy
 
 NAME = "run"
 NUM_PROMPTS = 20
 PER_ROUND = 8
+FAKE_PROGRAMS = Path(__file__).with_name("fake_programs")
+FAKES = "fakes"
 COLD = {"launch__warm_workers": False}
 KINDS: dict[str, dict[str, Any]] = {
-    "plain": COLD,
-    "two ranks": {"launch__num_processes": 2, **COLD},
-    "warm": {"launch__warm_workers": True},
-    "overlapped": {"loop__overlap": True, **COLD},
-    "impatient": {"launch__stall_timeout_s": 4.0, **COLD},
+    "models": {},
+    "models, cold": COLD,
+    "models, overlapped": {"loop__overlap": True},
+    "models, two ranks": {"launch__num_processes": 2, "loop__num_rounds": 1},
+    "fakes": {},
+    "fakes, cold": COLD,
+    "fakes, overlapped": {"loop__overlap": True},
+    "fakes, impatient": {"launch__stall_timeout_s": 2.0},
 }
+"""Settings in which kinds of runs differ. Workers stay between rounds, except in cold runs."""
+JUDGE = """
+import hashlib, time
+def by_chance(prompt, completion, row):
+    time.sleep(0.02)
+    return int(hashlib.sha256(completion.encode()).hexdigest()[:6], 16) / 2**24
+"""
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,20 @@ class Reference:
     """One kind of run: a directory to begin with, and how the undisturbed run went."""
 
     path: Path
+    has_models: bool
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the processes of such a run need in their environment."""
+        if self.has_models:
+            return {}
+        paths = [str(FAKE_PROGRAMS), os.environ.get("PYTHONPATH", "")]
+        return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        settings = json.loads((self.fresh / "config.resolved.json").read_bytes())
+        return tuple(range(1, settings["loop"]["num_rounds"] + 1))
 
     @property
     def fresh(self) -> Path:
@@ -92,41 +122,58 @@ def one_at_a_time(shared: Path) -> Iterator[None]:
 
 
 def get_reference(shared: Path, kind: str) -> Reference:
-    """The reference of that kind, made by the first worker that asks for it."""
-    path = shared / kind.replace(" ", "_")
+    """Return the reference of that kind; the first worker that asks for it makes it."""
+    reference = Reference(shared / kind.replace(", ", "_").replace(" ", "_"), FAKES not in kind)
     with one_at_a_time(shared):
-        if not (shared / "policy").exists():
-            make_policy(shared / "policy.making")
-            (shared / "policy.making").rename(shared / "policy")
-        if not (path / "made").exists():
-            shutil.rmtree(path, ignore_errors=True)
-            _make(path, shared / "policy", kind)
-            (path / "made").touch()
-    return Reference(path)
+        if not (shared / "made").exists():
+            _make_inputs(shared)
+            (shared / "made").touch()
+        if not (reference.path / "made").exists():
+            shutil.rmtree(reference.path, ignore_errors=True)
+            _make(reference, shared, KINDS[kind])
+            (reference.path / "made").touch()
+    return reference
 
 
-def _make(path: Path, policy: Path, kind: str) -> None:
-    path.mkdir()
-    (path / "policy").symlink_to(policy)
-    (path / "judge.py").write_text(JUDGE)
+def _make_inputs(shared: Path) -> None:
+    """What all kinds have in common, and a run whose inputs are checked."""
+    shutil.rmtree(shared / "policy", ignore_errors=True)
+    shutil.rmtree(shared / "checked", ignore_errors=True)
+    make_policy(shared / "policy")
+    (shared / "judge.py").write_text(JUDGE)
     rows = [{"prompt": f"say {LETTERS[i]}{'x' * (i % 5)}", "answer": i} for i in range(NUM_PROMPTS)]
-    (path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = Place(path).config(
-        label__judge__function=f"{path}/judge.py:vowels_slowly",
+    (shared / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = _config(shared, {})
+    create_run(shared / "checked", NAME, config_text=config.read_text(), settings=_settings(config))
+
+
+def _config(shared: Path, changes: dict[str, Any]) -> Path:
+    return Place(shared).config(
+        label__judge__function=f"{shared}/judge.py:by_chance",
         loop__prompts_per_round=PER_ROUND,
         loop__max_attempts=50,
-        **KINDS[kind],
+        **{"launch__warm_workers": True, **changes},
     )
-    create_run(
-        path / "fresh",
-        NAME,
-        config_text=config.read_text(),
-        settings=resolve(load_settings(config, ())).model_dump(mode="json"),
-    )
-    shutil.copytree(path / "fresh", path / "runs")
+
+
+def _settings(config: Path) -> dict[str, Any]:
+    return resolve(load_settings(config, ())).model_dump(mode="json")
+
+
+def _make(reference: Reference, shared: Path, changes: dict[str, Any]) -> None:
+    """Give a copy of the checked run the settings of this kind, and run a copy of that."""
+    reference.path.mkdir()
+    config = _config(shared, changes).rename(reference.path / "run.toml")
+    settings = _settings(config)
+    run = RunDir(copy_run(shared / "checked" / NAME, reference.fresh.parent))
+    shutil.copyfile(config, run.config)
+    write_resolved(run, settings)
+    run.events.unlink()
+    write_first_event(run, NAME, settings, json.loads(run.prepared.read_bytes()))
+    runs = copy_run(run.path, reference.finished.parent).parent
     done = subprocess.run(
-        [sys.executable, "-m", "halos_tui", "resume", NAME, "--no-ui", "--runs-dir", path / "runs"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-m", "halos_tui", "resume", NAME, "--no-ui", "--runs-dir", runs],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **reference.environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -21,7 +21,7 @@ from halos_backend.supervisor.processes.guardian import __file__ as GUARDIAN
 from tests.backend.deadline import wait_until
 from tests.backend.fake_run import FakeRun
 from tests.chaos.invariants import check_journal, check_lock_is_free, check_stages
-from tests.chaos.schedule import CASES, FAKES_PER_CASE, SEED
+from tests.chaos.schedule import BARE_PER_CASE, CASES, SEED
 
 ROUNDS = (1, 2, 3)
 NUM_KILLS = 4
@@ -152,7 +152,7 @@ def schedule(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Schedul
         os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("schedule", range(CASES * FAKES_PER_CASE), indirect=True)
+@pytest.mark.parametrize("schedule", range(CASES * BARE_PER_CASE), indirect=True)
 def test_kills_at_random(
     schedule: Schedule, record_property: Callable[[str, object], None]
 ) -> None:
@@ -161,5 +161,5 @@ def test_kills_at_random(
         schedule.fire()
     schedule.finish()
     schedule.check()
-    record_property("runs_of_fakes", 1)
-    record_property("kills_of_fakes", NUM_KILLS)
+    record_property("bare_runs", 1)
+    record_property("kills_of_bare_runs", NUM_KILLS)

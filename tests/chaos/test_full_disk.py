@@ -16,30 +16,30 @@ from tests.chaos.victims import of_role
 
 MakeRun = Callable[..., ChaosRun]
 Record = Callable[[str, object], None]
-FILLED: list[tuple[Stage, int]] = [
-    ("sample", 0),
-    ("label", 16 << 10),
-    ("train", 0),
-    ("train", 128 << 10),
+FILLED: list[tuple[str, Stage, int]] = [
+    ("fakes", "sample", 0),
+    ("fakes", "label", 16 << 10),
+    ("fakes", "train", 0),
+    ("models", "train", 128 << 10),
 ]
-"""The stage in which the disk fills up, and the bytes that are left for it."""
+"""The kind of run, the stage in which the disk fills up, and the bytes that are left for it."""
 FILE_LIMIT = 60_000
 """Bytes: more than any journal of these runs, less than a checkpoint."""
 
 
-@pytest.mark.parametrize(("stage", "spare"), FILLED)
+@pytest.mark.parametrize(("kind", "stage", "spare"), FILLED)
 def test_a_full_disk_stops_the_run_until_there_is_space(
-    make_run: MakeRun, tmp_path: Path, record_property: Record, stage: Stage, spare: int
+    make_run: MakeRun, tmp_path: Path, record_property: Record, kind: str, stage: Stage, spare: int
 ) -> None:
     with SmallDisk(tmp_path / "disk", str(tmp_path)) as disk:
         record_property(disk.kind, 1)
-        run = make_run(runs=disk.path / "runs")
+        run = make_run(kind, runs=disk.path / "runs")
         client = run.begin()
         run.wait_for_event("StageStarted", round=1, stage=stage)
         disk.fill(spare)
         code = client.wait(timeout=120)
         assert code in (ExitCode.FAILED, ExitCode.UNFINISHED), run.evidence()
-        run.wait_for(lambda: not run.in_charge(), "all leave", revive=False)
+        run.wait_until_all_leave()
         assert run.state.status != "completed"
         disk.relieve()
         run.begin()
@@ -50,7 +50,7 @@ def test_a_full_disk_stops_the_run_until_there_is_space(
 def test_a_checkpoint_that_is_too_large_for_the_file_system_stops_the_run(
     make_run: MakeRun,
 ) -> None:
-    run = make_run()
+    run = make_run("fakes, cold")  # a program that is there already has no limit
     client = run.begin()
     run.wait_for_event("StageStarted", round=1, stage="label")
     for process in [
@@ -59,7 +59,7 @@ def test_a_checkpoint_that_is_too_large_for_the_file_system_stops_the_run(
         limit_file_size(process.pid, FILE_LIMIT)
     run.wait_for(lambda: client.poll() is not None, "the run stops", revive=False)
     assert client.returncode == ExitCode.FAILED, run.evidence()
-    run.wait_for(lambda: not run.in_charge(), "all leave", revive=False)
+    run.wait_until_all_leave()
     assert run.state.status == "failed"
     failed = next(event for event in run.events if event["type"] == "StageFailed")
     assert (failed["stage"], failed["cause"]) == ("train", "no_space")

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 from halos_backend.errors import ExitCode
@@ -17,9 +18,11 @@ from tests.chaos.invariants import check_all
 from tests.chaos.reference import NAME
 from tests.chaos.schedule import (
     CASES,
+    FAKES_PER_CASE,
     IN_A_ROW,
     ROUNDS,
     SEED,
+    SHIFTS,
     VICTIMS,
     kills_in_a_row,
     single_kill,
@@ -27,16 +30,30 @@ from tests.chaos.schedule import (
 from tests.chaos.victims import Role, of_role
 
 MakeRun = Callable[..., ChaosRun]
-ROWS = max(1, CASES // 10)
+WAYS = ("models", "models, cold", "models, overlapped")
+ROW_WAYS = ("models", "models, overlapped", "models")
+"""What is killed begins cold the next time."""
+FAKE_WAYS = ("fakes", "fakes, cold", "fakes, overlapped")
+ROWS = len(SHIFTS) * max(1, CASES // 10)
+OFFSET = 12_000
+"""Other moments than those of the runs of models."""
 CREATION_S = 4.0
 """About as long as the check of a run's inputs takes."""
 
 
 @pytest.mark.parametrize("number", range(CASES))
 def test_one_kill_anywhere(make_run: MakeRun, number: int) -> None:
+    _kill_once(make_run(WAYS[number % len(WAYS)]), number)
+
+
+@pytest.mark.parametrize("number", range(CASES * FAKES_PER_CASE))
+def test_one_kill_anywhere_in_a_run_of_fakes(make_run: MakeRun, number: int) -> None:
+    _kill_once(make_run(FAKE_WAYS[number % len(FAKE_WAYS)]), OFFSET + number)
+
+
+def _kill_once(run: ChaosRun, number: int) -> None:
     kill = single_kill(SEED, number)
     print(f"seed {SEED} case {number}: {kill}")  # noqa: T201
-    run = make_run()
     run.begin()
     run.reach(kill)
     run.strike(*kill.victims)
@@ -47,15 +64,21 @@ def test_one_kill_anywhere(make_run: MakeRun, number: int) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", range(ROWS))
 def test_ten_kills_in_one_run(make_run: MakeRun, number: int) -> None:
-    run = make_run()
+    """Three rows kill each victim in each stage."""
+    run = make_run(ROW_WAYS[number % len(ROW_WAYS)])
     run.begin()
-    for kill in kills_in_a_row(SEED, number, IN_A_ROW):
+    for kill in kills_in_a_row(SEED, number):
         print(f"seed {SEED} row {number}: {kill}")  # noqa: T201
         run.reach(kill)
         run.strike(*kill.victims)
     run.finish()
     assert run.num_kills == IN_A_ROW
     check_all(run)
+
+
+def test_three_rows_kill_each_victim_in_each_stage() -> None:
+    kills = [kill for number in range(len(SHIFTS)) for kill in kills_in_a_row(SEED, number)]
+    assert {(kill.victims, kill.stage) for kill in kills} == set(product(VICTIMS, STAGES))
 
 
 BOUNDARY_VICTIMS: list[tuple[Role, ...]] = [
@@ -68,7 +91,7 @@ BOUNDARY_VICTIMS: list[tuple[Role, ...]] = [
 def test_a_kill_at_every_boundary(make_run: MakeRun, victims: tuple[Role, ...]) -> None:
     """Right after each event that makes a round or a stage begin or end."""
     draw = random.Random(f"{SEED}/boundary/{victims}")
-    run = make_run()
+    run = make_run("fakes, cold")
     run.begin()
     for round in ROUNDS:
         run.wait_for_event("RoundStarted", round=round)
@@ -88,18 +111,17 @@ def test_a_kill_at_every_boundary(make_run: MakeRun, victims: tuple[Role, ...]) 
 
 def test_one_rank_of_two_is_killed(make_run: MakeRun) -> None:
     draw = random.Random(f"{SEED}/rank")
-    round = draw.choice(ROUNDS)
-    run = make_run("two ranks")
-    count = draw.randrange(1, run.reference.num_attempt_events(round, "train") - 2)
+    run = make_run("models, two ranks")
+    count = draw.randrange(1, run.reference.num_attempt_events(1, "train") - 2)
     run.begin()
-    started = run.wait_for_event("StageStarted", round=round, stage="train")
-    journal = run.attempt(round, "train", started["attempt"]) / "events.jsonl"
+    run.wait_for_event("StageStarted", round=1, stage="train")
+    journal = run.attempt(1, "train", 1).events
     run.wait_for(
         lambda: journal.exists() and journal.read_bytes().count(b"\n") >= count, "the moment"
     )
     ranks = of_role(run.processes(), "rank")
     assert len(ranks) == 2
-    print(f"seed {SEED}: one of two ranks in round {round} after {count} events")  # noqa: T201
+    print(f"seed {SEED}: one of two ranks after {count} events")  # noqa: T201
     assert draw.choice(ranks).signal(signal.SIGKILL)
     run.finish()
     failed = [event["stage"] for event in run.events if event["type"] == "StageFailed"]
@@ -118,7 +140,12 @@ def test_a_client_that_dies_while_it_creates_a_run_leaves_a_whole_one_or_none(
     run.wait_for(lambda: list(run.runs.glob(".*creating*")), "it is being created", revive=False)
     time.sleep(draw.random() * CREATION_S)
     run.strike("client")
-    run.wait_for(lambda: not of_role(run.processes(), "other"), "its helper leaves", revive=False)
+    run.wait_for(
+        lambda: not of_role(run.processes(), "other"),
+        "its helper leaves",
+        revive=False,
+        poll_s=0.05,
+    )
     if not run.path.exists():
         assert run.command("status", NAME)[0] == ExitCode.NO_SUCH_RUN
         run.start(*create)

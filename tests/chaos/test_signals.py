@@ -65,7 +65,7 @@ def test_sigterm_pauses_the_run_until_its_owner_goes_on(make_run: MakeRun, role:
     run.wait_for_event("StageStarted", round=1, stage="train")
     assert run.strike(role, number=signal.SIGTERM)
     assert client.wait(timeout=60) == ExitCode.UNFINISHED
-    run.wait_for(lambda: not run.in_charge(), "guardian and supervisor leave", revive=False)
+    run.wait_until_all_leave()
     assert run.state.status == "paused"
     run.begin()
     run.finish()
@@ -106,10 +106,10 @@ def test_a_stopped_guardian_stops_nothing(make_run: MakeRun) -> None:
 
 
 def test_a_stopped_stage_is_reported_and_started_again(make_run: MakeRun) -> None:
-    run = make_run("impatient")
+    run = make_run("fakes, impatient")
     run.begin()
     started = run.wait_for_event("StageStarted", round=1, stage="label")
-    rewards = run.attempt(1, "label", started["attempt"]) / "rewards.jsonl"
+    rewards = run.attempt(1, "label", started["attempt"]).rewards
     run.wait_for(lambda: rewards.exists() and rewards.read_bytes().count(b"\n") > 3, "rewards")
     assert run.strike("stage", number=signal.SIGSTOP)
     run.wait_for_event("StageStalled", round=1, stage="label", attempt=started["attempt"])

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from place import wait_for
 
-from tests.backend.deadline import wait_until
 from tests.chaos.victims import MARK, find, of_role
 from tests.chaos.witness import LOOK_EVERY_S, Witness
 
@@ -50,7 +50,7 @@ def seen(run: Path, *kinds: str) -> list[str]:
     witness = Witness(str(run), run)
     with supervisors(run, *kinds):
         num_processes = len(kinds) + kinds.count("with a child")
-        wait_until(
+        wait_for(
             lambda: len(of_role(find(str(run)), "supervisor")) == num_processes, deadline_s=20.0
         )
         time.sleep(10 * LOOK_EVERY_S)

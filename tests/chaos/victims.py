@@ -12,12 +12,19 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+from halos_backend.events import STAGES
+from halos_backend.store.handover import read_task
 from halos_backend.store.identity import process_status, send_signal
+from halos_backend.store.run_dir import WorkerDir
 
-Role = Literal["client", "guardian", "supervisor", "stage", "rank", "other"]
+Role = Literal["client", "guardian", "supervisor", "stage", "idle", "rank", "helper", "other"]
+"""`stage` is the first process of one that is at an attempt, `idle` that of one that stays."""
 
 MARK = "HALOS_CHAOS_CASE"
 ATTEMPT_TAG = b"HALOS_ATTEMPT_DIR"
+WORKERS = "workers"
+LAUNCHER = b"torch.distributed.run"
+STAGE_MODULES = (*(f"halos_backend.stages.{stage}".encode() for stage in STAGES), LAUNCHER)
 SUPERVISOR_MODULES = (b"halos_backend.supervisor", b"halos_backend.supervisor.__main__")
 
 
@@ -72,14 +79,14 @@ def _look_at(entry: Path, mark: bytes) -> Found | None:
          if name == ATTEMPT_TAG),
         None,
     )  # fmt: skip
-    role: Role = "stage" if attempt is not None else _role(arguments)
+    role = _role(arguments) if attempt is None else _role_in_stage(arguments, attempt)
     return Found(status.pid, status.parent, status.start_time, role, attempt, arguments)
 
 
 def _role(arguments: tuple[bytes, ...]) -> Role:
     if any(Path(argument.decode(errors="replace")).name == "guardian.py" for argument in arguments):
         return "guardian"
-    module = next((name for flag, name in pairwise(arguments) if flag == b"-m"), b"")
+    module = _module(arguments)
     if module in SUPERVISOR_MODULES:
         return "supervisor"
     if module == b"halos_tui":
@@ -87,9 +94,27 @@ def _role(arguments: tuple[bytes, ...]) -> Role:
     return "other"
 
 
+def _role_in_stage(arguments: tuple[bytes, ...], tag: bytes) -> Role:
+    if _module(arguments) not in STAGE_MODULES:
+        return "helper"
+    return "idle" if attempt_of(tag.decode()) is None else "stage"
+
+
+def attempt_of(tag: str) -> str | None:
+    """The attempt that processes of this tag are at; None for a worker that waits for one."""
+    if f"/{WORKERS}/" not in tag:
+        return tag
+    task = read_task(WorkerDir(Path(tag)).task)
+    return None if task is None else str(task)
+
+
+def _module(arguments: tuple[bytes, ...]) -> bytes:
+    return next((name for flag, name in pairwise(arguments) if flag == b"-m"), b"")
+
+
 def _with_rank(process: Found, tagged: set[int]) -> Found:
     """What a launcher started is a rank, not the stage's first process."""
-    if process.attempt is None or process.parent not in tagged:
+    if process.role != "stage" or process.parent not in tagged:
         return process
     return Found(
         process.pid, process.parent, process.start_time, "rank", process.attempt, process.arguments

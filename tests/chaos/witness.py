@@ -7,13 +7,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from halos_backend.store.handover import read_task
-from halos_backend.store.run_dir import WorkerDir
-
-from tests.chaos.victims import Found, find, of_role
+from tests.chaos.victims import Found, attempt_of, find, of_role
 
 LOOK_EVERY_S = 0.2
-WORKERS = "workers"
 
 
 class Witness:
@@ -59,21 +55,13 @@ class Witness:
         tags = {
             process.attempt.decode() for process in find(self._mark) if process.attempt is not None
         }
-        return {attempt for tag in tags if (attempt := _attempt_of(tag)) is not None}
+        return {attempt for tag in tags if (attempt := attempt_of(tag)) is not None}
 
 
 def _too_many(seen: set[str]) -> bool:
     """A round may be labelled while it is sampled; whether it does is the journal's to tell."""
     stages = sorted(Path(path).parent.name for path in seen)
     return len(seen) > 1 and stages != ["label", "sample"]
-
-
-def _attempt_of(tag: str) -> str | None:
-    """The attempt that processes of this tag are at; None for a worker that waits for one."""
-    if f"/{WORKERS}/" not in tag:
-        return tag
-    task = read_task(WorkerDir(Path(tag)).task)
-    return None if task is None else str(task)
 
 
 def _writes(process: Found, path: str) -> bool:
