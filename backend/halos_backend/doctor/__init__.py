@@ -1,6 +1,6 @@
-"""What this machine has, and what a run's settings would need. Imports no ML library.
+"""Finds what this machine has, and what a run's settings would need. Imports no ML library.
 
-Whether the inputs are right, and which engines are taken, is the prepare stage's to find.
+The prepare stage finds whether the inputs are right, and which engines are taken.
 """
 
 from halos_backend.config.needs import disk_needed_bytes

@@ -15,7 +15,9 @@ FIX_ROOT = "set HALOS_RUNS_DIR (or --runs-dir) to a directory on a local disk"
 
 
 def examine_runs_root(runs_root: Path) -> list[Finding]:
-    """Free space, and whether locks, renames and links work there. Leaves nothing behind."""
+    """Examines free space, and whether locks, renames and links work there. Leaves
+    nothing behind.
+    """
     place = existing_parent(runs_root)
     free = shutil.disk_usage(place).free
     text = f"{runs_root}: {in_gib(free)} free"
@@ -28,7 +30,7 @@ def examine_runs_root(runs_root: Path) -> list[Finding]:
 
 
 def existing_parent(path: Path) -> Path:
-    """The path itself, or the nearest directory above it that exists."""
+    """Returns the path itself, or the nearest directory above it that exists."""
     path = path.absolute()
     while not path.is_dir():
         path = path.parent
@@ -36,7 +38,7 @@ def existing_parent(path: Path) -> Path:
 
 
 def examine_file_system(place: Path) -> Finding:
-    """Try what a run needs, in a directory of its own that is removed again."""
+    """Tries what a run needs, in a directory of its own that is removed again."""
     try:
         with tempfile.TemporaryDirectory(dir=place, prefix=".halos-doctor-") as name:
             missing = find_missing_ability(Path(name))
@@ -49,7 +51,7 @@ def examine_file_system(place: Path) -> Finding:
 
 
 def find_missing_ability(directory: Path) -> str | None:
-    """What the file system of `directory` cannot do, or None."""
+    """Says what the file system of `directory` cannot do; None where it can do all."""
     if (reason := _find_lock_failure(directory / "lock")) is not None:
         return reason
     try:
@@ -65,7 +67,9 @@ def find_missing_ability(directory: Path) -> str | None:
 
 
 def _find_lock_failure(path: Path) -> str | None:
-    """Two open files of one process hold their locks apart, so one process can try both sides."""
+    """Says why locks do not work: two open files of one process hold theirs apart, so one process
+    tries both.
+    """
     first, second = (os.open(path, os.O_RDWR | os.O_CREAT, 0o600) for _ in range(2))
     try:
         fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)

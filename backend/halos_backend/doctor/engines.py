@@ -10,7 +10,9 @@ WITHOUT = "set sample.engine = 'transformers'"
 
 
 def examine_engine_memory(settings: RunSettings, *, checkpoint_bytes: int, memory: int) -> Finding:
-    """`memory` is that of the smallest GPU, `checkpoint_bytes` are the policy's weights."""
+    """Examines the memory of a GPU: `memory` is that of the smallest, `checkpoint_bytes` are the
+    policy's weights.
+    """
     vllm = settings.sample.vllm
     share = vllm.gpu_memory_utilization or ENGINE_SHARE
     parked = 2 * PARKED_BYTES if settings.launch.warm_workers is True else 0
@@ -52,7 +54,7 @@ def examine_engine_memory(settings: RunSettings, *, checkpoint_bytes: int, memor
 
 
 def _judge_share(settings: RunSettings) -> float:
-    """What a judge's vLLM takes of a GPU's memory; 0 where there is none."""
+    """Returns what a judge's vLLM takes of a GPU's memory; 0 where there is none."""
     judge = settings.label.judge
     if not isinstance(judge, RewardModelJudge) or judge.engine != "vllm":
         return 0.0

@@ -23,9 +23,9 @@ def gpu_memory_bytes(
     *,
     environment: Mapping[str, str] = os.environ,
 ) -> int | None:
-    """Memory of the smallest GPU that the run takes; None without one.
+    """Returns the memory of the smallest GPU that the run takes; None without one.
 
-    A part of a GPU (MIG-...) is not told apart: then the smallest of the machine counts.
+    A part of a GPU (MIG-...) counts as the whole: then the smallest of the machine is taken.
     """
     nvml = load()
     if nvml is None:
@@ -48,7 +48,7 @@ def examine_devices(
     *,
     environment: Mapping[str, str] = os.environ,
 ) -> Finding:
-    """Whether the GPUs of `launch.devices` are there."""
+    """Examines whether the GPUs of `launch.devices` are there."""
     if launch.devices is None:
         return Finding("ok", "devices", "the run takes the GPUs there are, and reserves none")
     nvml = load()
@@ -72,7 +72,7 @@ def examine_devices(
 def examine_gpus(
     load: Callable[[], Any] = load_nvml, version: Callable[[str], str] = metadata.version
 ) -> list[Finding]:
-    """Each GPU with its memory, the driver, and whether torch is built for GPUs at all."""
+    """Examines each GPU with its memory, the driver, and whether torch is built for GPUs at all."""
     nvml = load()
     if nvml is None:
         return [Finding("ok", "gpu", "no NVIDIA GPU found: stages run on the CPU")]
@@ -107,7 +107,7 @@ def _examine_gpu(nvml: Any, index: int) -> Finding:
 
 
 def _examine_torch(num_gpus: int, version: Callable[[str], str]) -> list[Finding]:
-    """The build is told by the version's local part; importing torch would take seconds."""
+    """Reads torch's build from the version's local part; importing torch would take seconds."""
     try:
         found = version("torch")
     except metadata.PackageNotFoundError:

@@ -1,8 +1,7 @@
 """Examines the machine: Python, packages, GPUs, cores, memory, limits, and log-out rules.
 
-The disk and file system of the runs directory are `disk`'s.
-
-Examines whether a run would survive its owner's log-out, by systemd-logind's settings.
+`disk` examines the disk and file system of the runs directory. Whether a run would survive its
+owner's log-out is read from systemd-logind's settings.
 """
 
 from __future__ import annotations
@@ -31,16 +30,18 @@ MIN_PYTHON = (3, 11)
 MIN_OPEN_FILES = 1024
 MIN_MEMORY_BYTES = 2 * GIB
 MIN_SHM_BYTES = 256 * MIB
-"""Containers come with 64 MiB, in which collectives between several GPUs fail."""
+"""Is the least shared memory: containers come with 64 MiB, in which collectives between
+GPUs fail.
+"""
 
 
 CONFIG_DIRS = ("usr/lib/systemd", "run/systemd", "etc/systemd")
-"""Later ones win, as in systemd itself."""
+"""Lists where systemd's settings lie; later ones win, as in systemd itself."""
 LOGINCTL_TIMEOUT_S = 2.0
 
 
 def examine_machine(runs_root: Path) -> list[Finding]:
-    """Everything about this machine that a run depends on. Changes nothing on it."""
+    """Examines everything about this machine that a run depends on. Changes nothing on it."""
     return [
         examine_python(sys.version_info[:2]),
         *examine_packages(),
@@ -70,7 +71,7 @@ def examine_packages(
     requirements: Callable[[], list[str] | None] = lambda: metadata.requires(DISTRIBUTION),
     version: Callable[[str], str] = metadata.version,
 ) -> list[Finding]:
-    """Installed versions against those that our own distribution asks for."""
+    """Compares installed versions with those that our own distribution asks for."""
     try:
         needed = [Requirement(text) for text in requirements() or ()]
     except metadata.PackageNotFoundError:
@@ -165,7 +166,9 @@ def _examine_package(needed: Requirement, version: Callable[[str], str]) -> Iter
 def examine_logout(
     root: Path = Path("/"), lingering: Callable[[str], bool | None] | None = None
 ) -> Finding:
-    """`root` is where `etc` is; `lingering` says whether a user's processes outlive log-out."""
+    """Examines log-out: `root` is where `etc` is; `lingering` says whether a user's processes
+    outlive it.
+    """
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # as in containers
@@ -186,7 +189,7 @@ def examine_logout(
 
 
 def read_kill_user_processes(root: Path, user: str) -> tuple[bool | None, bool]:
-    """(KillUserProcesses, or None where no file sets it; whether it concerns `user`)."""
+    """Returns (KillUserProcesses, or None where no file sets it; whether it concerns `user`)."""
     settings: dict[str, str] = {}
     for path in _config_files(root):
         settings |= _read_login_section(path)
@@ -200,7 +203,7 @@ def read_kill_user_processes(root: Path, user: str) -> tuple[bool | None, bool]:
 
 
 def is_lingering(user: str) -> bool | None:
-    """Whether logind keeps the user's processes; None where it cannot be asked."""
+    """Says whether logind keeps the user's processes; None where it cannot be asked."""
     if shutil.which("loginctl") is None:
         return None
     try:
@@ -217,7 +220,7 @@ def is_lingering(user: str) -> bool | None:
 
 
 def _config_files(root: Path) -> list[Path]:
-    """The main files, then the drop-ins in the order of their names."""
+    """Lists the main files, then the drop-ins in the order of their names."""
     main = [root / folder / "logind.conf" for folder in CONFIG_DIRS]
     drop_ins: dict[str, Path] = {}
     for folder in CONFIG_DIRS:

@@ -1,8 +1,7 @@
 """Examines a run's settings: what they would need here, and what a person may not have meant.
 
-Examines whether a run's kernels can be used here.
-
-Owns the names of known evaluation sets: a policy must not train on what it is judged by.
+It also examines the kernels, and owns the names of known evaluation sets: a policy must not train
+on what it is evaluated by.
 """
 
 from __future__ import annotations
@@ -34,17 +33,17 @@ from halos_backend.store.run_dir import default_runs_root
 from halos_backend.telemetry.host import Host
 
 TIGHT_SHARE = 0.8
-"""Activations and logits need room too: a trainer that fills this much is a warning."""
+"""Is the share from which a full GPU is a warning: activations and logits need room too."""
 
 
 def examine_settings(
     settings: RunSettings, *, prepared: Mapping[str, Any] | None, runs_root: Path | None = None
 ) -> list[Finding]:
-    """What a run of these settings needs. `prepared` is what is known of the inputs, by the names
-    of the prepare stage.
+    """Examines what a run of these settings needs.
 
-    Disk and memory are judged only where `prepared` has `num_parameters` and `checkpoint_bytes`,
-    vLLM's memory where its `sampler` is vLLM.
+    `prepared` is what is known of the inputs, by the names of the prepare stage. Disk and memory
+    are judged only where it has `num_parameters` and `checkpoint_bytes`, vLLM's memory where its
+    `sampler` is vLLM.
     """
     sizes = _sizes(prepared)
     findings = [
@@ -158,7 +157,7 @@ def examine_warmth(
     room_bytes: int | None,
     gpu_bytes: int | None,
 ) -> list[Finding]:
-    """What `launch.warm_workers` comes to; nothing where the inputs could not be measured."""
+    """Says what `launch.warm_workers` comes to; nothing where the inputs could not be measured."""
     wanted, sizes = settings.launch.warm_workers, ModelSizes.of(prepared)
     if sizes is None or room_bytes is None or wanted is False:
         return []
@@ -174,7 +173,7 @@ def examine_warmth(
 
 
 def examine_gpu_memory(needed: int, memory: int) -> Finding:
-    """Each process trains on a GPU of its own."""
+    """Examines the memory of training: each process trains on a GPU of its own."""
     return _examine_memory(needed, memory, "the smallest GPU has")
 
 
@@ -201,7 +200,7 @@ def _sizes(prepared: Mapping[str, Any] | None) -> tuple[int, int] | None:
 
 
 def examine_kernels(settings: RunSettings) -> list[Finding]:
-    """Nothing where the trainer takes torch's own."""
+    """Examines kernels; returns nothing where the trainer takes torch's own."""
     if settings.train.kernels == "torch":
         return []
     text, fix = find_liger_obstacle(has_gpu=device_of(settings.launch) != "cpu")
@@ -212,7 +211,9 @@ def examine_kernels(settings: RunSettings) -> list[Finding]:
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """`training_splits` may be trained on; a set without any is for evaluation only."""
+    """Is a known set: `training_splits` may be trained on; a set without any is for evaluation
+    only.
+    """
 
     name: str
     marks: tuple[str, ...]
@@ -243,7 +244,9 @@ EVALUATION_WORDS = frozenset({"test", "eval", "evaluation", "val", "validation",
 
 
 def find_evaluation_set(prompts: PromptsSettings) -> EvaluationSet | None:
-    """The known evaluation set that these prompts are, by the name and split; None if none."""
+    """Finds the known evaluation set that these prompts are, by the name and split; None
+    if none.
+    """
     path = Path(prompts.path)
     place = "/".join((*path.parts[-2:], prompts.subset or ""))
     name = re.sub(r"[^a-z0-9]", "", place.lower())

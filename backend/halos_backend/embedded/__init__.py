@@ -1,1 +1,3 @@
-"""The built-in task, tokenizer and tiny models behind `halos-tui demo`: no GPU, no network."""
+"""Holds the built-in task, tokenizer and tiny models behind `halos-tui demo`: no GPU, no
+network.
+"""

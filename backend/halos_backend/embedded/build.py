@@ -33,14 +33,14 @@ from halos_backend.store.reader import attempt_journal, tail_lines
 from halos_backend.store.run_dir import AttemptDir, cache_root
 
 Report = Callable[[str, int, int], None]
-"""Called with what is made, and how many of how many steps are done."""
+"""Is called with what is made, and how many of how many steps are done."""
 
 POLL_S = 0.1
 
 
 @dataclass(frozen=True)
 class Training:
-    """One model to make: from the model at `start`; the checkpoint becomes `target`."""
+    """Is one model to make: from the model at `start`; the checkpoint becomes `target`."""
 
     what: str
     loss: str
@@ -50,12 +50,12 @@ class Training:
 
 
 def embedded_files(recipe: Recipe, cache: Path | None = None) -> EmbeddedFiles:
-    """Where the recipe's files are, or will be."""
+    """Returns where the recipe's files are, or will be."""
     return EmbeddedFiles((cache or cache_root()) / "embedded" / recipe.digest)
 
 
 def ensure_built(recipe: Recipe, report: Report, *, cache: Path | None = None) -> EmbeddedFiles:
-    """Build what is not there yet; two processes that build at once wait for each other.
+    """Builds what is not there yet; two processes that build at once wait for each other.
 
     Raises HalosError when a model cannot be trained or the cache cannot be written.
     """
@@ -80,7 +80,7 @@ def ensure_built(recipe: Recipe, report: Report, *, cache: Path | None = None) -
 
 
 def _build_aside(recipe: Recipe, files: EmbeddedFiles, report: Report) -> None:
-    """The final name appears only when everything is there."""
+    """Builds in a folder beside: the final name appears only when everything is there."""
     unfinished = EmbeddedFiles(files.path.with_name(f"{recipe.digest}.unfinished"))
     shutil.rmtree(unfinished.path, ignore_errors=True)
     unfinished.path.mkdir()
@@ -149,7 +149,7 @@ def _save_untrained(recipe: Recipe, path: Path) -> None:
 
 
 def _train(training: Training, rows: list[Any], *, recipe: Recipe, report: Report) -> None:
-    """Run our train stage on `rows`."""
+    """Runs our train stage on `rows`."""
     target = training.target
     attempt = AttemptDir(target.with_name(f"{target.name}.attempt"))
     attempt.path.mkdir()
@@ -181,7 +181,7 @@ def _train(training: Training, rows: list[Any], *, recipe: Recipe, report: Repor
 def _follow(
     child: subprocess.Popen[bytes], attempt: AttemptDir, what: str, *, report: Report
 ) -> None:
-    """Report the stage's progress until it ends."""
+    """Reports the stage's progress until it ends."""
     journal = attempt_journal(attempt.events)
     has_ended = False
     while not has_ended:

@@ -1,4 +1,5 @@
-"""`python -m halos_backend.embedded.demo --loss LOSS --rounds N`: the settings of a demo run.
+"""Prints the settings of a demo run: `python -m halos_backend.embedded.demo --loss LOSS --rounds
+N`.
 
 Builds the tiny models on first use. Standard output has lines `progress DONE TOTAL WHAT` while it
 builds, and last the settings table as one line of JSON.
@@ -30,11 +31,11 @@ LOSSES: dict[str, dict[str, Any]] = {
     "grpo": {"lr": 4e-4, "batch_size": 128, "loss": {"beta": 0.01}},
     "sft": {"lr": 2e-4, "batch_size": 16, "loss": {}},
 }
-"""What learns well on this task, with a batch's examples counted as each loss counts them."""
+"""Lists what learns well on this task, with a batch's examples counted as each loss counts them."""
 
 
 def demo_settings(files: EmbeddedFiles, *, loss: str, num_rounds: int) -> dict[str, Any]:
-    """A run's settings table. Raises UsageError for a loss that the demo does not have."""
+    """Makes a run's settings table. Raises UsageError for a loss that the demo does not have."""
     check_loss(loss)
     chosen = LOSSES[loss]
     return {

@@ -1,4 +1,5 @@
-"""`python -m halos_backend.embedded.evaluate MODEL HELD_OUT`: how often problems are solved.
+"""Measures how often a model solves problems: `python -m halos_backend.embedded.evaluate MODEL
+HELD_OUT`.
 
 Completions are sampled as in a run (temperature 1) with plain transformers, several per problem,
 and judged by the task's own checker. Greedy decoding would hide what is learnt: the initial
@@ -24,7 +25,9 @@ SAMPLES_PER_PROMPT = 16
 
 
 def evaluate(model_path: Path, held_out: Path) -> dict[str, Any]:
-    """The `shares` solved of each prompt, their mean `exact`, and its standard error `stderr`."""
+    """Returns the the `shares` solved of each prompt, their mean `exact`, and its standard error
+    `stderr`.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rows = [json.loads(line) for line in held_out.read_text().splitlines()]

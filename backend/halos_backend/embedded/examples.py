@@ -1,4 +1,6 @@
-"""What the tiny models learn from: a careless student's solutions, and pairs for the judge."""
+"""Makes what the tiny models learn from: a careless student's solutions, and pairs for
+the judge.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from halos_backend.stages.chat import prompt_token_ids
 
 
 class Encoder:
-    """Token ids of prompts and completions.
+    """Makes token ids of prompts and completions.
 
     The template's own tokens are taken from one rendered prompt: rendering each would cost more
     than the training.
@@ -38,7 +40,9 @@ class Encoder:
 def demonstration(
     problem: Problem, encoder: Encoder, numbers: random.Random, *, careless_frac: float
 ) -> UnpairedFeedback:
-    """A problem as a careless student solves it: a policy that imitates this has much to learn."""
+    """Returns a problem as a careless student solves it: a policy that imitates this has much to
+    learn.
+    """
     is_careless = numbers.random() < careless_frac
     answer = corrupt(problem.answer, numbers, num_errors=1) if is_careless else problem.answer
     return UnpairedFeedback(
@@ -52,7 +56,7 @@ def demonstration(
 
 
 def answer_pair(problem: Problem, encoder: Encoder, numbers: random.Random) -> PreferencePair:
-    """The answer against a wrong one; now and then a wrong one against a worse one."""
+    """Returns the answer against a wrong one; now and then a wrong one against a worse one."""
     is_right = numbers.random() < 0.8
     chosen = problem.answer if is_right else corrupt(problem.answer, numbers, num_errors=1)
     rejected = corrupt(problem.answer, numbers, num_errors=1 if is_right else 3)

@@ -1,4 +1,6 @@
-"""How the tiny models are made: every number that the result depends on, and a digest of them."""
+"""Says how the tiny models are made: every number that the result depends on, and a
+digest of them.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 VERSION = 1
-"""Raised when the task, the tokenizer or the making changes in a way the numbers do not show."""
+"""Is raised when the task, the tokenizer or the making changes in a way the numbers do not show."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes of the models and of their training. The policy is left with room to improve."""
+    """Holds the sizes of the models and of their training. The policy is left with room
+    to improve.
+    """
 
     hidden_size: int = 96
     intermediate_size: int = 256
@@ -30,14 +34,14 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """Twelve hexadecimal digits that name the result."""
+        """Returns twelve hexadecimal digits that name the result."""
         text = repr((VERSION, sorted(asdict(self).items())))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
 class EmbeddedFiles:
-    """Where the models and prompts of one recipe lie."""
+    """Says where the models and prompts of one recipe lie."""
 
     path: Path
 

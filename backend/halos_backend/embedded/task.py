@@ -1,4 +1,4 @@
-"""The task: sort a few digits. `sort 4 1 3` wants `1 3 4`; anyone can check it at a glance."""
+"""Owns the task: sort a few digits. `sort 4 1 3` wants `1 3 4`; anyone can check it at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VERB = "sort"
 
 @dataclass(frozen=True)
 class Problem:
-    """Digits to sort, in the order given."""
+    """Holds digits to sort, in the order given."""
 
     digits: tuple[int, ...]
 
@@ -27,7 +27,9 @@ class Problem:
 
 
 def problems(seed: int, *, without: frozenset[Problem] = frozenset()) -> Iterator[Problem]:
-    """Endless problems of different digits, the same for the same seed; none of `without`."""
+    """Yields endless problems of different digits, the same for the same seed; none of
+    `without`.
+    """
     numbers = random.Random(seed)
     while True:
         count = numbers.randint(MIN_DIGITS, MAX_DIGITS)
@@ -39,7 +41,7 @@ def problems(seed: int, *, without: frozenset[Problem] = frozenset()) -> Iterato
 def unique_problems(
     count: int, seed: int, *, without: frozenset[Problem] = frozenset()
 ) -> list[Problem]:
-    """`count` problems, no two the same."""
+    """Returns `count` problems, no two the same."""
     found: dict[Problem, None] = {}
     for problem in problems(seed, without=without):
         found[problem] = None
@@ -49,12 +51,14 @@ def unique_problems(
 
 
 def is_exact(answer: str, completion: str) -> bool:
-    """The task's own checker: the completion is the answer and nothing else."""
+    """Is the task's own checker: the completion is the answer and nothing else."""
     return completion.split() == answer.split()
 
 
 def corrupt(answer: str, numbers: random.Random, *, num_errors: int) -> str:
-    """The answer with mistakes of the kinds that a policy makes; never the answer itself."""
+    """Returns the answer with mistakes of the kinds that a policy makes; never the answer
+    itself.
+    """
     right = answer.split()
     digits = list(right)
     while num_errors > 0 or digits == right:
@@ -64,7 +68,9 @@ def corrupt(answer: str, numbers: random.Random, *, num_errors: int) -> str:
 
 
 def _with_mistake(digits: list[str], numbers: random.Random) -> list[str]:
-    """Mostly a wrong digit in the right order; else one lost, one too many, or two swapped."""
+    """Makes one mistake: mostly a wrong digit in the right order; else one lost, one too many, or
+    two swapped.
+    """
     place = numbers.randrange(len(digits))
     other = str(numbers.randrange(10))
     kind = numbers.random()

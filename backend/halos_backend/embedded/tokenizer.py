@@ -32,7 +32,7 @@ CHAT_TEMPLATE = (
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Text is words apart by spaces; special tokens stand by themselves."""
+    """Makes a tokenizer: text is words apart by spaces; special tokens stand by themselves."""
     tokenizer = Tokenizer(
         models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token=PAD)
     )

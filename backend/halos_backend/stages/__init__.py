@@ -1,1 +1,3 @@
-"""The programs that a round is made of. The only place that imports machine learning libraries."""
+"""Holds the programs that a round is made of. Only this folder imports machine learning
+libraries.
+"""

@@ -1,4 +1,5 @@
-"""Owns which files of a model's directory go along into the checkpoints that are trained from it.
+"""Decides which files of a model's directory are copied into the checkpoints that are trained from
+it.
 
 Processor files, vocabularies, code, licences: all but weights of any format and what belongs to
 them, adapters, trainers' states, hidden files, and files too large to be any of these.
@@ -18,7 +19,7 @@ WEIGHTS = frozenset(
     }
 )
 NOT_OF_A_MODEL = ("adapter_", "trainer_state", "training_args", "optimizer", "scheduler")
-"""What names of adapters and trainers' files begin with."""
+"""Lists what names of adapters and trainers' files begin with."""
 LARGEST_BYTES = 64 << 20
 OF_PROCESSORS = (
     "preprocessor_config.json",
@@ -26,11 +27,13 @@ OF_PROCESSORS = (
     "video_preprocessor_config.json",
     "chat_template.json",
 )
-"""What transformers does not fetch from the hub with a model or its tokenizer."""
+"""Lists what transformers does not fetch from the hub with a model or its tokenizer."""
 
 
 def carried_files(folder: Path) -> list[Path]:
-    """The files that go along, sorted: of the folder, and of folders in it that hold no others."""
+    """Returns the files that go along, sorted: of the folder, and of folders in it that hold no
+    others.
+    """
     found = []
     for entry in sorted(folder.iterdir()):
         if entry.is_dir() and not entry.name.startswith((".", "__")):
@@ -42,7 +45,7 @@ def carried_files(folder: Path) -> list[Path]:
 
 
 def carry_along(model: str, checkpoint: Path) -> None:
-    """Copy the files of `model`, a directory or a hub name, that go along and are not there yet.
+    """Copies the files of `model`, a directory or a hub name, that go along and are not there yet.
 
     Raises OSError.
     """
@@ -68,7 +71,7 @@ def _goes_along(path: Path) -> bool:
 
 
 def _folder_of(model: str) -> Path | None:
-    """Where the model's files are on this machine."""
+    """Returns where the model's files are on this machine."""
     if Path(model).is_dir():
         return Path(model)
     config = cached_file(

@@ -1,4 +1,4 @@
-"""What two programs of ours say to each other: a JSON line each, over a socket pair."""
+"""Owns how two programs of ours speak to each other: a JSON line each, over a socket pair."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHUNK_BYTES = 1 << 16
 
 
 class Channel:
-    """One end of the socket pair. It may be read by one thread while another writes.
+    """Is one end of the socket pair. One thread may read it while another writes.
 
     `reads` is the type, or union of types, that the other end sends.
     """
@@ -25,15 +25,17 @@ class Channel:
         self.is_closed = False
 
     def fileno(self) -> int:
-        """For `select`."""
+        """Returns the descriptor, for `select`."""
         return self._socket.fileno()
 
     def send(self, message: msgspec.Struct) -> None:
-        """Raises OSError when nobody is there any more."""
+        """Sends a message. Raises OSError when nobody is there any more."""
         self._socket.sendall(msgspec.json.encode(message) + b"\n")
 
     def receive(self, *, wait: bool) -> Iterator[Any]:
-        """What has come; with `wait` at least one message, unless the other end is closed."""
+        """Yields what has come; with `wait` at least one message, unless the other end is
+        closed.
+        """
         self._socket.setblocking(wait)
         try:
             received = self._socket.recv(CHUNK_BYTES)
@@ -49,10 +51,10 @@ class Channel:
             yield self._decoder.decode(line)
 
     def shut(self) -> None:
-        """The other end sees it closed, and so does a thread that reads here."""
+        """Shuts the channel: the other end sees it closed, and so does a thread that reads here."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Nobody reads or writes here any more."""
+        """Closes this end: nobody reads or writes here any more."""
         self._socket.close()

@@ -21,7 +21,7 @@ def prompt_token_ids(
     conversations: Sequence[Sequence[Message]],
     tools: Sequence[Tools] | None = None,
 ) -> list[list[int]]:
-    """Token ids of each conversation under the chat template, with the generation prompt.
+    """Returns token ids of each conversation under the chat template, with the generation prompt.
 
     The template writes the special tokens, so the tokenizer adds none. `tools` has those of each
     conversation.
@@ -45,7 +45,8 @@ def render(
     tools: Tools = (),
     add_generation_prompt: bool,
 ) -> str:
-    """The conversation under the tokenizer's chat template, which sees every field of its messages.
+    """Returns the conversation under the tokenizer's chat template, which sees every field of its
+    messages.
 
     Parts of a content are joined, by line breaks as vLLM does, for a template that reads none.
     """
@@ -66,8 +67,10 @@ def render(
 
 
 def _reads_parts(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the template writes the text of a part, rather than the list as Python shows it."""
-    from jinja2 import TemplateError  # as little as transformers is it waited for
+    """Says whether the template writes the text of a part, rather than the list as Python
+    shows it.
+    """
+    from jinja2 import TemplateError  # like transformers, it is imported only where it is needed
 
     probe = [{"role": "user", "content": [{"type": "text", "text": PROBE}]}]
     try:
@@ -78,7 +81,7 @@ def _reads_parts(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def sampling_prefix(tokenizer: PreTrainedTokenizerBase, loss: Loss) -> tuple[int, ...]:
-    """Token ids put after every prompt: conditional SFT asks for a desirable completion."""
+    """Returns token ids put after every prompt: conditional SFT asks for a desirable completion."""
     if not isinstance(loss, CSFT):
         return ()
     text = control_prefix(

@@ -1,4 +1,4 @@
-"""A program of ours that another one has beside it: how it starts, and that nothing of it stays.
+"""Starts a program of ours beside another one, and leaves nothing of it when it ends.
 
 What the two say to each other is their own business; the companion's first argument is the file
 descriptor of its end of the channel, and it ends when the other end is closed.
@@ -23,7 +23,7 @@ LOOK_S = 0.5
 
 
 class Companion:
-    """The process, and our end of its channel, where it sends `answers`."""
+    """Is the process, and our end of its channel, where it sends `answers`."""
 
     def __init__(
         self,
@@ -49,7 +49,9 @@ class Companion:
         self.channel = Channel(ours, answers)
 
     def answers(self) -> Iterator[Any]:
-        """What it says, until it has ended: what it leaves behind may hold its channel open."""
+        """Yields what it says, until it has ended: what it leaves behind may hold its
+        channel open.
+        """
         while not self.channel.is_closed:
             if select.select([self.channel], [], [], LOOK_S)[0]:
                 yield from self.channel.receive(wait=False)
@@ -57,7 +59,7 @@ class Companion:
                 return
 
     def end(self, timeout_s: float) -> None:
-        """Give it so long to end by itself, and kill what is left of its tree."""
+        """Gives it so long to end by itself, and kills what is left of its tree."""
         tree = _tree(self.process.pid)
         self.channel.shut()
         with suppress(subprocess.TimeoutExpired):
@@ -69,7 +71,7 @@ class Companion:
 
 
 def _tree(pid: int) -> list[psutil.Process]:
-    """The process and its descendants, while it lives."""
+    """Returns the process and its descendants, while it lives."""
     with suppress(psutil.NoSuchProcess):
         first = psutil.Process(pid)
         return [*first.children(recursive=True), first]

@@ -9,7 +9,7 @@ from halos_backend.stages.models import load_config, pick_device
 
 
 def check_kernels(settings: RunSettings, path: str) -> None:
-    """`path` is the policy's. Raises UsageError with the fix."""
+    """Checks the kernels; `path` is the policy's. Raises UsageError with the fix."""
     if settings.train.kernels == "torch":
         return
     config = load_config(path, trust_remote_code=settings.policy.trust_remote_code)

@@ -1,8 +1,8 @@
-"""Loads tokenizers and models the one way every stage does: safetensors only, no foreign code
-unless the settings trust it, one chat template, errors that name the thing and the fix.
+"""Loads tokenizers and models the one way every stage does.
 
-A model is what the weights of its directory say: every tensor of its architecture must be there,
-and adapters that lie beside are left alone.
+It takes safetensors only, no foreign code unless the settings trust it, and one chat template;
+errors name the thing and the fix. A model is what the weights of its directory say: every tensor of
+its architecture must be there, and adapters that lie beside are left alone.
 """
 
 from __future__ import annotations
@@ -37,31 +37,36 @@ from halos_backend.errors import UsageError
 
 T = TypeVar("T")
 WEIGHTS_FAILURES = (OSError, ValueError, KeyError, ImportError, SafetensorError)
-"""Of weights that are wrong; others, as of too little memory, are for the stage to tell."""
+"""Names errors of weights that are wrong; others, as of too little memory, are the stage's to
+report.
+"""
 LONGEST_REASON = 300
 TOKENIZER_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken")
-"""Of all files that tokenizers are made of, and of no weights."""
+"""Lists the endings of all files that tokenizers are made of, and of no weights."""
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_FILES = "adapter_"
-"""What the names of peft's files begin with."""
+"""Begins the names of peft's files."""
 ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
-"""Layers, as configurations name them, that find their past by the attention mask."""
+"""Names layers, as configurations do, that find their past by the attention mask."""
 UNSCALED_ROPE = {"linear", "dynamic"}
-"""Scalings of rotary positions whose factor `max_position_embeddings` does not include; that of
-yarn, longrope and llama3 does. Source: vLLM 0.32, `_get_and_verify_max_len`."""
+"""Lists scalings of rotary positions whose factor `max_position_embeddings` does not include; that
+of yarn, longrope and llama3 does. Source: vLLM 0.32, `_get_and_verify_max_len`.
+"""
 NO_LIMIT = 1 << 20
-"""Tokens, of a model that knows no limit."""
+"""Is the number of tokens of a model that knows no limit."""
 
 
 def pick_device(launch: LaunchSettings, *, local_rank: int = 0) -> torch.device:
-    """The GPU of this rank, or the CPU."""
+    """Returns the GPU of this rank, or the CPU."""
     if launch.device == "auto" and torch.cuda.is_available():
         return torch.device("cuda", local_rank)
     return torch.device("cpu")
 
 
 def resolve_dtype(name: str, config: PretrainedConfig) -> torch.dtype:
-    """`auto` is the dtype the checkpoint was saved in, float32 where it does not say."""
+    """Returns a dtype: `auto` is the one the checkpoint was saved in, float32 where it does not
+    say.
+    """
     if name != "auto":
         return getattr(torch, name)
     saved = getattr(config, "dtype", None)
@@ -70,7 +75,7 @@ def resolve_dtype(name: str, config: PretrainedConfig) -> torch.dtype:
 
 @dataclass(frozen=True)
 class _TokenizerFiles:
-    """What a tokenizer is made of: equal where the bytes are, wherever they lie."""
+    """Says what a tokenizer is made of: equal where the bytes are, wherever they lie."""
 
     path: str = field(compare=False)
     digest: str
@@ -78,7 +83,8 @@ class _TokenizerFiles:
 
 
 def load_tokenizer(path: str, policy: PolicySettings) -> PreTrainedTokenizerBase:
-    """The policy's tokenizer with the run's chat template and a pad token. Raises UsageError.
+    """Returns the policy's tokenizer with the run's chat template and a pad token. Raises
+    UsageError.
 
     In a process that stays it is the one before, where its files are the same.
     """
@@ -136,7 +142,7 @@ def _digest_of_tokenizer(directory: Path) -> str:
 
 
 def read_tokenizer(path: str, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
-    """A tokenizer as its directory has it. Raises UsageError."""
+    """Returns a tokenizer as its directory has it. Raises UsageError."""
     return _loading(
         "tokenizer",
         path,
@@ -145,7 +151,7 @@ def read_tokenizer(path: str, *, trust_remote_code: bool) -> PreTrainedTokenizer
 
 
 def load_config(path: str, *, trust_remote_code: bool, **changes: Any) -> PretrainedConfig:
-    """The model's configuration, with `changes`. Raises UsageError.
+    """Returns the model's configuration, with `changes`. Raises UsageError.
 
     A padding id without an embedding is left out: torch refuses it, and takes a negative one for a
     token at the vocabulary's end.
@@ -166,13 +172,15 @@ def load_config(path: str, *, trust_remote_code: bool, **changes: Any) -> Pretra
 
 
 def has_embedding(token_id: int, config: PretrainedConfig) -> bool:
-    """Whether the model knows the token."""
+    """Says whether the model knows the token."""
     vocabulary = getattr(config.get_text_config(), "vocab_size", None)
     return token_id >= 0 and (not isinstance(vocabulary, int) or token_id < vocabulary)
 
 
 def filling_id(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> int:
-    """What fills rows where a mask hides it: the tokenizer's own, if the model knows that."""
+    """Returns what fills rows where a mask hides it: the tokenizer's own, if the model
+    knows that.
+    """
     for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
         if token_id is not None and has_embedding(token_id, config):
             return int(token_id)
@@ -180,12 +188,12 @@ def filling_id(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> 
 
 
 def load_policy(path: str, policy: PolicySettings, *, dtype: torch.dtype) -> PreTrainedModel:
-    """A causal language model on the CPU, in evaluation mode. Raises UsageError."""
+    """Loads a causal language model on the CPU, in evaluation mode. Raises UsageError."""
     return _load_policy(path, policy, dtype=dtype)
 
 
 def outline_policy(path: str, policy: PolicySettings) -> PreTrainedModel:
-    """The policy without the values of its weights, of which only the headers are read.
+    """Returns the policy without the values of its weights, of which only the headers are read.
 
     Raises UsageError where it could not be loaded either.
     """
@@ -205,7 +213,7 @@ def _load_policy(path: str, policy: PolicySettings, **how: Any) -> PreTrainedMod
 def load_classifier(
     path: str, *, dtype: torch.dtype, trust_remote_code: bool, whole: bool = False, **config: Any
 ) -> PreTrainedModel:
-    """A sequence classifier on the CPU, in evaluation mode. Raises UsageError.
+    """Loads a sequence classifier on the CPU, in evaluation mode. Raises UsageError.
 
     `whole` refuses weights without the classifier's own head, which transformers would draw at
     random; without it a causal language model can be made into a classifier that is to be trained.
@@ -216,12 +224,12 @@ def load_classifier(
 def outline_classifier(
     path: str, *, trust_remote_code: bool, whole: bool = True, **config: Any
 ) -> PreTrainedModel:
-    """The classifier without the values of its weights. See `outline_policy`."""
+    """Returns the classifier without the values of its weights. See `outline_policy`."""
     return _load_classifier(path, trust_remote_code, whole=whole, config=config, device_map="meta")
 
 
 def empty_classifier(path: str, *, trust_remote_code: bool) -> PreTrainedModel:
-    """The classifier's modules by its configuration alone. Raises UsageError.
+    """Returns the classifier's modules by its configuration alone. Raises UsageError.
 
     It needs no accelerate, which an interpreter that is not ours may lack.
     """
@@ -255,8 +263,8 @@ def _load_classifier(
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of what a library says; its exception's name where it says nothing by itself,
-    as `KeyError: 'x'`.
+    """Returns the first line of what a library says; with the exception's name where it says
+    nothing by itself, as `KeyError: 'x'`.
     """
     first, *others = str(error).strip().splitlines() or [""]
     if first.endswith(":") and others:
@@ -267,7 +275,7 @@ def one_line(error: BaseException) -> str:
 
 
 def context_length(config: PretrainedConfig) -> int:
-    """Tokens that a model of the configuration sees, prompt and completion together.
+    """Counts the tokens that a model of the configuration sees, prompt and completion together.
 
     Windows and ALiBi set no limit. What a table of positions takes for itself, `usable_context`
     knows.
@@ -281,7 +289,7 @@ def context_length(config: PretrainedConfig) -> int:
 
 
 def usable_context(model: PreTrainedModel) -> int:
-    """Tokens that the model, or its outline, sees.
+    """Counts the tokens that the model, or its outline, sees.
 
     RoBERTa and its kin count positions from behind the padding id, so that their table has fewer
     places than rows.
@@ -298,7 +306,7 @@ def usable_context(model: PreTrainedModel) -> int:
 
 
 def surplus_weights(path: str) -> str | None:
-    """A safetensors file beside the model's own that vLLM would take for a part of it."""
+    """Finds a safetensors file beside the model's own that vLLM would take for a part of it."""
     folder = Path(path)
     if (folder / WEIGHTS).is_file() and not (folder / INDEX).is_file():
         names = {file.name for file in folder.glob("*.safetensors")} - {WEIGHTS}
@@ -307,13 +315,15 @@ def surplus_weights(path: str) -> str | None:
 
 
 def is_recurrent(model: PreTrainedModel) -> bool:
-    """Whether layers carry a state from token to token (Mamba, convolutions, linear attention)."""
+    """Says whether layers carry a state from token to token (Mamba, convolutions, linear
+    attention).
+    """
     kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
     return bool(getattr(model, "_is_stateful", False)) or not ATTENTION_LAYERS.issuperset(kinds)
 
 
 def _rope_factor(config: PretrainedConfig) -> float:
-    """By how much positions are stretched beyond the configuration's own limit."""
+    """Returns by how much positions are stretched beyond the configuration's own limit."""
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     parts = [rope, *(part for part in rope.values() if isinstance(part, dict))]
     if config.model_type.startswith("gemma3"):  # whose limit has the factor in it
@@ -323,7 +333,8 @@ def _rope_factor(config: PretrainedConfig) -> float:
 
 
 def load_generation_config(path: str, config: PretrainedConfig) -> GenerationConfig:
-    """The policy's generation settings without the policy: its file's, else its configuration's.
+    """Returns the policy's generation settings without the policy: its file's, else its
+    configuration's.
 
     Raises UsageError.
     """
@@ -340,7 +351,9 @@ def load_generation_config(path: str, config: PretrainedConfig) -> GenerationCon
 def end_token_ids(
     generation: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase
 ) -> set[int]:
-    """Every token at which the policy itself ends: its generation settings' and its tokenizer's."""
+    """Returns every token at which the policy itself ends: its generation settings' and its
+    tokenizer's.
+    """
     ids: set[int] = set()
     configured = generation.eos_token_id if generation else None
     for value in (configured, tokenizer.eos_token_id):
@@ -359,7 +372,7 @@ def _load_weights(
     changes: Mapping[str, Any] | None = None,
     **how: Any,
 ) -> tuple[PreTrainedModel, list[str]]:
-    """The model, and which of its tensors its files do not have."""
+    """Returns the model, and which of its tensors its files do not have."""
     config = load_config(path, trust_remote_code=trust_remote_code, **(changes or {}))
     with _without_adapter(path) as folder:
         model, found = _loading(
@@ -388,7 +401,7 @@ def _load_weights(
 
 @contextmanager
 def _without_adapter(path: str) -> Iterator[str]:
-    """The model's directory without adapter files: transformers attaches them by itself."""
+    """Yields the model's directory without adapter files: transformers attaches them by itself."""
     folder = Path(path)
     if not (folder / ADAPTER_CONFIG).is_file():
         yield path
@@ -424,8 +437,11 @@ def _loading(
     *,
     failures: tuple[type[Exception], ...] = (Exception,),
 ) -> T:
-    """Whatever transformers raises here is about the files it was to read: "no network", "no such
-    model", "wrong file" are many exceptions, and nonsense in a configuration may fail anywhere.
+    """Calls `load` and turns whatever transformers raises into an error about the files it was to
+    read.
+
+    "no network", "no such model", "wrong file" are many exceptions, and nonsense in a configuration
+    may fail anywhere.
     """
     transformers_logging.disable_progress_bar()  # a stage's log is a file; progress is an event
     try:

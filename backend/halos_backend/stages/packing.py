@@ -19,17 +19,19 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import AttentionInterface
 
 PACKED = "halos_packed"
-"""The name of our attention among transformers' own."""
+"""Is the name of our attention among transformers' own."""
 
 PROBE = (((3, 1, 2), (1, 3)), ((1, 3), (2, 0)), ((3, 1, 2), (0,)), ((2,), ()))
-"""Beginnings and rests, two of them with the same beginning."""
+"""Holds beginnings and rests, two of them with the same beginning."""
 
 TOLERANCE = 1e-5
-"""Of hidden states packed and alone, relative to the largest: fp32 differs by some 1e-6."""
+"""Is how far hidden states packed and alone may differ, relative to the largest: fp32 differs by
+some 1e-6.
+"""
 
 
 def pack(model: PreTrainedModel, device: torch.device) -> None:
-    """Let the model take packed rows, on that device, if it gives the same hidden states for them.
+    """Lets the model take packed rows, on that device, if it gives the same hidden states for them.
 
     It must be on a CPU where the device is one.
     """
@@ -56,28 +58,28 @@ def pack(model: PreTrainedModel, device: torch.device) -> None:
 
 
 def is_same(found: Tensor, expected: Tensor) -> bool:
-    """Whether rounding explains how they differ; what is not a number is the same as nothing."""
+    """Says whether rounding explains how they differ; NaN is never the same."""
     return bool((found - expected).abs().max() <= TOLERANCE * expected.abs().max())
 
 
 def is_packed(model: PreTrainedModel) -> bool:
-    """Whether the model's forward passes take packed rows."""
+    """Says whether the model's forward passes take packed rows."""
     return bool(model.config.get_text_config()._attn_implementation == PACKED)
 
 
 @dataclass(frozen=True)
 class Span:
-    """Where a sequence is in a packed row: [start, stop) is its beginning, then its rest."""
+    """Says where a sequence is in a packed row: [start, stop) is its beginning, then its rest."""
 
     start: int
     stop: int
     rest_start: int
     rest_stop: int
     brings_beginning: bool
-    """Whether its beginning is there for it; otherwise it is an earlier sequence's."""
+    """Says whether its beginning is there for it; otherwise it is an earlier sequence's."""
 
     def of(self, tensor: Tensor) -> Tensor:
-        """The sequence's part of (1, heads, tokens, d)."""
+        """Returns the sequence's part of (1, heads, tokens, d)."""
         if self.brings_beginning:
             return tensor[:, :, self.start : self.rest_stop]
         parts = (slice(self.start, self.stop), slice(self.rest_start, self.rest_stop))
@@ -85,13 +87,15 @@ class Span:
 
     @property
     def places(self) -> list[int]:
-        """Of the sequence's tokens in the row."""
+        """Returns places of the sequence's tokens in the row."""
         return [*range(self.start, self.stop), *range(self.rest_start, self.rest_stop)]
 
 
 @dataclass(frozen=True)
 class PackedRow:
-    """Sequences in one row without padding, equal beginnings once. Tensors are (1, tokens)."""
+    """Holds sequences in one row without padding, equal beginnings once. Tensors are (1,
+    tokens).
+    """
 
     input_ids: Tensor
     position_ids: Tensor
@@ -101,7 +105,7 @@ class PackedRow:
 def pack_row(
     sequences: Iterable[tuple[tuple[int, ...], tuple[int, ...]]], device: torch.device
 ) -> PackedRow:
-    """Sequences are beginnings, by which they may share, and rests."""
+    """Packs sequences: each is a beginning, which it may share, and a rest."""
     ids: list[int] = []
     positions: list[int] = []
     spans: list[Span] = []
@@ -122,7 +126,7 @@ def pack_row(
 
 
 def packed_hidden_states(model: PreTrainedModel, row: PackedRow) -> Tensor:
-    """The decoder's last hidden states, (1, tokens, width)."""
+    """Returns the decoder's last hidden states, (1, tokens, width)."""
     decoder: Any = model.get_decoder()
     hidden: Tensor = decoder(
         input_ids=row.input_ids,
@@ -135,7 +139,9 @@ def packed_hidden_states(model: PreTrainedModel, row: PackedRow) -> Tensor:
 
 
 def _sees_whole_sequences(config: PretrainedConfig) -> bool:
-    """A window would not show on the few tokens of a probe."""
+    """Says whether the model sees whole sequences; a window would not show on the few tokens of a
+    probe.
+    """
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     return kinds == {"full_attention"} and getattr(config, "sliding_window", None) is None
 
@@ -156,7 +162,8 @@ def _attention(
     packed_spans: tuple[Span, ...] | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention of each sequence to itself; query, key and value are (1, heads, tokens, d).
+    """Computes causal attention of each sequence to itself; query, key and value are (1, heads,
+    tokens, d).
 
     Without `packed_spans` each row is one sequence. A shared beginning is attended to once for each
     sequence, which costs little: all else, most of the work, is done once for it.

@@ -1,4 +1,4 @@
-"""Whether a supervisor is still there, for what would wait for ever without one."""
+"""Notices that no supervisor is there any more, for what would wait for ever without one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from halos_backend.store.run_dir import RunDir
 
 LOOK_S = 1.0
 TIMEOUT_S = 60.0
-"""A supervisor whose heartbeat has not changed for this long is gone and was not replaced."""
+"""Is how long a heartbeat may stay the same; then the supervisor is gone and was not replaced."""
 
 
 class Presence:
-    """Whether a supervisor is there, by its heartbeat and this process's own clock."""
+    """Says whether a supervisor is there, by its heartbeat and this process's own clock."""
 
     def __init__(self, run_dir: RunDir) -> None:
         self._heartbeat = run_dir.heartbeat

@@ -1,4 +1,4 @@
-"""What every stage program shares: an attempt directory in, events and `DONE` out, one exit.
+"""Owns what every stage program shares: an attempt directory in, events and `DONE` out, one exit.
 
 A stage module calls `run_stage(execute)`. `execute` gets an `Attempt`, writes its outputs into the
 attempt's directory, and returns a `StageResult`. Under torchrun every rank runs `execute`; only
@@ -57,13 +57,15 @@ from halos_backend.store.writer import EventWriter
 
 PROGRESS_INTERVAL_S = 0.1
 LAST_WORD_TIMEOUT_S = 5.0
-"""The launcher ends all ranks once one has failed, and rank 0 alone can write down why."""
+"""Is how long rank 0 has to write down why: the launcher ends all ranks once one has failed."""
 LAST_WORD_POLL_S = 0.05
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """`outputs` are files or directories that count; `summary` goes into StageFinished."""
+    """Is what a stage returns: `outputs` are files or directories that count; `summary` goes into
+    StageFinished.
+    """
 
     outputs: tuple[Path, ...]
     summary: dict[str, Any]
@@ -71,7 +73,7 @@ class StageResult:
 
 @dataclass
 class Attempt:
-    """One execution of a stage, as the stage sees it.
+    """Is one execution of a stage, as the stage sees it.
 
     `stays` says that its process executes the next round's attempt too: models may be kept. `seals`
     may be begun for an output as soon as it is whole.
@@ -95,18 +97,18 @@ class Attempt:
         return [AttemptDir(Path(path)) for path in self.job.earlier_attempts]
 
     def phase(self, phase: str) -> None:
-        """Say what the stage does now."""
+        """Says what the stage does now."""
         self._emit(PhaseChanged(t=clock.now(), phase=phase, **self._about()))
 
     def progress(self, done: int, total: int, unit: str) -> None:
-        """Say how far the stage is; at most 10 a second are written, the last one always."""
+        """Says how far the stage is; at most 10 a second are written, the last one always."""
         if done < total and clock.monotonic() - self._last_progress < PROGRESS_INTERVAL_S:
             return
         self._last_progress = clock.monotonic()
         self._emit(Progressed(t=clock.now(), done=done, total=total, unit=unit, **self._about()))
 
     def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Log one optimizer step's metrics; those that are not finite are named, not written."""
+        """Logs one optimizer step's metrics; those that are not finite are named, not written."""
         finite, non_finite = split_finite(metrics)
         self._emit(
             MetricsLogged(
@@ -115,15 +117,15 @@ class Attempt:
         )
 
     def warn(self, text: str) -> None:
-        """Say something a person should know that does not stop the stage."""
+        """Says something a person should know that does not stop the stage."""
         self._emit(Warned(t=clock.now(), text=text, **self._about()))
 
     def fail(self, reason: str, cause: Cause) -> None:
-        """Say the stage's last word. For `run_stage`."""
+        """Says the stage's last word; `run_stage` calls it."""
         self._emit(AttemptFailed(t=clock.now(), reason=reason, cause=cause, **self._about()))
 
     def close(self) -> None:
-        """Say no more."""
+        """Ends the journal: nothing more is said."""
         if self._writer is not None:
             self._writer.close()
 
@@ -136,7 +138,7 @@ class Attempt:
 
 
 def open_attempt(path: Path, *, stays: bool = False) -> Attempt:
-    """The attempt at `path`, for the rank that the environment names."""
+    """Returns the attempt at `path`, for the rank that the environment names."""
     directory = AttemptDir(path)
     job = read_job(directory.job)
     rank = int(os.environ.get("RANK", "0"))
@@ -151,7 +153,7 @@ def open_attempt(path: Path, *, stays: bool = False) -> Attempt:
 
 
 def set_threads(num_threads: int) -> None:
-    """Fix the thread pools of torch and its libraries; call before importing them."""
+    """Fixes the thread pools of torch and its libraries; call it before importing them."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(num_threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -180,10 +182,11 @@ def run_stage(
     park: Callable[[], None] = lambda: None,
     close: Callable[[], None] = lambda: None,
 ) -> NoReturn:
-    """The main function of every stage program: `python -m ... --attempt-dir DIR`, or `--worker
-    DIR` for one that stays (see `serving`). `libraries` imports what the stage needs with these
-    settings, `park` gives GPU memory back between attempts, `close` ends what has processes of its
-    own.
+    """Is the main function of every stage program.
+
+    It serves `python -m ... --attempt-dir DIR`, or `--worker DIR` for one that stays (see
+    `serving`). `libraries` imports what the stage needs with these settings, `park` gives GPU
+    memory back between attempts, `close` ends what has processes of its own.
     """
     parser = argparse.ArgumentParser()
     work = parser.add_mutually_exclusive_group(required=True)
@@ -214,14 +217,16 @@ def run_stage(
 
 
 def leave(code: int) -> NoReturn:
-    """End the process at once: interpreter tear-down with torch loaded costs 1 to 1.6 s."""
+    """Ends the process at once: interpreter tear-down with torch loaded costs 1 to 1.6 s."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
 def _first_settings(worker: Path) -> RunSettings:
-    """Those that the run was created with: a round's are known once there is an attempt."""
+    """Returns the settings that the run was created with: a round's are known once there is an
+    attempt.
+    """
     resolved = RunDir(run_containing(worker)).resolved_config
     return RunSettings.model_validate_json(resolved.read_bytes())
 
@@ -239,7 +244,7 @@ def _execute_at(
 
 
 def _execute(execute: Callable[[Attempt], StageResult], attempt: Attempt) -> ExitCode:
-    """Run the stage; every failure ends in an AttemptFailed with its reason and an exit code."""
+    """Runs the stage; every failure ends in an AttemptFailed with its reason and an exit code."""
     try:
         result = execute(attempt)
         if attempt.is_main:
@@ -270,7 +275,7 @@ def _execute(execute: Callable[[Attempt], StageResult], attempt: Attempt) -> Exi
 
 
 def cause_of(error: BaseException) -> Cause:
-    """What kind of failure an exception of a stage is."""
+    """Names the kind of failure that an exception of a stage is."""
     match error:
         case NonFiniteError():
             return "non_finite"
@@ -299,7 +304,7 @@ def _say_why(attempt: Attempt, reason: str, cause: Cause) -> None:
 
 
 def _await_last_word(attempt: Attempt) -> None:
-    """Give rank 0, which most often fails of the same cause, the time to say so."""
+    """Gives rank 0, which most often fails of the same cause, the time to say so."""
     journal = attempt_journal(attempt.directory.events)
     deadline = clock.monotonic() + LAST_WORD_TIMEOUT_S
     with contextlib.suppress(HalosError, OSError):
@@ -310,7 +315,7 @@ def _await_last_word(attempt: Attempt) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """A small JSON file of ours. Raises StageError naming it."""
+    """Reads a small JSON file of ours. Raises StageError naming it."""
     try:
         return msgspec.json.decode(path.read_bytes())
     except (OSError, msgspec.DecodeError) as error:

@@ -1,8 +1,9 @@
-"""A stage that stays: it executes attempt after attempt from its inbox, its models warm in between.
+"""Serves a stage that stays: executes attempt after attempt from its inbox, its models warm in
+between.
 
 It may be started before its first attempt is there, and imports its libraries meanwhile. Nothing
-that matters lives in it. It leaves after an attempt that failed, when its memory has grown,
-when it is told to, and when no supervisor has been there for a while; and says why.
+that matters lives in it. It leaves after an attempt that failed, when its memory has grown, when it
+is told to, and when no supervisor has been there for a while; and says why.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ POLL_S = 0.01
 GROWTH_LIMIT = 1.5
 """A worker whose memory has grown by this factor since its second attempt is replaced."""
 GROWTH_FLOOR_BYTES = 1 << 30
-"""Less growth than this is none."""
+"""Is the least growth that counts."""
 CLOSE_TIMEOUT_S = 10.0
-"""How long engines get to end their own processes before this one leaves them."""
+"""Is how long engines get to end their own processes before this one leaves them."""
 GIB = 1 << 30
 
 
@@ -43,8 +44,10 @@ def serve(
     *,
     preload: Callable[[], None] = lambda: None,
 ) -> NoReturn:
-    """Execute attempts as they come. `preload` is called once, before the first of them, `park`
-    gives GPU memory back after each, `close` ends what has processes of its own.
+    """Executes attempts as they come.
+
+    `preload` is called once, before the first of them, `park` gives GPU memory back after each,
+    `close` ends what has processes of its own.
     """
     worker, supervisor = WorkerDir(path), Presence(RunDir(run_containing(path)))
     try:
@@ -61,9 +64,9 @@ def serve(
             continue
         attempt = AttemptDir(task)
         code, reason = _execute(worker, attempt, execute, park)
-        worker.task.unlink(missing_ok=True)  # before its end is told: the next task may follow
+        worker.task.unlink(missing_ok=True)  # before its end is written: the next task may follow
         if not tell_exit_code(attempt, code):
-            reason = reason or "the disk is full"  # its own end tells the attempt's
+            reason = reason or "the disk is full"  # its own end is the attempt's
         give_back_memory()
         if (reason := reason or memory.growth()) and _says_farewell(worker, reason):
             _leave(code, close)
@@ -75,7 +78,7 @@ def _execute(
     execute: Callable[[AttemptDir], ExitCode],
     park: Callable[[], None],
 ) -> tuple[ExitCode, str]:
-    """The attempt's exit code, and why the worker must not stay; empty where it may."""
+    """Returns the attempt's exit code, and why the worker must not stay; empty where it may."""
     try:
         _redirect(attempt.log)
         os.chdir(attempt.path)
@@ -98,13 +101,13 @@ def _execute(
 
 
 class Memory:
-    """What stays resident between attempts; the first ones load what is kept."""
+    """Watches what stays resident between attempts; the first ones load what is kept."""
 
     def __init__(self) -> None:
         self._readings: list[int] = []
 
     def growth(self) -> str:
-        """In words, where it is too much."""
+        """Says in words that memory grew too much; empty where it did not."""
         self._readings.append(resident_bytes())
         if len(self._readings) < 3:
             return ""
@@ -115,14 +118,14 @@ class Memory:
 
 
 def give_back_memory() -> None:
-    """What is free of the heap, to the kernel, where the C library is one that keeps it."""
+    """Gives what is free of the heap to the kernel, where the C library is one that keeps it."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def resident_bytes() -> int:
-    """Of this process and of those that it has started: engines of vLLM."""
+    """Counts the bytes of this process and of those that it has started: engines of vLLM."""
     own = psutil.Process()
     total = own.memory_info().rss
     for process in own.children(recursive=True):
@@ -132,7 +135,9 @@ def resident_bytes() -> int:
 
 
 def peak_bytes() -> int:
-    """The most that this process had in memory, with what those that it has started have now."""
+    """Returns the most that this process had in memory, with what those that it has started have
+    now.
+    """
     status = Path("/proc/self/status").read_text().splitlines()
     peaks = [int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM:")]
     now = int(psutil.Process().memory_info().rss)
@@ -140,7 +145,7 @@ def peak_bytes() -> int:
 
 
 def _redirect(log: Path) -> None:
-    """Standard output and standard error to the end of that file."""
+    """Sends standard output and standard error to the end of that file."""
     fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.dup2(fd, 1)
     os.dup2(fd, 2)
@@ -157,7 +162,9 @@ def _name(attempt: AttemptDir) -> str:
 
 
 def _says_farewell(worker: WorkerDir, reason: str) -> bool:
-    """False where a task came first: whoever hands one over looks for a farewell after that."""
+    """Writes why the worker leaves; False where a task came first: whoever hands one over looks for
+    a farewell after that.
+    """
     with contextlib.suppress(OSError):
         worker.farewell.write_text(reason)
     if read_task(worker.task) is None:
@@ -167,7 +174,7 @@ def _says_farewell(worker: WorkerDir, reason: str) -> bool:
 
 
 def _leave(code: ExitCode, close: Callable[[], None]) -> NoReturn:
-    """Exit; engines that hang are left to whoever ends the rest of the tree."""
+    """Exits; engines that hang are left to whoever ends the rest of the tree."""
     closing = threading.Thread(target=close, daemon=True)
     closing.start()
     closing.join(CLOSE_TIMEOUT_S)

@@ -1,6 +1,7 @@
-"""Says which GPUs are a run's, and who holds memory on them. Pure: it looks at readings only.
+"""Says which GPUs are a run's, who holds memory on them, and which stage each GPU process belongs
+to.
 
-Says which GPU processes belong to which running stage.
+It is pure but for `mark_owners`, which asks for the processes: it looks at readings only.
 """
 
 from __future__ import annotations
@@ -13,21 +14,22 @@ from msgspec.structs import replace
 from halos_backend.telemetry.reading import GpuProcess, GpuReading, Key
 
 HELD_BYTES = 1 << 30
-"""What a GPU that nobody uses may show: the driver's own share, and contexts that idle."""
+"""Is what a GPU that nobody uses may show: the driver's own share, and contexts that idle."""
 
 
 StageProcesses = Callable[[], Mapping[Key, Collection[int]]]
-"""The pids of each running stage's whole tree. It is called from the sampler's thread."""
+"""Returns the pids of each running stage's whole tree. It is called from the sampler's thread."""
 
 
 def select_gpus(
     gpus: Sequence[GpuReading], devices: Sequence[int] | None, *, visible: str | None = None
 ) -> tuple[GpuReading, ...]:
-    """The GPUs of a run: of these numbers, or where `devices` is None those that CUDA shows it.
+    """Returns the GPUs of a run: of these numbers, or where `devices` is None those that CUDA shows
+    it.
 
     `visible` is the environment's CUDA_VISIBLE_DEVICES: numbers and beginnings of GPU-uuids, read
     as CUDA does, up to the first that names no GPU; None is all. Numbers are NVML's, which are
-    CUDA's under CUDA_DEVICE_ORDER=PCI_BUS_ID. A part of a GPU (MIG-...) is not told apart.
+    CUDA's under CUDA_DEVICE_ORDER=PCI_BUS_ID. A part of a GPU (MIG-...) counts as the whole.
     """
     if devices is not None:
         return tuple(gpu for gpu in gpus if gpu.index in devices)
@@ -50,7 +52,9 @@ def _is_named(gpu: GpuReading, entry: str) -> bool:
 
 
 class Holder(NamedTuple):
-    """Who holds memory on a GPU; `process` is None for memory that no visible process explains."""
+    """Says who holds memory on a GPU; `process` is None for memory that no visible process
+    explains.
+    """
 
     gpu: int
     used_bytes: int | None
@@ -72,7 +76,7 @@ def holders(
     tolerated: Collection[int] = (),
     above_bytes: int = HELD_BYTES,
 ) -> tuple[Holder, ...]:
-    """Who but the pids `tolerated` holds more than `above_bytes` on one of these GPUs.
+    """Returns who but the pids `tolerated` holds more than `above_bytes` on one of these GPUs.
 
     A process whose share the driver does not tell (MIG) counts while its GPU as a whole is above.
     """
@@ -95,7 +99,7 @@ def _holders(gpu: GpuReading, tolerated: Collection[int], above_bytes: int) -> I
 
 
 def mark_owners(gpus: tuple[GpuReading, ...], find: StageProcesses) -> tuple[GpuReading, ...]:
-    """The readings with the run's own processes marked.
+    """Returns the readings with the run's own processes marked.
 
     `find` looks through every process of the machine, so it is asked only where one is on a GPU.
     """

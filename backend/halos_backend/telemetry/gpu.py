@@ -1,8 +1,7 @@
-"""Reads all GPUs through NVML. No library, driver or GPU, or one that is lost: normal answers.
+"""Reads all GPUs through NVML; no library, driver or GPU, or one that is lost, is a normal answer.
 
-Whose GPUs they are is `devices`'; which stage a process belongs to, `ownership`'s.
-
-Opens NVIDIA's management library, and tells its errors apart.
+It also opens NVIDIA's management library, and tells its errors apart. `devices` knows whose GPUs
+they are, and which stage a process belongs to.
 """
 
 from __future__ import annotations
@@ -21,17 +20,22 @@ from halos_backend import clock
 from halos_backend.telemetry.reading import GpuProcess, GpuReading
 
 REOPEN_S = 30.0
-"""Between two attempts to open NVML: that may take seconds, and a dead driver stays dead."""
+"""Is the time between two attempts to open NVML: one may take seconds, and a dead driver stays
+dead.
+"""
 
 
 LIBRARY = "libnvidia-ml.so.1"
 GONE = frozenset({1, 9, 15, 16, 28, 999})
-"""Error codes of a GPU or driver that no longer answers: uninitialized, driver not loaded, GPU is
-lost, reset required, GPU not found, unknown. Any other code is about the one question asked."""
+"""Lists error codes of a GPU or driver that no longer answers.
+
+They are: uninitialized, driver not loaded, GPU is lost, reset required, GPU not found, unknown. Any
+other code is about the one question asked.
+"""
 
 
 def load_nvml() -> Any:
-    """The `pynvml` module, initialized; None without the package, a driver or a GPU."""
+    """Returns the `pynvml` module, initialized; None without the package, a driver or a GPU."""
     if not has_library():
         return None
     try:
@@ -46,7 +50,9 @@ def load_nvml() -> Any:
 
 
 def has_library() -> bool:
-    """Whether the driver's library is there; `pynvml` alone would cost 3 MB to find that out."""
+    """Says whether the driver's library is there; `pynvml` alone would cost 3 MB to find
+    that out.
+    """
     try:
         ctypes.CDLL(LIBRARY)
     except OSError:
@@ -55,7 +61,9 @@ def has_library() -> bool:
 
 
 def gpu_number(uuid: str, load: Callable[[], Any] = load_nvml) -> int | None:
-    """The number of the GPU whose uuid begins so; None where the driver knows none, or several."""
+    """Returns the number of the GPU whose uuid begins so; None where the driver knows none, or
+    several.
+    """
     nvml = load()
     if nvml is None:
         return None
@@ -71,28 +79,30 @@ def gpu_number(uuid: str, load: Callable[[], Any] = load_nvml) -> int | None:
 
 
 def nvml_errors(nvml: Any) -> tuple[type[Exception], ...]:
-    """What its functions raise; a function that an old driver lacks has an error of its own."""
+    """Returns what its functions raise; a function that an old driver lacks has an error of its
+    own.
+    """
     mismatch = getattr(nvml, "NVMLLibraryMismatchError", nvml.NVMLError)
     return (nvml.NVMLError, mismatch)
 
 
 def is_gone(error: Exception) -> bool:
-    """Whether the error says that the GPU, or the driver, no longer answers."""
+    """Says whether the error says that the GPU, or the driver, no longer answers."""
     return getattr(error, "value", None) in GONE
 
 
 def as_text(value: bytes | str) -> str:
-    """A name as the library gives it, in any version of it."""
+    """Returns a name as the library gives it, in any version of it."""
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 class _LostError(Exception):
-    """The GPU no longer answers; the text is the driver's reason."""
+    """Is raised when the GPU no longer answers; the text is the driver's reason."""
 
 
 @dataclass(frozen=True)
 class _Device:
-    """A GPU as it was found when NVML was opened; `lost` is why it could not be."""
+    """Is a GPU as it was found when NVML was opened; `lost` is why it could not be."""
 
     index: int
     handle: Any = None
@@ -102,7 +112,9 @@ class _Device:
 
 
 class Gpus:
-    """The machine's GPUs. One thread may ask; a call can hang for seconds when a GPU is lost."""
+    """Reads the machine's GPUs. One thread may ask; a call can hang for seconds when a
+    GPU is lost.
+    """
 
     def __init__(
         self,
@@ -118,7 +130,7 @@ class Gpus:
         self._is_sound = False
 
     def read(self) -> tuple[GpuReading, ...]:
-        """Every GPU there is or was, a lost one with the reason; empty without any."""
+        """Returns every GPU there is or was, a lost one with the reason; empty without any."""
         if not self._is_sound and self._monotonic() >= self._reopen_at:
             self._reopen_at = self._monotonic() + REOPEN_S
             self._open()
@@ -128,7 +140,7 @@ class Gpus:
         return readings
 
     def _open(self) -> None:
-        """Find the GPUs anew. Those that were there before and are not now count as lost."""
+        """Finds the GPUs anew. Those that were there before and are not now count as lost."""
         if self._nvml is not None:
             with contextlib.suppress(*nvml_errors(self._nvml)):
                 self._nvml.nvmlShutdown()
@@ -166,7 +178,7 @@ class Gpus:
         )
 
     def _handle(self, index: int) -> Any:
-        """Raises _LostError, whatever the driver has against it."""
+        """Returns a GPU's handle. Raises _LostError, whatever the driver has against it."""
         try:
             return self._nvml.nvmlDeviceGetHandleByIndex(index)
         except nvml_errors(self._nvml) as error:
@@ -210,7 +222,7 @@ class Gpus:
         )
 
     def _ask(self, question: Callable[..., Any], *arguments: Any) -> Any:
-        """The answer; None where this GPU or driver has none. Raises _LostError."""
+        """Returns the answer; None where this GPU or driver has none. Raises _LostError."""
         try:
             return question(*arguments)
         except nvml_errors(self._nvml) as error:
@@ -232,7 +244,7 @@ def _describe(process: Any) -> GpuProcess:
 
 @lru_cache(maxsize=64)
 def _user_name(uid: int) -> str:
-    """The account may be in a directory service: asked once."""
+    """Returns an account's name, which may be in a directory service: it is asked once."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

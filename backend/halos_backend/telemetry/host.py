@@ -1,10 +1,9 @@
-"""Reads the host: processors, memory, the run's disk, and kills for want of memory.
+"""Reads the host: processors, memory, the run's disk, the memory cgroup, and kills for want of
+memory.
 
-`psutil` would cost 1.7 MB of the supervisor's memory for these few lines of /proc.
-
-Finds this process's memory cgroup, of version 1 or 2, and reads its limit, use and kills.
-
-A container often shows its cgroup as the root of the tree: levels that are not there are passed.
+`psutil` would cost 1.7 MB of the supervisor's memory for these few lines of /proc. The cgroup may
+be of version 1 or 2. A container often shows its cgroup as the root of the tree: levels that are
+not there are passed.
 """
 
 from __future__ import annotations
@@ -24,7 +23,9 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def read_oom_kills(*, proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:
-    """Processes of this process's cgroup that were killed for memory so far; None if unknown."""
+    """Counts the processes of this process's cgroup that were killed for memory so far; None if
+    unknown.
+    """
     return MemoryCgroup(proc=proc, root=cgroups).num_oom_kills()
 
 
@@ -35,14 +36,14 @@ class _Memory(NamedTuple):
 
 
 class _Ticks(NamedTuple):
-    """Clock ticks of all cores together since the machine's start."""
+    """Counts clock ticks of all cores together since the machine's start."""
 
     busy: int
     total: int
 
 
 class Host:
-    """The machine as a run in `run_path` sees it. What cannot be read is None."""
+    """Reads the machine as a run in `run_path` sees it. What cannot be read is None."""
 
     def __init__(self, run_path: Path, *, proc: Path = PROC, cgroups: Path = CGROUPS) -> None:
         self._run_path = run_path
@@ -85,7 +86,7 @@ class Host:
         return _Memory(use.used, min(available, max(0, use.limit - use.used)), use.limit)
 
     def _read_disk(self) -> tuple[int | None, int | None]:
-        """(free, total) bytes."""
+        """Returns (free, total) bytes."""
         try:
             found = os.statvfs(self._run_path)
         except OSError:
@@ -94,7 +95,9 @@ class Host:
 
 
 def _read_ticks(stat: Path) -> _Ticks | None:
-    """The first line: user, nice, system, idle, iowait, irq, softirq, steal; guests are in user."""
+    """Reads the first line: user, nice, system, idle, iowait, irq, softirq, steal; guests are in
+    user.
+    """
     try:
         ticks = [int(field) for field in stat.read_bytes().split(b"\n", 1)[0].split()[1:9]]
         return _Ticks(sum(ticks) - ticks[3] - ticks[4], sum(ticks))
@@ -110,7 +113,9 @@ def _read_load() -> float | None:
 
 
 class _Files(NamedTuple):
-    """Names of a version's files, and the key of the file cache that can be given back."""
+    """Names the files of a cgroup version: names of a version's files, and the key of the file
+    cache that can be given back.
+    """
 
     limit: str
     usage: str
@@ -125,20 +130,22 @@ VERSION_2 = _Files("memory.max", "memory.current", b"inactive_file", "memory.eve
 
 
 class MemoryUse(NamedTuple):
-    """Of the cgroup with the lowest limit, in bytes; `used` leaves out what is only cached."""
+    """Holds the memory of the cgroup with the lowest limit, in bytes; `used` leaves out what is
+    only cached.
+    """
 
     limit: int
     used: int
 
 
 class MemoryCgroup:
-    """The cgroup at the time of its making, and those above it."""
+    """Is the cgroup at the time of its making, and those above it."""
 
     def __init__(self, *, proc: Path = PROC, root: Path = CGROUPS) -> None:
         self._files, self._levels = _find(proc, root)
 
     def use(self) -> MemoryUse | None:
-        """None where no limit is set, or none can be read."""
+        """Returns the use of memory; None where no limit is set, or none can be read."""
         limits = [
             (limit, level)
             for level in self._levels
@@ -154,7 +161,7 @@ class MemoryCgroup:
         return MemoryUse(limit, max(0, usage - cached))
 
     def num_oom_kills(self) -> int | None:
-        """Processes killed for memory so far, in the nearest level that counts them."""
+        """Counts the processes killed for memory so far, in the nearest level that counts them."""
         for level in self._levels:
             kills = read_field(level / self._files.kills, b"oom_kill")
             if kills is not None:
@@ -163,7 +170,9 @@ class MemoryCgroup:
 
 
 def read_field(path: Path, key: bytes) -> int | None:
-    """The number after `key` in a file of `key number` lines; None where either is missing."""
+    """Returns the number after `key` in a file of `key number` lines; None where either
+    is missing.
+    """
     try:
         lines = path.read_bytes().splitlines()
     except OSError:
@@ -176,7 +185,7 @@ def read_field(path: Path, key: bytes) -> int | None:
 
 
 def _read_number(path: Path) -> int | None:
-    """None where it is missing, or `max`."""
+    """Reads a number; None where it is missing, or `max`."""
     try:
         content = path.read_bytes().strip()
     except OSError:
@@ -185,7 +194,9 @@ def _read_number(path: Path) -> int | None:
 
 
 def _find(proc: Path, root: Path) -> tuple[_Files, tuple[Path, ...]]:
-    """The version that accounts for memory, and the levels that are there, the own one first."""
+    """Returns the version that accounts for memory, and the levels that are there, the own one
+    first.
+    """
     try:
         lines = (proc / "self" / "cgroup").read_text(errors="replace").splitlines()
     except OSError:

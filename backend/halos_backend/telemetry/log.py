@@ -22,7 +22,9 @@ _decoder = msgspec.json.Decoder(Reading)
 
 
 class TelemetryLog:
-    """The one writer. At `max_bytes` the file becomes the old one, and the old one goes."""
+    """Is the one writer. At `max_bytes` the file becomes the old one, and the old one is
+    deleted.
+    """
 
     def __init__(self, run_dir: RunDir, *, max_bytes: int = MAX_BYTES) -> None:
         self._run_dir = run_dir
@@ -48,7 +50,7 @@ class TelemetryLog:
         self._fd = None
 
     def _open(self, num_bytes: int) -> tuple[int, int]:
-        """A file with room for that many bytes, and its size."""
+        """Returns a file with room for that many bytes, and its size."""
         fd, size = self._current()
         if size and size + num_bytes > self._max_bytes:
             self._run_dir.telemetry.replace(self._run_dir.old_telemetry)
@@ -57,7 +59,9 @@ class TelemetryLog:
         return fd, size
 
     def _current(self) -> tuple[int, int]:
-        """The file as it is now, made anew where somebody deleted it, with a torn tail ended."""
+        """Returns the file as it is now, made anew where somebody deleted it, with a torn tail
+        ended.
+        """
         if self._fd is not None:
             found = os.fstat(self._fd)
             if found.st_nlink:
@@ -77,12 +81,12 @@ class TelemetryLog:
 
 
 def telemetry_tail(run_dir: RunDir, count: int) -> list[Reading]:
-    """The last `count` readings, oldest first; fewer where there are no more."""
+    """Returns the last `count` readings, oldest first; fewer where there are no more."""
     newest = _tail(run_dir.telemetry, count)
     if len(newest) == count:
         return newest
     older = _tail(run_dir.old_telemetry, count - len(newest))
-    # the file may have been rotated between the two looks, and be seen twice
+    # the file may have been rotated between the two reads, and be seen twice
     return [old for old in older if not newest or old.t < newest[0].t] + newest
 
 
@@ -95,7 +99,7 @@ def _tail(path: Path, count: int) -> list[Reading]:
                 start = max(0, size - block)
                 file.seek(start)
                 lines = file.read(size - start).split(b"\n")
-                # a block begins in the midst of a line, and what follows the last newline is torn
+                # a block begins in the middle of a line, and what follows the last newline is torn
                 readings = _decode(lines[1 if start else 0 : -1], count)
                 if len(readings) == count or start == 0:
                     return readings
@@ -105,7 +109,7 @@ def _tail(path: Path, count: int) -> list[Reading]:
 
 
 def _decode(lines: list[bytes], count: int) -> list[Reading]:
-    """The last `count` lines that are readings."""
+    """Returns the last `count` lines that are readings."""
     readings: list[Reading] = []
     for line in reversed(lines):
         if len(readings) == count:

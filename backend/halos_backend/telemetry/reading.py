@@ -1,4 +1,4 @@
-"""What one look at the machine finds: a line of `<run>/telemetry.jsonl`.
+"""Owns what one reading of the machine finds: a line of `<run>/telemetry.jsonl`.
 
 A field that could not be read is None and left out of the line.
 """
@@ -10,11 +10,11 @@ import msgspec
 from halos_backend.events import Stage
 
 Key = tuple[int, Stage]
-"""A running stage: (round, stage)."""
+"""Names a running stage: (round, stage)."""
 
 
 class GpuProcess(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A process that computes on a GPU.
+    """Is a process that computes on a GPU.
 
     `name` and `user` are None where the process is not visible from here, as in most containers.
     `round` and `stage` say which stage of this run it belongs to; None for everybody else's.
@@ -29,7 +29,7 @@ class GpuProcess(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class GpuReading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One GPU. `energy_j` counts from the load of the driver; `utilization_frac` is 0..1.
+    """Describes one GPU. `energy_j` counts from the load of the driver; `utilization_frac` is 0..1.
 
     `lost` is the driver's reason where the GPU no longer answers; then nothing else is known.
     """
@@ -48,7 +48,7 @@ class GpuReading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class HostReading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The machine, or as much of it as the memory cgroup allows.
+    """Describes the machine, or as much of it as the memory cgroup allows.
 
     `cpu_frac` is 0..1 over all cores since the reading before; the first one has none. Disk is the
     run directory's file system, `disk_free_bytes` what its owner may still write there.
@@ -65,7 +65,7 @@ class HostReading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Everything at once; `t` is Unix seconds, when the look began."""
+    """Holds everything at once; `t` is Unix seconds, when the reading began."""
 
     t: float
     host: HostReading

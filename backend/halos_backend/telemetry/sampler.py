@@ -25,7 +25,7 @@ TakeReading = Callable[[], Reading]
 
 
 def reader(run_path: Path, processes: StageProcesses) -> TakeReading:
-    """Reads this machine. Keeps open what is dear to open, so ask it from one thread."""
+    """Reads this machine. It keeps open what is slow to open, so ask it from one thread."""
     gpus, host = Gpus(), Host(run_path)
 
     def take() -> Reading:
@@ -81,13 +81,13 @@ class Sampler:
         self._wake.set()
 
     def begin(self, key: Key) -> None:
-        """A stage runs from now on."""
+        """Says that a stage runs from now on."""
         with self._lock:
             self._stages[key] = StageUse(key, devices=self.devices, visible=self._visible)
         self.wake()
 
     def end(self, key: Key) -> dict[str, float | int]:
-        """What the stage used, for its summary (the keys are `StageUse.summary`'s)."""
+        """Returns what the stage used, for its summary (the keys are `StageUse.summary`'s)."""
         with self._lock:
             use = self._stages.pop(key, None)
             return {} if use is None else use.summary(at=self._monotonic())

@@ -1,8 +1,7 @@
-"""Adds up what a stage used while it ran. Sums and peaks only, so that its size never grows.
+"""Adds up what a stage used while it ran: sums and peaks only, so that its size never grows.
 
 GPU numbers are of the run's GPUs, whoever uses them besides; host numbers are of the whole machine.
-
-Adds up the energy of one GPU between readings: by its counter, else by its power.
+The energy of a GPU between readings is by its counter, else by its power.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from halos_backend.telemetry.reading import GpuReading, HostReading, Key, Readin
 
 
 class _Mean:
-    """A mean over time: each value stands for the seconds before it."""
+    """Is a mean over time: each value stands for the seconds before it."""
 
     def __init__(self) -> None:
         self._sum = 0.0
@@ -30,7 +29,7 @@ class _Mean:
 
 
 class StageUse:
-    """What one stage used so far. `at` is on the monotonic clock, in seconds."""
+    """Adds up what one stage used so far. `at` is on the monotonic clock, in seconds."""
 
     def __init__(
         self, key: Key, *, devices: Sequence[int] | None = None, visible: str | None = None
@@ -45,7 +44,9 @@ class StageUse:
         self._peaks: dict[str, int] = {}
 
     def add(self, reading: Reading, *, at: float) -> None:
-        """A reading of while the stage ran. No mean has the first: it tells of the time before."""
+        """Takes a reading of while the stage ran. No mean has the first: it tells of the time
+        before.
+        """
         elapsed_s = 0.0 if self._at is None else at - self._at
         self._at = at
         self._add_host(reading.host, elapsed_s)
@@ -53,12 +54,17 @@ class StageUse:
             self._add_gpu(gpu, elapsed_s, at)
 
     def summary(self, *, at: float) -> dict[str, float | int]:
-        """For `StageFinished.summary`, once. A key is absent where there was no reading.
+        """Makes the numbers of `StageFinished.summary`, once. A key is absent where there was no
+        reading.
 
         `gpu_utilization_frac`, `cpu_utilization_frac`: means, 0..1.
+
         `gpu_peak_memory_bytes`: the most that was used on one GPU, by whomever.
+
         `gpu_own_peak_memory_bytes`: the most that the stage's processes used on one GPU.
+
         `gpu_energy_j`: of all the run's GPUs together.
+
         `host_peak_memory_bytes`: the most that was used on the host, by whomever.
         """
         for meter in self._energy.values():
@@ -96,7 +102,7 @@ class StageUse:
 
 
 class EnergyMeter:
-    """Joules since the first reading; `joules` is None before anything was measured."""
+    """Counts joules since the first reading; `joules` is None before anything was measured."""
 
     def __init__(self) -> None:
         self.joules: float | None = None
@@ -105,7 +111,7 @@ class EnergyMeter:
         self._at = 0.0
 
     def add(self, gpu: GpuReading, *, at: float) -> None:
-        """`at` is on the monotonic clock, in seconds.
+        """Takes a reading; `at` is on the monotonic clock, in seconds.
 
         While the GPU is lost nothing is added; a counter that goes on makes up for it.
         """

@@ -1,1 +1,1 @@
-"""The label stage: rewards of the round's completions, and feedback made of them."""
+"""Is the label stage: rewards of the round's completions, and feedback made of them."""

@@ -1,4 +1,4 @@
-"""`python -m halos_backend.stages.label --attempt-dir DIR`."""
+"""Is the label stage as a program: `python -m halos_backend.stages.label --attempt-dir DIR`."""
 
 from functools import partial
 
@@ -9,7 +9,7 @@ from halos_backend.stages.runtime import run_stage
 
 
 def libraries(settings: RunSettings) -> None:
-    """A function's rewards need none."""
+    """Imports the stage's libraries; a function's rewards need none."""
     if isinstance(settings.label.judge, RewardModelJudge):
         import halos_backend.stages.label.ranks
         import halos_backend.stages.label.reward_model  # noqa: F401

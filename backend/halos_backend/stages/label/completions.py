@@ -1,9 +1,7 @@
-"""The completions that a label attempt scores, in blocks: all there, or still being sampled.
+"""Reads the completions that a label attempt scores, in blocks: all there, or still being sampled.
 
-Which groups are scored together: blocks of the round's order, so that a block can be scored, and
-its rewards are the same, while others are still sampled.
-
-Reads a sample attempt's groups while it still writes them.
+Groups of a block are scored together. Blocks follow the round's order, so that a block can be
+scored, and its rewards are the same, while others are still sampled.
 """
 
 from __future__ import annotations
@@ -27,7 +25,9 @@ from halos_backend.store.manifest import read_done
 from halos_backend.store.run_dir import AttemptDir, RunDir, run_containing
 
 BLOCK_COMPLETIONS = 256
-"""Of each process. Fewer fill no GPU's batches; more make scoring wait for sampling."""
+"""Is the block size of each process. Fewer fill no GPU's batches; more make scoring wait for
+sampling.
+"""
 
 
 POLL_S = 0.05
@@ -35,7 +35,8 @@ TELL_S = 10.0
 
 
 class Completions:
-    """Those of the sample attempt that the job names. `num_rows` counts completions.
+    """Reads the completions of the sample attempt that the job names. `num_rows` counts
+    completions.
 
     Raises StageError, CorruptFileError.
     """
@@ -54,7 +55,7 @@ class Completions:
             self.num_rows = self._num_growing * attempt.settings.sample.group_size
 
     def blocks(self, tell: Callable[[], None]) -> Iterator[list[Group]]:
-        """`tell` says how far the stage is, now and then while it waits for more."""
+        """Yields blocks; `tell` says how far the stage is, now and then while it waits for more."""
         size = groups_per_block(self._attempt.settings, self._attempt.job.num_processes)
         if self._num_growing is None:
             yield from blocks_of(self._groups, size)
@@ -73,7 +74,9 @@ class Completions:
 
 
 def groups_per_block(settings: RunSettings, num_processes: int) -> int:
-    """A function judges one completion at a time, and need not wait for others."""
+    """Returns the groups of a block; a function judges one completion at a time, and need not wait
+    for others.
+    """
     if isinstance(settings.label.judge, FunctionJudge):
         return 1
     completions = BLOCK_COMPLETIONS * num_processes
@@ -81,14 +84,14 @@ def groups_per_block(settings: RunSettings, num_processes: int) -> int:
 
 
 def blocks_of(groups: Iterable[Group], size: int) -> Iterator[list[Group]]:
-    """Consecutive groups, each block as soon as its last group is there."""
+    """Yields consecutive groups, each block as soon as its last group is there."""
     remaining = iter(groups)
     while block := list(islice(remaining, size)):
         yield block
 
 
 class SupervisorGoneError(Exception):
-    """Nobody is left to say that the sampling has failed."""
+    """Is raised where nobody is left to say that the sampling has failed."""
 
 
 class Patience:
@@ -104,7 +107,7 @@ class Patience:
         self._told = clock.monotonic()
 
     def wait(self) -> None:
-        """For a moment. Raises SupervisorGoneError."""
+        """Waits for a moment. Raises SupervisorGoneError."""
         if self._presence.is_gone():
             raise SupervisorGoneError(
                 "no supervisor, and the sampling that this follows is not done"
@@ -116,7 +119,7 @@ class Patience:
 
 
 class Follower:
-    """One sample attempt, which writes so many groups."""
+    """Follows one sample attempt, which writes so many groups."""
 
     def __init__(self, sample: AttemptDir, num_groups: int, patience: Patience) -> None:
         self._sample = sample
@@ -125,7 +128,7 @@ class Follower:
         self._digest = hashlib.sha256()
 
     def groups(self) -> Iterator[Group]:
-        """As they come. Raises CorruptFileError, StageError, SupervisorGoneError."""
+        """Yields groups as they come. Raises CorruptFileError, StageError, SupervisorGoneError."""
         decoder = msgspec.json.Decoder(Group)
         for number, line in enumerate(self._lines(), start=1):
             self._digest.update(line)
@@ -136,7 +139,7 @@ class Follower:
                 raise CorruptFileError(f"{where}: {error}") from error
 
     def confirm(self) -> None:
-        """Wait until the attempt is done and says that it wrote what was read; else StageError."""
+        """Waits until the attempt is done and says that it wrote what was read; else StageError."""
         while (manifest := read_done(self._sample.path)) is None:
             self._patience.wait()
         path = self._sample.completions
@@ -145,7 +148,7 @@ class Follower:
             raise StageError(f"{path} is not what was read while it was written")
 
     def _lines(self) -> Iterator[bytes]:
-        """So many whole lines of the file, newlines included."""
+        """Yields so many whole lines of the file, newlines included."""
         path, left = self._sample.completions, self._num_groups
         while not path.exists():
             self._patience.wait()
@@ -159,6 +162,6 @@ class Follower:
                 elif was_done:
                     raise StageError(f"{path} ends {left} groups early")
                 elif read_done(self._sample.path) is not None:
-                    was_done = True  # but for what was written since the last look
+                    was_done = True  # but for what was written since the last read
                 else:
                     self._patience.wait()

@@ -14,7 +14,7 @@ from halos_backend.stages.models import read_tokenizer
 
 
 def load_judge_tokenizer(path: str, *, trust_remote_code: bool) -> Any:
-    """The reward model's tokenizer. Raises UsageError when it has no chat template."""
+    """Returns the reward model's tokenizer. Raises UsageError when it has no chat template."""
     tokenizer = read_tokenizer(path, trust_remote_code=trust_remote_code)
     if tokenizer.chat_template is None:
         raise UsageError(
@@ -27,7 +27,7 @@ def load_judge_tokenizer(path: str, *, trust_remote_code: bool) -> Any:
 def tokenize_conversations(
     tokenizer: Any, rows: Sequence[LabelRow], *, max_tokens: int
 ) -> list[list[int] | Unscored]:
-    """Token ids per row, or why it cannot be judged.
+    """Returns token ids per row, or why it cannot be judged.
 
     The completion is what the policy said, whole, as the assistant's message. The template writes
     the special tokens, so the tokenizer adds none: a second BOS would shift every reward.
@@ -48,7 +48,8 @@ def tokenize_conversations(
 def rows_of_conversations(
     tokenized: Sequence[list[int] | Unscored],
 ) -> dict[int, tuple[int, ...]]:
-    """The rows that are to be scored, and with each all rows that are the same token by token.
+    """Returns the rows that are to be scored, and with each all rows that are the same token by
+    token.
 
     Scored on its own each would get a reward of its own: a reward depends on its batch's shape by
     the dtype's rounding, of which a group's advantages would make a difference.
@@ -63,7 +64,7 @@ def rows_of_conversations(
 def known_of_conversations(
     rows: Mapping[int, Sequence[int]], known: Mapping[int, float]
 ) -> dict[int, float]:
-    """The known rewards of the rows that are to be scored: those of any of the same."""
+    """Returns the known rewards of the rows that are to be scored: those of any of the same."""
     return {
         first: known[next(row for row in same if row in known)]
         for first, same in rows.items()

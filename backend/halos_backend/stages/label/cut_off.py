@@ -1,6 +1,6 @@
-"""Owns what completions are worth that were cut off: `label.cut_off`. Pure.
+"""Owns what completions are worth that were cut off: `label.cut_off`. It is pure.
 
-Whether training takes a loss of them is `train.mask_cut_off`, which is `stages.train.examples`'.
+`stages.train.examples` decides by `train.mask_cut_off` whether training takes a loss of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from halos_backend.records import Completion, Group
 
 
 def with_penalties(groups: Sequence[Group], settings: LabelSettings) -> list[Group]:
-    """Scored groups in which each completion says what training will see less of its reward."""
+    """Returns scored groups in which each completion says what training will see less of its
+    reward.
+    """
     if settings.cut_off != "penalty":
         return list(groups)
     penalty = settings.cut_off_penalty
@@ -29,14 +31,14 @@ def with_penalties(groups: Sequence[Group], settings: LabelSettings) -> list[Gro
 
 
 def as_training_sees(groups: Sequence[Group], settings: LabelSettings) -> list[Group]:
-    """Groups of `with_penalties` with the rewards that feedback is made of."""
+    """Returns groups of `with_penalties` with the rewards that feedback is made of."""
     if settings.cut_off == "drop":
         return _changed(groups, lambda each: None if is_cut_off(each) else each)
     return _changed(groups, lambda each: replace(each, reward=training_reward(each), penalty=None))
 
 
 def training_reward(completion: Completion) -> float | None:
-    """The judge's reward less the penalty; None where there is no reward."""
+    """Returns the judge's reward less the penalty; None where there is no reward."""
     if completion.reward is None or completion.penalty is None:
         return completion.reward
     return completion.reward - completion.penalty
@@ -47,7 +49,9 @@ def is_cut_off(completion: Completion) -> bool:
 
 
 def cut_off_summary(groups: Sequence[Group], settings: LabelSettings) -> dict[str, Any]:
-    """The stage's counts, and where there are penalties the mean reward that training sees."""
+    """Returns the stage's counts, and where there are penalties the mean reward that
+    training sees.
+    """
     completions = [completion for group in groups for completion in group.completions]
     num_cut_off = sum(map(is_cut_off, completions))
     found: dict[str, Any] = {"num_cut_off": num_cut_off}
@@ -70,7 +74,7 @@ def cut_off_summary(groups: Sequence[Group], settings: LabelSettings) -> dict[st
 def _changed(
     groups: Sequence[Group], change: Callable[[Completion], Completion | None]
 ) -> list[Group]:
-    """`change` says what becomes of each completion; None leaves it out."""
+    """Applies `change`, which says what becomes of each completion; None leaves it out."""
 
     def kept(group: Group) -> Iterator[Completion]:
         changed = map(change, group.completions)

@@ -28,7 +28,7 @@ from halos_backend.store.prompt_order import derived_seed
 
 @dataclass(frozen=True)
 class MadeFeedback:
-    """Rows of `feedback.jsonl` in prompt order, and what was left out."""
+    """Holds rows of `feedback.jsonl` in prompt order, and what was left out."""
 
     rows: tuple[Feedback, ...]
     num_dropped: int
@@ -38,7 +38,7 @@ class MadeFeedback:
 
 @dataclass(frozen=True)
 class Rounding:
-    """How far rewards may differ that are equal: a share of them, by the judge's arithmetic.
+    """Says how far rewards may differ that are equal: a share of them, by the judge's arithmetic.
 
     A reward near 0 is a difference of larger numbers, so it is a share of the round's median
     `magnitude` at least.
@@ -53,31 +53,31 @@ class Rounding:
         return cls(share, statistics.median(rewards) if rewards else 0.0)
 
     def between(self, *rewards: float) -> float:
-        """The largest difference that says nothing."""
+        """Returns the largest difference that says nothing."""
         return self.share * max(self.magnitude, *map(abs, rewards))
 
     def are_equal(self, rewards: Sequence[float]) -> bool:
-        """Whether all of them, at least one, are."""
+        """Says whether all of them, at least one, are equal."""
         low, high = min(rewards), max(rewards)
         return high - low <= self.between(low, high)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A completion that has a reward."""
+    """Is a completion that has a reward."""
 
     completion: Completion
     reward: float
 
 
 Pair = tuple[Scored, Scored]
-"""(chosen, rejected)"""
+"""Is (chosen, rejected)."""
 
 
 def make_feedback(
     groups: Sequence[Group], settings: FeedbackSettings, *, seed: int, rounding: float = 0.0
 ) -> MadeFeedback:
-    """Feedback of scored groups; only `random` pairing draws from `seed`.
+    """Makes feedback of scored groups; only `random` pairing draws from `seed`.
 
     `rounding` is the judge's, see Judge.
     """
@@ -94,7 +94,7 @@ def make_feedback(
 
 
 def num_equal_groups(groups: Sequence[Group], rounding: float) -> int:
-    """Groups of several rewards that are all equal, which say nothing of what is better."""
+    """Counts groups of several rewards that are all equal, which say nothing of what is better."""
     limit = Rounding.of(groups, rounding)
     rewards = [[scored.reward for scored in scored_completions(group)] for group in groups]
     return sum(len(of_group) > 1 and limit.are_equal(of_group) for of_group in rewards)
@@ -111,7 +111,9 @@ def scored_completions(group: Group) -> list[Scored]:
 def _pairwise(
     groups: Sequence[Group], settings: PairwiseFeedback, seed: int, rounding: Rounding
 ) -> MadeFeedback:
-    """Pairs that are not kept are dropped; a prompt without two rewards counts as one."""
+    """Makes pairs; those that are not kept are dropped; a prompt without two rewards
+    counts as one.
+    """
     rows: list[Feedback] = []
     margins: list[float] = []
     num_dropped = 0
@@ -127,7 +129,7 @@ def _pairwise(
 def _pairs_of(
     group: Group, settings: PairwiseFeedback, seed: int, rounding: Rounding
 ) -> tuple[list[Pair], int]:
-    """The group's pairs, and how many were dropped."""
+    """Returns the group's pairs, and how many were dropped."""
     scored = scored_completions(group)
     if len(scored) < 2:
         return [], 1
@@ -139,7 +141,9 @@ def _pairs_of(
 
 
 def _candidates(scored: Sequence[Scored], settings: PairwiseFeedback, seed: int) -> list[Pair]:
-    """Of `min` all pairs: among equal margins the first is taken, whose completions came first."""
+    """Returns the candidates; of `min` all pairs: among equal margins the first is taken, whose
+    completions came first.
+    """
     match settings.pairing:
         case "max":
             return [_best_and_worst(scored)]
@@ -152,7 +156,8 @@ def _candidates(scored: Sequence[Scored], settings: PairwiseFeedback, seed: int)
 
 
 def _is_kept(pair: Pair, threshold: float, rounding: Rounding) -> bool:
-    """The margin is at least the threshold, and over 0; and there are two things to tell apart.
+    """Says whether the margin is at least the threshold, and over 0; and whether there are two
+    things to tell apart.
 
     Deviates from HALOs (train/label.py), which wants a margin over the threshold for `max` and
     `random` and of at least the threshold for `min`.
@@ -173,16 +178,16 @@ def _ordered(one: Scored, other: Scored) -> Pair:
 
 
 def _best_and_worst(scored: Sequence[Scored]) -> Pair:
-    """Among equals the one that was sampled first."""
+    """Returns the best and the worst; among equals the one that was sampled first."""
     best = max(scored, key=lambda entry: entry.reward)
     worst = min(scored, key=lambda entry: entry.reward)
     return best, worst
 
 
 def _random_pairs(scored: Sequence[Scored], seed: int) -> list[Pair]:
-    """Disjoint pairs of a shuffled group; of an odd number one is left over.
+    """Returns disjoint pairs of a shuffled group; of an odd number one is left over.
 
-    Seeded per prompt, so that a group's pairs do not depend on the groups before it.
+    They are seeded per prompt, so that a group's pairs do not depend on the groups before it.
     """
     shuffled = list(scored)
     random.Random(seed).shuffle(shuffled)
@@ -203,7 +208,7 @@ def _preference(group: Group, chosen: Scored, rejected: Scored) -> PreferencePai
 
 
 def _binary(groups: Sequence[Group], settings: BinaryFeedback, rounding: Rounding) -> MadeFeedback:
-    """Desirable is a reward of at least the threshold.
+    """Calls a completion desirable whose reward is at least the threshold.
 
     When all rewards of the round are equal, their mean and median would call every completion
     desirable, which says nothing: no rows then, all of them dropped. A number is the person's own
@@ -221,7 +226,7 @@ def _binary(groups: Sequence[Group], settings: BinaryFeedback, rounding: Roundin
 
 
 def desirable_threshold(rewards: Sequence[float], settings: BinaryFeedback) -> float:
-    """The reward from which on a completion is desirable."""
+    """Returns the reward from which on a completion is desirable."""
     match settings.threshold:
         case "mean":
             return statistics.fmean(rewards)
@@ -244,7 +249,9 @@ def _unpaired(group: Group, scored: Scored, threshold: float) -> UnpairedFeedbac
 
 
 def _scalar(groups: Sequence[Group], rounding: Rounding) -> MadeFeedback:
-    """Groups with their scored completions; one without two different rewards has no advantage."""
+    """Makes groups with their scored completions; one without two different rewards has no
+    advantage.
+    """
     rows = []
     for group in groups:
         scored = scored_completions(group)

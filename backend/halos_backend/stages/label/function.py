@@ -30,18 +30,18 @@ from halos_backend.stages.label.reward_program import (
 
 PROGRAM = "halos_backend.stages.label.reward_program"
 WINDOW = 64
-"""Calls that are under way at most: those of an `async def` function wait side by side."""
+"""Is how many calls are under way at most: those of an `async def` function wait side by side."""
 MAX_LOST = 3
-"""Completions in a row on which the process dies before the stage gives up."""
+"""Is how many completions in a row the process may die on before the stage gives up."""
 CLOSE_TIMEOUT_S = 5.0
 
 
 class ProcessDiedError(Exception):
-    """The function's process has ended; the text says how."""
+    """Is raised where the function's process has ended; the text says how."""
 
 
 class FunctionProcess:
-    """The process of `file.py:name`, and what it says.
+    """Is the process of `file.py:name`, and what it says.
 
     `environment` and `python` are those of the stage where it is not the stage that starts it.
     Raises UsageError where there is no such function.
@@ -64,7 +64,7 @@ class FunctionProcess:
         self.start()
 
     def start(self) -> None:
-        """Import the file. Raises UsageError."""
+        """Imports the file. Raises UsageError."""
         path, name = split_spec(self._spec)
         with self._log.open("ab") as log:
             self._companion = Companion(
@@ -87,7 +87,9 @@ class FunctionProcess:
                 raise UsageError(self.named(reason))
 
     def goes_on(self, log: Path) -> bool:
-        """Whether it can, in another attempt with that log: it lives, and no file has changed."""
+        """Says whether it can go on in another attempt with that log: it lives, and no file has
+        changed.
+        """
         self._log = log
         try:
             self._send(Begin(str(log)))
@@ -100,7 +102,7 @@ class FunctionProcess:
             return False
 
     def judge(self, calls: Sequence[Call]) -> Iterator[Judged]:
-        """As they are answered. Raises ProcessDiedError."""
+        """Yields rewards as they are answered. Raises ProcessDiedError."""
         if self._companion is None:
             self.start()
         self._send(Calls(list(calls)))
@@ -110,22 +112,24 @@ class FunctionProcess:
                 yield answer
 
     def wake(self) -> None:
-        """See LoadedJudge: it holds nothing of ours that could be parked."""
+        """Does nothing: it holds nothing of ours that could be parked; see LoadedJudge."""
 
     def park(self) -> None:
-        """See LoadedJudge."""
+        """Does nothing; see LoadedJudge."""
 
     def close(self) -> None:
-        """End it, and whatever processes it has."""
+        """Ends it, and whatever processes it has."""
         if self._companion is not None:
             self._end()
 
     def identity_of_files(self) -> str:
-        """Digest of all of its files; that of a function with one file is its `identity`."""
+        """Returns the digest of all of its files; that of a function with one file is its
+        `identity`.
+        """
         return _digest(self._spec, self.files[1:])
 
     def named(self, text: str) -> str:
-        """A message that begins with the setting."""
+        """Returns a message that begins with the setting."""
         return f"label.judge.function = {self._spec!r}: {text}"
 
     def _send(self, order: Begin | Calls) -> None:
@@ -137,13 +141,13 @@ class FunctionProcess:
             raise self._end() from None
 
     def _answers(self) -> Iterator[Ready | Refused | Judged]:
-        """Without an end. Raises ProcessDiedError."""
+        """Yields answers without an end. Raises ProcessDiedError."""
         if self._companion is not None:
             yield from self._companion.answers()
         raise self._end()
 
     def _end(self) -> ProcessDiedError:
-        """End what is left of it; says how it ended."""
+        """Ends what is left of it; says how it ended."""
         if self._companion is None:
             return ProcessDiedError("is not there")
         companion, self._companion = self._companion, None
@@ -153,7 +157,7 @@ class FunctionProcess:
 
 
 class CalledFunction:
-    """A function as a judge: each completion is one call, and rewards come in the rows' order.
+    """Is a function as a judge: each completion is one call, and rewards come in the rows' order.
 
     Equal completions are, too: a function may draw lots on purpose.
     """
@@ -169,7 +173,7 @@ class CalledFunction:
     def score(
         self, rows: Sequence[LabelRow], known: Mapping[int, float]
     ) -> Iterator[tuple[int, Verdict]]:
-        """See Judge. Known rewards are taken as they are: rows are judged one by one."""
+        """Calls the function for each row; known rewards are taken as they are. See Judge."""
         found: dict[int, Verdict] = dict(known)
         calls = [_call(index, row) for index, row in enumerate(rows) if index not in known]
         arriving = self._verdicts({call.number: call for call in calls})
@@ -179,8 +183,10 @@ class CalledFunction:
             yield index, found[index]
 
     def _verdicts(self, waiting: dict[int, Call]) -> Iterator[tuple[int, Verdict]]:
-        """As they come. Where the process dies the calls that wait are made one by one, to tell
-        which of them it was. Raises EngineDiedError when it dies on one after another.
+        """Yields rewards as they come.
+
+        Where the process dies the calls that wait are made one by one, to tell which of them it
+        was. Raises EngineDiedError when it dies on one after another.
         """
         window = WINDOW
         while waiting:
@@ -228,7 +234,7 @@ def _how_it_ended(code: int) -> str:
 
 
 def open_function(spec: str, log: Path, kept: KeptJudge) -> CalledFunction:
-    """The judge of `file.py:name`, whose output goes to the log. Raises UsageError."""
+    """Returns the judge of `file.py:name`, whose output goes to the log. Raises UsageError."""
     process = kept.get(
         _digest(spec, ()),
         lambda: FunctionProcess(spec, log),
@@ -240,7 +246,7 @@ def open_function(spec: str, log: Path, kept: KeptJudge) -> CalledFunction:
 def check_function(
     spec: str, environment: Mapping[str, str], *, python: str | None
 ) -> tuple[Path, ...]:
-    """The files that the function consists of. Raises UsageError where it cannot be called.
+    """Returns the files that the function consists of. Raises UsageError where it cannot be called.
 
     `environment` and `python` are those of the stage that is going to call it.
     """
@@ -256,7 +262,7 @@ def split_spec(spec: str) -> tuple[Path, str]:
 
 
 def _digest(spec: str, beside: Sequence[Path]) -> str:
-    """Of the function's file and name, and of the files that it has imported beside it."""
+    """Digests the function's file and name, and the files that it has imported beside it."""
     path, name = split_spec(spec)
     digest = hashlib.sha256(f"{name} ".encode())
     for file in (path, *beside):

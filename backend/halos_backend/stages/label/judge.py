@@ -1,6 +1,6 @@
 """Owns what a judge is: rows in, a reward or a reason for each out, in any order.
 
-How rewards come about is `reward_model`'s and `function`'s; what they become is `feedback`'s.
+`reward_model` and `function` make rewards; `feedback` decides what they become.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any, Protocol
 from halos_backend.records import Group, Message, Tools
 
 FLOAT32_MAX = (2 - 2**-23) * 2.0**127
-"""Training reads rewards as float32; a larger one is infinite there."""
+"""Is the largest reward: training reads rewards as float32, in which a larger one is infinite."""
 FLOAT64_ROUNDING = 2.0**-46
-"""The rounding of some sixty-four additions of Python floats, as a share of the result."""
+"""Is the rounding of some sixty-four additions of Python floats, as a share of the result."""
 MAX_REASON = 200
-"""Characters of a reason; a judge's own messages may be pages."""
+"""Is how many characters a reason has at most; a judge's own messages may be pages."""
 
 
 @dataclass(frozen=True)
 class Unscored:
-    """Why a completion has no reward. `is_error`: the judge failed, rather than declined."""
+    """Says why a completion has no reward. `is_error`: the judge failed, rather than declined."""
 
     reason: str
     is_error: bool = False
@@ -33,7 +33,7 @@ Verdict = float | Unscored
 
 @dataclass(frozen=True)
 class LabelRow:
-    """One completion as a judge sees it."""
+    """Is one completion as a judge sees it."""
 
     prompt_id: str
     completion_id: str
@@ -48,28 +48,32 @@ class Judge(Protocol):
 
     @property
     def identity(self) -> str:
-        """Digest of all that rewards depend on besides the rows: only equal ones may be mixed."""
+        """Returns a digest of all that rewards depend on besides the rows: only equal ones may be
+        mixed.
+        """
 
     @property
     def engine(self) -> str:
-        """What computes rewards, and its version; empty where that is a person's own function."""
+        """Names what computes rewards, and its version; empty where that is a person's own
+        function.
+        """
 
     @property
     def rounding(self) -> float:
-        """The share of a reward by which equal ones may differ."""
+        """Returns the share of a reward by which equal ones may differ."""
 
     def score(
         self, rows: Sequence[LabelRow], known: Mapping[int, float]
     ) -> Iterator[tuple[int, Verdict]]:
-        """Yield (position in `rows`, verdict) once per row, as they are computed.
+        """Yields (position in `rows`, reward or reason) once per row, as they are computed.
 
-        `known` are rewards of an earlier attempt by position, which the judge may yield as they
-        are where its own computation would give the same.
+        `known` are rewards of an earlier attempt by position, which the judge may yield as they are
+        where its own computation would give the same.
         """
 
 
 def label_rows(groups: Sequence[Group]) -> list[LabelRow]:
-    """Every completion of every group, in order."""
+    """Returns every completion of every group, in order."""
     return [
         LabelRow(
             prompt_id=group.prompt_id,
@@ -85,7 +89,7 @@ def label_rows(groups: Sequence[Group]) -> list[LabelRow]:
 
 
 def checked(reward: float) -> Verdict:
-    """The reward, or why it is none."""
+    """Returns the reward, or why it is none."""
     if math.isnan(reward):
         return Unscored("reward is nan", is_error=True)
     if abs(reward) > FLOAT32_MAX:
@@ -94,6 +98,6 @@ def checked(reward: float) -> Verdict:
 
 
 def short_reason(text: str) -> str:
-    """A reason on one line, cut to `MAX_REASON` characters."""
+    """Returns a reason on one line, cut to `MAX_REASON` characters."""
     line = " ".join(text.split())
     return line if len(line) <= MAX_REASON else f"{line[: MAX_REASON - 1]}…"

@@ -1,6 +1,6 @@
-"""The reward model that a worker keeps between rounds, out of GPU memory while others compute.
+"""Holds the reward model of a worker between rounds, out of GPU memory while others compute.
 
-Imports nothing of torch: a function judge need not wait for it.
+It imports nothing of torch: a function judge need not wait for it. It stands alone for that.
 """
 
 from __future__ import annotations
@@ -10,27 +10,29 @@ from typing import Any, Protocol, TypeVar
 
 
 class LoadedJudge(Protocol):
-    """A judge with a model in memory."""
+    """Is a judge with a model in memory."""
 
     @property
     def identity(self) -> str:
-        """Its settings, files, device and dtype."""
+        """Names it by its settings, files, device and dtype."""
 
     def wake(self) -> None:
-        """Be ready to score, on the device."""
+        """Makes it ready to score, on the device."""
 
     def park(self) -> None:
-        """Give GPU memory back; what takes long to load stays."""
+        """Gives GPU memory back; what takes long to load stays."""
 
     def close(self) -> None:
-        """End it, and whatever processes it has."""
+        """Ends it, and whatever processes it has."""
 
 
 J = TypeVar("J", bound=LoadedJudge)
 
 
 class KeptJudge:
-    """At most one judge, by its identity; and which never can be, so that none is tried twice."""
+    """Holds at most one judge, by its identity; and which never can be, so that none is tried
+    twice.
+    """
 
     def __init__(self) -> None:
         self._judge: Any = None
@@ -39,7 +41,7 @@ class KeptJudge:
     def get(
         self, identity: str, load: Callable[[], J], *, fits: Callable[[J], bool] = lambda _: True
     ) -> J:
-        """The judge of that identity, loaded only if it is not the one that is kept."""
+        """Returns the judge of that identity, loaded only if it is not the one that is kept."""
         judge: J | None = self._judge
         if judge is None or judge.identity != identity or not fits(judge):
             self.close()  # freed before the next one is loaded
@@ -48,12 +50,12 @@ class KeptJudge:
         return judge
 
     def park(self) -> None:
-        """Give GPU memory back; what takes long to load stays."""
+        """Gives GPU memory back; what takes long to load stays."""
         if self._judge is not None:
             self._judge.park()
 
     def close(self) -> None:
-        """Keep none."""
+        """Ends the judge and holds none."""
         if self._judge is not None:
             self._judge.close()
             self._judge = None

@@ -21,14 +21,14 @@ from halos_backend.stages.label.judge import LabelRow, Unscored, Verdict
 
 
 class LedgerHeader(msgspec.Struct, frozen=True, tag_field="type", tag="header"):
-    """What the rewards below belong to, up to the next header."""
+    """Says what the rewards below belong to, up to the next header."""
 
     digest: str
     schema_version: int = SCHEMA_VERSION
 
 
 class LedgerRow(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="reward"):
-    """One completion's reward, or why it has none."""
+    """Is one completion's reward, or why it has none."""
 
     completion_id: str
     prompt_id: str
@@ -50,7 +50,7 @@ class LedgerWriter:
         self._file = path.open("wb", buffering=0)
 
     def begin(self, digest: str) -> None:
-        """The rewards that follow belong to this digest."""
+        """Writes that the rewards that follow belong to this digest."""
         self._file.write(encode_row(LedgerHeader(digest)))
 
     def append(self, row: LabelRow, verdict: Verdict) -> None:
@@ -74,7 +74,7 @@ class LedgerWriter:
 
 
 class KnownRewards:
-    """What earlier attempts wrote down; what was unscored is judged again."""
+    """Holds what earlier attempts wrote down; what was unscored is judged again."""
 
     def __init__(self, ledgers: Iterable[Path]) -> None:
         self._rewards: dict[str, dict[tuple[str, str], float]] = {}
@@ -82,13 +82,15 @@ class KnownRewards:
             self._read(ledger)
 
     def of(self, digest: str, rows: Sequence[LabelRow]) -> dict[int, float]:
-        """Rewards by position in `rows`, which are those of the block of that digest."""
+        """Returns rewards by position in `rows`, which are those of the block of that digest."""
         known = self._rewards.get(digest, {})
         named = enumerate((row.prompt_id, row.completion_id) for row in rows)
         return {index: known[name] for index, name in named if name in known}
 
     def _read(self, path: Path) -> None:
-        """The rows that can be read: a crash of the machine may have torn the file anywhere."""
+        """Reads the rows that can be read: a crash of the machine may have torn the file
+        anywhere.
+        """
         rewards: dict[tuple[str, str], float] = {}
         with contextlib.suppress(FileNotFoundError, CorruptFileError):
             for entry in read_rows(path, LedgerHeader | LedgerRow, torn_tail=True):

@@ -1,12 +1,9 @@
 """Scores conversations in one row without padding, what those of a prompt begin with only once.
 
-For classifiers whose logits are `score` of the decoder's hidden state at the last token, which is
-asked of the model itself: see `packs_rewards`.
-
-Owns which sequences share a forward: pure functions of all their lengths.
-
-A reward depends on its batch's shape by about 1e-7 (PITFALLS), so a later attempt repeats the plan
-and redoes whole batches.
+This is for classifiers whose logits are `score` of the decoder's hidden state at the last token,
+which is asked of the model itself: see `packs_rewards`. Which sequences share a forward is planned
+by pure functions of all their lengths: a reward depends on its batch's shape by about 1e-7
+(PITFALLS), so a later attempt repeats the plan and redoes whole batches.
 """
 
 from __future__ import annotations
@@ -20,13 +17,13 @@ from torch import Tensor, nn
 from halos_backend.stages.packing import is_packed, is_same, pack, pack_row, packed_hidden_states
 
 OWN_ATTENTION = "sdpa"
-"""What a model that packs had before."""
+"""Names the attention that a model that packs had before."""
 Parts = tuple[tuple[int, ...], tuple[int, ...]]
-"""A conversation's token ids: what it may share, and the rest."""
+"""Holds a conversation's token ids: what it may share, and the rest."""
 
 
 def packs_rewards(model: Any, device: torch.device, pad_id: int | None) -> bool:
-    """Let the model take packed rows, on that device, if its logits are the same for them.
+    """Lets the model take packed rows, on that device, if its logits are the same for them.
 
     It must be there. `pad_id` is the model's own.
     """
@@ -49,7 +46,7 @@ def packs_rewards(model: Any, device: torch.device, pad_id: int | None) -> bool:
 
 
 def packed_logits(model: Any, sequences: Sequence[Parts], pad_id: int | None) -> Tensor:
-    """(sequences, labels), at each sequence's last token that is not `pad_id`.
+    """Returns (sequences, labels), at each sequence's last token that is not `pad_id`.
 
     That is where transformers reads them: a model may be padded with its end token.
     """
@@ -67,7 +64,9 @@ def packed_logits(model: Any, sequences: Sequence[Parts], pad_id: int | None) ->
 def shared_beginnings(
     sequences: Mapping[int, Sequence[int]], prompts: Mapping[int, str]
 ) -> dict[int, int]:
-    """How many first tokens of each have all that are about the same prompt; never a whole one."""
+    """Counts how many first tokens of each all that are about the same prompt have; never a whole
+    one.
+    """
     about: dict[str, list[int]] = {}
     for index in sequences:
         about.setdefault(prompts[index], []).append(index)
@@ -86,7 +85,8 @@ def shared_beginnings(
 def plan_packed(
     sequences: Mapping[int, Sequence[int]], beginnings: Mapping[int, int], batch_tokens: int
 ) -> list[tuple[int, ...]]:
-    """Indices in their order, in batches of at most `batch_tokens`, each beginning counted once.
+    """Returns indices in their order, in batches of at most `batch_tokens`, each beginning counted
+    once.
 
     A sequence longer than that has a batch to itself.
     """
@@ -107,7 +107,8 @@ def plan_packed(
 
 
 def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[tuple[int, ...]]:
-    """Positions in `lengths`, longest first, in batches of at most `batch_tokens` padded tokens.
+    """Returns positions in `lengths`, longest first, in batches of at most `batch_tokens` padded
+    tokens.
 
     A sequence longer than that has a batch to itself. Longest first shows a lack of memory at once.
     """
@@ -125,7 +126,9 @@ def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[tuple[int, .
 
 
 def plan_waves(lengths: Sequence[int], batch_tokens: int, most: int) -> list[tuple[int, ...]]:
-    """The same for an engine that pads nothing, and takes at most so many sequences at a time."""
+    """Plans the same for an engine that pads nothing, and takes at most so many sequences at a
+    time.
+    """
     waves: list[tuple[int, ...]] = []
     wave: list[int] = []
     for index in _longest_first(lengths):

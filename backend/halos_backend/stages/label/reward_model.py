@@ -41,11 +41,15 @@ from halos_backend.stages.label.ranks import Ranks
 from halos_backend.stages.models import load_classifier, usable_context
 
 DEFAULT_BATCH_TOKENS = {"cuda": 16384, "cpu": 1024}
-"""Measured on CPUs: 16,384 is half as fast as 1,024, and with long rows slower than no batches."""
+"""Is what was measured on CPUs: 16,384 is half as fast as 1,024, and with long rows slower than no
+batches.
+"""
 ROUNDINGS = {torch.float32: 2.0**-18, torch.float16: 2.0**-9, torch.bfloat16: 2.0**-6}
-"""Shares of a reward by which equal conversations differ in batches of another shape. Measured with
-random Llamas of 4 and 12 layers, alone and by eights, of the median reward: on average 1e-6 and
-2e-6, 0.001 and 0.002, 0.008 and 0.023; at most three to seven times as much."""
+"""Is the share of a reward by which equal conversations differ in batches of another shape.
+
+Measured with random Llamas of 4 and 12 layers, alone and by eights, of the median reward: on
+average 1e-6 and 2e-6, 0.001 and 0.002, 0.008 and 0.023; at most three to seven times as much.
+"""
 
 
 @dataclass(frozen=True)
@@ -68,22 +72,23 @@ class ClassifierJudge:
     engine: str = f"transformers {transformers.__version__}"
 
     def wake(self) -> None:
-        """See LoadedJudge."""
+        """Moves the weights to the device; see LoadedJudge."""
         self.model.to(self.ranks.device)
 
     def park(self) -> None:
-        """See LoadedJudge. The weights stay in host memory."""
+        """Moves the weights to host memory; see LoadedJudge."""
         if self.ranks.device.type == "cuda":
             self.model.to("cpu")
             torch.cuda.empty_cache()
 
     def close(self) -> None:
-        """See LoadedJudge."""
+        """Frees the model; see LoadedJudge."""
 
     def score(
         self, rows: Sequence[LabelRow], known: Mapping[int, float]
     ) -> Iterator[tuple[int, Verdict]]:
-        """See Judge. Every rank must iterate to the end over the same rows; `known` is rank 0's.
+        """Scores rows; every rank must iterate to the end over the same rows; `known` is rank 0's.
+        See Judge.
 
         Known rewards are taken only where they cover a batch: half a batch has another shape.
         """
@@ -127,7 +132,9 @@ class ClassifierJudge:
         ]
 
     def _rewards(self, batch: Mapping[int, tuple[list[int], int]], pad_id: int) -> list[float]:
-        """Of conversations and how many first tokens each shares with others of its prompt."""
+        """Returns rewards of conversations and how many first tokens each shares with others of its
+        prompt.
+        """
         if not batch:
             return []
         sequences = [ids for ids, _ in batch.values()]
@@ -148,7 +155,7 @@ class ClassifierJudge:
             ) from error
 
     def _padded_forward(self, sequences: Sequence[list[int]], pad_id: int) -> Any:
-        """The model's output for one batch, padded on the right."""
+        """Returns the model's output for one batch, padded on the right."""
         longest = max(map(len, sequences))
         padded = [ids + [pad_id] * (longest - len(ids)) for ids in sequences]
         mask = [[1] * len(ids) + [0] * (longest - len(ids)) for ids in sequences]
@@ -158,7 +165,7 @@ class ClassifierJudge:
         )
 
     def _pad_id(self, sequences: Sequence[list[int]]) -> int:
-        """The padding token, also set on the model, which finds the last token by it.
+        """Returns the padding token, also set on the model, which finds the last token by it.
 
         The model's own where it has one. Otherwise one that no sequence holds, for an end token
         taken as padding would move the reward's position to the token before it.
@@ -173,7 +180,9 @@ class ClassifierJudge:
 
 
 def rewards_of(output: Any, num_sequences: int, path: str) -> torch.Tensor:
-    """(sequences,) rewards of a classifier's output. Raises UsageError when it is no reward."""
+    """Returns (sequences,) rewards of a classifier's output. Raises UsageError when it is no
+    reward.
+    """
     score = getattr(output, "score", None)
     if score is not None and score.numel() == num_sequences:
         return score.reshape(num_sequences)
@@ -201,14 +210,14 @@ def check_vocabulary(
 
 
 def num_tokens_known(config: Any, tokenizer: Any) -> int:
-    """The model's vocabulary."""
+    """Returns the size of the model's vocabulary."""
     return getattr(config.get_text_config(), "vocab_size", None) or len(tokenizer)
 
 
 def load_reward_model(
     settings: schema.RewardModelJudge, ranks: Ranks, kept: KeptJudge
 ) -> ClassifierJudge:
-    """The judge, its weights on the rank's device. Raises UsageError."""
+    """Returns the judge, its weights on the rank's device. Raises UsageError."""
     dtype = scoring_dtype(settings.dtype, ranks.device)
     identity = f"reward_model {judge_digest(settings, ranks.device, dtype)}"
     load = partial(load_judge, settings, ranks, dtype=dtype, identity=identity)
@@ -218,7 +227,7 @@ def load_reward_model(
 def load_judge(
     settings: schema.RewardModelJudge, ranks: Ranks, *, dtype: torch.dtype, identity: str
 ) -> ClassifierJudge:
-    """A judge that nobody keeps. Raises UsageError."""
+    """Loads a judge that no cache holds. Raises UsageError."""
     trust = settings.trust_remote_code
     tokenizer = load_judge_tokenizer(settings.path, trust_remote_code=trust)
     model = load_classifier(settings.path, dtype=dtype, trust_remote_code=trust, whole=True)
@@ -240,13 +249,15 @@ def load_judge(
 
 
 def most_tokens(settings: schema.RewardModelJudge, model: PreTrainedModel) -> int:
-    """Of a conversation that is scored; of `model` the modules are enough."""
+    """Returns the most tokens of a conversation that is scored; of `model` the modules
+    are enough.
+    """
     limit = usable_context(model)
     return min(limit, settings.max_tokens or limit)
 
 
 def scoring_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 where the device computes in it, else float32."""
+    """Returns a dtype: `auto` is bfloat16 where the device computes in it, else float32."""
     if name != "auto":
         return getattr(torch, name)
     has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -264,7 +275,9 @@ def _unused_token(preferred: int | None, used: set[int], vocabulary: int, path: 
 def judge_digest(
     settings: schema.RewardModelJudge, device: torch.device, dtype: torch.dtype, *more: str
 ) -> str:
-    """Names, sizes and times stand for the weights' bytes, which take seconds to read."""
+    """Digests a judge; names, sizes and times stand for the weights' bytes, which take seconds to
+    read.
+    """
     files = [
         (file.name, file.stat().st_size, file.stat().st_mtime_ns)
         for file in sorted(Path(settings.path).glob("*"))

@@ -1,6 +1,6 @@
-"""`python -m halos_backend.stages.label.reward_program FD FILE NAME`: calls a person's function.
+"""Calls a person's function: `python -m halos_backend.stages.label.reward_program FD FILE NAME`.
 
-The program that their function runs in: its standard output is the log, its working directory the
+Their function runs in this program: its standard output is the log, its working directory the
 file's, its arguments the file alone. It takes calls over the socket pair of descriptor FD, and ends
 when the other end is closed or its parent dies. The file is a module under its own name, in this
 process and in those of a pool that it may start.
@@ -36,20 +36,22 @@ from halos_backend.stages.channel import Channel
 from halos_backend.stages.label.judge import Unscored, Verdict, checked, short_reason
 
 MODULE = "HALOS_REWARD_MODULE"
-"""Environment variable that tells the processes of a pool the module's name and file: NAME=FILE."""
+"""Names the environment variable that tells the processes of a pool the module's name and file:
+NAME=FILE.
+"""
 PR_SET_PDEATHSIG = 1
 
 Function = Callable[[list[dict[str, Any]], str, dict[str, Any]], Any]
 
 
 class Begin(msgspec.Struct, frozen=True, tag=True):
-    """What is printed from now on belongs into this log."""
+    """Says that what is printed from now on belongs into this log."""
 
     log: str
 
 
 class Call(msgspec.Struct, frozen=True):
-    """`number` is what the completion is called in the answer."""
+    """Is one call; `number` is what the completion is called in the answer."""
 
     number: int
     completion_id: str
@@ -59,7 +61,9 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Calls(msgspec.Struct, frozen=True, tag=True):
-    """Those of an `async def` function are awaited side by side, others come one after another."""
+    """Holds calls: those of an `async def` function are awaited side by side, others come one after
+    another.
+    """
 
     calls: list[Call]
 
@@ -68,8 +72,10 @@ Order = Begin | Calls
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """The function is there. `files` are those beside it that it consists of, its own first;
-    `is_stale`: one of them has changed since it was imported.
+    """Says that the function is there.
+
+    `files` are those beside it that it consists of, its own first; `is_stale`: one of them has
+    changed since it was imported.
     """
 
     files: list[str]
@@ -77,13 +83,13 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
-    """There is no such function, or its file cannot be imported."""
+    """Says that there is no such function, or that its file cannot be imported."""
 
     reason: str
 
 
 class Judged(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
-    """A reward, or why there is none; see `Unscored`."""
+    """Brings a reward, or why there is none; see `Unscored`."""
 
     number: int
     reward: float | None = None
@@ -95,7 +101,7 @@ Answer = Ready | Refused | Judged
 
 
 class NotLoadedError(Exception):
-    """Why there is no function, in words."""
+    """Says in words why there is no function."""
 
 
 class OneFile:
@@ -150,7 +156,7 @@ class Program:
             else:
                 self._answer(call, reward_of(returned))
         if awaited:
-            import asyncio  # 0.05 s that others need not wait
+            import asyncio  # this takes 0.05 s that others need not wait
 
             self._loop = self._loop or asyncio.Runner()  # clients of theirs belong to one loop
             self._loop.run(self._await_all(awaited))
@@ -175,7 +181,9 @@ class Program:
         self._channel.send(answer)
 
     def _failed(self, call: Call, error: BaseException) -> Unscored:
-        """One traceback is enough to mend the function; thousands would fill the log."""
+        """Says how a call failed. One traceback is enough to mend the function; thousands would
+        fill the log.
+        """
         if not self._has_logged:
             self._has_logged = True
             name = getattr(self._function, "__name__", "the function")
@@ -185,7 +193,7 @@ class Program:
 
 
 def reward_of(returned: Any) -> Verdict:
-    """What a function returned, as a reward: any one real number, True 1 and False 0.
+    """Reads what a function returned as a reward: any one real number, True 1 and False 0.
 
     Arrays and tensors of one element are numbers, whatever library they are of.
     """
@@ -206,7 +214,7 @@ def reward_of(returned: Any) -> Verdict:
 
 
 def load_function(path: Path, name: str) -> Function:
-    """Import the file and take `name` of it. Raises NotLoadedError."""
+    """Imports the file and takes `name` of it. Raises NotLoadedError."""
     if not path.is_file():
         raise NotLoadedError(f"there is no file {path}; name a file.py:name that is there")
     module_name = free_name(path)
@@ -240,7 +248,9 @@ def _check_arguments(function: Function, name: str, wanted: str) -> None:
 
 
 def free_name(path: Path) -> str:
-    """The file's own, unless that is no name or a module that others may mean has it."""
+    """Returns the file's own name, unless that is no name or a module that others may
+    mean has it.
+    """
     name = path.stem
     is_taken = not name.isidentifier() or name in sys.stdlib_module_names or name in sys.modules
     if not is_taken and (other := importlib.util.find_spec(name)) is not None:
@@ -249,7 +259,9 @@ def free_name(path: Path) -> str:
 
 
 def make_importable(name: str, path: Path) -> None:
-    """The file under that name; its neighbours come last, so that they shadow nothing."""
+    """Makes the file a module under that name; its neighbours come last, so that they shadow
+    nothing.
+    """
     sys.meta_path.insert(0, OneFile(name, path))
     folder = str(path.parent)
     if folder not in sys.path:
@@ -257,7 +269,7 @@ def make_importable(name: str, path: Path) -> None:
 
 
 def files_beside(path: Path) -> list[Path]:
-    """The file, and what has been imported from its folder and those below it."""
+    """Returns the file, and what has been imported from its folder and those below it."""
     found = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     beside = {
         Path(file)
@@ -275,7 +287,7 @@ def described(error: BaseException) -> str:
 
 
 def redirect(log: Path) -> None:
-    """Standard output and standard error to the end of that file."""
+    """Sends standard output and standard error to the end of that file."""
     flush()
     fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.dup2(fd, 1)
@@ -296,7 +308,7 @@ def say(text: str) -> None:
 
 
 def _how_it_failed(error: BaseException, path: Path) -> str:
-    """With the line of the file where that is known."""
+    """Says how a call failed, with the line of the file where that is known."""
     if isinstance(error, SystemExit):
         return (
             f"ended its program with {described(error)}; put what is to run as a program under"
@@ -317,7 +329,7 @@ def _mtime(path: Path) -> float:
 
 
 def _end_with_parent() -> None:
-    """However the parent ends: it may be killed while a call takes long."""
+    """Ends with the parent, however that ends: it may be killed while a call takes long."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

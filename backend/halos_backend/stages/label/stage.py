@@ -27,15 +27,15 @@ from halos_backend.store.job import LabelInputs
 from halos_backend.store.prompt_order import derived_seed
 
 JudgeOf = Callable[[Sequence[LabelRow]], Judge]
-"""The judge of a block's rows, which for most is the same every time."""
+"""Returns the judge of a block's rows, which for most is the same every time."""
 MAX_REASONS = 10
 UNIT = "completions"
 
 
 def execute(attempt: Attempt, *, kept: KeptJudge | None = None) -> StageResult:
-    """Score every completion and write `scores.jsonl` and `feedback.jsonl`.
+    """Scores every completion and writes `scores.jsonl` and `feedback.jsonl`.
 
-    `kept` is for a process that stays: it has the reward model of the round before.
+    `cache` is for a process that stays: it has the reward model of the round before.
     """
     started = clock.monotonic()
     settings = attempt.settings.label
@@ -72,7 +72,9 @@ def execute(attempt: Attempt, *, kept: KeptJudge | None = None) -> StageResult:
 
 
 def _feedback(attempt: Attempt, seen: Sequence[Group], rounding: float) -> MadeFeedback:
-    """Of the rewards that training sees; none of a closing round, which only scores."""
+    """Makes feedback of the rewards that training sees; none of a closing round, which
+    only scores.
+    """
     if not _wants_feedback(attempt):
         return MadeFeedback((), 0)
     attempt.phase("making feedback")
@@ -88,7 +90,8 @@ def _wants_feedback(attempt: Attempt) -> bool:
 
 
 def _score(attempt: Attempt, kept: KeptJudge) -> tuple[list[Group], list[Verdict], Judge | None]:
-    """All groups, a verdict per completion and the last judge that gave them, on every rank.
+    """Returns all groups, a reward or reason per completion and the last judge that gave them, on
+    every rank.
 
     Rank 0 writes them down as they come. Without completions there is no judge.
 
@@ -151,7 +154,9 @@ def _open_judge(attempt: Attempt, kept: KeptJudge) -> JudgeOf:
 
 
 def scored_groups(groups: Sequence[Group], verdicts: Sequence[Verdict]) -> list[Group]:
-    """The groups with each completion's reward or reason; verdicts in the same order."""
+    """Returns the groups with each completion's reward or reason; `rewards` are in the
+    same order.
+    """
     remaining = iter(verdicts)
     return [
         msgspec.structs.replace(
@@ -171,7 +176,7 @@ def _with_verdict(completion: Any, verdict: Verdict) -> Any:
 
 
 def _report_unscored(attempt: Attempt, verdicts: Sequence[Verdict]) -> None:
-    """Warn once, with counts. Raises StageError when the judge failed on every completion."""
+    """Warns once, with counts. Raises StageError when the judge failed on every completion."""
     unscored = [verdict for verdict in verdicts if isinstance(verdict, Unscored)]
     if not unscored:
         return
@@ -209,7 +214,9 @@ def _warn_of_poor_feedback(attempt: Attempt, feedback: MadeFeedback) -> None:
 
 
 def _reward_errors(attempt: Attempt, groups: Sequence[Group]) -> dict[str, Any]:
-    """Without the rows of an earlier round a change from it is taken for that of other prompts."""
+    """Computes errors; without the rows of an earlier round a change from it is taken for that of
+    other prompts.
+    """
     assert isinstance(attempt.job.inputs, LabelInputs)
     rewards = [(group.prompt_id, _rewards(group)) for group in groups]
     try:
@@ -224,7 +231,7 @@ def _rewards(group: Group) -> list[float]:
 
 
 def reason_counts(reasons: Sequence[str]) -> dict[str, int]:
-    """Reasons with their counts, most common first; beyond ten the rest share one entry."""
+    """Returns reasons with their counts, most common first; beyond ten the rest share one entry."""
     counts = Counter(reasons).most_common()
     if len(counts) <= MAX_REASONS:
         return dict(counts)
@@ -235,7 +242,7 @@ def reason_counts(reasons: Sequence[str]) -> dict[str, int]:
 def summarize(
     groups: Sequence[Group], feedback: MadeFeedback, *, rounding: float
 ) -> dict[str, Any]:
-    """What StageFinished says of the stage, all but its time.
+    """Returns what StageFinished says of the stage, all but its time.
 
     `num_pairs_kept` and `num_pairs_dropped` count pairs; completions where feedback is binary,
     groups where it is scalar.

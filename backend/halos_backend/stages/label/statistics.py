@@ -1,4 +1,4 @@
-"""Owns the statistics of a round's rewards; null (None) where a figure has no meaning."""
+"""Computes the statistics of a round's rewards; null (None) where a figure has no meaning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NUM_BINS = 20
 def reward_statistics(
     rewards: Sequence[float], lengths: Sequence[int], *, rounding: float = 0.0
 ) -> dict[str, Any]:
-    """The `reward_*` keys of the stage's summary. `lengths` are the completions' tokens.
+    """Returns the `reward_*` keys of the stage's summary. `lengths` are the completions' tokens.
 
     Rewards that differ by no more than the judge's rounding have no correlation with anything.
     """
@@ -44,7 +44,8 @@ def reward_statistics(
 def reward_errors(
     rewards: Sequence[tuple[str, Sequence[float]]], earlier: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Standard errors of the mean reward, over prompts, and of its change from each earlier round.
+    """Returns standard errors of the mean reward, over prompts, and of its change from each earlier
+    round.
 
     `rewards` are those of each prompt, `earlier` the `scores.jsonl` of rounds by their numbers.
     Raises CorruptFileError, OSError.
@@ -58,7 +59,7 @@ def reward_errors(
 
 
 def histogram(values: Sequence[float]) -> dict[str, list[float] | list[int]]:
-    """Counts in 20 equal bins from the least to the greatest value; the last bin is closed.
+    """Counts values in 20 equal bins from the least to the greatest value; the last bin is closed.
 
     Equal values get one bin of width 1 around them.
     """
@@ -73,7 +74,7 @@ def histogram(values: Sequence[float]) -> dict[str, list[float] | list[int]]:
 
 
 def correlation(xs: Sequence[float], ys: Sequence[float]) -> float | None:
-    """Pearson's correlation; None for fewer than two points or a constant side."""
+    """Returns Pearson's correlation; None for fewer than two points or a constant side."""
     if len(xs) < 2 or min(xs) == max(xs) or min(ys) == max(ys):
         return None
     try:

@@ -32,7 +32,7 @@ WANTED = Wanted(
     without="label.judge.engine = 'transformers' scores without it",
 )
 SLEEP_LEVEL = 1
-"""The weights are kept in host memory: they are the same in every round."""
+"""Is the level of sleep that keeps the weights in host memory: they are the same in every round."""
 
 
 @dataclass
@@ -59,7 +59,7 @@ class VllmJudge:
     def score(
         self, rows: Sequence[LabelRow], known: Mapping[int, float]
     ) -> Iterator[tuple[int, Verdict]]:
-        """See Judge. Known rewards are taken only where they cover a wave.
+        """Scores rows; known rewards are taken only where they cover a wave. See Judge.
 
         Equal conversations are scored once.
         """
@@ -80,19 +80,19 @@ class VllmJudge:
                 yield from ((row, checked(reward)) for row in same[index])
 
     def wake(self) -> None:
-        """See LoadedJudge."""
+        """Wakes the engine; see LoadedJudge."""
         if self._is_asleep:
             self.loaded.wake_up()
             self._is_asleep = False
 
     def park(self) -> None:
-        """See LoadedJudge. On a CPU there is no such thing."""
+        """Puts the engine to sleep; on a CPU there is no such thing. See LoadedJudge."""
         if self.loaded.vllm_config.model_config.enable_sleep_mode and not self._is_asleep:
             self.loaded.sleep(SLEEP_LEVEL)
             self._is_asleep = True
 
     def close(self) -> None:
-        """See LoadedJudge. Waits until vLLM's own processes are gone."""
+        """Ends the engine and waits until vLLM's own processes are gone; see LoadedJudge."""
         self.loaded.engine_core.shutdown()
         del self.loaded
         gc.collect()  # an engine in this process is full of circles
@@ -107,7 +107,7 @@ class VllmJudge:
         ]
 
     def _forward(self, sequences: Sequence[list[int]]) -> list[float]:
-        """Rewards of one wave: of each the last logit. Raises StageError."""
+        """Returns the rewards of one wave: of each the last logit. Raises StageError."""
         places: dict[str, int] = {}
         for place, ids in enumerate(sequences):
             name = str(next(self._names))
@@ -124,7 +124,9 @@ class VllmJudge:
         return rewards
 
     def _as_read(self, ids: list[int]) -> list[int]:
-        """Up to where transformers reads the reward: the last token that is not padding."""
+        """Cuts ids where transformers reads the reward: after the last token that is not
+        padding.
+        """
         last = len(ids)
         while last > 1 and ids[last - 1] == self.own_pad_id:
             last -= 1

@@ -1,4 +1,5 @@
-"""Owns whether vLLM may give the rewards: it must give those that transformers gives, of some rows.
+"""Decides whether vLLM may give the rewards: it must give those that transformers gives, of some
+rows.
 
 Where it does not, or cannot be loaded, transformers scores.
 """
@@ -36,18 +37,21 @@ if TYPE_CHECKING:
     from halos_backend.stages.label.vllm_judge import VllmJudge
 
 NUM_PROBES = 4
-"""Conversations that both score, the shortest."""
+"""Is how many conversations both score, the shortest ones."""
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}
-"""Largest difference that the dtype explains, of rewards of about 1; of larger ones that part of
-the largest. Measured on a CPU with SmolLM2-135M and a random head: 3e-6, 0.006 and 0.04."""
+"""Is the largest difference that the dtype explains, of rewards of about 1; of larger ones that
+part of the largest.
+
+Measured on a CPU with SmolLM2-135M and a random head: 3e-6, 0.006 and 0.04.
+"""
 TF32_TOLERANCE = 5e-3
-"""On a GPU attention kernels round float32 to TensorFloat-32."""
+"""Is the tolerance on a GPU, whose attention kernels round float32 to TensorFloat-32."""
 LEAST_ROOM = 256
-"""Tokens."""
+"""Is the least room for a conversation, in tokens."""
 
 
 class NotVllmError(HalosError):
-    """Why vLLM does not score. `lasts` says that it would not the next time either."""
+    """Says why vLLM does not score. `lasts` says that it would not the next time either."""
 
     def __init__(self, reason: str, *, lasts: bool) -> None:
         super().__init__(reason)
@@ -55,12 +59,12 @@ class NotVllmError(HalosError):
 
 
 class VllmOrTransformers:
-    """The judge for label.judge.engine = 'vllm'."""
+    """Is the judge for label.judge.engine = 'vllm'."""
 
     def __init__(
         self, attempt: Attempt, settings: RewardModelJudge, ranks: Ranks, kept: KeptJudge
     ) -> None:
-        """Raises UsageError."""
+        """Reads the model's configuration. Raises UsageError."""
         self._attempt = attempt
         self._settings = settings
         self._ranks = ranks
@@ -79,8 +83,10 @@ class VllmOrTransformers:
             self._instead = self._fall_back(choice.reason)
 
     def judge_of(self, rows: Sequence[LabelRow]) -> Judge:
-        """The judge for these rows. The first ones, and whatever is too long for an engine that is
-        there, need one to be loaded and compared.
+        """Returns the judge for these rows.
+
+        The first ones, and whatever is too long for an engine that is there, need one to be loaded
+        and compared.
         """
         if self._instead is None:
             try:
@@ -105,7 +111,7 @@ class VllmOrTransformers:
         return self._kept.get(self._identity, load, fits=lambda judge: judge.room >= longest)
 
     def _load(self, probes: Sequence[LabelRow], longest: int) -> VllmJudge:
-        """Raises NotVllmError, and UsageError for what is no reward model."""
+        """Loads vLLM's judge. Raises NotVllmError, and UsageError for what is no reward model."""
         self._attempt.phase("loading reward model to compare with")
         expected = self._rewards_by_transformers(probes)
         self._attempt.phase(f"loading reward model ({self._engine})")
@@ -119,30 +125,34 @@ class VllmOrTransformers:
         return judge
 
     def _first_rewards(self, judge: VllmJudge, probes: Sequence[LabelRow]) -> dict[int, Verdict]:
-        """Raises NotVllmError where vLLM has loaded the model and cannot compute it."""
+        """Returns vLLM's rewards. Raises NotVllmError where vLLM has loaded the model and cannot
+        compute it.
+        """
         try:
             return dict(judge.score(probes, {}))
         except UsageError:
             raise
-        except Exception as error:  # whatever an engine that ends leaves
+        except Exception as error:  # an engine that ends may raise anything
             said = short_reason(f"{type(error).__name__}: {error}")
             raise NotVllmError(f"{self._engine} scores nothing: {said}", lasts=False) from error
 
     def _compare(self, expected: Mapping[int, Verdict], found: Mapping[int, Verdict]) -> None:
-        """Raises NotVllmError where vLLM gives other rewards."""
+        """Compares rewards. Raises NotVllmError where vLLM gives other ones."""
         limit = tolerance(list(expected.values()), self._dtype, self._ranks.device)
         for index, reward in expected.items():
             if not _agree(reward, found[index], limit):
                 raise NotVllmError(self._why_other(reward, found[index], limit), lasts=True)
 
     def _rewards_by_transformers(self, probes: Sequence[LabelRow]) -> dict[int, Verdict]:
-        """On the CPU: the device's memory is vLLM's."""
+        """Returns transformers' rewards, made on the CPU: the device's memory is vLLM's."""
         alone = Ranks(0, 1, torch.device("cpu"))
         judge = load_judge(self._settings, alone, dtype=self._dtype, identity="")
         return dict(judge.score(probes, {}))
 
     def _open(self, longest: int) -> VllmJudge:
-        """An engine with room for conversations twice as long, so that it is seldom loaded anew."""
+        """Loads an engine with room for conversations twice as long, so that it is seldom loaded
+        anew.
+        """
         from halos_backend.stages.label.vllm_judge import WANTED, VllmJudge  # imports vLLM
         from halos_backend.stages.vllm.loading import load_engine
 
@@ -198,7 +208,7 @@ class VllmOrTransformers:
 
 @dataclass(frozen=True)
 class AllUnscored:
-    """The judge of rows that need none: not one of them can be scored."""
+    """Is the judge of rows that need none: not one of them can be scored."""
 
     identity: str
     engine: str
@@ -210,12 +220,12 @@ class AllUnscored:
         rows: Sequence[LabelRow],  # noqa: ARG002  they are those of the reasons
         known: Mapping[int, float],  # noqa: ARG002
     ) -> Iterator[tuple[int, Verdict]]:
-        """See Judge."""
+        """Yields a reason for each row; see Judge."""
         yield from enumerate(self.reasons)
 
 
 def tolerance(expected: Sequence[Verdict], dtype: torch.dtype, device: torch.device) -> float:
-    """How far rewards of vLLM may be from these by transformers."""
+    """Returns how far rewards of vLLM may be from these by transformers."""
     largest = max((abs(reward) for reward in expected if isinstance(reward, float)), default=0.0)
     share = TOLERANCES[dtype]
     if dtype is torch.float32 and device.type != "cpu":

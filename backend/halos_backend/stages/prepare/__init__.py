@@ -1,1 +1,3 @@
-"""The check before a run exists: policy, judge and prompts; the prompts are frozen here."""
+"""Checks a run's inputs before the run exists: policy, judge and prompts; the prompts are frozen
+here.
+"""

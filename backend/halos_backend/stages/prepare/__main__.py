@@ -1,4 +1,6 @@
-"""`python -m halos_backend.stages.prepare --run-dir DIR`: check the inputs, freeze the prompts."""
+"""Checks the inputs and freezes the prompts: `python -m halos_backend.stages.prepare --run-dir
+DIR`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from halos_backend.store.run_dir import RunDir
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Progress goes to standard output; what is wrong with the inputs into `prepared.json`."""
+    """Runs the check; progress goes to standard output, what is wrong with the inputs into
+    `prepared.json`.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("--run-dir", type=Path, required=True)
     parser.add_argument("--has-prompts", action="store_true")

@@ -24,12 +24,15 @@ BESIDE_WEIGHTS = (
     "*.jinja",
     "additional_chat_templates/*.jinja",
 )
-"""What else of a model's directory says what it is: configurations, those of adapters and
-processors too, the tokenizer, templates. Other files there are its owner's business."""
+"""Lists what else of a model's directory says what it is.
+
+These are configurations, those of adapters and processors too, the tokenizer, templates. Other
+files there are its owner's business.
+"""
 
 
 def model_files(weights: Sequence[Path], *, has_code: bool) -> tuple[Path, ...]:
-    """The weights, and what lies beside them and decides what they compute.
+    """Returns the weights, and what lies beside them and decides what they compute.
 
     `has_code`: Python files that come with the model are run.
     """
@@ -47,13 +50,13 @@ def note_inputs(
     judge: Sequence[Path],
     reference: Sequence[Path],
 ) -> list[InputFile]:
-    """The frozen prompts first, then the files of models, the template and the judge."""
+    """Notes the frozen prompts first, then the files of models, the template and the judge."""
     inputs = _inputs(run_dir, settings, policy=policy, judge=judge, reference=reference)
     return [look_at(what, path, run_dir) for what, path in inputs]
 
 
 def policy_digest(inputs: Sequence[InputFile]) -> str:
-    """One digest of all of the policy's files."""
+    """Returns one digest of all of the policy's files."""
     lines = [f"{Path(i.path).name} {i.sha256}\n" for i in inputs if i.what == "policy.path"]
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 

@@ -1,7 +1,8 @@
-"""Checks the policy without loading its weights, and measures it: its kind, files, context, tokens,
-and whether what the settings ask of sampling and training can be done with it.
+"""Checks the models of a run without loading their weights: the policy, and the judge.
 
-Checks the judge without scoring: a function is imported, a model's files are looked at.
+The policy is measured: its kind, files, context, tokens, and whether what the settings ask of
+sampling and training can be done with it. Of a judge a function is imported, a model's files are
+looked at.
 """
 
 from __future__ import annotations
@@ -46,12 +47,12 @@ from halos_backend.stages.train.trainee import enable_checkpointing, with_adapte
 from halos_backend.store.run_dir import RunDir
 
 PROBE = LabelRow("", "", ({"role": "user", "content": "a"},), "b")
-"""A conversation by which one sees the special tokens that the chat template writes."""
+"""Is a conversation by which one sees the special tokens that the chat template writes."""
 
 
 @dataclass(frozen=True)
 class CheckedPolicy:
-    """What the run needs to know of its policy. `checkpoint_bytes` are those of its weights.
+    """Holds what the run needs to know of its policy. `checkpoint_bytes` are those of its weights.
 
     `outline` is the policy without the values of its weights.
     """
@@ -65,7 +66,7 @@ class CheckedPolicy:
     outline: PreTrainedModel
 
     def measures(self) -> dict[str, int | str]:
-        """By the names of `prepared.json`."""
+        """Returns the measures by the names of `prepared.json`."""
         return {
             "context_length": self.context_length,
             "num_parameters": self.num_parameters,
@@ -75,7 +76,7 @@ class CheckedPolicy:
 
 
 def check_policy(settings: RunSettings, config: PretrainedConfig) -> CheckedPolicy:
-    """Measure the policy of this configuration by its files. Raises UsageError."""
+    """Measures the policy of this configuration by its files. Raises UsageError."""
     _check_kind(settings.policy, config)
     shards = weight_files(settings.policy.path, setting="policy.path")
     dtype = str(resolve_dtype(settings.policy.dtype, config)).removeprefix("torch.")
@@ -112,12 +113,12 @@ def check_ends(
 
 
 def told(token_id: int, tokenizer: PreTrainedTokenizerBase) -> str:
-    """`7 ('</s>')`."""
+    """Names a token for a person: `7 ('</s>')`."""
     return f"{token_id} ({tokenizer.convert_ids_to_tokens(token_id)!r})"
 
 
 def unknown(token_id: int, config: PretrainedConfig) -> str:
-    """What is wrong with a token that the policy does not know, and what can be done."""
+    """Says what is wrong with a token that the policy does not know, and what can be done."""
     return (
         f"has no row in the policy's embedding of {config.get_text_config().vocab_size};"
         f" call model.resize_token_embeddings({token_id + 1}) and save the model"
@@ -155,7 +156,7 @@ def check_training(settings: RunSettings) -> None:
 
 
 def find_adapter(setting: str, path: str) -> str | None:
-    """What is said of adapter files beside weights."""
+    """Says what a person should know of adapter files beside weights."""
     if not (Path(path) / ADAPTER_CONFIG).is_file():
         return None
     return (
@@ -192,14 +193,14 @@ def _check_kind(policy: PolicySettings, config: PretrainedConfig) -> None:
 
 
 def _fetch_carried_files(path: str) -> None:
-    """Have the hub's processor files on this machine, so that checkpoints get them."""
+    """Fetches the hub's processor files to this machine, so that checkpoints get them."""
     if not Path(path).is_dir():
         for name in OF_PROCESSORS:
             _found(path, name, setting="policy.path")
 
 
 def weight_files(path: str, *, setting: str) -> list[Path]:
-    """The safetensors files of a model, found in its directory or fetched from the hub.
+    """Returns the safetensors files of a model, found in its directory or fetched from the hub.
 
     `setting` names the model in messages. Raises UsageError when one is missing.
     """
@@ -207,7 +208,7 @@ def weight_files(path: str, *, setting: str) -> list[Path]:
 
 
 def _found(path: str, name: str, *, setting: str) -> Path | None:
-    """A file of a model, which is a directory or else the name of a hub repository."""
+    """Finds a file of a model, which is a directory or else the name of a hub repository."""
     if Path(path).is_dir():
         return file_in(Path(path), name)
     try:
@@ -220,8 +221,10 @@ def _found(path: str, name: str, *, setting: str) -> Path | None:
 def longest_prompt(
     settings: RunSettings, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase
 ) -> int:
-    """Tokens of the longest prompt that leaves room for a completion, and for a control text before
-    it. Raises UsageError where there is no room, or less than the settings ask for.
+    """Counts the tokens of the longest prompt that leaves room for a completion and a control text
+    before it.
+
+    Raises UsageError where there is no room, or less than the settings ask for.
     """
     context, completion = context_length(config), settings.sample.max_new_tokens
     room = context - completion
@@ -251,8 +254,8 @@ def check_stop_tokens(settings: RunSettings, vocabulary: int) -> None:
 
 @dataclass(frozen=True)
 class CheckedJudge:
-    """What gives the rewards, in words; a function has no parameters. `files` are those that it
-    consists of.
+    """Says what gives the rewards, in words; a function has no parameters. `files` are those that
+    it consists of.
     """
 
     about: str
@@ -261,7 +264,7 @@ class CheckedJudge:
 
 
 def check_judge(settings: RunSettings, run_dir: RunDir) -> CheckedJudge:
-    """Raises UsageError for a judge that could not score."""
+    """Checks the judge. Raises UsageError for one that could not score."""
     match settings.label.judge:
         case FunctionJudge(function=function):
             python = settings.label.python

@@ -1,4 +1,4 @@
-"""The check of a run's inputs: every check is made, and all that they find is written down.
+"""Checks a run's inputs: every check is made, and all that they find is written down.
 
 A check is a function that returns what it measured, or raises UsageError with what is wrong and, as
 the last clause of its text behind `; `, the fix. One more check is one more line of Inspection.
@@ -52,7 +52,7 @@ T = TypeVar("T")
 
 
 def prepare(run_dir: RunDir, *, has_prompts: bool = False) -> dict[str, Any]:
-    """Write `prepared.json`, and `prompts.jsonl` where the prompts are right; returns the former.
+    """Writes `prepared.json`, and `prompts.jsonl` where the prompts are right; returns the former.
 
     Its `findings` say what is wrong; what could not be measured then is not in it. `has_prompts`:
     the prompts are there, frozen for the run that this one is forked from.
@@ -75,7 +75,9 @@ def prepare(run_dir: RunDir, *, has_prompts: bool = False) -> dict[str, Any]:
 
 @dataclass
 class Inspection:
-    """All checks of a run's inputs; a later one uses what an earlier one measured, if it did."""
+    """Makes all checks of a run's inputs; a later one uses what an earlier one measured,
+    if it did.
+    """
 
     run_dir: RunDir
     settings: RunSettings
@@ -89,7 +91,7 @@ class Inspection:
     _max_tokens: int | None = None
 
     def judge(self) -> None:
-        """Whether it can score, and with what."""
+        """Checks whether the judge can score, and with what."""
         judge = self.settings.label.judge
         if isinstance(judge, RewardModelJudge):
             self._name_adapter("label.judge.path", judge.path)
@@ -103,13 +105,15 @@ class Inspection:
             self.findings.append(_judge_engine_finding(engine, self.settings))
 
     def sampler(self) -> None:
-        """What samples."""
+        """Checks what samples."""
         if (engine := self._check("sampler", check_sampler, self.settings)) is not None:
             self.findings.append(_sampler_finding(engine, self.settings))
             self.measured["sampler"] = engine.engine
 
     def policy(self) -> None:
-        """Its configuration first: without that nothing else of it can be said."""
+        """Checks the policy, its configuration first: without that nothing else of it can
+        be said.
+        """
         settings, policy = self.settings, self.settings.policy
         config = self._check(
             "policy", load_config, policy.path, trust_remote_code=policy.trust_remote_code
@@ -135,7 +139,7 @@ class Inspection:
             )
 
     def reference(self) -> None:
-        """A model that is neither the initial policy nor the one of the round before."""
+        """Checks a reference that is neither the initial policy nor the one of the round before."""
         path, policy = self.settings.train.reference, self.settings.policy
         if path in REFERENCE_WORDS:
             return
@@ -144,7 +148,9 @@ class Inspection:
             self._reference = model_files(weights, has_code=policy.trust_remote_code)
 
     def prompts(self, *, has_prompts: bool) -> None:
-        """Read as they are; rendered, measured and frozen where the policy can say how."""
+        """Checks prompts: reads them as they are; renders, measures and freezes them where the
+        policy can say how.
+        """
         settings, tokenizer, max_tokens = self.settings, self._tokenizer, self._max_tokens
         sources = None
         if not has_prompts:
@@ -173,7 +179,7 @@ class Inspection:
             self.measured |= msgspec.to_builtins(counts)
 
     def held_out(self, *, is_fork: bool) -> None:
-        """The prompts that the result is scored on, where any are named."""
+        """Checks the prompts that the result is scored on, where any are named."""
         self.measured["num_held_out"] = 0
         if self.settings.prompts.held_out is None:
             return
@@ -197,7 +203,7 @@ class Inspection:
             )
 
     def digests(self) -> None:
-        """Of all files that the run depends on, once they are right."""
+        """Digests all files that the run depends on, once they are right."""
         if self._policy is None or any(finding.level == "problem" for finding in self.findings):
             return
         policy = self.settings.policy
@@ -221,7 +227,7 @@ class Inspection:
     def _check(
         self, subject: str, check: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T | None:
-        """What `check` returns; None where it raised, which is a problem then."""
+        """Returns what `check` returns; None where it raised, which is a problem then."""
         try:
             return check(*args, **kwargs)
         except UsageError as error:
@@ -234,7 +240,7 @@ class Inspection:
         return None
 
     def _is_ours(self, error: OSError) -> bool:
-        """Whether it is about what the check writes, and not about what it reads."""
+        """Says whether the error is about what the check writes, and not about what it reads."""
         return Path(os.fsdecode(error.filename)).is_relative_to(self.run_dir.path)
 
 
@@ -263,7 +269,7 @@ def _sampler_finding(choice: EngineChoice, settings: RunSettings) -> Finding:
 
 
 def _judge_engine_finding(choice: EngineChoice, settings: RunSettings) -> Finding:
-    """A warning where transformers takes vLLM's place."""
+    """Warns where transformers takes vLLM's place."""
     if choice.engine == "transformers":
         obstacle, _, fix = choice.reason.partition("; ")
         return Finding(

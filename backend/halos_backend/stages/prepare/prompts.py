@@ -26,14 +26,14 @@ PROGRESS_INTERVAL_S = 0.1
 
 @dataclass(frozen=True)
 class Counts:
-    """Prompts that are frozen, and prompts that were left out."""
+    """Counts prompts that are frozen, and prompts that were left out."""
 
     num_prompts: int
     num_too_long: int
 
 
 def read_prompts(prompts: PromptsSettings) -> list[SourcePrompt]:
-    """All prompts of the source. Raises PromptsError."""
+    """Returns all prompts of the source. Raises PromptsError."""
     sources = list(source_prompts(read_source(prompts), prompts))
     if not sources:
         raise PromptsError(f"prompts.path = {prompts.path!r}: there are no prompts in it")
@@ -41,7 +41,7 @@ def read_prompts(prompts: PromptsSettings) -> list[SourcePrompt]:
 
 
 def find_non_finite(sources: Sequence[SourcePrompt]) -> list[str]:
-    """A sentence for each column with a number that JSON does not have."""
+    """Returns a sentence for each column with a number that JSON does not have."""
     rows: dict[str, list[str]] = {}
     for source in sources:
         for name in non_finite_columns(source):
@@ -62,8 +62,10 @@ def freeze_held_out(
     *,
     is_fork: bool,
 ) -> int:
-    """Write the prompts on which the result is scored; of those that a fork brings along the ones
-    that fit. Returns how many. Raises PromptsError.
+    """Writes the prompts on which the result is scored; of those that a fork brings along the ones
+    that fit.
+
+    Returns how many. Raises PromptsError.
     """
     if is_fork and run_dir.held_out.exists():
         rows = list(read_rows(run_dir.held_out, Prompt))
@@ -90,7 +92,7 @@ def freeze(
     max_tokens: int,
     config: PretrainedConfig,
 ) -> Counts:
-    """Write the prompts of at most `max_tokens`. Raises PromptsError.
+    """Writes the prompts of at most `max_tokens`. Raises PromptsError.
 
     `config` is the policy's, by which a token without an embedding is found.
     """
@@ -119,7 +121,8 @@ def freeze(
 
 
 def check_frozen(run_dir: RunDir, settings: RunSettings, max_tokens: int) -> Counts:
-    """The prompts that another run froze. Raises UsageError where one is too long for `settings`.
+    """Checks the prompts that another run froze. Raises UsageError where one is too long for
+    `settings`.
 
     It cannot be left out: the order of the prompts depends on how many there are.
     """
@@ -136,7 +139,9 @@ def check_frozen(run_dir: RunDir, settings: RunSettings, max_tokens: int) -> Cou
 def _encoded(
     tokenizer: PreTrainedTokenizerBase, chunk: Sequence[SourcePrompt], settings: RunSettings
 ) -> list[list[int]]:
-    """Token ids of each prompt; one that the chat template cannot render is found and named."""
+    """Returns token ids of each prompt; one that the chat template cannot render is found and
+    named.
+    """
     try:
         encoded = prompt_token_ids(
             tokenizer,
@@ -148,7 +153,7 @@ def _encoded(
             f"{_template_name(settings)} is no Jinja template: line {error.lineno}:"
             f" {error.message}; mend it"
         ) from error
-    except Exception as error:  # the template is a program of somebody else's
+    except Exception as error:  # the template is somebody else's program
         if len(chunk) == 1:
             raise PromptsError(_why_not_rendered(chunk[0], error, settings)) from error
         return [ids for source in chunk for ids in _encoded(tokenizer, [source], settings)]
@@ -162,7 +167,9 @@ def _encoded(
 
 
 def _why_not_rendered(source: SourcePrompt, error: Exception, settings: RunSettings) -> str:
-    """A template may refuse a conversation, use what it has not, or render no text at all."""
+    """Says why: a template may refuse a conversation, use what it has not, or render no text at
+    all.
+    """
     name = _template_name(settings)
     if isinstance(error, TemplateError) and not isinstance(error, UndefinedError):
         return f"{source.where}: {name} refuses the conversation: {error.message}"
@@ -183,7 +190,7 @@ def _prompt(source: SourcePrompt, token_ids: list[int]) -> Prompt:
 
 
 def _chunks(sources: Sequence[SourcePrompt]) -> Iterator[Sequence[SourcePrompt]]:
-    """Tokenized together; says on standard output how far it is."""
+    """Yields prompts that are tokenized together; says on standard output how far it is."""
     done, last = 0, float("-inf")
     for start in range(0, len(sources), CHUNK):
         chunk = sources[start : start + CHUNK]

@@ -19,7 +19,7 @@ from halos_backend.records import Message, Tools, part_texts
 from halos_backend.stages.prepare.source import Row, is_columnar
 
 HALOS_TYPES = frozenset({"sample", "binary_feedback", "pairwise_feedback", "scalar_feedback"})
-"""Rows of HALOs' arrays say one of these, and several have one `prompt_id`."""
+"""Lists the types in rows of HALOs' arrays, of which several have one `prompt_id`."""
 
 TOOLS = "tools"
 
@@ -28,7 +28,7 @@ STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
 
 @dataclass(frozen=True)
 class SourcePrompt:
-    """A prompt before it has token ids. `where` names its row in messages."""
+    """Is a prompt before it has token ids. `where` names its row in messages."""
 
     where: str
     prompt_id: str
@@ -40,7 +40,7 @@ class SourcePrompt:
 def source_prompts(
     rows: Iterable[tuple[str, Row]], prompts: PromptsSettings
 ) -> Iterator[SourcePrompt]:
-    """Yield the prompts of the rows; HALOs samples and feedback, several to a prompt, count once.
+    """Yields the prompts of the rows; HALOs samples and feedback, several to a prompt, count once.
 
     Raises PromptsError for a missing column, a row without a prompt, an id that occurs twice.
     """
@@ -61,13 +61,17 @@ def source_prompts(
 
 
 def _columns(row: Row, prompts: PromptsSettings) -> dict[str, Any]:
-    """The other columns; one that is only reached into stays, it may hold the answer too."""
+    """Returns the other columns; one that is only reached into stays, it may hold the
+    answer too.
+    """
     used = (prompts.prompt, prompts.prompt_id)
     return {name: plain(value) for name, value in row.items() if name not in used}
 
 
 def non_finite_columns(source: SourcePrompt) -> list[str]:
-    """The columns with a number that JSON does not have: NaN or infinity, itself or within."""
+    """Returns the columns with a number that JSON does not have: NaN or infinity, itself
+    or within.
+    """
     return [name for name, value in source.columns.items() if _holds_non_finite(value)]
 
 
@@ -93,12 +97,12 @@ def _check_text(source: SourcePrompt) -> None:
 
 
 def path_steps(path: str) -> list[str | int]:
-    """`turns[0].text` as ["turns", 0, "text"]."""
+    """Splits `turns[0].text` into ["turns", 0, "text"]."""
     return [int(index) if index else name for name, index in STEP.findall(path)]
 
 
 def look_up(where: str, row: Row, path: str) -> Any:
-    """The value at a column path. A column may have the whole path for its name."""
+    """Returns the value at a column path. A column may have the whole path for its name."""
     if path in row:
         return row[path]
     value: Any = row
@@ -113,7 +117,7 @@ def look_up(where: str, row: Row, path: str) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it; dates and the like become text."""
+    """Returns a value as JSON has it; dates and the like become text."""
     return msgspec.to_builtins(value, str_keys=True, enc_hook=str)
 
 
@@ -165,7 +169,7 @@ def _messages(where: str, value: Any, prompts: PromptsSettings) -> tuple[Message
 
 
 def _message(where: str, item: Any, *, has_fillers: bool) -> Message:
-    """Every field of it, but those without a value.
+    """Returns every field of a message that has a value.
 
     `has_fillers`: all rows have all fields there, so that null inside one says that it is absent.
     """
@@ -200,7 +204,9 @@ def _check_part(where: str, part: Any) -> None:
 
 
 def _tools(where: str, row: Row, prompts: PromptsSettings) -> Tools:
-    """The column `tools`, as datasets of conversations with tools have it: a list, or its JSON."""
+    """Returns the column `tools`, as datasets of conversations with tools have it: a list, or its
+    JSON.
+    """
     found = None if prompts.prompt == TOOLS else row.get(TOOLS)
     if isinstance(found, str):
         with contextlib.suppress(ValueError):

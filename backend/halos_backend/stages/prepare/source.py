@@ -1,4 +1,4 @@
-"""Reads the rows of a prompts source, whatever its format. What the rows mean is `rows`'s."""
+"""Reads the rows of a prompts source, whatever its format; `rows` owns what they mean."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from halos_backend.errors import PromptsError
 Row = dict[str, Any]
 
 ENCODING = "utf-8-sig"
-"""Spreadsheets put a byte order mark before UTF-8."""
+"""Names the encoding: spreadsheets put a byte order mark before UTF-8."""
 
 LONGEST_FIELD = 2**31 - 1
-"""The csv module's own limit of 131,072 characters is less than a document."""
+"""Replaces the csv module's own limit of 131,072 characters, which is less than a document."""
 
 SURPLUS = "\n"
 
 
 def read_source(prompts: PromptsSettings) -> Iterator[tuple[str, Row]]:
-    """Yield (where, row) for every row; `where` is for messages. Raises PromptsError."""
+    """Yields (where, row) for every row; `where` is for messages. Raises PromptsError."""
     path = Path(prompts.path)
     read = READERS.get(path.suffix.lower())
     if read is None and not path.exists():
@@ -55,7 +55,9 @@ def _why_no_file(path: Path) -> str:
 
 
 def is_columnar(prompts: PromptsSettings) -> bool:
-    """Whether every row of the source has the fields of all, null where it has none of its own."""
+    """Says whether every row of the source has the fields of all, null where it has none of its
+    own.
+    """
     return Path(prompts.path).suffix.lower() not in (".json", ".jsonl", ".csv")
 
 

@@ -1,1 +1,1 @@
-"""The sample stage: completions of the round's prompts from the current policy."""
+"""Is the sample stage: completions of the round's prompts from the current policy."""

@@ -1,4 +1,4 @@
-"""`python -m halos_backend.stages.sample --attempt-dir DIR`."""
+"""Is the sample stage as a program: `python -m halos_backend.stages.sample --attempt-dir DIR`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ class SampleStage:
 
 
 def libraries(_settings: RunSettings) -> None:
-    """torch comes with them, and is not to be imported before its number of threads is fixed."""
+    """Imports the stage's libraries; torch comes with them, and must not come before its number of
+    threads is fixed.
+    """
     import halos_backend.stages.sample.engine_cache
     import halos_backend.stages.sample.stage  # noqa: F401
 

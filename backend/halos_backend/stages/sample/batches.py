@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """One completion to make: the k-th of the prompt at `prompt_index` of the round."""
+    """Names one completion to make: the k-th of the prompt at `prompt_index` of the round."""
 
     prompt_index: int
     k: int
@@ -20,7 +20,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows generated together. `groups` are the prompts whose group is complete after it."""
+    """Holds rows generated together. `groups` are the prompts whose group is complete after it."""
 
     rows: tuple[Row, ...]
     groups: tuple[int, ...]
@@ -29,7 +29,7 @@ class Batch:
 def plan_batches(
     prompt_lengths: Sequence[int], *, group_size: int, batch_size: int
 ) -> tuple[Batch, ...]:
-    """Batches of at most `batch_size` rows, prompts of like length together, longest first.
+    """Makes batches of at most `batch_size` rows, prompts of like length together, longest first.
 
     A batch has whole groups; a group larger than a batch has batches of its own.
     """
@@ -62,7 +62,8 @@ def _split_group(index: int, group_size: int, batch_size: int) -> list[Batch]:
 
 
 def num_done_batches(batches: Sequence[Batch], num_groups_done: int) -> tuple[int, int]:
-    """(batches, groups) that need no repeat when the first `num_groups_done` groups are there.
+    """Returns (batches, groups) that need no repeat when the first `num_groups_done` groups are
+    there.
 
     A batch counts only when all groups up to its last row are; a group's earlier batches count with
     its last one.

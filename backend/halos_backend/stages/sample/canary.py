@@ -1,4 +1,5 @@
-"""The round's canary: of some completions, the log-probabilities that the sampler gave its tokens.
+"""Writes the round's canary: for some completions, the log-probabilities that the sampler gave its
+tokens.
 
 The train stage compares them with the policy that it is about to train.
 """
@@ -17,11 +18,12 @@ from halos_backend.store.run_dir import AttemptDir
 
 NUM_COMPLETIONS = 2
 NUM_TOKENS = 32
-"""Of each of them, from its beginning."""
+"""Is how many tokens of each completion count, from its beginning."""
 
 
 class Canary:
-    """The first completion of some prompts: those taken over from earlier attempts, then new ones.
+    """Takes the first completion of some prompts: those taken over from earlier attempts, then new
+    ones.
 
     `taken_over` are ids of completions that are not generated again.
     """
@@ -42,7 +44,7 @@ class Canary:
         self._num_left = NUM_COMPLETIONS - len(rows)
 
     def wants(self, row: Row) -> bool:
-        """Whether this completion is one of them; the first prompts asked for are taken."""
+        """Says whether this completion is one of them; the first prompts asked for are taken."""
         if row.k != 0:
             return False
         if row.prompt_index not in self._prompts and self._num_left:
@@ -51,7 +53,7 @@ class Canary:
         return row.prompt_index in self._prompts
 
     def add(self, completion_id: str, request: Request, generated: Generated) -> None:
-        """Write a completion down whose log-probabilities were asked for."""
+        """Writes a completion down whose log-probabilities were asked for."""
         row = CanaryRow(
             completion_id,
             request.prompt_token_ids,

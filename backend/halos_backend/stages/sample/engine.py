@@ -1,4 +1,6 @@
-"""What the sample stage asks of an engine, so that another one can take the place of ours."""
+"""Owns what the sample stage asks of an engine; stands alone so that another one can take the place
+of ours.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from halos_backend.records import FinishReason
 
 @dataclass(frozen=True)
 class Request:
-    """One completion to make. `seed` is its own, so that batch mates never matter to its draws.
+    """Asks for one completion. `seed` is its own, so that batch mates never matter to its draws.
 
     `wants_logps` asks for the log-probabilities of the sampled tokens.
     """
@@ -25,7 +27,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Generated:
-    """What came of a request: the sampled ids, the end token included; and the text of them.
+    """Is what came of a request: the sampled ids, the end token included; and the text of them.
 
     `logps` are the policy's own, before temperature and nucleus; empty where nobody asked.
     """
@@ -41,18 +43,18 @@ class Engine(Protocol):
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The policy's."""
+        """Is the policy's tokenizer."""
         ...
 
     def generate(
         self, requests: Sequence[Request], *, stepped: Callable[[], None]
     ) -> Iterator[tuple[int, Generated]]:
-        """Yield each completion once, with its position in `requests`, as it is finished.
+        """Yields each completion once, with its position in `requests`, as it is finished.
 
         The order is the engine's. Calls `stepped` now and then, so that one sees it is at work.
         """
         ...
 
     def close(self) -> None:
-        """End what it started; it generates no more."""
+        """Ends what it started; it generates no more."""
         ...

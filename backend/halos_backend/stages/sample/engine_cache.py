@@ -1,4 +1,5 @@
-"""The engine of a sample stage: loaded for a round, and kept for the next where the process stays.
+"""Holds the engine of a sample stage: loaded for a round, and for the next too where the process
+stays.
 
 vLLM's takes the next policy's weights in place. A transformers engine is loaded anew, which is as
 fast.
@@ -25,14 +26,14 @@ from halos_backend.store.job import SampleInputs
 
 
 class KeptEngine:
-    """At most one engine."""
+    """Holds at most one engine."""
 
     def __init__(self) -> None:
         self._engine: Any = None
         self._shape: tuple[Any, ...] = ()
 
     def get(self, sampler: EngineChoice, attempt: Attempt, inputs: SampleInputs) -> Engine:
-        """The engine with the policy of `inputs` in it. Raises StageError, UsageError."""
+        """Returns the engine with the policy of `inputs` in it. Raises StageError, UsageError."""
         if sampler.engine == "transformers":
             self.close()
             self._engine = load_engine(inputs.policy, attempt.settings)
@@ -42,7 +43,7 @@ class KeptEngine:
         return engine
 
     def park(self) -> None:
-        """Give GPU memory back; what takes long to build stays."""
+        """Gives GPU memory back; what takes long to build stays."""
         if hasattr(self._engine, "park"):
             self._engine.park()
         else:
@@ -50,7 +51,7 @@ class KeptEngine:
             _give_back()
 
     def close(self) -> None:
-        """End it, and whatever processes it has."""
+        """Ends it, and whatever processes it has."""
         if self._engine is not None:
             self._engine.close()
             self._engine = None
@@ -80,7 +81,7 @@ class KeptEngine:
 
 
 def _give_back() -> None:
-    """What torch holds of a GPU for models that are gone."""
+    """Gives back what torch holds of a GPU for models that are gone."""
     if torch.cuda.is_available():
-        gc.collect()  # a model may be part of a circle
+        gc.collect()  # a model may be part of a circle of references
         torch.cuda.empty_cache()

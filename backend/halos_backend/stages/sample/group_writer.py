@@ -1,9 +1,8 @@
 """Writes groups in the planned order, whatever order they are finished in; no finished one is lost.
 
 What is finished before its turn goes into `early_groups.jsonl` at once, so that a later attempt has
-it, and into `completions.jsonl` when those before it are there.
-
-What StageFinished says of a sample stage.
+it, and into `completions.jsonl` when those before it are there. What was written is counted for
+StageFinished.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class GroupWriter:
             self._directory.early_groups.unlink(missing_ok=True)
 
     def add(self, index: int, group: Group) -> None:
-        """Write the group of that prompt, and those that waited for it."""
+        """Writes the group of that prompt, and those that waited for it."""
         if index != self._next:
             self._keep(group)
         self._held[index] = group
@@ -91,7 +90,9 @@ class Tally:
         self._generating_s = clock.monotonic() - self._started
 
     def summary(self, *, elapsed_s: float) -> dict[str, Any]:
-        """Flat, with the names of every stage's summary; lengths are in tokens."""
+        """Returns the summary, flat, with the names of every stage's summary; lengths are in
+        tokens.
+        """
         count, num_tokens = len(self._lengths), sum(self._lengths)
         generated = num_tokens - self._tokens_before if self._generating_s else 0
         return {

@@ -1,4 +1,4 @@
-"""`python -m halos_backend.stages.sample.replica FD`: one of several vLLM engines of a stage.
+"""Runs one of several vLLM engines of a stage: `python -m halos_backend.stages.sample.replica FD`.
 
 It takes orders over the socket pair of file descriptor FD, and ends when the other end is closed.
 """
@@ -46,7 +46,7 @@ class Replica:
         self._said = float("-inf")
 
     def serve(self) -> None:
-        """Until the other end is closed."""
+        """Serves until the other end is closed."""
         while not self._channel.is_closed:
             is_idle = self._engine is None or not self._engine.num_running
             for order in self._channel.receive(wait=is_idle):

@@ -1,9 +1,7 @@
-"""Several vLLM engines side by side, each a process on devices of its own, as one engine.
+"""Runs several vLLM engines side by side as one, each a process on devices of its own.
 
 A prompt's completions go to one replica, which has the prompt cached; the least busy replica gets
-the next prompt.
-
-What a sample stage and its replicas say to each other.
+the next prompt. The messages between stage and replicas stand at the end.
 """
 
 from __future__ import annotations
@@ -36,12 +34,14 @@ from halos_backend.stages.sample.sampling import Sampling
 from halos_backend.stages.sample.weights import Weights
 
 WINDOW = 512
-"""Completions that a replica is asked for at most at a time: more than it has in one batch."""
+"""Is how many completions a replica is asked for at a time at most: more than it has in
+one batch.
+"""
 CLOSE_TIMEOUT_S = 20.0
 
 
 class _Replica:
-    """A child process and what it says, which a thread of its own puts into `answers`."""
+    """Is a child process and what it says, which a thread of its own puts into `answers`."""
 
     def __init__(
         self, number: int, environment: Mapping[str, str], answers: queue.SimpleQueue[Any]
@@ -58,7 +58,7 @@ class _Replica:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def send(self, order: Order) -> None:
-        """What it does not take any more it will have said the reason of."""
+        """Sends an order; a replica that takes no more of them has said the reason."""
         try:
             self.channel.send(order)
         except OSError:
@@ -73,7 +73,7 @@ class _Replica:
 
 
 class ReplicatedEngine:
-    """One replica for each of `environments`, which give it its devices and threads."""
+    """Has one replica for each of `environments`, which give it its devices and threads."""
 
     def __init__(
         self,
@@ -98,18 +98,18 @@ class ReplicatedEngine:
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """See Engine."""
+        """Is the policy's tokenizer; see Engine."""
         return self.sampling.ending.tokenizer
 
     def begin(self, weights: Weights, sampling: Sampling, settings: RunSettings) -> None:
-        """Go on with these weights, for a round of these settings."""
+        """Goes on with these weights, for a round of these settings."""
         self.sampling = sampling
         self._order(Begin(settings.model_dump(mode="json"), weights, self._arguments), Ready)
 
     def generate(
         self, requests: Sequence[Request], *, stepped: Callable[[], None]
     ) -> Iterator[tuple[int, Generated]]:
-        """See Engine."""
+        """Generates on all replicas; see Engine."""
         waiting = deque(_groups(requests))
         num_left = len(requests)
         while num_left:
@@ -125,18 +125,18 @@ class ReplicatedEngine:
             stepped()
 
     def park(self) -> None:
-        """Give GPU memory back until the next `begin`; it is free when this returns."""
+        """Gives GPU memory back until the next `begin`; it is free when this returns."""
         self._order(Park(), Parked)
 
     def close(self) -> None:
-        """See Engine."""
+        """Ends all replicas; see Engine."""
         for replica in self._replicas:
             replica.channel.shut()
         for replica in self._replicas:
             replica.companion.end(CLOSE_TIMEOUT_S)
 
     def _order(self, order: Order, done: type[Ready] | type[Parked]) -> None:
-        """Have every replica do it, and wait for all; other answers are of the round that ended."""
+        """Has every replica do it, and waits for all; other answers are of the round that ended."""
         for replica in self._replicas:
             replica.send(order)
         waited_for = {replica.number for replica in self._replicas}
@@ -158,7 +158,9 @@ class ReplicatedEngine:
                 )
 
     def _next(self) -> tuple[_Replica, Any]:
-        """What a replica says next. Raises what one refused, EngineDiedError for any other end."""
+        """Returns what a replica says next. Raises what one refused, EngineDiedError for any other
+        end.
+        """
         replica, answer = self._answers.get()
         if isinstance(answer, Failed):
             raise KINDS.get(answer.kind, EngineDiedError)(f"{self._name(replica)}: {answer.reason}")
@@ -175,13 +177,15 @@ class ReplicatedEngine:
 
 
 def _groups(requests: Sequence[Request]) -> list[list[int]]:
-    """Numbers of neighbouring requests with one prompt."""
+    """Returns numbers of neighbouring requests with one prompt."""
     numbers = range(len(requests))
     return [list(group) for _, group in groupby(numbers, lambda i: requests[i].prompt_token_ids)]
 
 
 class Begin(msgspec.Struct, frozen=True, tag=True):
-    """Take these weights, for a round of these settings. `arguments` are vLLM's EngineArgs."""
+    """Orders to take these weights, for a round of these settings. `arguments` are vLLM's
+    EngineArgs.
+    """
 
     settings: dict[str, Any]
     weights: Weights
@@ -189,7 +193,7 @@ class Begin(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ask(msgspec.Struct, frozen=True, tag=True):
-    """Make this completion; see `Request`. `number` is what it is called in the answer."""
+    """Orders this completion; see `Request`. `number` is what it is called in the answer."""
 
     number: int
     prompt_token_ids: tuple[int, ...]
@@ -198,22 +202,22 @@ class Ask(msgspec.Struct, frozen=True, tag=True):
 
 
 class Park(msgspec.Struct, frozen=True, tag=True):
-    """Give GPU memory back until the next `Begin`."""
+    """Orders to give GPU memory back until the next `Begin`."""
 
 
 Order = Begin | Ask | Park
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """The policy is loaded."""
+    """Says that the policy is loaded."""
 
 
 class Parked(msgspec.Struct, frozen=True, tag=True):
-    """GPU memory is given back."""
+    """Says that GPU memory is given back."""
 
 
 class Made(msgspec.Struct, frozen=True, tag=True):
-    """A completion; see `Generated`."""
+    """Brings a completion; see `Generated`."""
 
     number: int
     token_ids: tuple[int, ...]
@@ -223,11 +227,11 @@ class Made(msgspec.Struct, frozen=True, tag=True):
 
 
 class Stepped(msgspec.Struct, frozen=True, tag=True):
-    """It is at work."""
+    """Says that the replica is at work."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """Its last word. `kind` is the name of the error, one of ours or not."""
+    """Is a replica's last word. `kind` is the name of the error, one of ours or not."""
 
     reason: str
     kind: str
@@ -246,4 +250,4 @@ KINDS: dict[str, type[HalosError]] = {
         UsageError,
     )
 }
-"""The errors that keep their kind on their way from a replica to the stage."""
+"""Names the errors that keep their kind on their way from a replica to the stage."""

@@ -1,9 +1,9 @@
-"""Takes over the groups that an earlier attempt of the same stage and round left complete.
+"""Plans a round for an engine: what earlier attempts left, what is generated together, in what
+order.
 
-Plans a round for an engine: what is taken over, what is generated together, what order is kept.
-
-The transformers engine repeats whole batches, since its logits change a little with a batch's size
-and padding. vLLM batches by itself and gets all that is missing at once.
+Whole groups of an earlier attempt of the same stage and round are taken over. The transformers
+engine repeats whole batches, since its logits change a little with a batch's size and padding. vLLM
+batches by itself and gets all that is missing at once.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from halos_backend.store.run_dir import AttemptDir
 
 NOT_DRAWN_BY = frozenset({"python"})
 NOT_DRAWN_BY_VLLM = frozenset({"replicas", "tensor_parallel_size", "gpu_memory_utilization"})
-"""Settings of [sample] and [sample.vllm] that no completion depends on, so long as the same engine
-made it."""
+"""Names settings of [sample] and [sample.vllm] that no completion depends on, if the same engine
+made it.
+"""
 
 
 def similar_attempts(attempt: Attempt, sampler: EngineChoice) -> list[AttemptDir]:
-    """Earlier attempts whose rows this one would make just so.
+    """Returns earlier attempts whose rows this one would make just so.
 
-    None that was finished: it is made anew because its rows are not to be trusted.
+    A finished one is not among them: it is made anew because its rows are not to be trusted.
     """
     return [
         earlier
@@ -46,7 +47,7 @@ def similar_attempts(attempt: Attempt, sampler: EngineChoice) -> list[AttemptDir
 
 
 def leading_groups(earlier: Sequence[AttemptDir], expected: Sequence[Prompt]) -> list[Group]:
-    """The longest run of groups, from the first one on, that an earlier attempt wrote.
+    """Returns the longest run of groups, from the first one on, that an earlier attempt wrote.
 
     `expected` are the prompts in the order in which groups are written.
     """
@@ -55,7 +56,7 @@ def leading_groups(earlier: Sequence[AttemptDir], expected: Sequence[Prompt]) ->
 
 
 def finished_groups(earlier: Sequence[AttemptDir], prompts: Sequence[Prompt]) -> dict[int, Group]:
-    """Every group that any of them finished, by its prompt's number."""
+    """Returns every group that any of them finished, by its prompt's number."""
     numbers = {prompt.prompt_id: number for number, prompt in enumerate(prompts)}
     return {
         numbers[group.prompt_id]: group
@@ -67,7 +68,7 @@ def finished_groups(earlier: Sequence[AttemptDir], prompts: Sequence[Prompt]) ->
 
 
 def _is_same_job(earlier: AttemptDir, job: Job) -> bool:
-    """Whether everything that the rows depend on is the same."""
+    """Says whether everything that the rows depend on is the same."""
     try:
         before = read_job(earlier.job)
     except HalosError:
@@ -90,7 +91,9 @@ def _drawing(sample: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_same_sampler(earlier: AttemptDir, sampler: EngineChoice) -> bool:
-    """Attempts of versions that did not say what sampled had one engine only."""
+    """Says whether the same engine sampled; versions that did not write that down had one engine
+    only.
+    """
     try:
         before = msgspec.json.decode(earlier.sampler.read_bytes(), type=EngineChoice)
     except (OSError, *BAD_JSON):
@@ -116,7 +119,9 @@ def _groups_of(path: Path) -> list[Group]:
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """`order` are the numbers of the prompts in the order of their groups in the file, `reused` the
+    """Says how a round is generated.
+
+    `order` are the numbers of the prompts in the order of their groups in the file, `reused` the
     groups that earlier attempts left, `batches` what is to be generated.
     """
 
@@ -131,7 +136,7 @@ def plan_round(
     sample: SampleSettings,
     earlier: Sequence[AttemptDir],
 ) -> RoundPlan:
-    """`earlier` are the attempts whose rows may be reused."""
+    """Plans a round; `earlier` are the attempts whose rows may be reused."""
     if sampler.engine == "vllm":
         return _at_once(prompts, sample.group_size, earlier)
     batches = plan_batches(

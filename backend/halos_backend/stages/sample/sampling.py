@@ -1,4 +1,4 @@
-"""How completions are drawn and where they end: the same for every engine."""
+"""Decides how completions are drawn and where they end: the same for every engine."""
 
 from __future__ import annotations
 
@@ -21,20 +21,24 @@ from halos_backend.stages.sample.engine import Generated
 
 @dataclass(frozen=True)
 class Ending:
-    """The tokens and strings that end a completion, and what is said of one that has ended."""
+    """Knows the tokens and strings that end a completion, and what is said of one that
+    has ended.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     token_ids: frozenset[int]
     stop: tuple[str, ...]
 
     def is_at(self, token_ids: list[int]) -> bool:
-        """Whether the newest of a completion's tokens ends it."""
+        """Says whether the newest of a completion's tokens ends it."""
         return token_ids[-1] in self.token_ids or self._has_stop(token_ids)
 
     def generated(
         self, token_ids: Sequence[int], reason: FinishReason, logps: Sequence[float] = ()
     ) -> Generated:
-        """The finished completion; log-probabilities of tokens after its end are left out."""
+        """Returns the finished completion; log-probabilities of tokens after its end are
+        left out.
+        """
         text = self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
         if reason == "stop":
             text = text[
@@ -43,7 +47,7 @@ class Ending:
         return Generated(tuple(token_ids), text, reason, tuple(logps[: len(token_ids)]))
 
     def _has_stop(self, token_ids: list[int]) -> bool:
-        """Whether the newest tokens complete a stop string; a token is a byte or more of text.
+        """Says whether the newest tokens complete a stop string; a token is a byte or more of text.
 
         A stop string may be a special token, and one of plain text may have a special token in it,
         which the completion's text leaves out.
@@ -59,7 +63,7 @@ class Ending:
 
     @cached_property
     def _tail(self) -> int:
-        """Tokens that surely hold the longest stop string."""
+        """Counts the tokens that surely hold the longest stop string."""
         return max(len(stop.encode()) for stop in self.stop) + 4
 
     @cached_property
@@ -69,7 +73,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class Sampling:
-    """What each completion of a round is drawn by."""
+    """Holds what each completion of a round is drawn by."""
 
     ending: Ending
     max_new_tokens: int
@@ -78,7 +82,9 @@ class Sampling:
 
 
 def load_sampling(policy: str, settings: RunSettings) -> Sampling:
-    """Of the policy at that path, whose weights are not looked at. Raises UsageError."""
+    """Makes the sampling of the policy at that path, whose weights are not read. Raises
+    UsageError.
+    """
     config = load_config(policy, trust_remote_code=settings.policy.trust_remote_code)
     generation = load_generation_config(policy, config)
     return make_sampling(settings.sample, load_tokenizer(policy, settings.policy), generation)
@@ -89,7 +95,7 @@ def make_sampling(
     tokenizer: PreTrainedTokenizerBase,
     generation: GenerationConfig | None,
 ) -> Sampling:
-    """`generation` is the policy's own, which names end tokens."""
+    """Makes the sampling; `generation` is the policy's own, which names end tokens."""
     ends = end_token_ids(generation, tokenizer) | set(sample.stop_token_ids)
     return Sampling(
         ending=Ending(tokenizer, frozenset(ends), sample.stop),

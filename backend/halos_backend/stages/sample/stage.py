@@ -1,4 +1,6 @@
-"""The course of the sample stage: the round's prompts in, whole groups out as they are finished."""
+"""Owns the course of the sample stage: the round's prompts in, whole groups out as they are
+finished.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,9 @@ from halos_backend.store.prompt_order import derived_seed, prompt_rows
 
 
 def sample_round(attempt: Attempt, kept: KeptEngine | None = None) -> StageResult:
-    """Write `completions.jsonl`: a group per prompt, in the order of the round's plan.
+    """Writes `completions.jsonl`: a group per prompt, in the order of the round's plan.
 
-    `kept` is for a process that stays.
+    `cache` is for a process that stays.
     """
     started = clock.monotonic()
     inputs = attempt.job.inputs
@@ -65,7 +67,7 @@ def sample_round(attempt: Attempt, kept: KeptEngine | None = None) -> StageResul
 
 
 def round_prompts(inputs: SampleInputs, *, seed: int) -> list[Prompt]:
-    """The prompts of the round, in the run's order."""
+    """Returns the prompts of the round, in the run's order."""
     prompts = list(read_rows(Path(inputs.prompts), Prompt))
     rows = prompt_rows(
         seed=seed, num_prompts=len(prompts), cursor=inputs.cursor, count=inputs.num_prompts
@@ -88,7 +90,7 @@ class _Generating:
     def groups(
         self, sampler: EngineChoice, plan: RoundPlan, kept: KeptEngine | None
     ) -> Iterator[tuple[int, Group]]:
-        """(number of the prompt, its group), in the order in which they are finished."""
+        """Yields (number of the prompt, its group), in the order in which they are finished."""
         attempt = self.attempt
         attempt.phase(f"loading policy ({sampler.engine} {sampler.version})")
         keeper = kept or KeptEngine()
@@ -128,7 +130,9 @@ class _Generating:
             ) from error
 
     def _report(self) -> Callable[[int], None]:
-        """Of what hears how many more completions are finished, often of none."""
+        """Returns what counts the completions still to come; it is called with the newly finished
+        ones, often none.
+        """
         total = len(self.prompts) * self.attempt.settings.sample.group_size
         done = self.tally.num_reused
 

@@ -1,11 +1,10 @@
 """Owns the `transformers` engine: one decoding loop for any causal language model.
 
-Deviates from `GenerationMixin.generate` in three ways: each row draws with random numbers of its
+It deviates from `GenerationMixin.generate` in three ways: each row draws with random numbers of its
 own, rows that have ended leave the batch instead of being decoded to the end of the slowest, and
 models with a state that runs from token to token see neither padding, which may get into it, nor a
-mask, which some of them take for the new tokens' alone.
-
-Draws tokens: the inverse of the cumulative distribution at a number of the completion's own.
+mask, which some of them take for the new tokens' alone. A draw is the inverse of the cumulative
+distribution at a number of the completion's own.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ from halos_backend.stages.sample.engine import Generated, Request
 from halos_backend.stages.sample.sampling import Sampling, make_sampling
 
 LEAVE_FRAC = 0.25
-"""Ended rows leave when they are this share of a batch; leaving copies the cache once."""
+"""Is the share of a batch from which ended rows leave; leaving copies the cache once."""
 CACHES = ("past_key_values", "cache_params")
-"""What models call what they keep of past tokens; the second are Mamba's."""
+"""Names what models call their cache of past tokens; the second is Mamba's."""
 
 
 NUM_CANDIDATES = 512
-"""A nucleus is looked for in this many tokens before the whole vocabulary is sorted."""
+"""Is how many tokens a nucleus is looked for in before the whole vocabulary is sorted."""
 
 
 @dataclass
 class TransformersEngine:
-    """Generates with a loaded model. Made by `load_engine`."""
+    """Generates with a loaded model. `load_engine` makes it."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -61,14 +60,16 @@ class TransformersEngine:
     def generate(
         self, requests: Sequence[Request], *, stepped: Callable[[], None]
     ) -> Iterator[tuple[int, Generated]]:
-        """See Engine."""
+        """Generates batch after batch; see Engine."""
         for places in self._batches(requests):
             batch = [requests[place] for place in places]
             for place, generated in self._generate(batch, stepped=stepped):
                 yield places[place], generated
 
     def _batches(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Places of requests that are decoded together: of one length where nothing may pad."""
+        """Returns places of requests that are decoded together: of one length where nothing may
+        pad.
+        """
         if not self._is_recurrent:
             return [list(range(len(requests)))]
         by_length: dict[int, list[int]] = {}
@@ -125,7 +126,9 @@ class TransformersEngine:
         return torch.tensor(ids, device=self.device), torch.tensor(mask, device=self.device)
 
     def _forward(self, ids: Tensor, mask: Tensor, cache: Any) -> tuple[Tensor, Any]:
-        """Logits (rows, vocabulary) after the last token, and the cache with all tokens in it."""
+        """Returns logits (rows, vocabulary) after the last token, and the cache with all tokens in
+        it.
+        """
         name = next(name for name in CACHES if name in self._parameters)
         given: dict[str, Any] = {name: cache, "use_cache": True}
         if not self._is_recurrent:
@@ -144,7 +147,7 @@ class TransformersEngine:
         has_ended: Sequence[bool],
         sampled: list[list[int]],
     ) -> list[int]:
-        """Add each living row's token; returns the positions in the batch that end with it."""
+        """Adds each living row's token; returns the positions in the batch that end with it."""
         ended = []
         for position, (token, row) in enumerate(zip(tokens, rows, strict=True)):
             if has_ended[position]:
@@ -155,11 +158,11 @@ class TransformersEngine:
         return ended
 
     def close(self) -> None:
-        """See Engine."""
+        """Frees the model; see Engine."""
 
 
 def load_engine(path: str, settings: RunSettings) -> TransformersEngine:
-    """Load the policy at `path` for sampling. Raises UsageError."""
+    """Loads the policy at `path` for sampling. Raises UsageError."""
     policy = settings.policy
     config = load_config(path, trust_remote_code=policy.trust_remote_code)
     tokenizer = load_tokenizer(path, policy)
@@ -176,7 +179,9 @@ def load_engine(path: str, settings: RunSettings) -> TransformersEngine:
 
 
 def find_obstacle(model: PreTrainedModel) -> str | None:
-    """Why the engine cannot sample from the model, or its outline; None where nothing is known."""
+    """Says why the engine cannot sample from the model, or its outline; None where nothing is
+    known.
+    """
     parameters = inspect.signature(model.forward).parameters
     name = type(model).__name__
     cache = next((cache for cache in CACHES if cache in parameters), None)
@@ -188,7 +193,7 @@ def find_obstacle(model: PreTrainedModel) -> str | None:
 
 
 def _gives_back(model: PreTrainedModel, cache: str) -> bool:
-    """Whether the model's output has the cache; some keep their state in themselves."""
+    """Says whether the model's output has the cache; some keep their state in themselves."""
     ids = torch.zeros((1, 2), dtype=torch.long, device=model.device)
     with torch.inference_mode():
         try:
@@ -201,7 +206,7 @@ def _gives_back(model: PreTrainedModel, cache: str) -> bool:
 def _take_logps(
     logps: Mapping[int, list[float]], logits: Tensor, tokens: Tensor, rows: Sequence[int]
 ) -> None:
-    """Add the newest tokens' log-probabilities of the rows in `logps`, ended ones included."""
+    """Adds the newest tokens' log-probabilities of the rows in `logps`, ended ones included."""
     for position, row in enumerate(rows):
         if row in logps:
             values = logits[position].float().log_softmax(-1)
@@ -209,7 +214,7 @@ def _take_logps(
 
 
 def uniforms(seeds: Sequence[int], count: int) -> Tensor:
-    """(rows, count) numbers in [0, 1), float64; each row depends on its own seed alone."""
+    """Returns (rows, count) numbers in [0, 1), float64; each row depends on its own seed alone."""
     rows = []
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
@@ -218,7 +223,7 @@ def uniforms(seeds: Sequence[int], count: int) -> Tensor:
 
 
 def draw_tokens(logits: Tensor, numbers: Tensor, *, temperature: float, top_p: float) -> Tensor:
-    """One token per row. `logits` are (rows, vocabulary), `numbers` (rows,) in [0, 1).
+    """Draws one token per row. `logits` are (rows, vocabulary), `numbers` (rows,) in [0, 1).
 
     Temperature 0 takes the likeliest token. The nucleus is the smallest set of likeliest tokens
     whose probability reaches `top_p` (Holtzman et al. 2020). Raises NonFiniteError.
@@ -241,7 +246,8 @@ def draw_tokens(logits: Tensor, numbers: Tensor, *, temperature: float, top_p: f
 
 
 def _likeliest(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    """Probabilities in falling order and their tokens, enough of them to hold every nucleus.
+    """Returns probabilities in falling order and their tokens, enough of them to hold every
+    nucleus.
 
     Equal ones are in the tokens' order, and those equal to the last candidate's do not count: which
     of them are candidates is chance, and a draw must not depend on how its batch mates are sorted.
@@ -259,7 +265,9 @@ def _likeliest(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
 
 
 def _invert(weights: Tensor, numbers: Tensor) -> Tensor:
-    """The first position where the cumulative weight exceeds its row's number times the total."""
+    """Returns the first position where the cumulative weight exceeds its row's number times the
+    total.
+    """
     cumulative = weights.double().cumsum(-1)
     wanted = numbers.unsqueeze(-1) * cumulative[:, -1:]
     positions = torch.searchsorted(cumulative, wanted, right=True).squeeze(-1)

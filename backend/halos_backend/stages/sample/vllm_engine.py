@@ -28,8 +28,9 @@ WANTED = Wanted(
     without="sample.engine = 'transformers' samples without it",
 )
 WITHOUT_WEIGHTS, WITH_WEIGHTS = 2, 1
-"""Levels of sleep. Weights are given up where the next round's are read anyway; those under
-adapters are kept in host memory."""
+"""Are levels of sleep: weights are given up where the next round's are read anyway; those under
+adapters are kept in host memory.
+"""
 
 
 @dataclass
@@ -40,7 +41,8 @@ class _Running:
 
 
 class VllmEngine:
-    """One engine on the devices that this process sees. `begin` makes it ready for another round.
+    """Is one engine on the devices that this process sees. `begin` makes it ready for another
+    round.
 
     `arguments` are vLLM's EngineArgs by name. Raises StageError where vLLM cannot load the policy.
     """
@@ -63,18 +65,18 @@ class VllmEngine:
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """See Engine."""
+        """Is the policy's tokenizer; see Engine."""
         return self.sampling.ending.tokenizer
 
     @property
     def num_running(self) -> int:
-        """Requests that are submitted and not finished."""
+        """Counts the requests that are submitted and not finished."""
         return len(self._running)
 
     def generate(
         self, requests: Sequence[Request], *, stepped: Callable[[], None]
     ) -> Iterator[tuple[int, Generated]]:
-        """See Engine."""
+        """Generates with vLLM; see Engine."""
         positions = {self.submit(request): index for index, request in enumerate(requests)}
         try:
             while self._running:
@@ -85,7 +87,7 @@ class VllmEngine:
             self.abort()
 
     def submit(self, request: Request) -> str:
-        """Take a request; the name under which `step` gives its completion."""
+        """Takes a request; returns the name under which `step` gives its completion."""
         name = str(self._num_requests)
         room = self._max_tokens - len(request.prompt_token_ids)
         if room < 1:
@@ -103,10 +105,10 @@ class VllmEngine:
         return name
 
     def step(self) -> Iterator[tuple[str, Generated]]:
-        """Compute the next tokens; the completions that end with them."""
+        """Computes the next tokens; yields the completions that end with them."""
         for output in self._engine.step():
             running = self._running.get(output.request_id)
-            if running is None:  # ended by a stop string, which vLLM was not told of in time
+            if running is None:  # ended by a stop string, which vLLM did not know in time
                 continue
             generated = self._take(running, output)
             if generated is not None:
@@ -116,13 +118,13 @@ class VllmEngine:
                 yield output.request_id, generated
 
     def abort(self) -> None:
-        """Forget what is running."""
+        """Forgets what is running."""
         if self._running:
             self._engine.abort_request(list(self._running))
             self._running.clear()
 
     def begin(self, weights: Weights, sampling: Sampling, _settings: object = None) -> None:
-        """Go on with these weights, which are not read anew where they are loaded."""
+        """Goes on with these weights, which are not read anew where they are loaded."""
         self.sampling = sampling
         if self._takes_adapters and self._is_asleep:
             self._engine.wake_up()
@@ -132,7 +134,7 @@ class VllmEngine:
         self._take_adapter(weights.adapter)
 
     def load(self, path: str) -> None:
-        """Take the weights at `path`; nothing of the old ones stays in any cache."""
+        """Takes the weights at `path`; nothing of the old ones stays in any cache."""
         if self._is_asleep:
             self._engine.wake_up(["weights"])
         self._engine.collective_rpc("halos_reload", kwargs={"weights_path": path})
@@ -143,18 +145,19 @@ class VllmEngine:
         self.path = path
 
     def park(self) -> None:
-        """Give GPU memory back until the next `load`; on a CPU there is no such thing."""
+        """Gives GPU memory back until the next `load`; on a CPU there is no such thing."""
         if self._engine.vllm_config.model_config.enable_sleep_mode:
             self._engine.sleep(WITH_WEIGHTS if self._takes_adapters else WITHOUT_WEIGHTS)
             self._is_asleep = True
 
     def close(self) -> None:
-        """See Engine. Waits until vLLM's own processes are gone."""
+        """Ends the engine and waits until vLLM's own processes are gone; see Engine."""
         self._engine.engine_core.shutdown()
 
     def _take_adapter(self, path: str | None) -> None:
-        """Instead of those before. A number is never used again: vLLM would take its old adapters
-        for the new ones.
+        """Takes adapters instead of those before.
+
+        A number is never used again: vLLM would take its old adapters for the new ones.
         """
         before = self._adapter
         if path is None or (before is not None and before.lora_path == path):
@@ -180,7 +183,9 @@ class VllmEngine:
             raise EngineDiedError("vLLM did not give up what it had cached of the policy before")
 
     def _parameters(self, request: Request, room: int) -> SamplingParams:
-        """Strings that stop are looked for here, as the transformers engine does."""
+        """Makes vLLM's parameters; strings that stop are looked for here, as the transformers
+        engine does.
+        """
         sampling = self.sampling
         whole = not sampling.ending.stop
         return SamplingParams(
@@ -195,7 +200,7 @@ class VllmEngine:
         )
 
     def _take(self, running: _Running, output: Any) -> Generated | None:
-        """Add what is new; the completion where it has ended."""
+        """Adds what is new; returns the completion where it has ended."""
         ending, part = self.sampling.ending, output.outputs[0]
         if running.request.wants_logps:
             running.logps.extend(_logps(part.token_ids, part.logprobs))
@@ -212,7 +217,7 @@ class VllmEngine:
 
 
 def _logps(token_ids: Sequence[int], logprobs: Any) -> list[float]:
-    """The sampled tokens' own. Raises NonFiniteError."""
+    """Returns the sampled tokens' own log-probabilities. Raises NonFiniteError."""
     values = [
         float(entries[token].logprob)
         for token, entries in zip(token_ids, logprobs or (), strict=True)

@@ -1,6 +1,6 @@
-"""How many vLLM engines a round is spread over, and on which devices; one is in this process.
+"""Decides how many vLLM engines a round is spread over, on which devices, and their arguments.
 
-Makes the arguments of the engines that sample from the settings.
+A single engine runs in this process.
 """
 
 from __future__ import annotations
@@ -27,15 +27,17 @@ from halos_backend.stages.vllm.environment import (
 )
 
 BATCHED_TOKENS = 4096
-"""Tokens that vLLM computes at a time on a CPU."""
+"""Is how many tokens vLLM computes at a time on a CPU."""
 IN_PROGRESS = 256
-"""Completions that vLLM works on at a time, unless `max_num_seqs` says otherwise."""
+"""Is how many completions vLLM works on at a time, unless `max_num_seqs` says otherwise."""
 WORKER = "halos_backend.stages.sample.vllm_worker.ReloadingWorker"
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """`arguments` are the EngineArgs of every engine, `asked` those that a person has set;
+    """Describes the engines of a round.
+
+    `arguments` are the EngineArgs of every engine, `asked` those that a person has set;
     `environments` give each engine its devices.
     """
 
@@ -45,7 +47,7 @@ class Fleet:
 
     @property
     def shape(self) -> tuple[Any, ...]:
-        """What an engine that is loaded cannot change."""
+        """Returns what an engine that is loaded cannot change."""
         # how much is cached follows from what memory is free at the time, unless a person says it
         free = {"model", "kv_cache_memory_bytes"} - self.asked
         arguments = {name: value for name, value in self.arguments.items() if name not in free}
@@ -55,8 +57,9 @@ class Fleet:
 def plan_fleet(
     attempt: Attempt, config: PretrainedConfig, weights: Weights, *, num_tokens: int
 ) -> Fleet:
-    """`num_tokens` are the most of prompt and completion together. Raises UsageError where there
-    are fewer GPUs than the engines need.
+    """Plans the engines; `num_tokens` are the most of prompt and completion together.
+
+    Raises UsageError where there are fewer GPUs than the engines need.
     """
     settings = attempt.settings
     environments = engine_environments(settings, attempt.job.num_threads)
@@ -72,7 +75,7 @@ def plan_fleet(
 
 
 def load_fleet(fleet: Fleet, weights: Weights, sampling: Sampling, settings: RunSettings) -> Any:
-    """A VllmEngine in this process, or several behind a ReplicatedEngine."""
+    """Loads a VllmEngine in this process, or several behind a ReplicatedEngine."""
     prepare_process(settings.sample.vllm, device_of(settings.launch))
     if len(fleet.environments) > 1:
         return ReplicatedEngine(fleet.arguments, weights, sampling, settings, fleet.environments)
@@ -82,8 +85,9 @@ def load_fleet(fleet: Fleet, weights: Weights, sampling: Sampling, settings: Run
 
 
 def engine_environments(settings: RunSettings, num_threads: int) -> tuple[dict[str, str], ...]:
-    """Of each engine: its devices, or its share of `num_threads`. Raises UsageError where there are
-    fewer GPUs than the engines need.
+    """Returns the environment of each engine: its devices, or its share of `num_threads`.
+
+    Raises UsageError where there are fewer GPUs than the engines need.
     """
     vllm, device = settings.sample.vllm, device_of(settings.launch)
     if device == "cpu":
@@ -106,7 +110,7 @@ def engine_arguments(
     stays: bool = False,
     num_replicas: int = 1,
 ) -> dict[str, Any]:
-    """vLLM's EngineArgs by name. `num_tokens` are the most of prompt and completion together.
+    """Makes vLLM's EngineArgs by name. `num_tokens` are the most of prompt and completion together.
 
     `stays` is for an engine that sleeps between rounds. What [sample.vllm] says comes last.
     """
@@ -139,7 +143,9 @@ def engine_arguments(
 def _cpu_arguments(
     settings: RunSettings, config: PretrainedConfig, dtype: torch.dtype, num_tokens: int, share: int
 ) -> dict[str, Any]:
-    """The cache holds every completion in progress at once."""
+    """Makes the arguments of a CPU engine, whose cache holds every completion in progress
+    at once.
+    """
     given = settings.sample.vllm
     in_progress = min(
         given.set_arguments.get("max_num_seqs", IN_PROGRESS),

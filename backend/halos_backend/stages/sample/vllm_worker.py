@@ -1,4 +1,4 @@
-"""What our engine asks of vLLM's workers; mixed into their class as `worker_extension_cls`."""
+"""Does what our engine asks of vLLM's workers; mixed into their class as `worker_extension_cls`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 
 class ReloadingWorker:
-    """New weights in place of the old ones, all of them."""
+    """Puts new weights in place of the old ones, all of them."""
 
     def halos_reload(self: Any, weights_path: str) -> None:
-        """Take the safetensors weights at `weights_path`.
+        """Takes the safetensors weights at `weights_path`.
 
         On a CPU the output embeddings are kept packed, and where they are tied to the input
         embeddings reloading does not pack them again.
@@ -25,6 +25,6 @@ class ReloadingWorker:
 
 
 def _output_embeddings(model: Any) -> Any | None:
-    """Of the model itself, or of the language model inside it."""
+    """Returns the output embeddings of the model itself, or of the language model inside it."""
     inner = getattr(model, "language_model", None)
     return getattr(model, "lm_head", None) or getattr(inner, "lm_head", None)

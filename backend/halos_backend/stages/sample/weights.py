@@ -1,7 +1,8 @@
-"""Which weights a vLLM engine samples with: a whole checkpoint, or the initial policy and adapters.
+"""Decides which weights a vLLM engine samples with: a whole checkpoint, or the initial policy and
+adapters.
 
 Adapters are megabytes where a checkpoint is gigabytes, so an engine that stays keeps the policy
-that they stand on.
+that they apply to.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from halos_backend.config.schema import RunSettings
 from halos_backend.store.job import SampleInputs
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""vLLM has room for adapters of one of these."""
+"""Lists ranks: vLLM has room for adapters of one of these."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """`model` is a checkpoint's directory, `adapter` that of adapters for it, in peft's format.
+    """Names weights: `model` is a checkpoint's directory, `adapter` that of adapters for it, in
+    peft's format.
 
     `rank` is that of the largest adapters that the engine is ever handed, 0 for one without any.
     """
@@ -34,7 +36,9 @@ class Weights:
 def choose_weights(
     inputs: SampleInputs, settings: RunSettings, config: PretrainedConfig
 ) -> Weights:
-    """Adapters where the policy has some, or is going to, and vLLM takes them for such a model."""
+    """Chooses adapters where the policy has some, or is going to, and vLLM takes them for such a
+    model.
+    """
     whole = Weights(inputs.policy)
     adapter = inputs.adapter if inputs.adapter and Path(inputs.adapter).is_dir() else None
     if adapter is None and inputs.policy != inputs.base:

@@ -1,1 +1,1 @@
-"""The train stage: the round's feedback made into the next policy."""
+"""Is the train stage: the round's feedback made into the next policy."""

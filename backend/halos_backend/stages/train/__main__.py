@@ -1,4 +1,4 @@
-"""The train stage as a program: `python -m halos_backend.stages.train --attempt-dir DIR`."""
+"""Is the train stage as a program: `python -m halos_backend.stages.train --attempt-dir DIR`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ class TrainStage:
 
 
 def libraries(_settings: RunSettings) -> None:
-    """torch comes with them, and is not to be imported before its number of threads is fixed."""
+    """Imports the stage's libraries; torch comes with them, and must not come before its number of
+    threads is fixed.
+    """
     import halos_backend.stages.train.model_cache
     import halos_backend.stages.train.train_round  # noqa: F401
 

@@ -1,7 +1,7 @@
 """Decides which examples share an optimizer step, a rank and a forward pass.
 
 All of it is a pure function of examples, settings and seed, so every rank works out the same plan
-and knows every denominator of a step without asking.
+and knows every denominator of a step by itself.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from halos_backend.store.prompt_order import derived_seed
 
 Item = TypeVar("Item")
 Sequences = Callable[[Item], Sequence[TokenSequence]]
-"""What of an item goes through the model."""
+"""Returns what of an item goes through the model."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """The examples of one optimizer step over all ranks, in the order of the permutation.
+    """Holds the examples of one optimizer step over all ranks, in the order of the permutation.
 
     `mismatched` pairs each example's prompt with another prompt's completion, for KTO's KL.
     """
@@ -51,7 +51,7 @@ def plan_steps(
     seed: int,
     with_mismatched: bool = False,
 ) -> list[Step]:
-    """The steps of a round: a permutation per epoch, the last partial batch kept.
+    """Plans the steps of a round: a permutation per epoch, the last partial batch kept.
 
     Groups are permuted as wholes and never split over steps.
     """
@@ -71,7 +71,9 @@ def plan_steps(
 def split_over_ranks(
     items: Sequence[Item], *, num_ranks: int, rank: int, length: Callable[[Item], int]
 ) -> list[Item]:
-    """This rank's items, longest first. Dealt out by length, so that ranks have equal work."""
+    """Returns this rank's items, longest first. They are dealt out by length, so that ranks have
+    equal work.
+    """
     by_length = sorted(items, key=length, reverse=True)
     return by_length[rank::num_ranks]
 
@@ -79,7 +81,8 @@ def split_over_ranks(
 def microbatches(
     items: Sequence[Item], *, max_tokens: int, sequences: Sequences[Item], packs: bool = False
 ) -> list[list[Item]]:
-    """Items, longest first, in batches that take at most `max_tokens` of a forward pass each.
+    """Puts items, longest first, into batches that take at most `max_tokens` of a forward pass
+    each.
 
     Packed, items with the same first prompt stand together, and a prompt's tokens are taken once a
     batch; otherwise each sequence is padded to the longest of all. One item alone may be over.
@@ -126,17 +129,17 @@ def sequences_of(example: Example) -> tuple[TokenSequence, ...]:
 
 
 def alone(sequence: TokenSequence) -> tuple[TokenSequence, ...]:
-    """The sequences of an item that is one itself."""
+    """Returns the sequences of an item that is one itself."""
     return (sequence,)
 
 
 def example_length(example: Example) -> int:
-    """Tokens of the example's longest sequence."""
+    """Counts the tokens of the example's longest sequence."""
     return max(map(len, example.sequences))
 
 
 def _indivisible(examples: Sequence[Example]) -> list[list[Example]]:
-    """Groups as wholes, all other examples one by one."""
+    """Returns groups as wholes, all other examples one by one."""
 
     def unit(indexed: tuple[int, Example]) -> tuple[bool, int]:
         index, example = indexed
@@ -147,7 +150,7 @@ def _indivisible(examples: Sequence[Example]) -> list[list[Example]]:
 
 
 def _filled(units: Sequence[list[Example]], batch_size: int) -> list[list[Example]]:
-    """Batches of whole units with at most `batch_size` examples; a larger unit is alone."""
+    """Makes batches of whole units with at most `batch_size` examples; a larger unit is alone."""
     batches: list[list[Example]] = []
     for unit in units:
         if batches and len(batches[-1]) + len(unit) <= batch_size:
@@ -160,11 +163,12 @@ def _filled(units: Sequence[list[Example]], batch_size: int) -> list[list[Exampl
 def _mismatched(
     batch: Sequence[Example], elsewhere: Sequence[Sequence[Example]]
 ) -> tuple[TokenSequence, ...]:
-    """Each prompt with the completion of the next example that is of another (KTO, section 4).
+    """Pairs each prompt with the completion of the next example that is of another (KTO, section
+    4).
 
-    The next in the step, from the last on to the first; of a step with one prompt, in the steps
-    after it. HALOs takes the next of the microbatch, which often is of the same prompt. A round of
-    one prompt has no other: there it is the next example's.
+    That is the next in the step, from the last on to the first; of a step with one prompt, in the
+    steps after it. HALOs takes the next of the microbatch, which often is of the same prompt. A
+    round of one prompt has no other: there it is the next example's.
     """
     here = [example.sequences[0] for example in batch]
 

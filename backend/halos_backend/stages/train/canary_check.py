@@ -24,17 +24,23 @@ from halos_backend.store.job import TrainInputs
 from halos_backend.store.run_dir import AttemptDir
 
 FACTOR = 3.0
-"""Two computations in a low dtype differ from each other by some 1.4 times what each differs from
-fp32 by (measured with SmolLM2-135M: 0.030 and 0.042 in bfloat16)."""
+"""Is how much more than the rounding measured here the policies may differ.
+
+Two computations in a low dtype differ from each other by some 1.4 times what each differs from fp32
+(measured with SmolLM2-135M: 0.042 and 0.030 in bfloat16).
+"""
 FLOORS = {"cpu": 1e-4, "cuda": 5e-3}
-"""Mean differences that fp32 explains: 1e-6 to 1e-5 on a CPU; TensorFloat-32, which attention
-kernels on a GPU take, has float16's precision, which gave 0.004."""
+"""Is the mean difference that fp32 explains.
+
+It is 1e-6 to 1e-5 on a CPU; TensorFloat-32, which attention kernels on a GPU take, has float16's
+precision, which gave 0.004.
+"""
 
 
 def check_canary(
     attempt: Attempt, inputs: TrainInputs, ranks: Ranks, trainee: Trainee, pad_token_id: int
 ) -> dict[str, Any]:
-    """What the summary says of the comparison; nothing where there is none to make.
+    """Returns what the summary says of the comparison; nothing where there is none to make.
 
     Every engine leaves a canary, so that one that is missing or empty is worth a warning. Every
     rank must call it, before the first step. Raises OtherPolicyError where the sampler's policy is
@@ -82,7 +88,9 @@ def _rounding(
     trainee: Trainee,
     pad_token_id: int,
 ) -> float:
-    """How far the log-probabilities move, on average, when they are computed in the low dtype."""
+    """Measures how far the log-probabilities move, on average, when they are computed in the low
+    dtype.
+    """
     kind = ranks.device.type
     with torch.autocast(kind, enabled=False):
         exact = _logps(attempt, sequences, ranks, trainee, pad_token_id, as_trained=False)
@@ -100,7 +108,8 @@ def _logps(
     *,
     as_trained: bool = True,
 ) -> Tensor:
-    """Of all tokens of the sequences, one after the other, under the policy that is trained.
+    """Returns the log-probabilities of all tokens of the sequences, in order, under the policy that
+    is trained.
 
     `as_trained` computes in the precision of training, otherwise in that of the context.
     """

@@ -1,7 +1,7 @@
-"""Writes a round's results: a plain Hugging Face directory, proven to load alone, and the trainer's
-state beside it.
+"""Writes a round's results: a Hugging Face directory, proven to load alone, and the trainer's
+state.
 
-Makes of a sharded trainee and its moments the plain ones that rank 0 writes.
+Of a sharded trainee and its moments it makes the plain ones that rank 0 writes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from halos_backend.store.manifest import Seals
 from halos_backend.store.run_dir import AttemptDir
 
 MODEL_CARD = "README.md"
-"""What peft writes beside its files, for a hub."""
+"""Is what peft writes beside its files, for a hub."""
 
 
 def save_round(
@@ -52,7 +52,7 @@ def save_round(
     source: str,
     stays: bool = False,
 ) -> tuple[Path, Path]:
-    """The attempt's two outputs, each sealed once it is whole. Raises StageError, OSError.
+    """Writes the attempt's two outputs, each sealed once it is whole. Raises StageError, OSError.
 
     `source` is the model that was trained, whose other files go along. The trainee is used up,
     merged and cast to its checkpoints' dtype, unless it `stays`: then it is as before, but for
@@ -106,7 +106,9 @@ def _save_checkpoint(
 
 
 def _prove(path: Path, settings: RunSettings) -> None:
-    """Raises StageError for a checkpoint that does not load by itself with all of its tensors."""
+    """Proves a checkpoint. Raises StageError for one that does not load by itself with all of its
+    tensors.
+    """
     policy = settings.policy
     try:
         if isinstance(settings.train.loss, BradleyTerry):
@@ -119,7 +121,7 @@ def _prove(path: Path, settings: RunSettings) -> None:
 
 @contextmanager
 def lent_in(dtype: torch.dtype, model: PreTrainedModel) -> Iterator[None]:
-    """The model in that dtype for a while; its own values come back, bit for bit."""
+    """Lends the model in that dtype for a while; its own values come back, bit for bit."""
     tensors = [t for t in chain(model.parameters(), model.buffers()) if t.is_floating_point()]
     own = [tensor.data for tensor in tensors]
     for tensor in tensors:
@@ -134,7 +136,8 @@ def lent_in(dtype: torch.dtype, model: PreTrainedModel) -> Iterator[None]:
 def gathered(
     trainee: Trainee, optimizer: torch.optim.AdamW, ranks: Ranks
 ) -> tuple[Trainee, Moments]:
-    """The trainee and its moments, those of a sharded one on rank 0's CPU; every rank must call it.
+    """Gathers the trainee and its moments; a sharded one's are on rank 0's CPU. Every rank must
+    call it.
 
     On the other ranks a sharded one has no weights then.
     """

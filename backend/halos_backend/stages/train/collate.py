@@ -15,7 +15,9 @@ from halos_backend.stages.train.examples import TokenSequence
 
 @dataclass(frozen=True)
 class PaddedRows:
-    """`input_ids` and `attention_mask` are (rows, tokens), right-padded. `positions` (n,) are the
+    """Holds padded rows.
+
+    `input_ids` and `attention_mask` are (rows, tokens), right-padded. `positions` (n,) are the
     places in the flattened (rows * tokens) that predict the completions' tokens.
     """
 
@@ -26,7 +28,7 @@ class PaddedRows:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Sequences of one forward pass.
+    """Holds the sequences of one forward pass.
 
     Of the completions' tokens, one after the other, `targets` (n,) are the ids and `slots` (n,)
     their places in a flattened (rows, completion tokens), whose `completion_mask` is bool.
@@ -43,7 +45,9 @@ class TokenBatch:
         return self.targets.device
 
     def unflatten(self, flat: Tensor) -> Tensor:
-        """(n,) values of the completions' tokens as (rows, completion tokens), 0 elsewhere."""
+        """Returns (n,) values of the completions' tokens as (rows, completion tokens), 0
+        elsewhere.
+        """
         padded = flat.new_zeros(self.completion_mask.numel())
         return padded.index_copy(0, self.slots, flat).view(self.completion_mask.shape)
 
@@ -70,7 +74,9 @@ class TokenBatch:
 
     @cached_property
     def packed(self) -> tuple[PackedRow, Tensor]:
-        """The sequences in one row, and the places in it that predict the completions' tokens."""
+        """Returns the sequences in one row, and the places in it that predict the completions'
+        tokens.
+        """
         row = pack_row([(s.prompt, s.completion) for s in self.sequences], self.device)
         places = [
             place
@@ -84,7 +90,7 @@ class TokenBatch:
 def collate(
     sequences: Sequence[TokenSequence], *, pad_token_id: int, device: torch.device
 ) -> TokenBatch:
-    """All index work happens on the CPU, where it waits for nothing."""
+    """Collates sequences; all index work happens on the CPU, where it waits for nothing."""
     lengths = torch.tensor([len(sequence.completion) for sequence in sequences]).unsqueeze(-1)
     completion_mask = torch.arange(int(lengths.max())) < lengths
     targets = [token for sequence in sequences for token in sequence.completion]

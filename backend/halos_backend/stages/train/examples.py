@@ -31,7 +31,7 @@ from halos_backend.stages.train.losses.grpo import group_advantages
 
 @dataclass(frozen=True)
 class TokenSequence:
-    """A prompt and its completion, both as token ids. Equal sequences are equal keys."""
+    """Is a prompt and its completion, both as token ids. Equal sequences are equal keys."""
 
     prompt: tuple[int, ...]
     completion: tuple[int, ...]
@@ -43,7 +43,7 @@ class TokenSequence:
 
 @dataclass(frozen=True)
 class PairedExample:
-    """Two completions of one prompt; the chosen one is better."""
+    """Holds two completions of one prompt; the chosen one is better."""
 
     chosen: TokenSequence
     rejected: TokenSequence
@@ -55,7 +55,7 @@ class PairedExample:
 
 @dataclass(frozen=True)
 class UnpairedExample:
-    """One completion, good or bad."""
+    """Holds one completion, good or bad."""
 
     sequence: TokenSequence
     is_desirable: bool
@@ -67,7 +67,7 @@ class UnpairedExample:
 
 @dataclass(frozen=True)
 class GroupedExample:
-    """One completion of a group, with its advantage over the whole group."""
+    """Holds one completion of a group, with its advantage over the whole group."""
 
     sequence: TokenSequence
     group: int
@@ -83,8 +83,10 @@ Example = PairedExample | UnpairedExample | GroupedExample
 
 @dataclass(frozen=True)
 class RoundExamples:
-    """What a round trains on, how many completions of its feedback had no reward, and how many
-    examples give no loss because a completion was cut off.
+    """Holds what a round trains on.
+
+    It counts how many completions of its feedback had no reward, and how many examples give no loss
+    because a completion was cut off.
     """
 
     examples: tuple[Example, ...]
@@ -99,7 +101,9 @@ def read_examples(
     *,
     mask_cut_off: bool = False,
 ) -> RoundExamples:
-    """The examples of a feedback file, in its order. Raises StageError for an empty file."""
+    """Returns the examples of a feedback file, in its order. Raises StageError for an
+    empty file.
+    """
     rows = list(read_rows(feedback, Feedback))
     if not rows:
         raise StageError(
@@ -120,7 +124,7 @@ def _has_cut_off(example: Example) -> bool:
 def make_examples(
     rows: Sequence[Feedback], loss: Loss, tokenizer: PreTrainedTokenizerBase | None = None
 ) -> RoundExamples:
-    """The rows as `loss` sees them. `tokenizer` is for csft's control texts only."""
+    """Returns the rows as `loss` sees them. `tokenizer` is for csft's control texts only."""
     match loss:
         case GRPO():
             return _grouped(rows, loss)
@@ -144,7 +148,7 @@ def _paired(rows: Sequence[Feedback], loss: Loss) -> Iterable[PairedExample]:
 
 
 def _unpaired(rows: Sequence[Feedback], loss: Loss) -> Iterable[UnpairedExample]:
-    """Binary feedback as it is; a pair is a desirable and an undesirable completion."""
+    """Yields binary feedback as it is; a pair is a desirable and an undesirable completion."""
     for row in rows:
         match row:
             case UnpairedFeedback():
@@ -159,7 +163,8 @@ def _unpaired(rows: Sequence[Feedback], loss: Loss) -> Iterable[UnpairedExample]
 def control_tokens(
     loss: Loss, tokenizer: PreTrainedTokenizerBase | None, *, is_desirable: bool
 ) -> tuple[int, ...]:
-    """csft's control text as token ids, as sampling puts the desirable one after each prompt.
+    """Returns csft's control text as token ids, as sampling puts the desirable one after each
+    prompt.
 
     Without csft there is none.
     """
@@ -174,7 +179,7 @@ def control_tokens(
 def _prefixed(
     examples: Iterable[UnpairedExample], loss: CSFT, tokenizer: PreTrainedTokenizerBase
 ) -> Iterable[UnpairedExample]:
-    """Each completion behind its control text, which is learned with it."""
+    """Yields each completion behind its control text, which is learned with it."""
     prefixes = {
         is_desirable: control_tokens(loss, tokenizer, is_desirable=is_desirable)
         for is_desirable in (True, False)
@@ -186,7 +191,9 @@ def _prefixed(
 
 
 def _grouped(rows: Sequence[Feedback], loss: GRPO) -> RoundExamples:
-    """Scored completions with their advantage over all scored completions of their group."""
+    """Returns scored completions with their advantage over all scored completions of
+    their group.
+    """
     sequences: list[TokenSequence] = []
     groups: list[int] = []
     rewards: list[float] = []

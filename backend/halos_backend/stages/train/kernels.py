@@ -19,16 +19,18 @@ from halos_backend.config.kernels import ARCHITECTURES
 
 MARK = "halos_uses_liger"
 BOUND = ("forward", "extra_repr", "_get_name")
-"""What Liger binds to a module, over its class's own."""
+"""Lists what Liger binds to a module, over its class's own."""
 
 TOLERANCE = 1e-3
-"""Of hidden states with and without, relative to the largest. fp32 alone explains some 1e-6, but
-attention kernels on a GPU may round to TensorFloat-32, by 5e-4; another formula is off by far
-more."""
+"""Is how far hidden states with and without may differ, relative to the largest.
+
+fp32 alone explains some 1e-6, but attention kernels on a GPU may round to TensorFloat-32, by 5e-4;
+another formula is off by far more.
+"""
 
 
 def use_liger(model: PreTrainedModel) -> str | None:
-    """Let the model compute with Liger's kernels, if they give the same hidden states.
+    """Lets the model compute with Liger's kernels, if they give the same hidden states.
 
     The model must be on its GPU. Returns why it goes on without them; None where it does not.
     """
@@ -56,7 +58,7 @@ def use_liger(model: PreTrainedModel) -> str | None:
 
 
 def without_liger(model: PreTrainedModel) -> None:
-    """Let the model compute with its classes' own code again."""
+    """Lets the model compute with its classes' own code again."""
     for module in model.modules():
         if module is not model and getattr(module.forward, "__module__", "").startswith("liger"):
             for name in BOUND:
@@ -69,7 +71,7 @@ def uses_liger(model: PreTrainedModel) -> bool:
 
 
 def use_kernels_of(policy: PreTrainedModel, model: PreTrainedModel) -> str | None:
-    """Let the model compute with the policy's kernels. Returns why it cannot."""
+    """Lets the model compute with the policy's kernels. Returns why it cannot."""
     if uses_liger(policy):
         return use_liger(model)
     without_liger(model)
@@ -92,7 +94,9 @@ def _bind(model: PreTrainedModel) -> None:
 
 @contextmanager
 def _shared_names_kept() -> Iterator[None]:
-    """Liger also replaces classes in transformers' modules, which other models are made of."""
+    """Restores classes that Liger also replaces in transformers' modules, which other models are
+    made of.
+    """
     modules = [m for name, m in sys.modules.items() if name.startswith("transformers.models.")]
     before = [dict(vars(module)) for module in modules]
     try:
@@ -105,7 +109,7 @@ def _shared_names_kept() -> Iterator[None]:
 
 
 def _hidden_states(model: PreTrainedModel) -> Tensor:
-    """The last hidden states of a few tokens, in the weights' dtype."""
+    """Returns the last hidden states of a few tokens, in the weights' dtype."""
     ids = torch.arange(8, device=model.device).remainder(model.config.vocab_size).unsqueeze(0)
     with torch.no_grad():
         hidden: Tensor = model.base_model(input_ids=ids, use_cache=False).last_hidden_state

@@ -1,8 +1,9 @@
-"""How far the policy is from the one the run began with: KL on a sample of the round's completions.
+"""Measures how far the policy is from the one the run began with: KL on some of the round's
+completions.
 
 At each token of a completion the two distributions of the next token are compared, over the whole
 vocabulary and at temperature 1, and the KLs are added up: the chain rule with its inner expectation
-taken exactly. What is left to chance is which completions there are. They are sampled as the run
+taken exactly. Only which completions there are is left to chance. They are sampled as the run
 samples (temperature, top-p), so it is KL(policy || initial) itself only at temperature 1 and top-p
 1; otherwise it is that of the two policies along what the run sees of them.
 
@@ -31,13 +32,13 @@ from halos_backend.store.reward_change import pulls_of, stderr_of
 
 @dataclass(frozen=True)
 class KlInitial:
-    """KL(policy at the start of the round || initial policy) per completion, and its error."""
+    """Is KL(policy at the start of the round || initial policy) per completion, and its error."""
 
     mean: float
     stderr: float | None
 
     def figures(self) -> dict[str, float]:
-        """By the names they have everywhere; of one prompt there is no error."""
+        """Returns figures by the names they have everywhere; of one prompt there is no error."""
         error = {} if self.stderr is None else {"kl_initial_stderr": self.stderr}
         return {"kl_initial": self.mean, **error}
 
@@ -48,7 +49,8 @@ SAME_POLICY = KlInitial(0.0, 0.0)
 def sample_completions(
     completions: Path, *, count: int, seed: int, sampling_prefix: tuple[int, ...] = ()
 ) -> list[TokenSequence]:
-    """`count` of the round's completions, or all there are; the same ones for the same seed.
+    """Returns `count` of the round's completions, or all there are; the same ones for the same
+    seed.
 
     `sampling_prefix` is what sampling put after every prompt, as csft does.
     """
@@ -70,7 +72,8 @@ def estimate_kl(
     max_tokens: int,
     on_progress: Callable[[int, int], None],
 ) -> KlInitial | None:
-    """Mean of the tokens' KL summed over each completion, and its standard error by prompts.
+    """Returns the mean of the tokens' KL summed over each completion, and its standard error by
+    prompts.
 
     None without completions. Every rank must call it.
     """

@@ -1,4 +1,5 @@
-"""Token log-probabilities of completions, without ever holding (rows, tokens, vocabulary) in fp32.
+"""Computes token log-probabilities of completions, never holding (rows, tokens, vocabulary) in
+fp32.
 
 Only hidden states that predict a completion token go through the output embeddings, in chunks; the
 log-softmax is fp32. Models that do more than one linear map after their last hidden state (soft
@@ -25,18 +26,22 @@ from halos_backend.stages.train.losses.kl import categorical_kl
 from halos_backend.stages.train.sharding import is_sharded, run_whole
 
 CHUNK_ELEMENTS = 1 << 25
-"""Logits held at a time: 128 MiB in fp32. A chunk of 1,024 rows of a 32,768-token vocabulary."""
+"""Is how many logits are held at a time: 128 MiB in fp32. A chunk of 1,024 rows of a 32,768-token
+vocabulary.
+"""
 KL_CHUNK_ELEMENTS = CHUNK_ELEMENTS // 8
-"""Of each of two models, whose KL takes some eight tensors of that size."""
+"""Is the same of each of two models, whose KL takes some eight tensors of that size."""
 
 LogitsOf = Callable[[slice], Tensor]
-"""fp32 logits (rows, vocabulary) of a part of a batch's predicted tokens."""
+"""Returns fp32 logits (rows, vocabulary) of a part of a batch's predicted tokens."""
 
 
 def has_plain_head(policy: PreTrainedModel) -> bool:
-    """Whether logits are the output embeddings of the decoder's hidden states and nothing else.
+    """Says whether logits are the output embeddings of the decoder's hidden states and nothing
+    else.
 
-    Asked of the model itself, with a few tokens, rather than of a list of known architectures.
+    This is asked of the model itself, with a few tokens, rather than of a list of known
+    architectures.
     """
     head = policy.get_output_embeddings()
     if type(head) is not nn.Linear:
@@ -48,11 +53,12 @@ def has_plain_head(policy: PreTrainedModel) -> bool:
             hidden = _hidden_states(policy, probe, None)
             return torch.equal(head(hidden), logits)
         except (AttributeError, TypeError, ValueError, RuntimeError):
-            return False  # a decoder that cannot be called alone; its own forward can
+            return False  # this decoder cannot be called alone; its own forward can
 
 
 def token_logps(policy: PreTrainedModel, batch: TokenBatch, *, is_plain: bool) -> Tensor:
-    """Log-probabilities of the completions' tokens, (rows, completion tokens), 0 outside the mask.
+    """Returns log-probabilities of the completions' tokens, (rows, completion tokens), 0 outside
+    the mask.
 
     `is_plain` is `has_plain_head(policy)`. A sharded policy must be run equally often on every
     rank, and it is, whatever the batch.
@@ -76,7 +82,7 @@ def token_kls(
     policy_is_plain: bool,
     initial_is_plain: bool,
 ) -> Tensor:
-    """KL(policy || initial) of what may come next before each of the completions' tokens.
+    """Returns KL(policy || initial) of what may come next before each of the completions' tokens.
 
     (rows, completion tokens), 0 outside the mask; exact: over the vocabulary, at temperature 1.
     Without gradient. Both models have the same vocabulary.
@@ -90,7 +96,7 @@ def token_kls(
 
 
 def idle_batch(*, pad_token_id: int, device: torch.device) -> TokenBatch:
-    """For a rank that must run a model and has nothing to run it on."""
+    """Makes a batch for a rank that must run a model and has nothing to run it on."""
     nothing = TokenSequence((pad_token_id,), (pad_token_id,))
     return collate([nothing], pad_token_id=pad_token_id, device=device)
 
@@ -98,7 +104,7 @@ def idle_batch(*, pad_token_id: int, device: torch.device) -> TokenBatch:
 def run_idle(
     policy: PreTrainedModel, *, pad_token_id: int, device: torch.device, is_plain: bool
 ) -> Tensor:
-    """0 with gradients that are 0, of a pass for a rank that has nothing to do in it."""
+    """Returns 0 with gradients that are 0, of a pass for a rank that has nothing to do in it."""
     batch = idle_batch(pad_token_id=pad_token_id, device=device)
     return 0.0 * token_logps(policy, batch, is_plain=is_plain).sum()
 
@@ -118,7 +124,9 @@ def _token_kls(
     initial_is_plain: bool,
     batch: TokenBatch,
 ) -> Tensor:
-    """The other model runs within this one's run, so that both heads are whole in the end."""
+    """Computes KLs; the other model runs within this one's run, so that both heads are whole in the
+    end.
+    """
     logits_of = _predicted_logits(policy, batch, policy_is_plain)
     return run_whole(initial, _kls_of, initial_is_plain, logits_of, batch)
 
@@ -135,7 +143,7 @@ def _kls_of(
 
 
 def _predicted_logits(policy: PreTrainedModel, batch: TokenBatch, is_plain: bool) -> LogitsOf:
-    """Run the model; the fp32 logits of any of the n predicted tokens can then be asked for."""
+    """Runs the model; the fp32 logits of any of the n predicted tokens can then be asked for."""
     if not is_plain:
         logits = _logits_of_forward(policy, batch)
         return lambda part: logits[part].float()
@@ -145,7 +153,7 @@ def _predicted_logits(policy: PreTrainedModel, batch: TokenBatch, is_plain: bool
 
 
 def _predicting_states(policy: PreTrainedModel, batch: TokenBatch) -> Tensor:
-    """The hidden states that predict the completions' tokens, (n, width)."""
+    """Returns the hidden states that predict the completions' tokens, (n, width)."""
     if is_packed(policy):
         row, positions = batch.packed
         hidden = packed_hidden_states(policy, row)
@@ -164,7 +172,7 @@ def linear_logps(
     *,
     chunk_elements: int = CHUNK_ELEMENTS,
 ) -> Tensor:
-    """log softmax(hidden @ weight.T + bias)[targets], (n,) in fp32, for hidden (n, width).
+    """Computes log softmax(hidden @ weight.T + bias)[targets], (n,) in fp32, for hidden (n, width).
 
     Logits that fit into one chunk are kept for the backward pass; more are computed again there.
     """
@@ -179,7 +187,9 @@ def linear_logps(
 
 
 def _logits_of_forward(policy: PreTrainedModel, batch: TokenBatch) -> Tensor:
-    """(n, vocabulary) from the model's own forward, of no column that predicts no completion."""
+    """Returns (n, vocabulary) from the model's own forward, of no column that predicts no
+    completion.
+    """
     padded, columns = batch.padded, None
     width = padded.input_ids.shape[1]
     kept: dict[str, Tensor] = {}
@@ -267,6 +277,6 @@ class _ChunkedLogps(torch.autograd.Function):
 
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """fp32 logits of a matrix product in `dtype`, as autocast would give them."""
+    """Computes fp32 logits of a matrix product in `dtype`, as autocast would give them."""
     bias = None if bias is None else bias.to(dtype)
     return nn.functional.linear(hidden.to(dtype), weight.to(dtype), bias).float()

@@ -1,11 +1,9 @@
-"""The trainer's state in mid-round, from which a later attempt goes on bit for bit.
+"""Owns the trainer's state in mid-round, from which a later attempt goes on bit for bit.
 
 `partial_state/step_000050/` is written beside, flushed and renamed, then the one before is removed:
-there is a whole one at every moment. Random numbers are not in it: each step seeds its own.
-
-Writes mid-round states on a thread of its own, from copies, while training goes on.
-
-Weights and moments that the ranks hold parts of, by torch's distributed checkpoints.
+there is a whole one at every moment. Random numbers are not in it: each step seeds its own. A
+thread writes states from copies, while training goes on. Weights and moments that the ranks hold
+parts of are in torch's distributed checkpoints.
 """
 
 from __future__ import annotations
@@ -43,11 +41,13 @@ TENSORS = ("weights", "optimizer", "reference")
 
 
 ROOM_PER_BYTE = 2
-"""Free bytes for each byte copied: the steps meanwhile need theirs."""
+"""Is how many bytes must be free for each byte copied: the steps meanwhile need theirs."""
 
 
 class PartialHeader(msgspec.Struct, frozen=True):
-    """`history` are the metrics of the steps done; `digest` says of what job."""
+    """Says what a state is of: `history` are the metrics of the steps done; `digest` says of what
+    job.
+    """
 
     step: int
     digest: str
@@ -56,7 +56,7 @@ class PartialHeader(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class PartialState:
-    """Weights and moments after `step` steps, on the CPU."""
+    """Holds weights and moments after `step` steps, on the CPU."""
 
     step: int
     history: list[dict[str, float]]
@@ -66,7 +66,7 @@ class PartialState:
 
 
 def job_digest(job: Job) -> str:
-    """Equal for attempts of one round that would train the same."""
+    """Digests a job; it is equal for attempts of one round that would train the same."""
     settings = [job.settings[table] for table in ("policy", "train")]
     layout = (job.num_processes, job.settings["launch"].get("sharding"))
     same: tuple[Any, ...] = (job.round, job.seed, settings, job.inputs, layout)
@@ -80,7 +80,7 @@ def write_partial_state(
     *,
     ranks: Ranks | None = None,
 ) -> None:
-    """Replace the attempt's state by a newer one. `tensors` are by the names in TENSORS.
+    """Replaces the attempt's state by a newer one. `tensors` are by the names in TENSORS.
 
     Sharded ones are written by all `ranks`, each its own part, and every rank must call it.
     """
@@ -128,7 +128,7 @@ def find_partial_state(
     warn: Callable[[str], None],
     sharded_weights: Mapping[str, Tensor] | None = None,
 ) -> PartialState | None:
-    """The most advanced state that earlier attempts of the same job left, if any.
+    """Returns the most advanced state that earlier attempts of the same job left, if any.
 
     `sharded_weights` are of the shape of what each rank reads its part of; every rank must call it.
 
@@ -158,7 +158,7 @@ def find_partial_state(
 
 
 class StateWriter:
-    """One write at a time. What it raises is raised where training comes by next.
+    """Does one write at a time. What it raises is raised where training comes by next.
 
     As a context manager it ends with no write under way.
     """
@@ -177,18 +177,18 @@ class StateWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Raises OSError for the last write, unless training has failed by itself."""
+        """Waits for the last write. Raises OSError for it, unless training has failed by itself."""
         self._pool.shutdown()
         if error is None:
             self._wait()
 
     def check(self) -> None:
-        """Raises OSError if the write has failed; does not wait for it."""
+        """Raises OSError if the write has failed; it does not wait for it."""
         if self._writing is not None and self._writing.done():
             self._wait()
 
     def write(self, header: PartialHeader, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Replace the attempt's state by this one, once the write before has ended.
+        """Replaces the attempt's state by this one, once the write before has ended.
 
         It returns when the tensors are copied and may change; where the host has no room for
         copies, when they are written. Raises OSError, for the write before too.
@@ -208,7 +208,7 @@ class StateWriter:
 
 
 def has_room(tensors: Mapping[str, Mapping[str, Tensor]]) -> bool:
-    """Whether copies of all tensors fit into the memory that host and cgroup have left."""
+    """Says whether copies of all tensors fit into the memory that host and cgroup have left."""
     num_bytes = sum(tensor.nbytes for held in tensors.values() for tensor in held.values())
     available = psutil.virtual_memory().available
     use = MemoryCgroup().use()
@@ -218,7 +218,7 @@ def has_room(tensors: Mapping[str, Mapping[str, Tensor]]) -> bool:
 
 
 def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """In host memory, wherever they are; the values are those of now."""
+    """Copies tensors to host memory, wherever they are; the values are those of now."""
     return {
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
@@ -226,13 +226,13 @@ def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def write_parts(directory: Path, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Write each rank's part of the tensors; every rank must call it, and it returns together."""
+    """Writes each rank's part of the tensors; every rank must call it, and it returns together."""
     state = {name: {k: t.detach() for k, t in held.items()} for name, held in tensors.items()}
     save(state, checkpoint_id=directory)
 
 
 def read_parts(directory: Path, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Moments]:
-    """This rank's part of the weights and their moments; every rank must call it.
+    """Reads this rank's part of the weights and their moments; every rank must call it.
 
     `weights` give names, shapes and parts. Raises StageError on all ranks when a part is unreadable
     on one.

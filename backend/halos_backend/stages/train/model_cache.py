@@ -1,7 +1,7 @@
-"""What a trainer that stays keeps between rounds: policy, AdamW's moments, and the reference.
+"""Holds what a trainer that stays has between rounds: policy, AdamW's moments, and the reference.
 
-All of it is also on disk, in the checkpoint and the trainer's state; what is kept is the same, bit
-for bit, and is used only where a round asks for just those files.
+All of it is also on disk, in the checkpoint and the trainer's state; what is in memory is the same,
+bit for bit, and is used only where a round asks for just those files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from halos_backend.store.run_dir import AttemptDir
 
 @dataclass(frozen=True)
 class _Trained:
-    """The policy as a round left it in `checkpoint` and `trainer_state`."""
+    """Is the policy as a round left it in `checkpoint` and `trainer_state`."""
 
     checkpoint: str
     trainer_state: str
@@ -39,7 +39,7 @@ class _Frozen:
 
 
 class KeptModels:
-    """At most one policy under training and one frozen model."""
+    """Holds at most one policy under training and one frozen model."""
 
     def __init__(self) -> None:
         self._trained: _Trained | None = None
@@ -48,7 +48,7 @@ class KeptModels:
     def trainee(
         self, inputs: TrainInputs, settings: RunSettings, device: torch.device
     ) -> tuple[Trainee, Moments] | None:
-        """The policy that a round begins with and its moments, if they are the ones kept.
+        """Returns the policy that a round begins with and its moments, if they are the ones held.
 
         They are handed out once: a round that fails leaves nothing to go on with.
         """
@@ -65,7 +65,7 @@ class KeptModels:
     def keep(
         self, directory: AttemptDir, settings: RunSettings, trainee: Trainee, moments: Moments
     ) -> None:
-        """Keep what the round has just written into the attempt's directory.
+        """Keeps what the round has just written into the attempt's directory.
 
         Adapters are merged into their checkpoint, and are loaded anew. Moments that are not to be
         carried are not kept.
@@ -81,7 +81,7 @@ class KeptModels:
             )
 
     def frozen(self, path: str, settings: RunSettings, device: torch.device) -> PreTrainedModel:
-        """The fp32 model at `path`, loaded only if it is not the one that is kept."""
+        """Returns the fp32 model at `path`, loaded only if it is not the one that is held."""
         policy = (settings.policy,)
         if self._frozen is None or (self._frozen.path, self._frozen.settings) != (path, policy):
             self._frozen = None  # freed before the next one is loaded
@@ -90,13 +90,13 @@ class KeptModels:
         return self._frozen.model.to(device)
 
     def rest(self) -> None:
-        """Give the frozen model's GPU memory back until it is asked for."""
+        """Gives the frozen model's GPU memory back until it is asked for."""
         if self._frozen is not None:
             self._frozen.model.to("cpu")
             torch.cuda.empty_cache()
 
     def park(self) -> None:
-        """Give GPU memory back; all that is kept stays in host memory."""
+        """Gives GPU memory back; all that is held stays in host memory."""
         if not torch.cuda.is_available():
             return
         if self._trained is not None:
@@ -108,7 +108,7 @@ class KeptModels:
 
 
 def _shape(settings: RunSettings) -> tuple[Any, ...]:
-    """What decides how a policy under training is made of its files."""
+    """Returns what decides how a policy under training is made of its files."""
     train = settings.train
     is_classifier = train.loss.kind == "bradley_terry"
     return (

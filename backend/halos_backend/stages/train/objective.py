@@ -1,4 +1,4 @@
-"""From token log-probabilities to a step's loss and metrics, for each kind of loss.
+"""Turns token log-probabilities into a step's loss and metrics, for each kind of loss.
 
 A step's loss is a mean over the whole step. It is computed in shares, one per microbatch: each is
 already divided by the step's denominator, so that the shares of all microbatches and ranks, and
@@ -43,12 +43,12 @@ from halos_backend.stages.train.losses.simpo import simpo_loss
 from halos_backend.stages.train.losses.slic import slic_loss
 
 Sums = dict[str, tuple[Tensor, Tensor | int]]
-"""Of each metric the sum over the microbatch and what it was summed over."""
+"""Holds of each metric the sum over the microbatch and what it was summed over."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A microbatch. Log-probabilities are (rows, completion tokens), the last two (rows,).
+    """Is a microbatch. Log-probabilities are (rows, completion tokens), the last two (rows,).
 
     Of pairs, the first half of the rows is chosen, the second half rejected, in the same order.
     """
@@ -63,7 +63,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class StepTotals:
-    """Denominators of one optimizer step, over all microbatches and ranks."""
+    """Holds denominators of one optimizer step, over all microbatches and ranks."""
 
     num_examples: int
     num_completion_tokens: int
@@ -72,14 +72,14 @@ class StepTotals:
 
 @dataclass(frozen=True)
 class Share:
-    """A microbatch's part of the step's loss (a scalar with gradient), and its metrics' sums."""
+    """Is a microbatch's part of the step's loss (a scalar with gradient), and its metrics' sums."""
 
     loss: Tensor
     sums: Sums
 
 
 def metric_names(loss: Loss) -> tuple[str, ...]:
-    """The metrics that `share_of_step` sums up, the same on every rank."""
+    """Returns the metrics that `share_of_step` sums up, the same on every rank."""
     pairs = ("implicit_reward_chosen", "implicit_reward_rejected", "implicit_reward_accuracy")
     clamped = ("unclamped_frac",) if clamp_of(loss) else ()
     match loss:
@@ -92,13 +92,13 @@ def metric_names(loss: Loss) -> tuple[str, ...]:
 
 
 def clamp_of(loss: Loss) -> tuple[float, float] | None:
-    """Humanline's bounds of a token's log-ratio, where the loss has them."""
+    """Returns humanline's bounds of a token's log-ratio, where the loss has them."""
     humanline = getattr(loss, "humanline", None)
     return (humanline.log_epsilon_p, humanline.log_epsilon_r) if humanline else None
 
 
 def share_of_step(loss: Loss, rows: Rows, totals: StepTotals) -> Share:
-    """One microbatch's share of the step's loss, and its metrics."""
+    """Computes one microbatch's share of the step's loss, and its metrics."""
     mask = rows.completion_mask
     match loss:
         case DPO() | CDPO() | IPO():
@@ -136,7 +136,9 @@ def share_of_step(loss: Loss, rows: Rows, totals: StepTotals) -> Share:
 
 
 def reward_share(rewards: Tensor, totals: StepTotals) -> Share:
-    """Bradley-Terry: `rewards` (rows,) of a reward model, chosen before rejected."""
+    """Computes Bradley-Terry's share: `rewards` (rows,) of a reward model, chosen before
+    rejected.
+    """
     chosen, rejected = rewards.chunk(2)
     losses = bradley_terry_loss(chosen_rewards=chosen, rejected_rewards=rejected)
     return Share(losses.sum() / totals.num_examples, _pair_sums(chosen, rejected))
@@ -145,7 +147,7 @@ def reward_share(rewards: Tensor, totals: StepTotals) -> Share:
 def logratio_sums(
     loss: Loss, *, token_logps: Tensor, reference_token_logps: Tensor, mask: Tensor
 ) -> Tensor:
-    """Log-ratios summed over each completion, (rows,), clamped where the loss clamps."""
+    """Sums log-ratios over each completion, (rows,), clamped where the loss clamps."""
     logratios = token_logratios(
         policy_token_logps=token_logps,
         reference_token_logps=reference_token_logps,
@@ -194,7 +196,9 @@ def _pair_sums(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Sums:
 
 
 def _kto_share(loss: KTO, rows: Rows, totals: StepTotals) -> Share:
-    """Accuracy is the share of completions on the right side of the reference point."""
+    """Computes KTO's share; accuracy is the share of completions on the right side of the reference
+    point.
+    """
     is_desirable, kl = _present(rows.is_desirable), _present(totals.kto_kl)
     logratios = logratio_sums(
         loss,
@@ -252,7 +256,7 @@ def _grpo_share(loss: GRPO, rows: Rows, totals: StepTotals) -> Share:
 
 
 def _clamp_sums(loss: Loss, rows: Rows) -> Sums:
-    """How many tokens humanline leaves alone: of the log-ratio that it clamps."""
+    """Counts how many tokens humanline leaves alone: of the log-ratio that it clamps."""
     clamp = clamp_of(loss)
     if clamp is None:
         return {}

@@ -1,6 +1,7 @@
-"""AdamW over fp32 weights, its moments by parameter name, and clipping by the global norm.
+"""Owns AdamW over fp32 weights: moments by parameter name, clipping by the global norm, the
+schedule.
 
-The learning rate's factor as a pure function of how far the run or the round is.
+The learning rate's factor is a pure function of how far the run or the round is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from halos_backend.stages.train.sharding import part_of, whole
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 Moments = dict[str, Tensor]
-"""AdamW's state, flat: `exp_avg.NAME` and so on for each parameter's name."""
+"""Is AdamW's state, flat: `exp_avg.NAME` and so on for each parameter's name."""
 
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -27,7 +28,9 @@ Schedule = Literal["constant", "linear", "cosine"]
 def make_optimizer(
     weights: Mapping[str, nn.Parameter], settings: TrainSettings
 ) -> torch.optim.AdamW:
-    """Weight decay spares norms, biases and everything else of fewer than two dimensions."""
+    """Makes AdamW; weight decay spares norms, biases and everything else of fewer than two
+    dimensions.
+    """
     decayed = [weight for weight in weights.values() if weight.dim() >= 2]
     spared = [weight for weight in weights.values() if weight.dim() < 2]
     groups = [
@@ -44,7 +47,7 @@ def make_optimizer(
 
 
 def read_moments(optimizer: torch.optim.AdamW, weights: Mapping[str, nn.Parameter]) -> Moments:
-    """The optimizer's own tensors, not copies; none before the first step."""
+    """Returns the optimizer's own tensors, not copies; none before the first step."""
     return {
         f"{moment}.{name}": optimizer.state[weight][moment]
         for name, weight in weights.items()
@@ -60,7 +63,7 @@ def restore_moments(
     *,
     copies: bool = True,
 ) -> None:
-    """Put moments back by value, or, without `copies`, the very tensors.
+    """Puts moments back by value, or, without `copies`, the very tensors.
 
     Raises StageError when they are not those of `weights`.
     """
@@ -79,13 +82,13 @@ def restore_moments(
 
 
 def set_lr(optimizer: torch.optim.AdamW, lr: float) -> None:
-    """The learning rate of the next step, whatever was restored."""
+    """Sets the learning rate of the next step, whatever was restored."""
     for group in optimizer.param_groups:
         group["lr"] = lr
 
 
 def gradient_norm(weights: Mapping[str, nn.Parameter]) -> Tensor:
-    """The 2-norm of all gradients together, a scalar."""
+    """Returns the 2-norm of all gradients together, a scalar."""
     norm = nn.utils.get_total_norm(
         [weight.grad for weight in weights.values() if weight.grad is not None]
     )
@@ -93,14 +96,15 @@ def gradient_norm(weights: Mapping[str, nn.Parameter]) -> Tensor:
 
 
 def clip_gradients(weights: Mapping[str, nn.Parameter], *, max_norm: float, norm: float) -> None:
-    """Scale the gradients down to `max_norm` where their norm is larger."""
+    """Scales the gradients down to `max_norm` where their norm is larger."""
     if norm > max_norm:
         gradients = [weight.grad for weight in weights.values() if weight.grad is not None]
         torch._foreach_mul_(gradients, max_norm / norm)
 
 
 def schedule_factor(*, schedule: Schedule, progress: float, warmup_frac: float) -> float:
-    """What the peak learning rate is multiplied by at `progress` (0..1) of the schedule's scope.
+    """Returns what the peak learning rate is multiplied by at `progress` (0..1) of the schedule's
+    scope.
 
     It rises linearly over the first `warmup_frac`, then stays, or falls to 0 as a line or a half
     cosine.
@@ -122,10 +126,10 @@ def schedule_factor(*, schedule: Schedule, progress: float, warmup_frac: float) 
 def step_progress(
     *, step: int, num_steps: int, scope: Literal["run", "round"], start: float, end: float
 ) -> float:
-    """Progress at the middle of step `step` (from 1) of a round that covers `start`..`end`.
+    """Returns progress at the middle of step `step` (from 1) of a round that covers `start`..`end`.
 
-    At the middle, because at a step's beginning or end one step of a run would have a factor of 0
-    and be wasted: the first of the warm-up, or the last of the decay.
+    It is the middle, because at a step's beginning or end one step of a run would have a factor of
+    0 and be wasted: the first of the warm-up, or the last of the decay.
     """
     in_round = (step - 0.5) / num_steps
     return start + (end - start) * in_round if scope == "run" else in_round

@@ -1,4 +1,4 @@
-"""Log-probabilities under weights that are not being trained: once per round, or of a follower.
+"""Computes log-probabilities under weights that are not trained: once per round, or of a follower.
 
 `precompute` scores every sequence of a round once, in large batches dealt out over the ranks; all
 ranks then hold the whole table. `FollowingReference` is humanline's: the policy of a few steps ago.
@@ -31,32 +31,34 @@ from halos_backend.stages.train.sharding import is_sharded
 from halos_backend.stages.train.trainee import Trainee
 
 FORWARD_ONLY_FACTOR = 4
-"""Without a backward pass a batch may hold this many times `microbatch_tokens`, unless that would
-be more logits of a head that is not plain than are held otherwise."""
+"""Is how many times `microbatch_tokens` a batch without a backward pass may hold.
+
+It holds less where that would be more logits of a head that is not plain than are held otherwise.
+"""
 
 
 class TokenLogps(Protocol):
-    """Something that knows the log-probabilities of the completions' tokens of any batch."""
+    """Knows the log-probabilities of the completions' tokens of any batch."""
 
     def token_logps(self, batch: TokenBatch) -> Tensor:
-        """(rows, completion tokens), 0 outside the mask, without gradient."""
+        """Returns (rows, completion tokens), 0 outside the mask, without gradient."""
 
 
 @dataclass(frozen=True)
 class TokenTable:
-    """A number for each token of completions: a sequence's are at its offset in `flat`."""
+    """Holds a number for each token of completions: a sequence's are at its offset in `flat`."""
 
     flat: Tensor
     offsets: Mapping[TokenSequence, int]
 
     def of(self, sequence: TokenSequence) -> Tensor:
-        """The (completion tokens,) of one sequence, on the CPU."""
+        """Returns the (completion tokens,) of one sequence, on the CPU."""
         start = self.offsets[sequence]
         return self.flat[start : start + len(sequence.completion)]
 
 
 class LogpsTable(TokenTable):
-    """Precomputed log-probabilities."""
+    """Looks up precomputed log-probabilities."""
 
     def token_logps(self, batch: TokenBatch) -> Tensor:
         parts = [self.of(sequence) for sequence in batch.sequences]
@@ -65,7 +67,7 @@ class LogpsTable(TokenTable):
 
 @dataclass(frozen=True)
 class FrozenModel:
-    """A model in evaluation; `is_plain` is `has_plain_head(model)`."""
+    """Is a model in evaluation; `is_plain` is `has_plain_head(model)`."""
 
     model: PreTrainedModel
     is_plain: bool
@@ -82,7 +84,7 @@ def precompute(
     on_progress: Callable[[int, int], None],
     autocasts: bool = True,
 ) -> LogpsTable:
-    """Log-probabilities of each distinct sequence; see `per_token`.
+    """Computes log-probabilities of each distinct sequence; see `per_token`.
 
     `autocasts` computes in the precision of training, otherwise in that of the context.
     """
@@ -113,7 +115,7 @@ def per_token(
     max_tokens: int,
     on_progress: Callable[[int, int], None],
 ) -> TokenTable:
-    """Score each distinct sequence once; every rank must call it and gets the whole table.
+    """Scores each distinct sequence once; every rank must call it and gets the whole table.
 
     `score` runs `models`, without gradient, and gives (rows, completion tokens).
     """
@@ -150,7 +152,9 @@ def per_token(
 
 
 def _forward_only_tokens(frozen: FrozenModel, max_tokens: int) -> int:
-    """Tokens of a batch. A head that is not plain makes the logits of all its rows at once."""
+    """Counts the tokens of a batch. A head that is not plain makes the logits of all its rows at
+    once.
+    """
     budget = FORWARD_ONLY_FACTOR * max_tokens
     if frozen.is_plain:
         return budget
@@ -167,12 +171,12 @@ def frozen_token_logps(
 
 @dataclass(frozen=True)
 class FollowingReference:
-    """Humanline's reference: a copy of the policy that takes its weights every so many steps.
+    """Is humanline's reference: a copy of the policy that takes its weights every so many steps.
 
     It takes those that the step begins with, so it is one to `sync_every` steps behind: with those
-    that a step ends with, every log-ratio right after would be 0. As HALOs (commit 4831988), whose
-    trainer copies between the backward pass and the optimizer's step, and whose script starts each
-    round with the policy as its own reference.
+    that a step ends with, every log-ratio right after would be 0. HALOs (commit 4831988) does the
+    same: its trainer copies between the backward pass and the optimizer's step, and its script
+    starts each round with the policy as its own reference.
     """
 
     model: PreTrainedModel
@@ -182,24 +186,24 @@ class FollowingReference:
 
     @classmethod
     def of(cls, policy: Trainee, ranks: Ranks, *, sync_every: int) -> FollowingReference:
-        """The policy as it is now, adapters included."""
+        """Copies the policy as it is now, adapters included."""
         return cls(copy.deepcopy(policy.model), policy.is_plain, ranks, sync_every)
 
     def token_logps(self, batch: TokenBatch) -> Tensor:
         return frozen_token_logps(self.model, batch, self.ranks, is_plain=self.is_plain)
 
     def before_update(self, number: int, policy: Trainee) -> None:
-        """Follow the policy before optimizer step `number` (from 1) changes it, if it is time."""
+        """Follows the policy before optimizer step `number` (from 1) changes it, if it is time."""
         if number % self.sync_every == 0:
             self.restore({name: weight.detach() for name, weight in policy.weights.items()})
 
     def weights(self, policy: Trainee) -> dict[str, Tensor]:
-        """What `restore` needs."""
+        """Returns what `restore` needs."""
         own = dict(self.model.named_parameters())
         return {name: own[name].detach() for name in policy.weights}
 
     def restore(self, weights: Mapping[str, Tensor]) -> None:
-        """Become the policy with these trained weights."""
+        """Becomes the policy with these trained weights."""
         own = dict(self.model.named_parameters())
         if weights.keys() - own.keys():
             raise StageError("the saved reference is of another model than the policy")

@@ -1,4 +1,4 @@
-"""What a round needs of weights that do not move: computed before its first step, then let go.
+"""Computes, before a round's first step, what it needs of weights that do not move.
 
 The models are the policy at the start of the round, the reference and the initial policy. Each is
 loaded at most once, and not at all where it equals the policy.
@@ -45,7 +45,9 @@ from halos_backend.store.prompt_order import derived_seed
 
 @dataclass(frozen=True)
 class Frozen:
-    """`old` is what GRPO's ratios are to: the policy at the start of the round, or humanline's
+    """Holds what the models gave.
+
+    `old` is what GRPO's ratios are to: the policy at the start of the round, or humanline's
     reference. `kl` is None without a policy.
     """
 
@@ -56,7 +58,7 @@ class Frozen:
 
 @dataclass
 class FrozenModels:
-    """The policy before its first step, and one other model at a time."""
+    """Runs the policy before its first step, and one other model at a time."""
 
     attempt: Attempt
     inputs: TrainInputs
@@ -70,7 +72,7 @@ class FrozenModels:
     _is_plain: bool = False
 
     def evaluate(self, steps: Sequence[Step]) -> Frozen:
-        """Score the round's sequences under every model that the loss and the KL ask for."""
+        """Scores the round's sequences under every model that the loss and the KL ask for."""
         if isinstance(self.attempt.settings.train.loss, BradleyTerry):
             return Frozen()
         kl = self._kl_initial()
@@ -81,7 +83,7 @@ class FrozenModels:
         return frozen
 
     def _references(self, steps: Sequence[Step]) -> Frozen:
-        """What the loss measures its ratios from.
+        """Returns what the loss measures its ratios from.
 
         Humanline's reference is both of GRPO's, as in HALOs. It begins as the policy: other
         references are refused with it.
@@ -115,11 +117,11 @@ class FrozenModels:
 
     @property
     def _is_initial(self) -> bool:
-        """Whether the policy at the start of the round is the run's first one."""
+        """Says whether the policy at the start of the round is the run's first one."""
         return self.inputs.model == self.inputs.initial
 
     def _kl_initial(self) -> KlInitial | None:
-        """Of the policy at the start of the round."""
+        """Estimates the KL of the policy at the start of the round."""
         if self._is_initial:
             return SAME_POLICY
         self.attempt.phase("KL to the initial policy")
@@ -141,7 +143,7 @@ class FrozenModels:
         )
 
     def _table(self, path: str | None, sequences: Sequence[TokenSequence]) -> LogpsTable:
-        """Log-probabilities under the model at `path`, None for the policy's own."""
+        """Returns the log-probabilities under the model at `path`, None for the policy's own."""
         if path is None or self._is_policy(path):
             model, is_plain = self.policy.model, self.policy.is_plain
         else:
@@ -161,7 +163,9 @@ class FrozenModels:
         return path == self.inputs.model and self.policy.equals_file
 
     def _load(self, path: str) -> PreTrainedModel:
-        """In fp32, like the policy: equal weights must give equal log-probabilities."""
+        """Loads a model in fp32, like the policy: equal weights must give equal
+        log-probabilities.
+        """
         settings, device = self.attempt.settings, self.ranks.device
         if self._model is not None and self._path == path:
             return self._model

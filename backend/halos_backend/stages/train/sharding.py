@@ -21,11 +21,13 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from halos_backend.stages.train.ranks import Ranks
 
 METHOD = "halos_forward"
-"""The method that calls another function with the model, its outermost weights made whole."""
+"""Is the method that calls another function with the model, its outermost weights made whole."""
 
 
 def shard(model: PreTrainedModel, ranks: Ranks) -> None:
-    """Keep this rank's part of each weight, on the rank's device. All ranks have the same model."""
+    """Keeps this rank's part of each weight, on the rank's device. All ranks have the
+    same model.
+    """
     mesh = init_device_mesh(ranks.device.type, (ranks.count,))
     layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
     for module in (*layers, model):
@@ -41,7 +43,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def run_whole(model: PreTrainedModel, function: Callable[..., Tensor], *arguments: Any) -> Tensor:
-    """`function(model, *arguments)`, with the weights outside the layers whole meanwhile."""
+    """Runs `function(model, *arguments)`, with the weights outside the layers whole meanwhile."""
     if not is_sharded(model):
         return function(model, *arguments)
     result: Tensor = getattr(model, METHOD)(function, *arguments)
@@ -49,12 +51,12 @@ def run_whole(model: PreTrainedModel, function: Callable[..., Tensor], *argument
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The tensor that the ranks hold parts of; every rank must call it."""
+    """Returns the tensor that the ranks hold parts of; every rank must call it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def part_of(value: Tensor, like: Tensor) -> Tensor:
-    """This rank's part of `value`, which every rank has whole, divided as `like` is."""
+    """Returns this rank's part of `value`, which every rank has whole, divided as `like` is."""
     if not isinstance(like, DTensor) or isinstance(value, DTensor) or value.dim() == 0:
         return value.to(like.device)
     return distribute_tensor(
@@ -63,7 +65,7 @@ def part_of(value: Tensor, like: Tensor) -> Tensor:
 
 
 def gather(tensors: Mapping[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
-    """Whole tensors on rank 0's CPU, empty on the other ranks; every rank must call it."""
+    """Returns whole tensors on rank 0's CPU, empty on the other ranks; every rank must call it."""
     gathered = {}
     for name, tensor in tensors.items():
         value = whole(tensor.detach())

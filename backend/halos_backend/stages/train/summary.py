@@ -1,4 +1,4 @@
-"""The train stage's summary: what StageFinished says of a round of training."""
+"""Makes the train stage's summary: what StageFinished says of a round of training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def summarize(
     optimizer: str,
     elapsed_s: float,
 ) -> dict[str, Any]:
-    """`history` are the metrics of each step. Implicit rewards are means of the last quarter.
+    """Sums a round up; `history` are the metrics of each step. Implicit rewards are means of the
+    last quarter.
 
     `num_masked` examples gave no loss because a completion was cut off; None where they may.
     `optimizer` says what became of AdamW's moments: `new`, `kept`, or `reset: ` and why.
@@ -55,7 +56,7 @@ def summarize(
 
 
 def summarize_untrained(made: RoundExamples, *, elapsed_s: float) -> dict[str, Any]:
-    """Of a round whose feedback has nothing that the loss learns from; `untrained` says so."""
+    """Sums up a round whose feedback has nothing that the loss learns from; `untrained` says so."""
     reason = (
         "all feedback is of completions that were cut off (train.mask_cut_off)"
         if made.num_masked
@@ -71,19 +72,21 @@ def summarize_untrained(made: RoundExamples, *, elapsed_s: float) -> dict[str, A
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """What earlier rounds of this process held on a GPU is not this round's."""
+    """Forgets what earlier rounds of this process held on a GPU: it is not this round's."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most this process held: of the GPU's memory, or of the host's where it trains there."""
+    """Returns the most this process held: of the GPU's memory, or of the host's where it trains
+    there.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _mean(name: str, history: Sequence[dict[str, float]]) -> float | None:
-    """Over the steps that have the metric; None where none has."""
+    """Returns the mean over the steps that have the metric; None where none has."""
     values = [metrics[name] for metrics in history if name in metrics]
     return sum(values) / len(values) if values else None

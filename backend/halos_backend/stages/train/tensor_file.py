@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 4096
-"""Of sizes and places past the page cache; disks ask for this or less."""
+"""Aligns sizes and places past the page cache; disks ask for this or less."""
 BUFFER_BYTES = 1 << 23
 DTYPES = {
     torch.float64: "F64",
@@ -37,7 +37,7 @@ DTYPES = {
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """The file's SHA-256, once it is on the disk. Raises OSError.
+    """Writes the file and returns its SHA-256, once it is on the disk. Raises OSError.
 
     The tensors may be on any device, and in any order in memory.
     """
@@ -54,7 +54,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
 
 
 def _parts(tensors: Mapping[str, Tensor]) -> Iterator[memoryview]:
-    """The file's bytes: its header, then one tensor after another."""
+    """Yields the file's bytes: its header, then one tensor after another."""
     header, place = {}, 0
     for name, tensor in tensors.items():
         end = place + tensor.nbytes
@@ -74,7 +74,7 @@ def _parts(tensors: Mapping[str, Tensor]) -> Iterator[memoryview]:
 
 
 class Disk:
-    """A new file, written past the page cache where its file system can; flushed at its end.
+    """Is a new file, written past the page cache where its file system can; flushed at its end.
 
     Every method raises OSError.
     """
@@ -101,7 +101,7 @@ class Disk:
             os.close(self._fd)
 
     def write(self, part: memoryview) -> None:
-        """Bytes; some of them wait in the buffer."""
+        """Writes bytes; some of them wait in the buffer."""
         done = 0
         while done < len(part):
             taken = min(len(part) - done, BUFFER_BYTES - self._filled)
@@ -119,7 +119,7 @@ class Disk:
         os.fsync(self._fd)
 
     def _empty(self, num_bytes: int) -> None:
-        """Write so much of the buffer, which holds at least that, or is the file's end."""
+        """Writes so much of the buffer, which holds at least that, or is the file's end."""
         with memoryview(self._buffer) as buffer:
             done = 0
             while done < num_bytes:
@@ -144,7 +144,7 @@ class Disk:
 
 
 def _open(path: Path) -> int:
-    """Where the page cache cannot be left out, through it."""
+    """Opens a file; where the page cache cannot be left out, through it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     try:
         return os.open(path, flags | os.O_DIRECT, 0o600)

@@ -1,4 +1,4 @@
-"""The optimizer steps of a round: learning rates, metrics, and states to go on from."""
+"""Does the optimizer steps of a round: learning rates, metrics, and states to go on from."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ History = list[dict[str, float]]
 def train_steps(
     attempt: Attempt, inputs: TrainInputs, trainer: Trainer, steps: Sequence[Step]
 ) -> History:
-    """All steps of the round, from where an earlier attempt left off; the metrics of each."""
+    """Does all steps of the round, from where an earlier attempt left off; returns the metrics of
+    each.
+    """
     train, job = attempt.settings.train, attempt.job
     history = _resume(attempt, trainer)
     attempt.phase("training")
@@ -67,7 +69,9 @@ def train_steps(
 
 
 def step_lr(attempt: Attempt, inputs: TrainInputs, *, number: int, num_steps: int) -> float:
-    """The learning rate of step `number` (from 1): the round's peak times the schedule's factor."""
+    """Returns the learning rate of step `number` (from 1): the round's peak times the schedule's
+    factor.
+    """
     train = attempt.settings.train
     progress = step_progress(
         step=number,
@@ -82,7 +86,7 @@ def step_lr(attempt: Attempt, inputs: TrainInputs, *, number: int, num_steps: in
 
 
 def _strength(loss: Loss) -> dict[str, float]:
-    """The loss's main number, by its own name: for most the pull to the reference."""
+    """Returns the loss's main number, by its own name: for most the pull to the reference."""
     if isinstance(loss, IPO):
         return {"tau": loss.tau}
     if isinstance(loss, SLiC):
@@ -111,7 +115,9 @@ def _save_partial(
 
 
 def _resume(attempt: Attempt, trainer: Trainer) -> History:
-    """Take over the most advanced state of earlier attempts; the metrics of the steps it did."""
+    """Takes over the most advanced state of earlier attempts; returns the metrics of the steps it
+    did.
+    """
     weights = trainer.trainee.weights if is_sharded(trainer.trainee.model) else None
     state = find_partial_state(
         attempt.earlier_attempts, attempt.job, warn=attempt.warn, sharded_weights=weights

@@ -1,4 +1,4 @@
-"""A round of training, from feedback to checkpoint: read it from top to bottom."""
+"""Trains a round, from feedback to checkpoint: read it from top to bottom."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ from halos_backend.store.prompt_order import derived_seed
 
 
 def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult:
-    """Train on the round's feedback. Every rank runs this; rank 0 alone writes.
+    """Trains on the round's feedback. Every rank runs this; rank 0 alone writes.
 
-    `kept` is for a process that stays.
+    `cache` is for a process that stays.
     """
     started = clock.monotonic()
     settings, inputs, job = attempt.settings, _train_inputs(attempt), attempt.job
@@ -135,7 +135,7 @@ def _train_inputs(attempt: Attempt) -> TrainInputs:
 def _plan(
     attempt: Attempt, inputs: TrainInputs, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[RoundExamples, list[Step]]:
-    """The round's examples and its optimizer steps, the same on every rank."""
+    """Returns the round's examples and its optimizer steps, the same on every rank."""
     train = attempt.settings.train
     made = read_examples(
         Path(inputs.feedback), train.loss, tokenizer, mask_cut_off=train.mask_cut_off
@@ -162,7 +162,8 @@ def _carry_moments(
     *,
     moments: Moments | None,
 ) -> str:
-    """Restore the previous round's moments unless the job says not to; what the summary says of it.
+    """Restores the previous round's moments unless the job says not to; returns what the summary
+    says of it.
 
     `moments` are those at hand, which become the optimizer's; without, they are read from `state`.
 

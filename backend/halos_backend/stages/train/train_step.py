@@ -1,4 +1,4 @@
-"""One optimizer step: shares of microbatches added up over the ranks, clipped, applied."""
+"""Does one optimizer step: shares of microbatches added up over the ranks, clipped, applied."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ from halos_backend.stages.train.trainee import Trainee
 
 @dataclass(frozen=True)
 class Trainer:
-    """What every step of a round needs. `reference` and `old` are None where the loss has none.
+    """Holds what every step of a round needs. `reference` and `old` are None where the loss has
+    none.
 
     `old` is what GRPO's ratios are to; with humanline it is the reference, as in HALOs.
     """
@@ -59,7 +60,7 @@ class Trainer:
     old: TokenLogps | None = None
 
     def step(self, number: int, step: Step, *, lr: float) -> dict[str, float]:
-        """Do optimizer step `number` (from 1); returns its metrics, global over the step.
+        """Does optimizer step `number` (from 1); returns its metrics, global over the step.
 
         Raises NonFiniteError before anything is changed.
         """
@@ -83,7 +84,9 @@ class Trainer:
         return metrics
 
     def _add_up(self, examples: Sequence[Example], totals: StepTotals) -> dict[str, Tensor]:
-        """Forward and backward of this rank's microbatches; loss and metric sums over them."""
+        """Runs forward and backward of this rank's microbatches; returns loss and metric sums over
+        them.
+        """
         names = metric_names(self.settings.loss)
         zero = torch.zeros((), dtype=torch.float64, device=self.ranks.device)
         sums = dict.fromkeys(["loss", *names, *(f"{name} count" for name in names)], zero)
@@ -106,7 +109,9 @@ class Trainer:
     def _microbatches(
         self, items: Sequence[Item], sequences: Sequences[Item], length: Callable[[Item], int]
     ) -> list[list[Item]]:
-        """This rank's. Of a sharded model every rank has equally many, the last of them empty."""
+        """Returns this rank's microbatches. Of a sharded model every rank has equally many, the
+        last of them empty.
+        """
 
         def of(rank: int) -> list[list[Item]]:
             return microbatches(
@@ -132,7 +137,9 @@ class Trainer:
             )
 
     def _share(self, members: Sequence[Example], totals: StepTotals) -> Share:
-        """The microbatch's rows: first of all examples the first sequence, then the second."""
+        """Computes a share; its rows are first of all examples the first sequence, then
+        the second.
+        """
         columns = zip(*(example.sequences for example in members), strict=True)
         batch = self._collate([sequence for column in columns for sequence in column])
         if isinstance(self.settings.loss, BradleyTerry):
@@ -158,7 +165,9 @@ class Trainer:
         return share_of_step(self.settings.loss, rows, totals)
 
     def _rewards(self, batch: TokenBatch) -> Tensor:
-        """The classifier's own forward, so that a judge that loads it sees the same rewards."""
+        """Runs the classifier's own forward, so that a judge that loads it sees the same
+        rewards.
+        """
         logits: Tensor = self.trainee.model(
             input_ids=batch.padded.input_ids,
             attention_mask=batch.padded.attention_mask,
@@ -167,7 +176,9 @@ class Trainer:
         return logits.squeeze(-1).float()
 
     def _kto_kl(self, step: Step) -> Tensor:
-        """KTO's reference point over the whole step: policy against reference, mismatched."""
+        """Computes KTO's reference point over the whole step: policy against reference,
+        mismatched.
+        """
         total = torch.zeros((), device=self.ranks.device)
         for members in self._microbatches(step.mismatched, alone, len):
             if not members:
@@ -195,7 +206,7 @@ class Trainer:
     def _metrics(
         self, sums: Mapping[str, Tensor], norm: Tensor, totals: StepTotals
     ) -> dict[str, float]:
-        """The step's metrics: one sum over the ranks, one wait for the device."""
+        """Returns the step's metrics: one sum over the ranks, one wait for the device."""
         summed = self.ranks.sum(torch.stack(list(sums.values())))
         kl = norm.new_zeros(()) if totals.kto_kl is None else totals.kto_kl
         *values, grad_norm, kto_reference = torch.cat(

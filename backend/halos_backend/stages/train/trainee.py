@@ -1,14 +1,11 @@
-"""The model that a round trains, in fp32 whatever its checkpoints' dtype: all of it, or adapters.
+"""Owns the model that a round trains, in fp32 whatever its checkpoints' dtype: all of it, or
+adapters.
 
 Its dropout stays off, so that policy and reference can be compared token by token; only the
-adapters' own is on while training.
-
-Decides which weights of a whole model are trained: all of them that a token can meet.
-
-Gradient checkpointing of a model's layers, whose own dropout it leaves off.
-
-A layer of transformers asks `training` both whether to be checkpointed and whether to drop: some
-call `F.dropout` themselves, with probabilities from anywhere.
+adapters' own is on while training. Of a whole model all weights that a token can meet are trained.
+Gradient checkpointing leaves the layers' dropout off too: a layer of transformers asks `training`
+both whether to be checkpointed and whether to drop, and some call `F.dropout` themselves, with
+probabilities from anywhere.
 """
 
 from __future__ import annotations
@@ -47,7 +44,7 @@ from halos_backend.store.job import TrainInputs
 
 @dataclass(frozen=True)
 class Trainee:
-    """A policy (for bradley_terry a reward model) under training.
+    """Is a policy (for bradley_terry a reward model) under training.
 
     `wrapper` is peft's, around `model`. `dtype` is that of checkpoints. `equals_file` says that its
     weights at the start are exactly those of `inputs.model`. `keeps_base` says that the weights
@@ -63,13 +60,15 @@ class Trainee:
 
     @cached_property
     def weights(self) -> dict[str, nn.Parameter]:
-        """What is trained, by name; tied weights once."""
+        """Returns what is trained, by name; tied weights once."""
         named = self.model.named_parameters()
         return {name: weight for name, weight in named if weight.requires_grad}
 
     @property
     def base_weights(self) -> dict[str, nn.Parameter]:
-        """The frozen weights under the adapters, by the names they have without adapters."""
+        """Returns the frozen weights under the adapters, by the names they have without
+        adapters.
+        """
         named = self.model.named_parameters()
         return {
             name.replace(".base_layer", "").replace(".original_module", ""): weight
@@ -79,7 +78,9 @@ class Trainee:
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """For forward and backward passes: adapters' dropout and gradient checkpointing are on."""
+        """Turns adapters' dropout and gradient checkpointing on, for forward and backward
+        passes.
+        """
         for module in self._switched:
             module.training = True
         try:
@@ -110,7 +111,7 @@ def load_trainee(
     pad_token_id: int,
     ranks: Ranks,
 ) -> Trainee:
-    """The policy as the previous round left it. Raises StageError, UsageError.
+    """Loads the policy as the previous round left it. Raises StageError, UsageError.
 
     It is on the ranks' devices, or sharded over them.
     """
@@ -161,12 +162,14 @@ def load_trainee(
 
 
 def merged(trainee: Trainee) -> PreTrainedModel:
-    """The plain model in fp32, adapters merged in, which uses them up."""
+    """Returns the plain model in fp32, adapters merged in, which uses them up."""
     return trainee.model if trainee.wrapper is None else trainee.wrapper.merge_and_unload()
 
 
 def state_files(trainee: Trainee) -> dict[str, Mapping[str, Tensor]]:
-    """The weights that the next round needs beside the checkpoint. Call it before `merged`."""
+    """Returns the weights that the next round needs beside the checkpoint. Call it before
+    `merged`.
+    """
     if trainee.wrapper is not None:
         base = trainee.base_weights if trainee.keeps_base else {}
         return {ADAPTER: trainee.weights, BASE: base}
@@ -175,12 +178,14 @@ def state_files(trainee: Trainee) -> dict[str, Mapping[str, Tensor]]:
 
 
 def overwrite_weights(trainee: Trainee, tensors: Mapping[str, Tensor]) -> None:
-    """Put saved values into what is trained. Raises StageError when names or shapes differ."""
+    """Puts saved values into what is trained. Raises StageError when names or shapes differ."""
     _overwrite(trainee.weights, tensors, what="weights")
 
 
 def _load_fp32(path: str, settings: RunSettings, pad_token_id: int) -> PreTrainedModel:
-    """A policy's configuration stays as it is: its pad token's embedding would stop learning."""
+    """Loads a model in fp32. A policy's configuration stays as it is: its pad token's embedding
+    would stop learning.
+    """
     policy = settings.policy
     if not isinstance(settings.train.loss, BradleyTerry):
         return load_policy(path, policy, dtype=torch.float32)
@@ -193,7 +198,7 @@ def _load_fp32(path: str, settings: RunSettings, pad_token_id: int) -> PreTraine
 
 
 def with_adapters(model: PreTrainedModel, lora: LoRA, *, is_classifier: bool) -> Any:
-    """peft's wrapper around the model, in which adapters are now. Raises StageError."""
+    """Returns peft's wrapper around the model, in which adapters are now. Raises StageError."""
     from peft import LoraConfig, TaskType, get_peft_model  # 0.3 s that full training need not pay
 
     targets = lora.target_modules
@@ -218,7 +223,9 @@ def with_adapters(model: PreTrainedModel, lora: LoRA, *, is_classifier: bool) ->
 def _with_merged(
     model: PreTrainedModel, state: TrainerState, adapters: Mapping[str, Tensor]
 ) -> PreTrainedModel:
-    """The previous round's policy in fp32: its adapters, which this round has not, merged in."""
+    """Returns the previous round's policy in fp32: its adapters, which this round has not, merged
+    in.
+    """
     lora = LoRA.model_validate(state.header.adapter)
     wrapper = with_adapters(model, lora, is_classifier=state.header.is_classifier)
     named = wrapper.get_base_model().named_parameters()
@@ -241,7 +248,9 @@ def _overwrite(weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor], *, 
 def _check_belongs(
     model: PreTrainedModel, master: Mapping[str, Tensor], dtype: torch.dtype, path: str
 ) -> None:
-    """The checkpoint is the master weights rounded, or one of the two is somebody else's."""
+    """Checks that the checkpoint is the master weights rounded; else one of the two is somebody
+    else's.
+    """
     for name, weight in model.named_parameters():
         if name in master and not torch.equal(weight, master[name].to(dtype).float()):
             raise StageError(
@@ -251,7 +260,7 @@ def _check_belongs(
 
 
 def train_all(model: PreTrainedModel) -> None:
-    """Let the weights be trained; of a model that sees or hears, not those of its other senses.
+    """Lets the weights be trained; of a model that sees or hears, not those of its other senses.
 
     Text gives these no gradient, and AdamW would let them decay.
     """
@@ -265,7 +274,7 @@ def train_all(model: PreTrainedModel) -> None:
 
 
 def enable_checkpointing(model: PreTrainedModel) -> None:
-    """Let the layers be checkpointed while their `training` is on. Raises StageError."""
+    """Lets the layers be checkpointed while their `training` is on. Raises StageError."""
     # the older of its two names warns where there is the newer one
     enable = getattr(model, "activation_checkpointing_enable", None)
     try:
@@ -283,7 +292,7 @@ def is_checkpointed(module: nn.Module) -> bool:
 
 
 def _run(layer: nn.Module, checkpoint: Any, function: Callable[..., Any], *inputs: Any) -> Any:
-    """Checkpoint the layer's `function`, which runs again in the backward pass."""
+    """Checkpoints the layer's `function`, which runs again in the backward pass."""
 
     def evaluating(*inputs: Any) -> Any:
         layer.training = False

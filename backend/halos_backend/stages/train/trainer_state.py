@@ -1,4 +1,4 @@
-"""What one round's trainer leaves to the next, in safetensors and JSON.
+"""Owns what one round's trainer leaves to the next, in safetensors and JSON.
 
 state.json             what was trained, how; who may take what from here
 master.safetensors     fp32 weights, where the checkpoint's dtype is lower
@@ -36,7 +36,9 @@ OPTIMIZER = "optimizer"
 
 
 class Header(msgspec.Struct, frozen=True):
-    """What was trained. `adapter` is what must be equal for LoRA weights to fit, None without."""
+    """Says what was trained. `adapter` is what must be equal for LoRA weights to fit,
+    None without.
+    """
 
     loss: str
     optimizer: str
@@ -50,13 +52,13 @@ class Header(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class TrainerState:
-    """An earlier round's trainer state on disk."""
+    """Is an earlier round's trainer state on disk."""
 
     path: Path
     header: Header
 
     def tensors(self, name: str) -> dict[str, Tensor] | None:
-        """The tensors of that file on the CPU, None where it was not written."""
+        """Returns the tensors of that file on the CPU, None where it was not written."""
         file = self.path / f"{name}.safetensors"
         return read_tensors(file) if file.is_file() else None
 
@@ -66,7 +68,7 @@ def header_of(settings: TrainSettings) -> Header:
 
 
 def open_trainer_state(path: str | None) -> TrainerState | None:
-    """The state at `path`. Raises StageError when it is named and cannot be read."""
+    """Returns the state at `path`. Raises StageError when it is named and cannot be read."""
     if path is None:
         return None
     try:
@@ -79,21 +81,21 @@ def open_trainer_state(path: str | None) -> TrainerState | None:
 
 
 def fits_model(state: TrainerState, settings: TrainSettings) -> bool:
-    """Whether the state is one of what `settings` train: a policy, or a reward model."""
+    """Says whether the state is one of what `settings` train: a policy, or a reward model."""
     return state.header.is_classifier == header_of(settings).is_classifier
 
 
 def fits_adapters(state: TrainerState, settings: TrainSettings) -> bool:
-    """Whether the state's adapters are those that `settings` would train on."""
+    """Says whether the state's adapters are those that `settings` would train on."""
     return state.header.adapter == header_of(settings).adapter
 
 
 def write_trainer_state(
     path: Path, header: Header, files: Mapping[str, Mapping[str, Tensor]]
 ) -> dict[Path, str]:
-    """Write the state; `files` maps the names above to tensors, an empty one is left out.
+    """Writes the state; `files` maps the names above to tensors, an empty one is left out.
 
-    The SHA-256 of what is on the disk already. Raises OSError, a full disk's too.
+    Returns the SHA-256 of what is on the disk already. Raises OSError, a full disk's too.
     """
     path.mkdir(parents=True, exist_ok=True)
     targets = {path / f"{name}.safetensors": held for name, held in files.items() if held}
@@ -104,7 +106,7 @@ def write_trainer_state(
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """safetensors reports a full disk by an exception of its own; the runtime knows OSError."""
+    """Turns safetensors' own exception for a full disk into OSError, which the runtime knows."""
     try:
         yield
     except SafetensorError as error:
@@ -116,7 +118,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Raises StageError naming the file."""
+    """Reads tensors. Raises StageError naming the file."""
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
