@@ -18,12 +18,12 @@ from typing import Any
 def make_ours(job: dict[str, Any]) -> Callable[[int], int]:
     """Makes our whole sample stage: engine, seeds, texts, groups on disk."""
     from halos_backend.stages.runtime import open_attempt
-    from halos_backend.stages.sample.engine_cache import KeptEngine
+    from halos_backend.stages.sample.engine_cache import EngineCache
     from halos_backend.stages.sample.stage import sample_round
     from halos_backend.store.job import Job, SampleInputs, write_job
     from halos_backend.store.run_dir import AttemptDir
 
-    kept = KeptEngine()
+    cache = EngineCache()
     model = job["model"]
     inputs = SampleInputs(model, 0, job["prompts"], 0, job["num_prompts"], model)
 
@@ -36,7 +36,7 @@ def make_ours(job: dict[str, Any]) -> Callable[[int], int]:
             Job("benchmark", number, "sample", 1, 0, threads, 1, job["settings"], inputs),
         )
         return int(
-            sample_round(open_attempt(directory.path, stays=True), kept).summary["num_tokens"]
+            sample_round(open_attempt(directory.path, stays=True), cache).summary["num_tokens"]
         )
 
     return run

@@ -108,13 +108,13 @@ class ChangesPage:
         return [*lines, *self._formula(found, width)]
 
     def _verdict(self, result: Result, width: int) -> list[Line]:
-        if result.verdict is None:
+        if result.significance is None:
             return []
-        said = f"{result.measure.name} {signed(result.difference)}: {result.verdict}"
+        said = f"{result.measure.name} {signed(result.difference)}: {result.significance}"
         return self._laid_out([(said, _style(result))], width)
 
     def _formula(self, found: Comparison, width: int) -> list[Line]:
-        if all(result.verdict is None for result in found.results):
+        if all(result.significance is None for result in found.results):
             return []
         error = plus_minus(is_ascii=self.is_ascii)
         said = (
@@ -161,7 +161,7 @@ def _style(result: Result) -> str:
     """Returns the style of a result; only for the reward it is known which way is better."""
     if result.measure != REWARD:
         return ""
-    if result.verdict != "more than noise" or result.difference is None:
+    if result.significance != "more than noise" or result.difference is None:
         return ""
     return "good" if result.difference > 0 else "bad"
 

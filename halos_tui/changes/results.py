@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from halos_backend.events import STAGES, Stage
-from halos_backend.store.reward_change import Verdict, number_of, reward_of, verdict_of
+from halos_backend.store.reward_change import Significance, number_of, reward_of, significance_of
 from halos_backend.store.round_state import RoundState
 
 Unit = Literal["number", "count", "share", "time", "size"]
@@ -100,9 +100,9 @@ class Result:
         return None if one is None or other is None else math.hypot(one, other)
 
     @property
-    def verdict(self) -> Verdict | None:
+    def significance(self) -> Significance | None:
         """Says whether the difference is more than noise explains; None where nobody knows."""
-        return None if self.difference is None else verdict_of(self.difference, self.stderr)
+        return None if self.difference is None else significance_of(self.difference, self.stderr)
 
 
 def compare_results(

@@ -11,7 +11,7 @@ from typing import Literal
 from halos_backend.errors import HalosError
 from halos_backend.store.reward_change import RewardChange
 from halos_backend.store.run_dir import RunDir
-from halos_backend.store.run_summary import Glance, glance
+from halos_backend.store.run_summary import RunSummary, summarize_run
 from halos_backend.store.state import AT_WORK
 
 from halos_tui.runs.filter import FIELDS, setting_at
@@ -37,7 +37,7 @@ class RunRow:
     rewards: tuple[float, ...] = ()
     reward_change: RewardChange | None = None
     created_t: float = 0.0
-    glance: Glance | None = field(default=None, compare=False, repr=False)
+    summary: RunSummary | None = field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -58,7 +58,7 @@ class RunRow:
         """
         if field in FIELDS:
             return getattr(self, field)
-        return None if self.glance is None else setting_at(self.glance.settings, field)
+        return None if self.summary is None else setting_at(self.summary.settings, field)
 
 
 @dataclass(frozen=True)
@@ -121,15 +121,15 @@ def _looks_at_all(root: Path) -> dict[str, tuple[int, int, int]]:
 
 def _as_seen(row: RunRow) -> RunRow:
     """Adds to a row what only its supervisor can tell: that nobody does the work."""
-    if row.glance is None or row.glance.status not in AT_WORK:
+    if row.summary is None or row.summary.status not in AT_WORK:
         return row
-    status = supervision_of(row.run_dir).status_of(row.glance)
+    status = supervision_of(row.run_dir).status_of(row.summary)
     return row if status == row.status else replace(row, status=status)
 
 
 def _read(run_dir: RunDir, *, journal_bytes: int) -> RunRow:
     try:
-        found = glance(run_dir, journal_bytes=journal_bytes)
+        found = summarize_run(run_dir, journal_bytes=journal_bytes)
     except HalosError as error:
         return RunRow(run_dir, "unreadable", str(error).replace(f"{run_dir.path}/", ""))
     except OSError as error:
@@ -146,5 +146,5 @@ def _read(run_dir: RunDir, *, journal_bytes: int) -> RunRow:
         rewards=found.rewards,
         reward_change=found.reward_change,
         created_t=found.created_t,
-        glance=found,
+        summary=found,
     )

@@ -141,7 +141,7 @@ def describe_change(change: Change) -> str:
 
 def reward_change_in_words(change: RewardChange) -> str:
     """Writes +0.03 ±0.02, within noise."""
-    noise = ", within noise" if change.verdict == "within noise" else ""
+    noise = ", within noise" if change.significance == "within noise" else ""
     return describe_reward_change(change) + noise
 
 

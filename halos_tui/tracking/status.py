@@ -13,7 +13,7 @@ from halos_backend.store.reader import attempt_journal
 from halos_backend.store.registry import load_state
 from halos_backend.store.reward_change import reward_of
 from halos_backend.store.run_dir import RunDir
-from halos_backend.store.run_summary import Glance
+from halos_backend.store.run_summary import RunSummary
 from halos_backend.store.state import AT_WORK, RunState, RunStatus
 
 from halos_tui.tracking import eta
@@ -28,7 +28,7 @@ class Supervision(msgspec.Struct, frozen=True):
     supervisor: ProcessIdentity | None
     stalled_s: float | None = None
 
-    def status_of(self, state: RunState | Glance) -> SeenStatus:
+    def status_of(self, state: RunState | RunSummary) -> SeenStatus:
         """Returns the journal's status, or what the journal cannot say.
 
         It cannot say that work goes on and nobody does it, or that the one who does is stalled.

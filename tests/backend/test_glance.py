@@ -15,7 +15,7 @@ from halos_backend.events import (
     StageDelayed,
 )
 from halos_backend.store.registry import load_state, write_snapshot
-from halos_backend.store.run_summary import Glance, glance, glance_of
+from halos_backend.store.run_summary import RunSummary, summarize_run, summary_of
 
 from tests.headless.made_run import STARTED_T, MadeRun
 
@@ -26,8 +26,8 @@ def snapshot(run: MadeRun) -> None:
     write_snapshot(run.dir, load_state(run.dir), offset=run.dir.events.stat().st_size)
 
 
-def look(run: MadeRun) -> Glance:
-    return glance(run.dir, journal_bytes=run.dir.events.stat().st_size)
+def look(run: MadeRun) -> RunSummary:
+    return summarize_run(run.dir, journal_bytes=run.dir.events.stat().st_size)
 
 
 def grow(run: MadeRun, kind: str) -> None:
@@ -94,7 +94,7 @@ def test_a_snapshot_and_the_journal_show_the_same(tmp_path: Path, kind: str) -> 
     from_journal = look(run)
     snapshot(run)
 
-    assert look(run) == from_journal == glance_of(load_state(run.dir))
+    assert look(run) == from_journal == summary_of(load_state(run.dir))
     assert look(run).settings == from_journal.settings
 
 

@@ -14,8 +14,8 @@ from halos_backend.store.reward_change import (
     pulls_of,
     reward_in,
     reward_of,
+    significance_of,
     stderr_of,
-    verdict_of,
 )
 from halos_backend.store.round_state import RoundState, StageState
 from msgspec import Raw
@@ -79,7 +79,7 @@ def test_equal_rewards_have_no_noise_at_all() -> None:
 def test_noise_is_up_to_two_standard_errors(
     change: float, stderr: float | None, verdict: str | None
 ) -> None:
-    assert verdict_of(change, stderr) == verdict
+    assert significance_of(change, stderr) == verdict
 
 
 def test_what_may_be_noise_has_no_direction() -> None:

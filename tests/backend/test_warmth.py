@@ -114,7 +114,7 @@ class Chosen:
         self.choice = WarmChoice(
             self.dir,
             self._record,
-            kept_pids=lambda: self.kept,
+            parked_pids=lambda: self.kept,
             latest=lambda: None,
             available=lambda: self.available,
         )

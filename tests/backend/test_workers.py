@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from halos_backend.config.schema import RunSettings
 from halos_backend.events import Stage
-from halos_backend.store.handover import told_exit_code
+from halos_backend.store.handover import read_exit_code
 from halos_backend.store.identity import is_alive
 from halos_backend.store.job import Job, LabelInputs
 from halos_backend.store.run_dir import RunDir
@@ -54,7 +54,7 @@ class Kept:
         inputs = LabelInputs("completions.jsonl")
         job = Job("a-run", self._round, stage, 1, 0, 1, 1, {}, inputs)
         _, begun = self.workers.begin(attempt, job, made)
-        wait_until(lambda: told_exit_code(attempt) == 0)
+        wait_until(lambda: read_exit_code(attempt) == 0)
         return begun
 
 

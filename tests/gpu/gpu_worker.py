@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from halos_backend.stages.label.judge_cache import KeptJudge
+from halos_backend.stages.label.judge_cache import JudgeCache
 from halos_backend.stages.label.stage import execute as label
 from halos_backend.stages.runtime import Attempt, StageResult, open_attempt
 from halos_backend.stages.sample.__main__ import SampleStage
@@ -65,8 +65,8 @@ def main(stage: str, *attempts: str) -> None:
 def stage_of(name: str) -> Stage:
     """What executes an attempt, and what parks."""
     if name == "label":
-        kept = KeptJudge()
-        return partial(label, kept=kept), kept.park
+        cache = JudgeCache()
+        return partial(label, cache=cache), cache.park
     stage = SampleStage() if name == "sample" else TrainStage()
     return stage, stage.park
 

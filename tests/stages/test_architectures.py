@@ -23,7 +23,7 @@ from halos_backend.stages.sample.stage import sample_round
 from halos_backend.stages.train.collate import collate
 from halos_backend.stages.train.examples import TokenSequence
 from halos_backend.stages.train.logps import has_plain_head, token_logps
-from halos_backend.stages.train.model_cache import KeptModels
+from halos_backend.stages.train.model_cache import ModelCache
 from halos_backend.stages.train.train_round import train_round
 from halos_backend.stages.train.trainee import enable_checkpointing, is_checkpointed
 from halos_backend.store.job import Job, LabelInputs, SampleInputs, TrainInputs, write_job
@@ -88,7 +88,7 @@ class Round:
         refuse_inputs(found)
         return found
 
-    def run(self, kept: KeptModels | None = None) -> Path:
+    def run(self, cache: ModelCache | None = None) -> Path:
         """The checkpoint."""
         self.prepare()
         policy, prompts = str(self.policy), str(self.run_dir.prompts)
@@ -108,7 +108,7 @@ class Round:
             first_step=0,
         )
         train = self._attempt("train", inputs)
-        self.trained = _done(train, train_round(open_attempt(train.path), kept))
+        self.trained = _done(train, train_round(open_attempt(train.path), cache))
         return train.checkpoint
 
     def _attempt(self, stage: Any, inputs: SampleInputs | LabelInputs | TrainInputs) -> AttemptDir:
@@ -132,13 +132,17 @@ def logits(model: Any, ids: Sequence[int] = (5, 9, 33, 12, 60, 7, 21, 40, 41, 42
 
 @pytest.mark.parametrize("name", EACH)
 def test_a_round_leaves_what_plain_transformers_loads(name: str, tmp_path: Path) -> None:
-    policy, kept = make_architecture(name, tmp_path / name), KeptModels()
+    policy, cache = make_architecture(name, tmp_path / name), ModelCache()
     (policy / "preprocessor_config.json").write_text("{}")
     round = Round(tmp_path / "round", policy)
-    checkpoint = round.run(kept)
+    checkpoint = round.run(cache)
 
-    assert kept._trained is not None
-    trained, plain, before = kept._trained.trainee.model, load_plain(checkpoint), load_plain(policy)
+    assert cache._trained is not None
+    trained, plain, before = (
+        cache._trained.trainee.model,
+        load_plain(checkpoint),
+        load_plain(policy),
+    )
     torch.testing.assert_close(logits(plain), logits(trained), rtol=1e-5, atol=1e-5)
     assert (logits(plain) - logits(before)).abs().max() > 1e-3
     assert round.trained["canary_diff_mean"] < 1e-4

@@ -17,8 +17,8 @@ from halos_backend.errors import OutOfMemoryError, StageError
 from halos_backend.interpreters.engine_choice import EngineChoice, installed_vllm
 from halos_backend.interpreters.foreign import examine_interpreter
 from halos_backend.stages.label import vllm_parity
-from halos_backend.stages.label.judge import LabelRow, Unscored, Verdict
-from halos_backend.stages.label.judge_cache import KeptJudge
+from halos_backend.stages.label.judge import LabelRow, RewardOrReason, Unscored
+from halos_backend.stages.label.judge_cache import JudgeCache
 from halos_backend.stages.label.packed import plan_waves
 from halos_backend.stages.label.stage import execute
 from halos_backend.stages.label.vllm_parity import VllmOrTransformers, tolerance
@@ -99,7 +99,7 @@ class FakeVllmJudge:
 
     def score(
         self, rows: Sequence[LabelRow], known: Mapping[int, float]
-    ) -> Iterator[tuple[int, Verdict]]:
+    ) -> Iterator[tuple[int, RewardOrReason]]:
         for index, _ in enumerate(rows):
             if isinstance(self.gives, Exception):
                 raise self.gives
@@ -116,11 +116,11 @@ def vllm_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def scored_by_transformers(
-    path: Path, model: Path, groups: list[Any], kept: KeptJudge
+    path: Path, model: Path, groups: list[Any], cache: JudgeCache
 ) -> list[str]:
     """The warnings of an attempt that was to score with vLLM and scored with transformers."""
     asked = make_attempt(path / "asked", groups, reward_model_judge(model, engine="vllm"))
-    execute(open_attempt(asked), kept=kept)
+    execute(open_attempt(asked), cache=cache)
     plain = make_attempt(path / "plain", groups, reward_model_judge(model))
     label(plain)
     assert rewards_of(asked) == rewards_of(plain)
@@ -145,13 +145,13 @@ def test_an_engine_that_loads_and_does_not_score_is_closed_and_left(
     is_remembered: bool,
 ) -> None:
     """What it has once given wrong it is not asked for again; it may have died by chance."""
-    judge, kept = FakeVllmJudge(gives), KeptJudge()
+    judge, cache = FakeVllmJudge(gives), JudgeCache()
     monkeypatch.setattr(VllmOrTransformers, "_open", lambda self, longest: judge)
-    (warning,) = scored_by_transformers(tmp_path, model, ragged_groups(4, 4), kept)
+    (warning,) = scored_by_transformers(tmp_path, model, ragged_groups(4, 4), cache)
     assert warning.startswith("label.judge.engine = 'vllm': vllm 0.32.0 ")
     assert said in warning
     assert judge.is_closed
-    assert bool(kept.refused) == is_remembered
+    assert bool(cache.refused) == is_remembered
 
 
 @pytest.mark.usefixtures("vllm_there")
@@ -176,10 +176,10 @@ def test_a_gpu_that_was_full_once_is_tried_again(
         module = ModuleType(name)
         vars(module).update(content)
         monkeypatch.setitem(sys.modules, name, module)
-    kept = KeptJudge()
-    (warning,) = scored_by_transformers(tmp_path, model, ragged_groups(4, 4), kept)
+    cache = JudgeCache()
+    (warning,) = scored_by_transformers(tmp_path, model, ragged_groups(4, 4), cache)
     assert str(error) in warning
-    assert bool(kept.refused) == is_remembered
+    assert bool(cache.refused) == is_remembered
 
 
 @given(st.lists(st.integers(1, 60), max_size=40), st.integers(1, 200), st.integers(1, 8))
@@ -235,15 +235,15 @@ class FakeLoaded:
 
 
 def test_a_kept_judge_is_closed_before_one_of_another_identity_or_size_is_loaded() -> None:
-    kept = KeptJudge()
-    kept.park()
+    cache = JudgeCache()
+    cache.park()
     first = FakeLoaded("a", 8)
 
     def get(judge: FakeLoaded, *, room: int) -> FakeLoaded:
-        return kept.get(judge.identity, lambda: judge, fits=lambda held: held.room >= room)
+        return cache.get(judge.identity, lambda: judge, fits=lambda held: held.room >= room)
 
     assert get(first, room=4) is first
-    kept.park()
+    cache.park()
     assert get(FakeLoaded("a", 8), room=8) is first
     assert first.said == ["wake", "park", "wake"]
     larger = FakeLoaded("a", 16)
@@ -252,22 +252,22 @@ def test_a_kept_judge_is_closed_before_one_of_another_identity_or_size_is_loaded
     other = FakeLoaded("b", 16)
     assert get(other, room=9) is other
     assert larger.said == ["wake", "close"]
-    kept.close()
-    kept.close()
+    cache.close()
+    cache.close()
     assert other.said == ["wake", "close"]
 
 
 def test_a_judge_that_fails_to_load_leaves_none_behind() -> None:
-    kept = KeptJudge()
+    cache = JudgeCache()
     first = FakeLoaded("a", 8)
-    kept.get("a", lambda: first)
+    cache.get("a", lambda: first)
 
     def fail() -> FakeLoaded:
         raise StageError("no")
 
     with pytest.raises(StageError):
-        kept.get("b", fail)
-    kept.park()
+        cache.get("b", fail)
+    cache.park()
     assert first.said == ["wake", "close"]
     again = FakeLoaded("a", 8)
-    assert kept.get("a", lambda: again) is again
+    assert cache.get("a", lambda: again) is again

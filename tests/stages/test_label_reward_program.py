@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from halos_backend.errors import EngineDiedError, UsageError
 from halos_backend.stages.label.function import check_function
-from halos_backend.stages.label.judge_cache import KeptJudge
+from halos_backend.stages.label.judge_cache import JudgeCache
 from halos_backend.stages.label.stage import execute
 from halos_backend.stages.runtime import open_attempt
 from halos_backend.store.run_dir import AttemptDir
@@ -266,9 +266,9 @@ def test_what_a_function_starts_ends_with_the_stage(tmp_path: Path) -> None:
     wait_until(lambda: not is_running(int(pid)))
 
 
-def label_kept(path: Path, kept: KeptJudge) -> Any:
+def label_kept(path: Path, cache: JudgeCache) -> Any:
     attempt = open_attempt(path, stays=True)
-    execute(attempt, kept=kept)
+    execute(attempt, cache=cache)
     (reward,) = rewards_of(path)
     return reward
 
@@ -282,14 +282,14 @@ def test_a_worker_keeps_the_process_until_a_file_of_it_changes(tmp_path: Path) -
         "    return os.getpid() * WORTH\n"
     )
     judge = write(tmp_path / "my_judge.py", source)
-    kept = KeptJudge()
+    cache = JudgeCache()
     first, second, third = (
         attempt_of(tmp_path, ["a"], judge, name=name) for name in ("one", "two", "three")
     )
-    pid = label_kept(first, kept)
-    assert label_kept(second, kept) == pid
+    pid = label_kept(first, cache)
+    assert label_kept(second, cache) == pid
     assert AttemptDir(first).log.read_text() == AttemptDir(second).log.read_text() == "asked\n"
     write(tmp_path / "beside_the_judge.py", "WORTH = -1\n")
-    assert label_kept(third, kept) not in (pid, -pid)
-    kept.close()
+    assert label_kept(third, cache) not in (pid, -pid)
+    cache.close()
     assert not is_running(int(pid))

@@ -12,7 +12,7 @@ from halos_backend.interpreters.engine_choice import EngineChoice
 from halos_backend.stages.runtime import open_attempt
 from halos_backend.stages.sample import engine_cache as kept_module
 from halos_backend.stages.sample.__main__ import SampleStage
-from halos_backend.stages.sample.engine_cache import KeptEngine
+from halos_backend.stages.sample.engine_cache import EngineCache
 from halos_backend.store.job import SampleInputs
 
 from tests.stages.sample_fixtures import SamplePlace
@@ -29,10 +29,10 @@ class FakeEngine:
         self._said.append("close")
 
 
-def keep(place: SamplePlace, kept: KeptEngine) -> None:
+def keep(place: SamplePlace, cache: EngineCache) -> None:
     attempt = open_attempt(place.attempt("attempt").path, stays=True)
     assert isinstance(attempt.job.inputs, SampleInputs)
-    kept.get(EngineChoice("transformers", "5", "asked for"), attempt, attempt.job.inputs)
+    cache.get(EngineChoice("transformers", "5", "asked for"), attempt, attempt.job.inputs)
 
 
 def test_a_parked_transformers_engine_leaves_nothing_on_the_gpu(
@@ -50,9 +50,9 @@ def test_a_parked_transformers_engine_leaves_nothing_on_the_gpu(
     monkeypatch.setattr(kept_module, "load_engine", load)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: was_gone.append(made[0]() is None))
-    kept = KeptEngine()
-    keep(SamplePlace(tmp_path), kept)
-    kept.park()
+    cache = EngineCache()
+    keep(SamplePlace(tmp_path), cache)
+    cache.park()
     assert was_gone == [True]
 
 
@@ -63,8 +63,8 @@ def test_a_stage_that_is_closed_ends_its_engine(
     monkeypatch.setattr(kept_module, "load_engine", lambda *arguments: FakeEngine(said))
     stage = SampleStage()
     stage.close()
-    stage._kept = KeptEngine()
-    keep(SamplePlace(tmp_path), stage._kept)
+    stage._cache = EngineCache()
+    keep(SamplePlace(tmp_path), stage._cache)
     stage.close()
     stage.close()
     assert said == ["close"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from halos_backend.interpreters.programs import KEEPING_MEMORY
 from halos_backend.stages import serving
-from halos_backend.store.handover import read_task, told_exit_code, write_task
+from halos_backend.store.handover import read_exit_code, read_task, write_task
 from halos_backend.store.run_dir import AttemptDir, RunDir
 
 from tests.backend.deadline import wait_until
@@ -82,7 +82,7 @@ def test_one_process_executes_attempt_after_attempt_each_with_its_own_log(run: R
     with worker(run) as process:
         for number in (1, 2):
             attempt = hand_over(run, number)
-            wait_until(lambda attempt=attempt: told_exit_code(attempt) == 0)
+            wait_until(lambda attempt=attempt: read_exit_code(attempt) == 0)
             said = attempt.log.read_text()
             assert sorted(said.split()) == sorted(
                 ["at", "attempt_1", str(attempt.path), "parked"]
@@ -98,7 +98,7 @@ def test_libraries_are_loaded_before_there_is_work_and_a_failure_is_left_to_the_
     with worker(run):
         wait_until(lambda: "no torch" in run.worker("train").log.read_text())
         attempt = hand_over(run, 1)
-        wait_until(lambda: told_exit_code(attempt) == 0)
+        wait_until(lambda: read_exit_code(attempt) == 0)
         assert "preloaded" not in attempt.log.read_text()
 
 
@@ -106,7 +106,7 @@ def test_it_leaves_with_the_code_of_an_attempt_that_failed(run: RunDir) -> None:
     with worker(run) as process:
         attempt = hand_over(run, 1, fails=True)
         assert process.wait(timeout=60) == 1
-    assert told_exit_code(attempt) == 1
+    assert read_exit_code(attempt) == 1
     assert "parked" not in attempt.log.read_text(), "what has failed may hang there"
     worker_dir = run.worker("train")
     assert worker_dir.log.read_text() == "preloaded\nclosed\n"
@@ -122,7 +122,7 @@ def test_it_leaves_when_it_cannot_give_its_memory_back_but_what_was_done_counts(
         (attempt.path / "cannot_park").touch()
         write_task(run.worker("train").task, attempt.path)
         assert process.wait(timeout=60) == 0
-    assert told_exit_code(attempt) == 0
+    assert read_exit_code(attempt) == 0
     assert run.worker("train").farewell.read_text().endswith("the GPU is gone")
 
 
@@ -133,7 +133,7 @@ def test_it_leaves_when_its_attempt_cannot_be_begun(run: RunDir) -> None:
     write_task(run.worker("train").task, attempt.path)
     with worker(run) as process:
         assert process.wait(timeout=60) == 1
-    assert told_exit_code(attempt) == 1
+    assert read_exit_code(attempt) == 1
 
 
 def test_a_task_that_comes_while_it_is_about_to_leave_is_seen(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_worker_that_was_stopped_itself_does_not_take_its_supervisor_for_gone(
 ) -> None:
     with worker(run, orphan_timeout_s=2.0) as process:
         attempt = hand_over(run, 1)
-        wait_until(lambda: told_exit_code(attempt) == 0)
+        wait_until(lambda: read_exit_code(attempt) == 0)
         os.kill(process.pid, signal.SIGSTOP)
         time.sleep(3.0)
         os.kill(process.pid, signal.SIGCONT)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from halos_backend.stages.runtime import open_attempt
 from halos_backend.stages.train import train_round as rounds
-from halos_backend.stages.train.model_cache import KeptModels
+from halos_backend.stages.train.model_cache import ModelCache
 from halos_backend.stages.train.train_loop import train_steps
 from halos_backend.store.job import TrainInputs, read_job
 from halos_backend.store.manifest import write_done
@@ -57,30 +57,30 @@ def make_round(
     )
 
 
-def train_warm(attempt: AttemptDir, kept: KeptModels) -> None:
-    result = rounds.train_round(open_attempt(attempt.path, stays=True), kept)
+def train_warm(attempt: AttemptDir, cache: ModelCache) -> None:
+    result = rounds.train_round(open_attempt(attempt.path, stays=True), cache)
     write_done(attempt.path, result.outputs, result.summary)
 
 
-class Watched(KeptModels):
+class Watched(ModelCache):
     """Says when a frozen model was asked for, and when it was to rest."""
 
     def __init__(self) -> None:
         super().__init__()
         self.said: list[str] = []
 
-    def frozen(self, *args: Any, **named: Any) -> PreTrainedModel:
+    def reference_model(self, *args: Any, **named: Any) -> PreTrainedModel:
         self.said.append("asked for")
-        return super().frozen(*args, **named)
+        return super().reference_model(*args, **named)
 
     def rest(self) -> None:
         super().rest()
         self.said.append("rests")
 
 
-def watch_steps(monkeypatch: pytest.MonkeyPatch, kept: Watched) -> None:
+def watch_steps(monkeypatch: pytest.MonkeyPatch, cache: Watched) -> None:
     def watched(*args: Any) -> Any:
-        kept.said.append("steps")
+        cache.said.append("steps")
         return train_steps(*args)
 
     monkeypatch.setattr(rounds, "train_steps", watched)
@@ -89,27 +89,27 @@ def watch_steps(monkeypatch: pytest.MonkeyPatch, kept: Watched) -> None:
 def test_a_reference_rests_while_the_policy_is_trained(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = Watched()
+    cache = Watched()
     first = make_round(tmp_path / "first", policy)
-    train_warm(first, kept)
-    watch_steps(monkeypatch, kept)
-    kept.said.clear()
-    train_warm(make_round(tmp_path / "second", policy, after=first), kept)
-    assert kept.said == ["asked for", "rests", "steps"]
+    train_warm(first, cache)
+    watch_steps(monkeypatch, cache)
+    cache.said.clear()
+    train_warm(make_round(tmp_path / "second", policy, after=first), cache)
+    assert cache.said == ["asked for", "rests", "steps"]
 
 
 def test_a_reference_that_follows_the_policy_is_no_kept_model(policy: Path, tmp_path: Path) -> None:
     """It is the policy's copy; what was asked for is the initial policy, for the KL."""
-    kept = Watched()
+    cache = Watched()
     follows = {"loss": {"kind": "dpo", "humanline": {"sync_every": 2}}}
     first = make_round(tmp_path / "first", policy, **follows)
-    train_warm(first, kept)
-    assert kept.said == ["rests"]
+    train_warm(first, cache)
+    assert cache.said == ["rests"]
     second = make_round(tmp_path / "second", policy, after=first, **follows)
-    kept.said.clear()
-    train_warm(second, kept)
-    assert kept.said == ["asked for", "rests"]
-    initial = kept.frozen(str(policy), open_attempt(second.path).settings, CPU)
+    cache.said.clear()
+    train_warm(second, cache)
+    assert cache.said == ["asked for", "rests"]
+    initial = cache.reference_model(str(policy), open_attempt(second.path).settings, CPU)
     before = load_plain(policy)
     assert all(map(torch.equal, initial.parameters(), before.parameters()))
 
@@ -117,13 +117,13 @@ def test_a_reference_that_follows_the_policy_is_no_kept_model(policy: Path, tmp_
 def test_a_model_that_rests_leaves_its_gpu(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = KeptModels()
-    kept.rest()
+    cache = ModelCache()
+    cache.rest()
     settings = open_attempt(make_round(tmp_path / "round", policy).path).settings
-    model = kept.frozen(str(policy), settings, CPU)
+    model = cache.reference_model(str(policy), settings, CPU)
     moved: list[str] = []
     monkeypatch.setattr(model, "to", moved.append)
-    kept.rest()
+    cache.rest()
     assert moved == ["cpu"]
 
 
@@ -137,11 +137,11 @@ def inputs_of(attempt: AttemptDir) -> TrainInputs:
 def test_no_gradients_are_held_after_the_last_step_nor_moments_that_nobody_wants(
     keeps: bool | None, policy: Path, tmp_path: Path
 ) -> None:
-    kept = KeptModels()
+    cache = ModelCache()
     first = make_round(tmp_path / "first", policy, keep_optimizer=keeps)
-    train_warm(first, kept)
+    train_warm(first, cache)
     second = make_round(tmp_path / "second", policy, after=first, keep_optimizer=keeps)
-    handed = kept.trainee(inputs_of(second), open_attempt(second.path).settings, CPU)
+    handed = cache.trainee(inputs_of(second), open_attempt(second.path).settings, CPU)
     assert handed is not None
     trainee, moments = handed
     assert [name for name, weight in trainee.weights.items() if weight.grad is not None] == []
@@ -158,15 +158,15 @@ def test_no_gradients_are_held_after_the_last_step_nor_moments_that_nobody_wants
 def test_a_warm_round_is_a_cold_one(
     settings: dict[str, Any], reset: str | None, said: str, policy: Path, tmp_path: Path
 ) -> None:
-    kept = KeptModels()
+    cache = ModelCache()
     ends = {}
     for name in ("warm", "cold"):
         first = make_round(tmp_path / f"{name}_first", policy, **settings)
         again = {"after": first, "reset_optimizer": reset, **settings}
         if name == "warm":
-            train_warm(first, kept)
+            train_warm(first, cache)
             second = make_round(tmp_path / f"{name}_second", policy, **again)
-            train_warm(second, kept)
+            train_warm(second, cache)
         else:
             train(first)
             second = make_round(tmp_path / f"{name}_second", policy, **again)

@@ -380,7 +380,7 @@ def test_results_have_differences(run: MadeRun) -> None:
     assert reward.stderr == pytest.approx(0.1414214)  # times sqrt(2)
     assert found["pairs kept"].difference == -1
     assert found["pairs kept"].relative == -0.5
-    assert found["pairs kept"].verdict is None
+    assert found["pairs kept"].significance is None
     assert found["sample time"].newer == Figure(1.5)
     assert "unique" not in found
 
@@ -401,7 +401,7 @@ def test_a_difference_is_noise_up_to_two_standard_errors(
     run.whole_round(1)
     run.whole_round(2, reward_mean=mean)
 
-    assert results(run)["reward"].verdict == verdict
+    assert results(run)["reward"].significance == verdict
 
 
 def test_rewards_that_are_all_equal_have_no_noise(run: MadeRun) -> None:
@@ -409,8 +409,8 @@ def test_rewards_that_are_all_equal_have_no_noise(run: MadeRun) -> None:
     run.whole_round(2, reward_std=0.0, reward_mean=0.51)
     run.whole_round(3, reward_std=0.0, reward_mean=0.51)
 
-    assert results(run)["reward"].verdict == "more than noise"
-    assert results(run, 2, 3)["reward"].verdict == "within noise"
+    assert results(run)["reward"].significance == "more than noise"
+    assert results(run, 2, 3)["reward"].significance == "within noise"
 
 
 def test_a_round_whose_error_is_not_known_has_no_verdict(run: MadeRun) -> None:
@@ -420,7 +420,7 @@ def test_a_round_whose_error_is_not_known_has_no_verdict(run: MadeRun) -> None:
     found = results(run)["reward"]
 
     assert found.newer is not None and found.newer.stderr is None
-    assert (found.stderr, found.verdict) == (None, None)
+    assert (found.stderr, found.significance) == (None, None)
 
 
 def test_rounds_of_two_epochs_are_compared_prompt_by_prompt(run: MadeRun) -> None:
@@ -444,12 +444,12 @@ def test_rounds_of_two_epochs_are_compared_prompt_by_prompt(run: MadeRun) -> Non
     assert view.found is not None
     paired = {result.measure.name: result for result in view.found.results}["reward"]
     assert paired.stderr == pytest.approx(0.0, abs=1e-12)
-    assert paired.verdict == "more than noise"
+    assert paired.significance == "more than noise"
     view = viewed(run, rounds=(1, 2))
     assert view.found is not None
     apart = {result.measure.name: result for result in view.found.results}["reward"]
     assert apart.stderr == pytest.approx(0.3535534)  # .25 * sqrt(2)
-    assert apart.verdict == "within noise"
+    assert apart.significance == "within noise"
 
 
 def a_round(**stages: dict[str, Any]) -> RoundState:
@@ -478,7 +478,7 @@ def test_kl_has_the_error_that_its_stage_measured() -> None:
 
     (kl,) = compare_results(older, newer)
 
-    assert (kl.difference, kl.stderr, kl.verdict) == (1.0, 0.5, "within noise")
+    assert (kl.difference, kl.stderr, kl.significance) == (1.0, 0.5, "within noise")
 
 
 def test_what_is_no_figure_is_left_out() -> None:

@@ -19,13 +19,13 @@ from tests.headless.made_run import STARTED_T, MadeRun
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Names of the runs whose files were read."""
     names: list[str] = []
-    glance = reader.glance
+    summarize_run = reader.summarize_run
 
     def counted(run_dir: RunDir, *, journal_bytes: int) -> object:
         names.append(run_dir.name)
-        return glance(run_dir, journal_bytes=journal_bytes)
+        return summarize_run(run_dir, journal_bytes=journal_bytes)
 
-    monkeypatch.setattr(reader, "glance", counted)
+    monkeypatch.setattr(reader, "summarize_run", counted)
     yield names
 
 

@@ -23,7 +23,7 @@ import psutil
 
 from halos_backend.errors import ExitCode
 from halos_backend.stages.presence import Presence
-from halos_backend.store.handover import read_task, tell_exit_code
+from halos_backend.store.handover import read_task, write_exit_code
 from halos_backend.store.run_dir import AttemptDir, RunDir, WorkerDir, run_containing
 
 POLL_S = 0.01
@@ -65,7 +65,7 @@ def serve(
         attempt = AttemptDir(task)
         code, reason = _execute(worker, attempt, execute, park)
         worker.task.unlink(missing_ok=True)  # before its end is written: the next task may follow
-        if not tell_exit_code(attempt, code):
+        if not write_exit_code(attempt, code):
             reason = reason or "the disk is full"  # its own end is the attempt's
         give_back_memory()
         if (reason := reason or memory.growth()) and _says_farewell(worker, reason):

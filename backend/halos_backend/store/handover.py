@@ -39,7 +39,7 @@ def read_task(path: Path) -> Path | None:
         return None
 
 
-def tell_exit_code(attempt: AttemptDir, exit_code: int | None) -> bool:
+def write_exit_code(attempt: AttemptDir, exit_code: int | None) -> bool:
     """Writes `exit.json` and says whether it could: a disk may be full. The journal says
     the same.
     """
@@ -51,7 +51,7 @@ def tell_exit_code(attempt: AttemptDir, exit_code: int | None) -> bool:
     return True
 
 
-def told_exit_code(attempt: AttemptDir) -> int | None:
+def read_exit_code(attempt: AttemptDir) -> int | None:
     """Returns what `exit.json` says; None where there is none, or none that says it."""
     try:
         return msgspec.json.decode(attempt.exit.read_bytes(), type=End).exit_code

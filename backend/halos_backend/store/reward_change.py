@@ -22,7 +22,7 @@ from halos_backend.store.round_state import RoundState
 NUM_STDERRS = 2.0
 """Is the limit of noise: a change of more standard errors than this is none."""
 
-Verdict = Literal["more than noise", "within noise"]
+Significance = Literal["more than noise", "within noise"]
 Pulls = Mapping[str, float]
 """Says how far each prompt pulls a mean reward; the squares add up to its variance."""
 
@@ -47,19 +47,19 @@ class RewardChange(msgspec.Struct, frozen=True):
     stderr: float | None = None
 
     @property
-    def verdict(self) -> Verdict | None:
+    def significance(self) -> Significance | None:
         """Says whether the change is noise; None where nobody knows how large the noise is."""
-        return verdict_of(self.value, self.stderr)
+        return significance_of(self.value, self.stderr)
 
     @property
     def direction(self) -> Literal[-1, 0, 1]:
         """Says whether it got better or worse; 0 for what may be noise."""
-        if self.verdict != "more than noise":
+        if self.significance != "more than noise":
             return 0
         return 1 if self.value > 0 else -1
 
 
-def verdict_of(change: float, stderr: float | None) -> Verdict | None:
+def significance_of(change: float, stderr: float | None) -> Significance | None:
     """Decides by the one rule for whatever has a standard error."""
     if stderr is None:
         return None

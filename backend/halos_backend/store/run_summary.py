@@ -30,7 +30,7 @@ from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState, RunStatus
 
 
-class Glance(msgspec.Struct, frozen=True, dict=True, kw_only=True):
+class RunSummary(msgspec.Struct, frozen=True, dict=True, kw_only=True):
     """Holds what the list shows of one run.
 
     `round` is the newest, 0 before the first, of `num_rounds` planned as far as one knows;
@@ -122,17 +122,17 @@ _decoder = msgspec.json.Decoder(_Snapshot)
 _settings_decoder = msgspec.json.Decoder(_Settings)
 
 
-def glance(run_dir: RunDir, *, journal_bytes: int) -> Glance:
+def summarize_run(run_dir: RunDir, *, journal_bytes: int) -> RunSummary:
     """Summarizes a run whose journal has that many bytes. Raises CorruptFileError, UsageError like
     `load_state` and `check_readable`.
     """
     state = _whole_snapshot(run_dir, journal_bytes)
     if state is None:
-        return glance_of(check_readable(load_state(run_dir), run_dir))
+        return summary_of(check_readable(load_state(run_dir), run_dir))
     rewards = [reward for round in state.rounds if (reward := round.reward) is not None]
     newest = state.rounds[-1].stages if state.rounds else {}
     settings = _settings_decoder.decode(state.settings)
-    return Glance(
+    return RunSummary(
         status=state.status,
         round=sum(round.closing is None for round in state.rounds),
         num_rounds=settings.loop.num_rounds,
@@ -147,13 +147,13 @@ def glance(run_dir: RunDir, *, journal_bytes: int) -> Glance:
     )
 
 
-def glance_of(state: RunState) -> Glance:
+def summary_of(state: RunState) -> RunSummary:
     """Summarizes a state that is known."""
     active = state.rounds[-1].active if state.rounds else None
     rewards = [found for round in state.rounds if (found := reward_of(round)) is not None]
     num_begun = state.num_rounds
     settings = state.settings_of(max(1, num_begun))
-    return Glance(
+    return RunSummary(
         status=state.status,
         round=num_begun,
         num_rounds=state.settings_of(num_begun + 1).get("loop", {}).get("num_rounds"),

@@ -29,7 +29,7 @@ of ms.
 """
 
 
-class Pulse:
+class Heartbeat:
     """Says that the supervisor lives, and how far the run is."""
 
     def __init__(self, run_dir: RunDir) -> None:

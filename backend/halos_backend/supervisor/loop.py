@@ -43,7 +43,7 @@ from halos_backend.store.state import AT_WORK, RunState, RunStatus, apply, fold
 from halos_backend.store.writer import EventWriter
 from halos_backend.supervisor.gpus.memory_gate import UNKNOWN, Admission
 from halos_backend.supervisor.guards import GuardWatch
-from halos_backend.supervisor.heartbeat import Pulse
+from halos_backend.supervisor.heartbeat import Heartbeat
 from halos_backend.supervisor.notify import Notifier
 from halos_backend.supervisor.plan import (
     AbortRun,
@@ -72,8 +72,8 @@ from halos_backend.supervisor.provenance import (
     code_versions,
     refusal,
 )
-from halos_backend.supervisor.requests import Desk, check_answers
-from halos_backend.supervisor.rounds import RoundBooks
+from halos_backend.supervisor.requests import RequestAnswerer, check_answered
+from halos_backend.supervisor.rounds import Rounds
 from halos_backend.supervisor.warm_choice import WarmChoice
 from halos_backend.telemetry.sampler import Sampler
 
@@ -98,15 +98,15 @@ class Supervisor:
         self.run_dir = run_dir
         reader = run_journal(run_dir.events)
         journal = reader.read()
-        check_answers(run_dir, journal)  # while nothing is changed yet
+        check_answered(run_dir, journal)  # while nothing is changed yet
         self._writer = EventWriter(run_dir.events)  # ends a torn tail
         journal += reader.read()  # which may be whole but for its end
         self.state: RunState = check_readable(fold(journal), run_dir)
         self._cache = SettingsCache(run_dir)
         self._cache.at_hand(self.state)
-        self._desk = Desk(run_dir, journal, self._record_answer)
+        self._requests = RequestAnswerer(run_dir, journal, self._record_answer)
         self._last_events = journal[-LAST_EVENTS:]
-        self._books = RoundBooks(run_dir, self._record, run_slow=self._run_slow)
+        self._rounds = Rounds(run_dir, self._record, run_slow=self._run_slow)
         self._guards = GuardWatch(run_dir, self._record)
         self._sampler = Sampler(run_dir, processes=self._stage_pids)
         self._stages = StageRunner(
@@ -120,10 +120,10 @@ class Supervisor:
         self._warm_choice = WarmChoice(
             run_dir,
             self._record,
-            kept_pids=self._stages.parked_pids,
+            parked_pids=self._stages.parked_pids,
             latest=lambda: self._sampler.latest,
         )
-        self._pulse = Pulse(run_dir)
+        self._heartbeat = Heartbeat(run_dir)
         self._notifier = Notifier(run_dir)
         self._terminated = False
 
@@ -133,7 +133,7 @@ class Supervisor:
         Raises OSError when the journal cannot be written; the stage that runs then goes on, and the
         next supervisor takes it up.
         """
-        if self.state.status not in ("created", *AT_WORK) and not self._desk.has_requests:
+        if self.state.status not in ("created", *AT_WORK) and not self._requests.has_requests:
             return
         self._install_signals()
         self._sampler.start()
@@ -148,7 +148,7 @@ class Supervisor:
             self._admission.release()
             self._warm_choice.release()
             self._notifier.finish(NOTIFY_LIMIT_S)
-            self._pulse.snapshot(self.state, offset=self._writer.size)
+            self._heartbeat.snapshot(self.state, offset=self._writer.size)
 
     def _start(self) -> None:
         known, versions = self.state.versions, code_versions()
@@ -171,10 +171,10 @@ class Supervisor:
         if changes:
             self._record(VersionsChanged(t=clock.now(), changes=changes))
         if inputs.refused:
-            self._desk.refusal = refusal(inputs.refused, self.run_dir)
+            self._requests.refusal = refusal(inputs.refused, self.run_dir)
         if (round := self.state.round_at_hand) <= len(self.state.rounds):
             # its settings may have changed just before an earlier supervisor died
-            self._books.write_settings(round, self.state.settings_of(round))
+            self._rounds.write_settings(round, self.state.settings_of(round))
         self._guards.look_again(self._last_events, self.state, self._cache.at_hand(self.state))
         if self.state.active:
             self._admission.claim(self._cache.at_hand(self.state).launch)
@@ -184,8 +184,8 @@ class Supervisor:
         self._stay_awake()
         if self._terminated and self.state.status in AT_WORK:
             return self._stop_now()
-        if self._desk.refusal and self.state.status in GOING_ON and not self.state.active:
-            return self._refused(self._desk.refusal)
+        if self._requests.refusal and self.state.status in GOING_ON and not self.state.active:
+            return self._refused(self._requests.refusal)
         return plan(self.state, self._cache.at_hand(self.state), clock.now())
 
     def _refused(self, reason: str) -> tuple[Action, ...]:
@@ -202,11 +202,11 @@ class Supervisor:
     def _stay_awake(self) -> None:
         """Does what must not wait for anything else."""
         self._beat()
-        self._desk.answer_all(lambda: self.state)
+        self._requests.answer_all(lambda: self.state)
         self._notifier.poll()
 
     def _beat(self) -> None:
-        self._pulse.beat(self.state, offset=self._writer.size)
+        self._heartbeat.beat(self.state, offset=self._writer.size)
 
     def _execute(self, action: Action) -> None:
         """Does one action. A disk that refuses it while nothing runs fails the run, resumably."""
@@ -228,7 +228,7 @@ class Supervisor:
         """
         closing = self.state.closing
         if closing is not None and closing.finished_t is None:
-            self._books.finish(FinishRound(closing.round, unscored=reason), self.state)
+            self._rounds.finish(FinishRound(closing.round, unscored=reason), self.state)
         else:
             self._record(RunFailed(t=clock.now(), reason=reason))
 
@@ -244,9 +244,9 @@ class Supervisor:
                 self._stages.stop(round, stage, reason=reason)
                 self._wait()
             case FinishRound():
-                self._books.finish(action, self.state)
+                self._rounds.finish(action, self.state)
             case Prune(what=what):
-                self._books.delete(*what)
+                self._rounds.delete(*what)
             case PauseRun() | FinishRun() | FailRun() | AbortRun():
                 self._stop(action)
 
@@ -254,14 +254,14 @@ class Supervisor:
         """Stops the run. Programs in memory go first: who reads of its end finds the GPUs free."""
         with contextlib.suppress(HalosError):  # one that cannot be killed does not keep it running
             self._stages.end_workers()
-        self._record(told(ending, self.state))
+        self._record(ending_event(ending, self.state))
 
     def _start_round(self, action: StartRound) -> None:
         settings = self._cache.at_hand(self.state)
         if action.closing is None:
             self._guards.before_round(self.state, settings)
         if self.state.status == "running":
-            self._books.begin(action, settings.model_dump(mode="json"))
+            self._rounds.begin(action, settings.model_dump(mode="json"))
 
     def _start_stage(self, action: StartStage) -> None:
         settings = self._cache.at_hand(self.state)
@@ -311,7 +311,7 @@ class Supervisor:
     def _record_answer(self, event: RunEvent) -> None:
         self._record(event)
         if isinstance(event, SettingsChanged) and event.from_round <= len(self.state.rounds):
-            self._books.write_settings(event.from_round, self.state.settings_of(event.from_round))
+            self._rounds.write_settings(event.from_round, self.state.settings_of(event.from_round))
 
     def _stop_now(self) -> tuple[Action, ...]:
         """Stops what runs, then says that the run is paused; an abort is done at once."""
@@ -364,7 +364,7 @@ def _stages_left(state: RunState) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]
     return went_on, tuple(stage for stage in left if stage not in went_on)
 
 
-def told(ending: Ending, state: RunState) -> RunEvent:
+def ending_event(ending: Ending, state: RunState) -> RunEvent:
     """Returns the event that makes the ending true, as of now."""
     t = clock.now()
     match ending:

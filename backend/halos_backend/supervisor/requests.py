@@ -216,7 +216,7 @@ def _already(state: RunState) -> str:
     return " already" if state.status in ("paused", "pausing") else ""
 
 
-def check_answers(run_dir: RunDir, journal: Iterable[RunEvent]) -> None:
+def check_answered(run_dir: RunDir, journal: Iterable[RunEvent]) -> None:
     """Raises CorruptFileError where a request was filed whose answer is not in the journal.
 
     An answer is on disk before its request is filed. A run that lost one would go on with other
@@ -233,7 +233,7 @@ def check_answers(run_dir: RunDir, journal: Iterable[RunEvent]) -> None:
         )
 
 
-class Desk:
+class RequestAnswerer:
     """Answers the requests of one run.
 
     `record` writes an answer down and makes it true. With a `refusal` the run cannot go on as

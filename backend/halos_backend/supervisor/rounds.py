@@ -39,7 +39,7 @@ TABLE_METRICS: dict[Stage, tuple[str, ...]] = {
 }
 
 
-class RoundBooks:
+class Rounds:
     """Begins and ends the rounds of one run; every outcome goes through `record`."""
 
     def __init__(

@@ -51,13 +51,13 @@ class WarmChoice:
         run_dir: RunDir,
         record: Callable[[RunEvent], None],
         *,
-        kept_pids: Callable[[], Mapping[Stage, set[int]]],
+        parked_pids: Callable[[], Mapping[Stage, set[int]]],
         latest: Callable[[], Reading | None],
         available: Callable[[], int | None] | None = None,
     ) -> None:
         self._run_dir = run_dir
         self._record = record
-        self._kept_pids = kept_pids
+        self._parked_pids = parked_pids
         self._latest = latest
         self._available = available or partial(_available_bytes, Host(run_dir.path))
         self._promises = Promises(run_dir.path)
@@ -97,7 +97,7 @@ class WarmChoice:
         if shortage := gpu_shortage(settings, sampler=sampler, gpu_bytes=gpu_bytes):
             return Warmth(False, shortage), False
         foreseen = None if sizes is None else foreseen_programs(settings, sizes)
-        kept = {stage: _resident_bytes(pids) for stage, pids in self._kept_pids().items()}
+        kept = {stage: _resident_bytes(pids) for stage, pids in self._parked_pids().items()}
         room = available + sum(kept.values())
         if (measured := _measured(state, kept, foreseen)) is not None:
             overlap = settings.loop.overlap

@@ -3,7 +3,7 @@
 from functools import partial
 
 from halos_backend.config.schema import RewardModelJudge, RunSettings
-from halos_backend.stages.label.judge_cache import KeptJudge
+from halos_backend.stages.label.judge_cache import JudgeCache
 from halos_backend.stages.label.stage import execute
 from halos_backend.stages.runtime import run_stage
 
@@ -16,5 +16,7 @@ def libraries(settings: RunSettings) -> None:
 
 
 if __name__ == "__main__":
-    kept = KeptJudge()
-    run_stage(partial(execute, kept=kept), libraries=libraries, park=kept.park, close=kept.close)
+    cache = JudgeCache()
+    run_stage(
+        partial(execute, cache=cache), libraries=libraries, park=cache.park, close=cache.close
+    )

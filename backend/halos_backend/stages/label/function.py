@@ -16,8 +16,8 @@ from typing import Any
 
 from halos_backend.errors import EngineDiedError, UsageError
 from halos_backend.stages.companion import Companion
-from halos_backend.stages.label.judge import FLOAT64_ROUNDING, LabelRow, Unscored, Verdict
-from halos_backend.stages.label.judge_cache import KeptJudge
+from halos_backend.stages.label.judge import FLOAT64_ROUNDING, LabelRow, RewardOrReason, Unscored
+from halos_backend.stages.label.judge_cache import JudgeCache
 from halos_backend.stages.label.reward_program import (
     Answer,
     Begin,
@@ -172,17 +172,17 @@ class CalledFunction:
 
     def score(
         self, rows: Sequence[LabelRow], known: Mapping[int, float]
-    ) -> Iterator[tuple[int, Verdict]]:
+    ) -> Iterator[tuple[int, RewardOrReason]]:
         """Calls the function for each row; known rewards are taken as they are. See Judge."""
-        found: dict[int, Verdict] = dict(known)
+        found: dict[int, RewardOrReason] = dict(known)
         calls = [_call(index, row) for index, row in enumerate(rows) if index not in known]
-        arriving = self._verdicts({call.number: call for call in calls})
+        arriving = self._rewards({call.number: call for call in calls})
         for index in range(len(rows)):
             while index not in found:
                 number, found[number] = next(arriving)
             yield index, found[index]
 
-    def _verdicts(self, waiting: dict[int, Call]) -> Iterator[tuple[int, Verdict]]:
+    def _rewards(self, waiting: dict[int, Call]) -> Iterator[tuple[int, RewardOrReason]]:
         """Yields rewards as they come.
 
         Where the process dies the calls that wait are made one by one, to tell which of them it
@@ -195,7 +195,7 @@ class CalledFunction:
                 for judged in self._process.judge(calls):
                     del waiting[judged.number]
                     self._num_lost = 0
-                    yield judged.number, _verdict(judged)
+                    yield judged.number, _reward(judged)
             except ProcessDiedError as death:
                 if len(calls) == 1:
                     del waiting[calls[0].number]
@@ -218,7 +218,7 @@ def _call(index: int, row: LabelRow) -> Call:
     return Call(index, row.completion_id, list(row.prompt), row.text, row.columns)
 
 
-def _verdict(judged: Judged) -> Verdict:
+def _reward(judged: Judged) -> RewardOrReason:
     if judged.reward is None:
         return Unscored(judged.unscored, judged.is_error)
     return judged.reward
@@ -233,9 +233,9 @@ def _how_it_ended(code: int) -> str:
         return f"was killed by signal {-code}"
 
 
-def open_function(spec: str, log: Path, kept: KeptJudge) -> CalledFunction:
+def open_function(spec: str, log: Path, cache: JudgeCache) -> CalledFunction:
     """Returns the judge of `file.py:name`, whose output goes to the log. Raises UsageError."""
-    process = kept.get(
+    process = cache.get(
         _digest(spec, ()),
         lambda: FunctionProcess(spec, log),
         fits=lambda process: process.goes_on(log),

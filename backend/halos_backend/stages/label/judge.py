@@ -28,7 +28,7 @@ class Unscored:
     is_error: bool = False
 
 
-Verdict = float | Unscored
+RewardOrReason = float | Unscored
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Judge(Protocol):
 
     def score(
         self, rows: Sequence[LabelRow], known: Mapping[int, float]
-    ) -> Iterator[tuple[int, Verdict]]:
+    ) -> Iterator[tuple[int, RewardOrReason]]:
         """Yields (position in `rows`, reward or reason) once per row, as they are computed.
 
         `known` are rewards of an earlier attempt by position, which the judge may yield as they are
@@ -88,7 +88,7 @@ def label_rows(groups: Sequence[Group]) -> list[LabelRow]:
     ]
 
 
-def checked(reward: float) -> Verdict:
+def checked(reward: float) -> RewardOrReason:
     """Returns the reward, or why it is none."""
     if math.isnan(reward):
         return Unscored("reward is nan", is_error=True)

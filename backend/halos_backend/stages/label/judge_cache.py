@@ -29,7 +29,7 @@ class LoadedJudge(Protocol):
 J = TypeVar("J", bound=LoadedJudge)
 
 
-class KeptJudge:
+class JudgeCache:
     """Holds at most one judge, by its identity; and which never can be, so that none is tried
     twice.
     """

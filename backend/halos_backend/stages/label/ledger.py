@@ -17,7 +17,7 @@ import msgspec
 from halos_backend import SCHEMA_VERSION
 from halos_backend.errors import CorruptFileError
 from halos_backend.records import Group, encode_row, read_rows
-from halos_backend.stages.label.judge import LabelRow, Unscored, Verdict
+from halos_backend.stages.label.judge import LabelRow, RewardOrReason, Unscored
 
 
 class LedgerHeader(msgspec.Struct, frozen=True, tag_field="type", tag="header"):
@@ -53,8 +53,8 @@ class LedgerWriter:
         """Writes that the rewards that follow belong to this digest."""
         self._file.write(encode_row(LedgerHeader(digest)))
 
-    def append(self, row: LabelRow, verdict: Verdict) -> None:
-        match verdict:
+    def append(self, row: LabelRow, reward: RewardOrReason) -> None:
+        match reward:
             case Unscored(reason=reason):
                 entry = LedgerRow(row.completion_id, row.prompt_id, unscored=reason)
             case reward:

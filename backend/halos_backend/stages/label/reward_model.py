@@ -28,8 +28,8 @@ from halos_backend.stages.label.conversations import (
     rows_of_conversations,
     tokenize_conversations,
 )
-from halos_backend.stages.label.judge import LabelRow, Unscored, Verdict, checked
-from halos_backend.stages.label.judge_cache import KeptJudge
+from halos_backend.stages.label.judge import LabelRow, RewardOrReason, Unscored, checked
+from halos_backend.stages.label.judge_cache import JudgeCache
 from halos_backend.stages.label.packed import (
     packed_logits,
     packs_rewards,
@@ -86,7 +86,7 @@ class ClassifierJudge:
 
     def score(
         self, rows: Sequence[LabelRow], known: Mapping[int, float]
-    ) -> Iterator[tuple[int, Verdict]]:
+    ) -> Iterator[tuple[int, RewardOrReason]]:
         """Scores rows; every rank must iterate to the end over the same rows; `known` is rank 0's.
         See Judge.
 
@@ -215,13 +215,13 @@ def num_tokens_known(config: Any, tokenizer: Any) -> int:
 
 
 def load_reward_model(
-    settings: schema.RewardModelJudge, ranks: Ranks, kept: KeptJudge
+    settings: schema.RewardModelJudge, ranks: Ranks, cache: JudgeCache
 ) -> ClassifierJudge:
     """Returns the judge, its weights on the rank's device. Raises UsageError."""
     dtype = scoring_dtype(settings.dtype, ranks.device)
     identity = f"reward_model {judge_digest(settings, ranks.device, dtype)}"
     load = partial(load_judge, settings, ranks, dtype=dtype, identity=identity)
-    return kept.get(identity, load)
+    return cache.get(identity, load)
 
 
 def load_judge(
@@ -283,5 +283,5 @@ def judge_digest(
         for file in sorted(Path(settings.path).glob("*"))
         if file.is_file()
     ]
-    told = json.dumps([settings.model_dump(), files, device.type, str(dtype), *more])
-    return hashlib.sha256(told.encode()).hexdigest()
+    described = json.dumps([settings.model_dump(), files, device.type, str(dtype), *more])
+    return hashlib.sha256(described.encode()).hexdigest()

@@ -33,7 +33,7 @@ from typing import Any
 import msgspec
 
 from halos_backend.stages.channel import Channel
-from halos_backend.stages.label.judge import Unscored, Verdict, checked, short_reason
+from halos_backend.stages.label.judge import RewardOrReason, Unscored, checked, short_reason
 
 MODULE = "HALOS_REWARD_MODULE"
 """Names the environment variable that tells the processes of a pool the module's name and file:
@@ -168,16 +168,16 @@ class Program:
 
     async def _await_one(self, call: Call, awaitable: Awaitable[Any]) -> None:
         try:
-            verdict = reward_of(await awaitable)
+            reward = reward_of(await awaitable)
         except BaseException as error:  # noqa: BLE001
-            verdict = self._failed(call, error)
-        self._answer(call, verdict)
+            reward = self._failed(call, error)
+        self._answer(call, reward)
 
-    def _answer(self, call: Call, verdict: Verdict) -> None:
-        if isinstance(verdict, Unscored):
-            answer = Judged(call.number, unscored=verdict.reason, is_error=verdict.is_error)
+    def _answer(self, call: Call, reward: RewardOrReason) -> None:
+        if isinstance(reward, Unscored):
+            answer = Judged(call.number, unscored=reward.reason, is_error=reward.is_error)
         else:
-            answer = Judged(call.number, verdict)
+            answer = Judged(call.number, reward)
         self._channel.send(answer)
 
     def _failed(self, call: Call, error: BaseException) -> Unscored:
@@ -192,7 +192,7 @@ class Program:
         return Unscored(short_reason(f"judge raised {described(error)}"), is_error=True)
 
 
-def reward_of(returned: Any) -> Verdict:
+def reward_of(returned: Any) -> RewardOrReason:
     """Reads what a function returned as a reward: any one real number, True 1 and False 0.
 
     Arrays and tensors of one element are numbers, whatever library they are of.

@@ -17,8 +17,8 @@ from halos_backend.stages.label.completions import Completions
 from halos_backend.stages.label.cut_off import as_training_sees, cut_off_summary, with_penalties
 from halos_backend.stages.label.feedback import MadeFeedback, make_feedback, num_equal_groups
 from halos_backend.stages.label.function import open_function
-from halos_backend.stages.label.judge import Judge, LabelRow, Unscored, Verdict, label_rows
-from halos_backend.stages.label.judge_cache import KeptJudge
+from halos_backend.stages.label.judge import Judge, LabelRow, RewardOrReason, Unscored, label_rows
+from halos_backend.stages.label.judge_cache import JudgeCache
 from halos_backend.stages.label.ledger import KnownRewards, LedgerWriter, block_digest
 from halos_backend.stages.label.ranks import check_world_size
 from halos_backend.stages.label.statistics import reward_errors, reward_statistics
@@ -32,7 +32,7 @@ MAX_REASONS = 10
 UNIT = "completions"
 
 
-def execute(attempt: Attempt, *, kept: KeptJudge | None = None) -> StageResult:
+def execute(attempt: Attempt, *, cache: JudgeCache | None = None) -> StageResult:
     """Scores every completion and writes `scores.jsonl` and `feedback.jsonl`.
 
     `cache` is for a process that stays: it has the reward model of the round before.
@@ -42,16 +42,16 @@ def execute(attempt: Attempt, *, kept: KeptJudge | None = None) -> StageResult:
     check_world_size(attempt.job.num_processes)
     if isinstance(settings.judge, schema.FunctionJudge) and not attempt.is_main:
         return StageResult((), {})  # a Python function is called by rank 0 alone
-    judges = kept or KeptJudge()
+    judges = cache or JudgeCache()
     try:
-        groups, verdicts, judge = _score(attempt, judges)
+        groups, rewards, judge = _score(attempt, judges)
     finally:
         if not attempt.stays:
             judges.close()
     if not attempt.is_main:
         return StageResult((), {})
-    _report_unscored(attempt, verdicts)
-    scored = with_penalties(scored_groups(groups, verdicts), settings)
+    _report_unscored(attempt, rewards)
+    scored = with_penalties(scored_groups(groups, rewards), settings)
     seen = as_training_sees(scored, settings)
     rounding = judge.rounding if judge else 0.0
     feedback = _feedback(attempt, seen, rounding)
@@ -89,7 +89,9 @@ def _wants_feedback(attempt: Attempt) -> bool:
     return attempt.job.inputs.wants_feedback
 
 
-def _score(attempt: Attempt, kept: KeptJudge) -> tuple[list[Group], list[Verdict], Judge | None]:
+def _score(
+    attempt: Attempt, cache: JudgeCache
+) -> tuple[list[Group], list[RewardOrReason], Judge | None]:
     """Returns all groups, a reward or reason per completion and the last judge that gave them, on
     every rank.
 
@@ -98,16 +100,16 @@ def _score(attempt: Attempt, kept: KeptJudge) -> tuple[list[Group], list[Verdict
     Raises StageError for a completion that occurs twice.
     """
     source = Completions(attempt)
-    judge_of = _open_judge(attempt, kept)
+    judge_of = _open_judge(attempt, cache)
     attempt.phase("scoring")
     known = KnownRewards([earlier.rewards for earlier in attempt.earlier_attempts])
     groups: list[Group] = []
-    verdicts: list[Verdict] = []
+    rewards: list[RewardOrReason] = []
     judge: Judge | None = None
     names: set[tuple[str, str]] = set()
 
     def tell(num_scored: int = 0) -> None:
-        attempt.progress(len(verdicts) + num_scored, source.num_rows, UNIT)
+        attempt.progress(len(rewards) + num_scored, source.num_rows, UNIT)
 
     with contextlib.ExitStack() as stack:
         path = attempt.directory.rewards
@@ -115,28 +117,28 @@ def _score(attempt: Attempt, kept: KeptJudge) -> tuple[list[Group], list[Verdict
         for block in source.blocks(tell):
             rows = label_rows(block)
             names |= {(row.prompt_id, row.completion_id) for row in rows}
-            if len(names) < len(verdicts) + len(rows):
+            if len(names) < len(rewards) + len(rows):
                 raise StageError(f"{source.path}: a completion_id occurs twice for one prompt")
             judge = judge_of(rows)
             digest = block_digest(block, judge.identity)
             if ledger is not None:
                 ledger.begin(digest)
-            found: dict[int, Verdict] = {}
-            for index, verdict in judge.score(rows, known.of(digest, rows)):
-                found[index] = verdict
+            found: dict[int, RewardOrReason] = {}
+            for index, reward in judge.score(rows, known.of(digest, rows)):
+                found[index] = reward
                 if ledger is not None:
-                    ledger.append(rows[index], verdict)
+                    ledger.append(rows[index], reward)
                 tell(len(found))
             groups.extend(block)
-            verdicts.extend(found[index] for index in range(len(rows)))
-    return groups, verdicts, judge
+            rewards.extend(found[index] for index in range(len(rows)))
+    return groups, rewards, judge
 
 
-def _open_judge(attempt: Attempt, kept: KeptJudge) -> JudgeOf:
+def _open_judge(attempt: Attempt, cache: JudgeCache) -> JudgeOf:
     match attempt.settings.label.judge:
         case schema.FunctionJudge(function=function):
             attempt.phase("loading judge")
-            function_judge = open_function(function, attempt.directory.log, kept)
+            function_judge = open_function(function, attempt.directory.log, cache)
             return lambda _rows: function_judge
         case schema.RewardModelJudge() as judge:
             attempt.phase("loading reward model")
@@ -148,47 +150,47 @@ def _open_judge(attempt: Attempt, kept: KeptJudge) -> JudgeOf:
             if judge.engine == "vllm":
                 from halos_backend.stages.label.vllm_parity import VllmOrTransformers
 
-                return VllmOrTransformers(attempt, judge, ranks, kept).judge_of
-            reward_model = load_reward_model(judge, ranks, kept)
+                return VllmOrTransformers(attempt, judge, ranks, cache).judge_of
+            reward_model = load_reward_model(judge, ranks, cache)
             return lambda _rows: reward_model
 
 
-def scored_groups(groups: Sequence[Group], verdicts: Sequence[Verdict]) -> list[Group]:
+def scored_groups(groups: Sequence[Group], rewards: Sequence[RewardOrReason]) -> list[Group]:
     """Returns the groups with each completion's reward or reason; `rewards` are in the
     same order.
     """
-    remaining = iter(verdicts)
+    remaining = iter(rewards)
     return [
         msgspec.structs.replace(
             group,
             completions=tuple(
-                _with_verdict(completion, next(remaining)) for completion in group.completions
+                _with_reward(completion, next(remaining)) for completion in group.completions
             ),
         )
         for group in groups
     ]
 
 
-def _with_verdict(completion: Any, verdict: Verdict) -> Any:
-    if isinstance(verdict, Unscored):
-        return msgspec.structs.replace(completion, reward=None, unscored=verdict.reason)
-    return msgspec.structs.replace(completion, reward=verdict, unscored=None)
+def _with_reward(completion: Any, reward: RewardOrReason) -> Any:
+    if isinstance(reward, Unscored):
+        return msgspec.structs.replace(completion, reward=None, unscored=reward.reason)
+    return msgspec.structs.replace(completion, reward=reward, unscored=None)
 
 
-def _report_unscored(attempt: Attempt, verdicts: Sequence[Verdict]) -> None:
+def _report_unscored(attempt: Attempt, rewards: Sequence[RewardOrReason]) -> None:
     """Warns once, with counts. Raises StageError when the judge failed on every completion."""
-    unscored = [verdict for verdict in verdicts if isinstance(verdict, Unscored)]
+    unscored = [reward for reward in rewards if isinstance(reward, Unscored)]
     if not unscored:
         return
-    reasons = reason_counts([verdict.reason for verdict in unscored])
-    if len(unscored) == len(verdicts) and all(verdict.is_error for verdict in unscored):
+    reasons = reason_counts([reward.reason for reward in unscored])
+    if len(unscored) == len(rewards) and all(reward.is_error for reward in unscored):
         reason, count = next(iter(reasons.items()))
         raise StageError(
-            f"{_judge_name(attempt)} scored none of {len(verdicts)} completions:"
+            f"{_judge_name(attempt)} scored none of {len(rewards)} completions:"
             f" {reason} ({count} times). Mend it, then: halos-tui resume"
         )
     told = ", ".join(f"{reason} ({count})" for reason, count in reasons.items())
-    counts = f"{len(unscored)} of {len(verdicts)} completions are unscored"
+    counts = f"{len(unscored)} of {len(rewards)} completions are unscored"
     attempt.warn(f"{_judge_name(attempt)}: {counts}: {told}")
 
 

@@ -20,7 +20,7 @@ from halos_backend.stages.label.conversations import (
     rows_of_conversations,
     tokenize_conversations,
 )
-from halos_backend.stages.label.judge import LabelRow, Unscored, Verdict, checked
+from halos_backend.stages.label.judge import LabelRow, RewardOrReason, Unscored, checked
 from halos_backend.stages.label.packed import plan_waves
 from halos_backend.stages.label.reward_model import check_vocabulary
 from halos_backend.stages.vllm.loading import Wanted
@@ -58,7 +58,7 @@ class VllmJudge:
 
     def score(
         self, rows: Sequence[LabelRow], known: Mapping[int, float]
-    ) -> Iterator[tuple[int, Verdict]]:
+    ) -> Iterator[tuple[int, RewardOrReason]]:
         """Scores rows; known rewards are taken only where they cover a wave. See Judge.
 
         Equal conversations are scored once.

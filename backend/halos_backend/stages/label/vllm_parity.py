@@ -16,8 +16,8 @@ import torch
 from halos_backend.config.schema import RewardModelJudge
 from halos_backend.errors import HalosError, OutOfMemoryError, StageError, UsageError
 from halos_backend.stages.label.conversations import load_judge_tokenizer, tokenize_conversations
-from halos_backend.stages.label.judge import Judge, LabelRow, Unscored, Verdict, short_reason
-from halos_backend.stages.label.judge_cache import KeptJudge
+from halos_backend.stages.label.judge import Judge, LabelRow, RewardOrReason, Unscored, short_reason
+from halos_backend.stages.label.judge_cache import JudgeCache
 from halos_backend.stages.label.ranks import Ranks
 from halos_backend.stages.label.reward_model import (
     DEFAULT_BATCH_TOKENS,
@@ -62,13 +62,13 @@ class VllmOrTransformers:
     """Is the judge for label.judge.engine = 'vllm'."""
 
     def __init__(
-        self, attempt: Attempt, settings: RewardModelJudge, ranks: Ranks, kept: KeptJudge
+        self, attempt: Attempt, settings: RewardModelJudge, ranks: Ranks, cache: JudgeCache
     ) -> None:
         """Reads the model's configuration. Raises UsageError."""
         self._attempt = attempt
         self._settings = settings
         self._ranks = ranks
-        self._kept = kept
+        self._cache = cache
         trust = settings.trust_remote_code
         self._dtype = scoring_dtype(settings.dtype, ranks.device)
         empty = empty_classifier(settings.path, trust_remote_code=trust)
@@ -93,7 +93,7 @@ class VllmOrTransformers:
                 return self._proven(rows)
             except NotVllmError as error:
                 if error.lasts:
-                    self._kept.refused[self._identity] = str(error)
+                    self._cache.refused[self._identity] = str(error)
                 self._instead = self._fall_back(str(error))
         return self._instead
 
@@ -103,12 +103,12 @@ class VllmOrTransformers:
         if not lengths:
             reasons = [ids for ids in tokenized if isinstance(ids, Unscored)]
             return AllUnscored(self._identity, self._engine, reasons)
-        if (reason := self._kept.refused.get(self._identity)) is not None:
+        if (reason := self._cache.refused.get(self._identity)) is not None:
             raise NotVllmError(reason, lasts=True)
         longest = max(lengths.values())
         shortest = sorted(lengths, key=lambda index: (lengths[index], index))[:NUM_PROBES]
         load = partial(self._load, [rows[index] for index in shortest], longest)
-        return self._kept.get(self._identity, load, fits=lambda judge: judge.room >= longest)
+        return self._cache.get(self._identity, load, fits=lambda judge: judge.room >= longest)
 
     def _load(self, probes: Sequence[LabelRow], longest: int) -> VllmJudge:
         """Loads vLLM's judge. Raises NotVllmError, and UsageError for what is no reward model."""
@@ -124,7 +124,9 @@ class VllmOrTransformers:
         self._attempt.phase("scoring")
         return judge
 
-    def _first_rewards(self, judge: VllmJudge, probes: Sequence[LabelRow]) -> dict[int, Verdict]:
+    def _first_rewards(
+        self, judge: VllmJudge, probes: Sequence[LabelRow]
+    ) -> dict[int, RewardOrReason]:
         """Returns vLLM's rewards. Raises NotVllmError where vLLM has loaded the model and cannot
         compute it.
         """
@@ -136,14 +138,16 @@ class VllmOrTransformers:
             said = short_reason(f"{type(error).__name__}: {error}")
             raise NotVllmError(f"{self._engine} scores nothing: {said}", lasts=False) from error
 
-    def _compare(self, expected: Mapping[int, Verdict], found: Mapping[int, Verdict]) -> None:
+    def _compare(
+        self, expected: Mapping[int, RewardOrReason], found: Mapping[int, RewardOrReason]
+    ) -> None:
         """Compares rewards. Raises NotVllmError where vLLM gives other ones."""
         limit = tolerance(list(expected.values()), self._dtype, self._ranks.device)
         for index, reward in expected.items():
             if not _agree(reward, found[index], limit):
                 raise NotVllmError(self._why_other(reward, found[index], limit), lasts=True)
 
-    def _rewards_by_transformers(self, probes: Sequence[LabelRow]) -> dict[int, Verdict]:
+    def _rewards_by_transformers(self, probes: Sequence[LabelRow]) -> dict[int, RewardOrReason]:
         """Returns transformers' rewards, made on the CPU: the device's memory is vLLM's."""
         alone = Ranks(0, 1, torch.device("cpu"))
         judge = load_judge(self._settings, alone, dtype=self._dtype, identity="")
@@ -188,7 +192,7 @@ class VllmOrTransformers:
             rounding=ROUNDINGS[self._dtype],
         )
 
-    def _why_other(self, expected: Verdict, found: Verdict, limit: float) -> str:
+    def _why_other(self, expected: RewardOrReason, found: RewardOrReason, limit: float) -> str:
         name = str(self._dtype).removeprefix("torch.")
         return (
             f"{self._engine} gives a conversation {_shown(found)} and transformers"
@@ -201,7 +205,7 @@ class VllmOrTransformers:
             f"label.judge.engine = 'vllm': {reason}. The reward model is scored with transformers"
         )
         self._attempt.phase("loading reward model (transformers)")
-        judge = load_reward_model(self._settings, self._ranks, self._kept)
+        judge = load_reward_model(self._settings, self._ranks, self._cache)
         self._attempt.phase("scoring")
         return judge
 
@@ -219,12 +223,14 @@ class AllUnscored:
         self,
         rows: Sequence[LabelRow],  # noqa: ARG002  they are those of the reasons
         known: Mapping[int, float],  # noqa: ARG002
-    ) -> Iterator[tuple[int, Verdict]]:
+    ) -> Iterator[tuple[int, RewardOrReason]]:
         """Yields a reason for each row; see Judge."""
         yield from enumerate(self.reasons)
 
 
-def tolerance(expected: Sequence[Verdict], dtype: torch.dtype, device: torch.device) -> float:
+def tolerance(
+    expected: Sequence[RewardOrReason], dtype: torch.dtype, device: torch.device
+) -> float:
     """Returns how far rewards of vLLM may be from these by transformers."""
     largest = max((abs(reward) for reward in expected if isinstance(reward, float)), default=0.0)
     share = TOLERANCES[dtype]
@@ -233,11 +239,11 @@ def tolerance(expected: Sequence[Verdict], dtype: torch.dtype, device: torch.dev
     return share * max(1.0, largest)
 
 
-def _agree(expected: Verdict, found: Verdict, limit: float) -> bool:
+def _agree(expected: RewardOrReason, found: RewardOrReason, limit: float) -> bool:
     if isinstance(expected, Unscored) or isinstance(found, Unscored):
         return expected == found
     return abs(expected - found) <= limit
 
 
-def _shown(verdict: Verdict) -> str:
-    return verdict.reason if isinstance(verdict, Unscored) else f"{verdict:.6g}"
+def _shown(reward: RewardOrReason) -> str:
+    return reward.reason if isinstance(reward, Unscored) else f"{reward:.6g}"

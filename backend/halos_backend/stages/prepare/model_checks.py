@@ -106,13 +106,14 @@ def check_ends(
     for token_id in sorted(ends):
         if token_id >= 0 and not has_embedding(token_id, config):
             raise UsageError(
-                f"policy.path = {policy.path!r}: its end token {told(token_id, tokenizer)}"
+                f"policy.path = {policy.path!r}: its end token"
+                f" {describe_token(token_id, tokenizer)}"
                 f" {unknown(token_id, config)}, or name another end token in tokenizer_config.json"
                 " and generation_config.json"
             )
 
 
-def told(token_id: int, tokenizer: PreTrainedTokenizerBase) -> str:
+def describe_token(token_id: int, tokenizer: PreTrainedTokenizerBase) -> str:
     """Names a token for a person: `7 ('</s>')`."""
     return f"{token_id} ({tokenizer.convert_ids_to_tokens(token_id)!r})"
 

@@ -15,7 +15,7 @@ from halos_backend.errors import PromptsError, UsageError
 from halos_backend.records import Prompt, encode_row, read_rows, write_rows
 from halos_backend.stages.chat import prompt_token_ids
 from halos_backend.stages.models import has_embedding, one_line
-from halos_backend.stages.prepare.model_checks import told, unknown
+from halos_backend.stages.prepare.model_checks import describe_token, unknown
 from halos_backend.stages.prepare.rows import SourcePrompt, non_finite_columns, source_prompts
 from halos_backend.stages.prepare.source import read_source
 from halos_backend.store.run_dir import RunDir
@@ -107,7 +107,7 @@ def freeze(
                 if not has_embedding(last := max(token_ids), config):
                     raise PromptsError(
                         f"{source.where}: {_template_name(settings)} makes token"
-                        f" {told(last, tokenizer)} of it, which {unknown(last, config)}"
+                        f" {describe_token(last, tokenizer)} of it, which {unknown(last, config)}"
                     )
                 num_prompts += 1
                 file.write(encode_row(_prompt(source, token_ids)))

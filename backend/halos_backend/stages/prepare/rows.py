@@ -23,7 +23,7 @@ HALOS_TYPES = frozenset({"sample", "binary_feedback", "pairwise_feedback", "scal
 
 TOOLS = "tools"
 
-STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
+PATH_PART = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ def _check_text(source: SourcePrompt) -> None:
         ) from error
 
 
-def path_steps(path: str) -> list[str | int]:
+def path_parts(path: str) -> list[str | int]:
     """Splits `turns[0].text` into ["turns", 0, "text"]."""
-    return [int(index) if index else name for name, index in STEP.findall(path)]
+    return [int(index) if index else name for name, index in PATH_PART.findall(path)]
 
 
 def look_up(where: str, row: Row, path: str) -> Any:
@@ -106,11 +106,11 @@ def look_up(where: str, row: Row, path: str) -> Any:
     if path in row:
         return row[path]
     value: Any = row
-    for step in path_steps(path):
+    for part in path_parts(path):
         if isinstance(value, str):  # its characters are no columns
             raise PromptsError(_missing(where, row, path))
         try:
-            value = value[step]
+            value = value[part]
         except (KeyError, IndexError, TypeError):
             raise PromptsError(_missing(where, row, path)) from None
     return value

@@ -8,30 +8,30 @@ from halos_backend.config.schema import RunSettings
 from halos_backend.stages.runtime import Attempt, StageResult, run_stage
 
 if TYPE_CHECKING:
-    from halos_backend.stages.sample.engine_cache import KeptEngine
+    from halos_backend.stages.sample.engine_cache import EngineCache
 
 
 class SampleStage:
     """Samples a round, and the next one with the same engine where the process stays."""
 
     def __init__(self) -> None:
-        self._kept: KeptEngine | None = None
+        self._cache: EngineCache | None = None
 
     def __call__(self, attempt: Attempt) -> StageResult:
-        from halos_backend.stages.sample.engine_cache import KeptEngine
+        from halos_backend.stages.sample.engine_cache import EngineCache
         from halos_backend.stages.sample.stage import sample_round
 
-        if attempt.stays and self._kept is None:
-            self._kept = KeptEngine()
-        return sample_round(attempt, self._kept)
+        if attempt.stays and self._cache is None:
+            self._cache = EngineCache()
+        return sample_round(attempt, self._cache)
 
     def park(self) -> None:
-        if self._kept is not None:
-            self._kept.park()
+        if self._cache is not None:
+            self._cache.park()
 
     def close(self) -> None:
-        if self._kept is not None:
-            self._kept.close()
+        if self._cache is not None:
+            self._cache.close()
 
 
 def libraries(_settings: RunSettings) -> None:

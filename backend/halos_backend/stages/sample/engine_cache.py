@@ -25,7 +25,7 @@ from halos_backend.stages.sample.weights import choose_weights
 from halos_backend.store.job import SampleInputs
 
 
-class KeptEngine:
+class EngineCache:
     """Holds at most one engine."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ from halos_backend.stages.runtime import Attempt, StageResult
 from halos_backend.stages.sample.batches import Batch, Row
 from halos_backend.stages.sample.canary import Canary
 from halos_backend.stages.sample.engine import Engine, Generated, Request
-from halos_backend.stages.sample.engine_cache import KeptEngine
+from halos_backend.stages.sample.engine_cache import EngineCache
 from halos_backend.stages.sample.group_writer import GroupWriter, Tally
 from halos_backend.stages.sample.resume import RoundPlan, plan_round, similar_attempts
 from halos_backend.stages.vllm.choose import choose_sampler
@@ -28,7 +28,7 @@ from halos_backend.store.job import SampleInputs
 from halos_backend.store.prompt_order import derived_seed, prompt_rows
 
 
-def sample_round(attempt: Attempt, kept: KeptEngine | None = None) -> StageResult:
+def sample_round(attempt: Attempt, cache: EngineCache | None = None) -> StageResult:
     """Writes `completions.jsonl`: a group per prompt, in the order of the round's plan.
 
     `cache` is for a process that stays.
@@ -56,7 +56,7 @@ def sample_round(attempt: Attempt, kept: KeptEngine | None = None) -> StageResul
             writer.add(index, group)
         if plan.batches:
             generating = _Generating(attempt, inputs, prompts, canary, tally)
-            for index, group in generating.groups(sampler, plan, kept):
+            for index, group in generating.groups(sampler, plan, cache):
                 writer.add(index, group)
     summary = {
         **tally.summary(elapsed_s=clock.monotonic() - started),
@@ -88,12 +88,12 @@ class _Generating:
     _made: dict[int, dict[int, Completion]] = field(default_factory=dict)
 
     def groups(
-        self, sampler: EngineChoice, plan: RoundPlan, kept: KeptEngine | None
+        self, sampler: EngineChoice, plan: RoundPlan, cache: EngineCache | None
     ) -> Iterator[tuple[int, Group]]:
         """Yields (number of the prompt, its group), in the order in which they are finished."""
         attempt = self.attempt
         attempt.phase(f"loading policy ({sampler.engine} {sampler.version})")
-        keeper = kept or KeptEngine()
+        keeper = cache or EngineCache()
         engine = keeper.get(sampler, attempt, self.inputs)
         self._prefix = sampling_prefix(engine.tokenizer, attempt.settings.train.loss)
         attempt.phase("generating")
@@ -105,7 +105,7 @@ class _Generating:
                 yield from self._batch(engine, batch, report)
             self.tally.stop()
         finally:
-            if kept is None:
+            if cache is None:
                 keeper.close()
 
     def _batch(

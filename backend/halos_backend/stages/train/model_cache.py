@@ -32,18 +32,18 @@ class _Trained:
 
 
 @dataclass(frozen=True)
-class _Frozen:
+class _Reference:
     path: str
     settings: tuple[Any, ...]
     model: PreTrainedModel
 
 
-class KeptModels:
-    """Holds at most one policy under training and one frozen model."""
+class ModelCache:
+    """Holds at most one policy under training and one reference model."""
 
     def __init__(self) -> None:
         self._trained: _Trained | None = None
-        self._frozen: _Frozen | None = None
+        self._reference: _Reference | None = None
 
     def trainee(
         self, inputs: TrainInputs, settings: RunSettings, device: torch.device
@@ -52,15 +52,15 @@ class KeptModels:
 
         They are handed out once: a round that fails leaves nothing to go on with.
         """
-        kept, self._trained = self._trained, None
-        if kept is None or (kept.checkpoint, kept.trainer_state, kept.settings) != (
+        trained, self._trained = self._trained, None
+        if trained is None or (trained.checkpoint, trained.trainer_state, trained.settings) != (
             inputs.model,
             inputs.trainer_state,
             _shape(settings),
         ):
             return None
-        kept.trainee.model.to(device)
-        return kept.trainee, kept.moments
+        trained.trainee.model.to(device)
+        return trained.trainee, trained.moments
 
     def keep(
         self, directory: AttemptDir, settings: RunSettings, trainee: Trainee, moments: Moments
@@ -80,19 +80,24 @@ class KeptModels:
                 moments if settings.train.keep_optimizer is not False else {},
             )
 
-    def frozen(self, path: str, settings: RunSettings, device: torch.device) -> PreTrainedModel:
+    def reference_model(
+        self, path: str, settings: RunSettings, device: torch.device
+    ) -> PreTrainedModel:
         """Returns the fp32 model at `path`, loaded only if it is not the one that is held."""
         policy = (settings.policy,)
-        if self._frozen is None or (self._frozen.path, self._frozen.settings) != (path, policy):
-            self._frozen = None  # freed before the next one is loaded
+        if self._reference is None or (self._reference.path, self._reference.settings) != (
+            path,
+            policy,
+        ):
+            self._reference = None  # freed before the next one is loaded
             model = load_policy(path, settings.policy, dtype=torch.float32)
-            self._frozen = _Frozen(path, policy, model)
-        return self._frozen.model.to(device)
+            self._reference = _Reference(path, policy, model)
+        return self._reference.model.to(device)
 
     def rest(self) -> None:
-        """Gives the frozen model's GPU memory back until it is asked for."""
-        if self._frozen is not None:
-            self._frozen.model.to("cpu")
+        """Gives the reference model's GPU memory back until it is asked for."""
+        if self._reference is not None:
+            self._reference.model.to("cpu")
             torch.cuda.empty_cache()
 
     def park(self) -> None:

@@ -29,7 +29,7 @@ from halos_backend.stages.train.kl_initial import (
     sample_completions,
 )
 from halos_backend.stages.train.logps import has_plain_head
-from halos_backend.stages.train.model_cache import KeptModels
+from halos_backend.stages.train.model_cache import ModelCache
 from halos_backend.stages.train.ranks import Ranks
 from halos_backend.stages.train.reference import (
     FollowingReference,
@@ -44,7 +44,7 @@ from halos_backend.store.prompt_order import derived_seed
 
 
 @dataclass(frozen=True)
-class Frozen:
+class ReferenceValues:
     """Holds what the models gave.
 
     `old` is what GRPO's ratios are to: the policy at the start of the round, or humanline's
@@ -57,7 +57,7 @@ class Frozen:
 
 
 @dataclass
-class FrozenModels:
+class ReferencePass:
     """Runs the policy before its first step, and one other model at a time."""
 
     attempt: Attempt
@@ -66,23 +66,23 @@ class FrozenModels:
     policy: Trainee
     pad_token_id: int
     sampling_prefix: tuple[int, ...] = ()
-    kept: KeptModels | None = None
+    cache: ModelCache | None = None
     _path: str | None = None
     _model: PreTrainedModel | None = None
     _is_plain: bool = False
 
-    def evaluate(self, steps: Sequence[Step]) -> Frozen:
+    def evaluate(self, steps: Sequence[Step]) -> ReferenceValues:
         """Scores the round's sequences under every model that the loss and the KL ask for."""
         if isinstance(self.attempt.settings.train.loss, BradleyTerry):
-            return Frozen()
+            return ReferenceValues()
         kl = self._kl_initial()
-        frozen = replace(self._references(steps), kl=kl)
+        references = replace(self._references(steps), kl=kl)
         self._path, self._model = None, None
-        if self.kept is not None:
-            self.kept.rest()
-        return frozen
+        if self.cache is not None:
+            self.cache.rest()
+        return references
 
-    def _references(self, steps: Sequence[Step]) -> Frozen:
+    def _references(self, steps: Sequence[Step]) -> ReferenceValues:
         """Returns what the loss measures its ratios from.
 
         Humanline's reference is both of GRPO's, as in HALOs. It begins as the policy: other
@@ -95,12 +95,12 @@ class FrozenModels:
             follower = FollowingReference.of(
                 self.policy, self.ranks, sync_every=humanline.sync_every
             )
-            return Frozen(follower, follower if isinstance(loss, GRPO) else None)
+            return ReferenceValues(follower, follower if isinstance(loss, GRPO) else None)
         old = None
         if isinstance(loss, GRPO):
             self.attempt.phase("log-probabilities at the start of the round")
             old = self._table(None, sequences)
-        return Frozen(self._reference(sequences, old), old)
+        return ReferenceValues(self._reference(sequences, old), old)
 
     def _reference(
         self, sequences: Sequence[TokenSequence], old: LogpsTable | None
@@ -171,8 +171,8 @@ class FrozenModels:
             return self._model
         self._model = None  # freed before the next one is loaded
         shards = settings.launch.sharding == "fsdp2"
-        if self.kept is not None and path == self.inputs.initial:
-            model = self.kept.frozen(path, settings, device)
+        if self.cache is not None and path == self.inputs.initial:
+            model = self.cache.reference_model(path, settings, device)
         else:
             model = load_policy(path, settings.policy, dtype=torch.float32)
             model = model if shards else model.to(device)

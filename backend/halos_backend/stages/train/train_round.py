@@ -18,14 +18,14 @@ from halos_backend.stages.train.canary_check import check_canary
 from halos_backend.stages.train.checkpoint import gathered, save_round
 from halos_backend.stages.train.examples import RoundExamples, control_tokens, read_examples
 from halos_backend.stages.train.kernels import use_liger
-from halos_backend.stages.train.model_cache import KeptModels
+from halos_backend.stages.train.model_cache import ModelCache
 from halos_backend.stages.train.optimizer import (
     Moments,
     make_optimizer,
     restore_moments,
 )
 from halos_backend.stages.train.ranks import join_ranks, make_deterministic
-from halos_backend.stages.train.reference_pass import FrozenModels
+from halos_backend.stages.train.reference_pass import ReferencePass
 from halos_backend.stages.train.summary import (
     forget_peak_memory,
     peak_memory_bytes,
@@ -44,7 +44,7 @@ from halos_backend.store.job import TrainInputs
 from halos_backend.store.prompt_order import derived_seed
 
 
-def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult:
+def train_round(attempt: Attempt, cache: ModelCache | None = None) -> StageResult:
     """Trains on the round's feedback. Every rank runs this; rank 0 alone writes.
 
     `cache` is for a process that stays.
@@ -69,7 +69,7 @@ def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult
     trusted = settings.policy.trust_remote_code
     pad_token_id = filling_id(tokenizer, load_config(inputs.model, trust_remote_code=trusted))
     state = open_trainer_state(inputs.trainer_state)
-    trainee, moments = (kept.trainee(inputs, settings, ranks.device) if kept else None) or (
+    trainee, moments = (cache.trainee(inputs, settings, ranks.device) if cache else None) or (
         load_trainee(inputs, settings, state, pad_token_id=pad_token_id, ranks=ranks),
         None,
     )
@@ -77,11 +77,11 @@ def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult
         attempt.warn(reason)
     compared = check_canary(attempt, inputs, ranks, trainee, pad_token_id)
     prefix = control_tokens(settings.train.loss, tokenizer, is_desirable=True)
-    frozen = FrozenModels(attempt, inputs, ranks, trainee, pad_token_id, prefix, kept).evaluate(
-        steps
-    )
-    if frozen.kl is not None:
-        attempt.metrics(0, frozen.kl.figures())
+    references = ReferencePass(
+        attempt, inputs, ranks, trainee, pad_token_id, prefix, cache
+    ).evaluate(steps)
+    if references.kl is not None:
+        attempt.metrics(0, references.kl.figures())
 
     optimizer = make_optimizer(trainee.weights, settings.train)
     outcome = _carry_moments(attempt, inputs, optimizer, trainee, state, moments=moments)
@@ -92,8 +92,8 @@ def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult
         settings=settings.train,
         ranks=ranks,
         pad_token_id=pad_token_id,
-        reference=frozen.reference,
-        old=frozen.old,
+        reference=references.reference,
+        old=references.old,
     )
     history = train_steps(attempt, inputs, trainer, steps)
 
@@ -110,14 +110,14 @@ def train_round(attempt: Attempt, kept: KeptModels | None = None) -> StageResult
         settings,
         attempt.seals,
         source=inputs.model,
-        stays=kept is not None,
+        stays=cache is not None,
     )
-    if kept is not None:
-        kept.keep(attempt.directory, settings, trainee, trained_moments)
+    if cache is not None:
+        cache.keep(attempt.directory, settings, trainee, trained_moments)
     summary = summarize(
         history,
         num_masked=made.num_masked if settings.train.mask_cut_off else None,
-        kl=frozen.kl,
+        kl=references.kl,
         peak_memory_bytes=peak_bytes,
         optimizer=outcome,
         elapsed_s=clock.monotonic() - started,

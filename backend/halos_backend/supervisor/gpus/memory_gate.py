@@ -49,7 +49,7 @@ Worker = tuple[Stage, int, int]
 """Names a stage, the worker's first process, and a GPU."""
 
 
-class Looks(Protocol):
+class Readings(Protocol):
     """Reads the GPUs in a thread of its own."""
 
     latest: Reading | None
@@ -74,14 +74,14 @@ class MemoryGate:
 
     def __init__(
         self,
-        looks: Looks,
+        readings: Readings,
         own: Programs,
         *,
         environment: Mapping[str, str] = os.environ,
         has_gpu: Callable[[], bool] = has_nvidia_device,
         now: Callable[[], float] = clock.now,
     ) -> None:
-        self._looks = looks
+        self._readings = readings
         self._own = own
         self._environment = environment
         self._has_gpu = has_gpu
@@ -107,7 +107,7 @@ class MemoryGate:
         if self._since is None:
             self._since = now
             self._ask(now)
-        reading = self._looks.latest
+        reading = self._readings.latest
         if reading is None or reading.t < self._asked_t:
             return None if now - self._asked_t > SILENT_DRIVER_S else UNKNOWN
         names = device_names(launch, self._environment)
@@ -151,7 +151,7 @@ class MemoryGate:
 
     def _ask(self, now: float) -> None:
         self._asked_t = now
-        self._looks.wake()
+        self._readings.wake()
 
 
 def _is_invisible(holder: Holder) -> bool:

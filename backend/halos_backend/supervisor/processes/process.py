@@ -18,7 +18,7 @@ from typing import Protocol
 from halos_backend import clock
 from halos_backend.errors import HalosError
 from halos_backend.events import ProcessIdentity
-from halos_backend.store.handover import told_exit_code
+from halos_backend.store.handover import read_exit_code
 from halos_backend.store.identity import (
     ProcessStatus,
     identify,
@@ -108,7 +108,7 @@ class StageProcess:
         that nobody reaped.
         """
         if self._child is None:
-            return told_exit_code(AttemptDir(self.home))
+            return read_exit_code(AttemptDir(self.home))
         return self._child.returncode
 
     def end(self, *, grace_s: float) -> None:

@@ -32,7 +32,7 @@ from halos_backend.events import (
 )
 from halos_backend.interpreters.device import device_names
 from halos_backend.store.attempt_state import fold_attempt
-from halos_backend.store.handover import tell_exit_code
+from halos_backend.store.handover import write_exit_code
 from halos_backend.store.job import write_job
 from halos_backend.store.manifest import find_damage, read_done
 from halos_backend.store.reader import attempt_journal, tail_lines
@@ -330,7 +330,7 @@ class StageRunner:
         running = self._running[round, stage]
         number = running.attempt
         attempt = self._run_dir.attempt(round, stage, number)
-        tell_exit_code(attempt, running.process.exit_code)
+        write_exit_code(attempt, running.process.exit_code)
         manifest = read_done(attempt.path)
         damage = None
         if manifest is not None:

@@ -24,7 +24,7 @@ from halos_backend.errors import HalosError
 from halos_backend.events import STAGES, ProcessIdentity, Stage
 from halos_backend.interpreters.programs import in_interpreter, stage_environment
 from halos_backend.records import BAD_JSON
-from halos_backend.store.handover import read_task, told_exit_code, write_task
+from halos_backend.store.handover import read_exit_code, read_task, write_task
 from halos_backend.store.identity import is_alive
 from halos_backend.store.job import Job
 from halos_backend.store.run_dir import AttemptDir, RunDir, WorkerDir
@@ -97,12 +97,12 @@ class WorkerAttempt:
 
     @property
     def exit_code(self) -> int | None:
-        told = told_exit_code(self._attempt)
-        return self._worker.exit_code if told is None else told
+        exit_code = read_exit_code(self._attempt)
+        return self._worker.exit_code if exit_code is None else exit_code
 
     def end(self, *, grace_s: float) -> None:
         """Ends the worker, unless it has done its work and waits for more."""
-        if told_exit_code(self._attempt) == 0 and self._worker.is_running:
+        if read_exit_code(self._attempt) == 0 and self._worker.is_running:
             self._has_ended_well = True
         else:
             self._worker.end(grace_s=grace_s)
@@ -283,8 +283,8 @@ def _last_words(home: WorkerDir) -> str:
 
 
 def _digest(command: list[str], environment: Mapping[str, str], *stays: Any) -> str:
-    told = msgspec.json.encode([command, dict(environment), *stays], order="deterministic")
-    return hashlib.sha256(told).hexdigest()
+    described = msgspec.json.encode([command, dict(environment), *stays], order="deterministic")
+    return hashlib.sha256(described).hexdigest()
 
 
 def _read_record(home: WorkerDir) -> Record | None:
