@@ -3,4 +3,6 @@
 __version__ = "0.1.0"
 
 SCHEMA_VERSION = 1
-"""Version of every file that outlives a program version: journal, job, manifest, settings."""
+"""Is the version of every file that outlives a program version: journal, job, manifest,
+settings.
+"""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def fsync_dir(path: Path) -> None:
-    """Flush a directory's entries to disk."""
+    """Flushes a directory's entries to disk."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -16,7 +16,7 @@ def fsync_dir(path: Path) -> None:
 
 
 def fsync_file(path: Path) -> None:
-    """Flush a finished file's bytes to disk."""
+    """Flushes a finished file's bytes to disk."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -25,7 +25,7 @@ def fsync_file(path: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Replace `path` by `content` in one step: a reader sees the old file or the new one."""
+    """Replaces `path` by `content` in one step: a reader sees the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -42,7 +42,7 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
 
 
 def replace_symlink(path: Path, target: str) -> None:
-    """Point the symbolic link `path` at `target` in one step."""
+    """Points the symbolic link `path` at `target` in one step."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)

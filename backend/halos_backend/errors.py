@@ -37,7 +37,7 @@ class ExitCode(IntEnum):
 
 
 class HalosError(Exception):
-    """Root of the project's own errors. `str(error)` is meant for a person."""
+    """Is the root of the project's own errors. `str(error)` is meant for a person."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.FAILED
 

@@ -156,7 +156,7 @@ def encode_row(row: msgspec.Struct) -> bytes:
 
 
 def write_rows(path: Path, rows: Iterable[msgspec.Struct]) -> int:
-    """Write a whole JSON Lines file; returns the number of rows. Flushing to disk is `DONE`'s."""
+    """Writes a whole JSON Lines file; returns the number of rows. Flushing to disk is `DONE`'s."""
     count = 0
     with path.open("wb") as file:
         for row in rows:
@@ -166,7 +166,7 @@ def write_rows(path: Path, rows: Iterable[msgspec.Struct]) -> int:
 
 
 def read_rows(path: Path, row_type: type[Row] | Any, *, torn_tail: bool = False) -> Iterator[Any]:
-    """Yield the rows of a JSON Lines file as `row_type`.
+    """Yields the rows of a JSON Lines file as `row_type`.
 
     `torn_tail` holds back a last line without its newline (a file that is or was being written).
     Raises CorruptFileError naming file and line.

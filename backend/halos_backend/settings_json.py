@@ -27,7 +27,8 @@ def diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
 def apply_changes(
     settings: Mapping[str, Any], changes: Mapping[str, tuple[Any, Any]]
 ) -> dict[str, Any]:
-    """The settings with the new value of each of `changes` in place; those given stay as they are.
+    """Returns the settings with the new value of each of `changes` in place; those given stay as
+    they are.
 
     What stands on a path in place of a table is replaced by one. Tables that nothing changes are
     shared with `settings`.

@@ -43,7 +43,7 @@ def asker() -> str:
 def ask(
     run_dir: RunDir, request: requests.Request, *, timeout_s: float = ANSWER_TIMEOUT_S
 ) -> RunEvent:
-    """Send a request and wait for its answer: the event that carries its `request_id`.
+    """Sends a request and waits for its answer: the event that carries its `request_id`.
 
     That is a RequestRejected where the supervisor refused. Starts a supervisor when none lives.
     Raises UsageError where the run's files may not be written or the request is none, HalosError

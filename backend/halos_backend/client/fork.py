@@ -136,7 +136,7 @@ def has_trainer_state(origin: Origin, settings: RunSettings) -> bool:
 def _copy_weights(
     origin: Origin, settings: RunSettings, unfinished: RunDir, report: Report
 ) -> dict[str, Any] | None:
-    """Copy checkpoint and trainer state; returns the train settings that the latter belongs to."""
+    """Copies checkpoint and trainer state; returns the train settings of the latter."""
     folders = [origin.attempt.checkpoint.name]
     if has_trainer_state(origin, settings):
         folders.append(origin.attempt.trainer_state.name)

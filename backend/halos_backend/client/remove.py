@@ -33,7 +33,7 @@ def check_unused(run_dir: RunDir) -> None:
 
 
 def remove_run(run_dir: RunDir) -> int:
-    """Delete the run; returns the bytes on disk that this frees.
+    """Deletes the run; returns the bytes on disk that this frees.
 
     It loses its name first, so that one that is deleted by half is never taken for a run; the
     remains of such deletions go too. Raises RunInUseError, UsageError where it may not be deleted.

@@ -46,7 +46,7 @@ def create_run(
     settings: Mapping[str, Any],
     report: Report = lambda _done, _total: None,
 ) -> RunDir:
-    """Check the inputs, freeze the prompts, and make the run directory in one step.
+    """Checks the inputs, freezes the prompts, and makes the run directory in one step.
 
     `settings` are resolved settings as plain JSON. Nothing is left behind on failure. Raises
     InputsError for wrong inputs, UsageError for a taken name.
@@ -115,7 +115,7 @@ def write_resolved(run_dir: RunDir, settings: Mapping[str, Any]) -> None:
 
 
 def start_supervisor(run_dir: RunDir) -> None:
-    """Start a supervisor that outlives this process; returns once it has written to the journal.
+    """Starts a supervisor that outlives this process; returns once it has written to the journal.
 
     Raises RunInUseError when another one holds it, HalosError with its log when it does not start.
     """
@@ -180,7 +180,7 @@ def _guarded_supervisor(path: Path) -> list[str]:
 
 
 def interrupt_supervisor(run_dir: RunDir) -> None:
-    """Ask the run's living supervisor to stop in good order, so that the run can be resumed."""
+    """Asks the run's living supervisor to stop in good order, so that the run can be resumed."""
     if (holder := lock_holder(run_dir)) is not None:
         send_signal(holder.pid, holder.start_time, signal.SIGTERM)
 
@@ -224,7 +224,7 @@ def write_first_event(
     first_cursor: int = 0,
     forked_from: ForkOrigin | None = None,
 ) -> None:
-    """Begin the journal; `prepared` is what the check of the inputs found."""
+    """Begins the journal; `prepared` is what the check of the inputs found."""
     with EventWriter(run_dir.events) as writer:
         writer.append(
             RunCreated(

@@ -58,7 +58,7 @@ class Change:
 def change_settings(
     current: Mapping[str, Any], overrides: Sequence[str], *, directory: Path | None = None
 ) -> Change:
-    """Apply `KEY=VALUE` overrides, as `--set` takes them, to a run's resolved settings.
+    """Applies `KEY=VALUE` overrides, as `--set` takes them, to a run's resolved settings.
 
     Paths are looked for in `directory`; without one they have to be absolute. Raises SettingsError
     with everything that is wrong: values, unknown keys, fixed settings, settings that do not fit
@@ -147,7 +147,7 @@ def _why_fixed(path: str) -> str:
 
 
 def _refuse(*found: Sequence[Problem]) -> None:
-    """Raise all problems, the first of each path."""
+    """Raises all problems, the first of each path."""
     problems: dict[str, str] = {}
     for path, reason in (problem for part in found for problem in part):
         problems.setdefault(path, reason)
@@ -198,7 +198,7 @@ def _shown(path: str, settings: Any) -> str:
 
 
 def forget_defaults(current: Mapping[str, Any], named: Collection[str]) -> Mapping[str, Any]:
-    """Take out of each table whose kind is switched what is its old kind's default.
+    """Takes out of each table whose kind is switched what is its old kind's default.
 
     Resolved settings name every default, and dpo's beta is none for simpo.
     """
@@ -214,7 +214,7 @@ def forget_defaults(current: Mapping[str, Any], named: Collection[str]) -> Mappi
 def resolve_named_files(
     settings: dict[str, Any], named: Collection[str], directory: Path | None
 ) -> tuple[dict[str, str], list[Problem]]:
-    """Make the paths among the `named` settings absolute, in place.
+    """Makes the paths among the `named` settings absolute, in place.
 
     Returns those that were relative to `directory`, by dotted path, and what is wrong with the
     others. Without `directory` a path has to be absolute. `org/name` may be a hub name and passes.

@@ -135,7 +135,7 @@ def usable_cores() -> int:
 
 
 def _resolve_paths(merged: dict[str, Any], directory: Path, overridden: frozenset[str]) -> None:
-    """Make the paths in `merged` absolute; what is no file there is taken for a hub name."""
+    """Makes the paths in `merged` absolute; what is no file there is taken for a hub name."""
     for key in PATH_KEYS:
         *parents, name = key.split(".")
         table: Any = merged

@@ -152,6 +152,6 @@ FEEDBACK_OF_LOSS: dict[str, tuple[str, ...]] = {
     "csft": ("binary", "pairwise"),
     "bradley_terry": ("pairwise",),
 }
-"""Which feedback each loss can learn from; the first is what `init` writes."""
+"""Says which feedback each loss can learn from; the first is what `init` writes."""
 
 LOSSES_WITH_REFERENCE = frozenset({"dpo", "cdpo", "ipo", "kto", "grpo"})

@@ -1,10 +1,9 @@
-"""Estimates what a run needs: disk, the trainer's memory, and steps. Pure arithmetic.
+"""Estimates what a run needs: disk, the trainer's memory, and steps; measures models by their
+files.
 
-`doctor` judges a machine by it, `supervisor.guards` the disk before each round.
-
-Measures a model by its files: parameters by the headers of its weights, which are not read.
-
-Which file is where, in a directory or from the hub, is the caller's to say.
+`doctor` judges a machine by it, `supervisor.guards` the disk before each round. Parameters are
+counted from the headers of the weights, which are not read. The caller says which file is where, in
+a directory or from the hub.
 """
 
 from __future__ import annotations
@@ -24,14 +23,18 @@ from halos_backend.records import BAD_JSON
 MASTER_BYTES = 4
 MOMENT_BYTES = 8
 GRADIENT_BYTES = 4
-"""Per trained parameter in float32: master weights, Adam's two moments, gradients."""
+"""Counts the float32 bytes per trained parameter: master weights, Adam's two moments, gradients."""
 
 LORA_SHARE_PER_RANK = 0.004
-"""An upper bound of trained parameters over all parameters, per unit of rank, for models from
-100M parameters (135M: 0.0023, 8B: 0.0003)."""
+"""Is an upper bound of trained parameters over all parameters, per unit of rank.
+
+It is for models from 100M parameters (135M: 0.0023, 8B: 0.0003).
+"""
 
 ROW_BYTES_PER_TOKEN = 33
-"""A completion's token in completions, scores and feedback: text and token id in each."""
+"""Counts the bytes of a completion's token in completions, scores and feedback: text and token id
+in each.
+"""
 
 
 WEIGHTS = "model.safetensors"
@@ -40,7 +43,7 @@ BYTES_OF_PARAMETER = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def trained_parameters(train: TrainSettings, num_parameters: int) -> int:
-    """Parameters that get gradients: all, or at most so many with adapters."""
+    """Counts the parameters that get gradients: all, or at most so many with adapters."""
     if train.lora is None:
         return num_parameters
     return int(num_parameters * min(1.0, LORA_SHARE_PER_RANK * train.lora.r))
@@ -53,7 +56,8 @@ def disk_needed_bytes(
     checkpoint_bytes: int,
     num_prompts: int | None = None,
 ) -> int:
-    """Most bytes a run has on disk at once: checkpoints, trainer states, and rows of text.
+    """Returns the most bytes a run has on disk at once: checkpoints, trainer states, and rows of
+    text.
 
     While a round ends there are three trainer states: the round before's, this one's, and the one
     of mid-round.
@@ -72,7 +76,8 @@ def disk_needed_bytes(
 def round_needed_bytes(
     settings: RunSettings, *, num_parameters: int, checkpoint_bytes: int, last_round_bytes: int = 0
 ) -> int:
-    """Most bytes that a round has on disk at once of its own, before what it replaces is deleted.
+    """Returns the most bytes that a round has on disk at once of its own, before what it replaces
+    is deleted.
 
     The last mid-round state is there until the round's checkpoint is proven. Two of them, while one
     replaces the other, are no more than that one and the results. `last_round_bytes` are what the
@@ -89,19 +94,21 @@ def round_needed_bytes(
 
 
 def trainer_state_bytes(train: TrainSettings, *, num_parameters: int, checkpoint_bytes: int) -> int:
-    """Of what a round leaves to the next one's trainer."""
+    """Counts the bytes that a round leaves to the next one's trainer."""
     # A checkpoint in float32 is its own master copy.
     master = MASTER_BYTES if checkpoint_bytes < MASTER_BYTES * num_parameters else 0
     return trained_parameters(train, num_parameters) * (MOMENT_BYTES + master)
 
 
 def partial_state_bytes(train: TrainSettings, *, num_parameters: int) -> int:
-    """Of one mid-round state, which always has master weights."""
+    """Counts the bytes of one mid-round state, which always has master weights."""
     return trained_parameters(train, num_parameters) * (MOMENT_BYTES + MASTER_BYTES)
 
 
 def rows_bytes(settings: RunSettings, *, num_prompts: int) -> int:
-    """Of completions, scores and feedback at most: every completion as long as it may be."""
+    """Counts the bytes of completions, scores and feedback at most: every completion as long as it
+    may be.
+    """
     tokens = num_prompts * settings.sample.group_size * settings.sample.max_new_tokens
     return tokens * ROW_BYTES_PER_TOKEN
 
@@ -109,7 +116,9 @@ def rows_bytes(settings: RunSettings, *, num_prompts: int) -> int:
 def trainer_memory_bytes(
     settings: RunSettings, *, num_parameters: int, checkpoint_bytes: int
 ) -> int:
-    """Least bytes of one training process: weights, gradients, Adam. Activations come on top."""
+    """Returns the least bytes of one training process: weights, gradients, Adam. Activations come
+    on top.
+    """
     train = settings.train
     trained = trained_parameters(train, num_parameters)
     needed = trained * (MASTER_BYTES + MOMENT_BYTES + GRADIENT_BYTES)
@@ -122,7 +131,7 @@ def trainer_memory_bytes(
 
 
 def total_prompts(settings: RunSettings, num_prompts: int | None) -> int | None:
-    """Prompts over the whole run at most; None where nothing bounds them."""
+    """Counts the prompts over the whole run at most; None where nothing bounds them."""
     loop = settings.loop
     bounds = [
         None if num_prompts is None else num_prompts * loop.num_epochs,
@@ -133,7 +142,9 @@ def total_prompts(settings: RunSettings, num_prompts: int | None) -> int | None:
 
 
 def examples_per_round(settings: RunSettings) -> int:
-    """Most examples of one round, in what `train.batch_size` counts (see `example_noun`)."""
+    """Returns the most examples of one round, in what `train.batch_size` counts (see
+    `example_noun`).
+    """
     feedback, size = settings.label.feedback, settings.sample.group_size
     per_prompt = size
     if isinstance(feedback, PairwiseFeedback):
@@ -143,13 +154,15 @@ def examples_per_round(settings: RunSettings) -> int:
 
 
 def max_steps(settings: RunSettings) -> int:
-    """Most optimizer steps of one round."""
+    """Returns the most optimizer steps of one round."""
     train = settings.train
     return -(-examples_per_round(settings) * train.num_epochs // train.batch_size)
 
 
 def example_noun(settings: RunSettings) -> str:
-    """What `train.batch_size` counts: a loss of one completion at a time takes pairs apart."""
+    """Names what `train.batch_size` counts: a loss of one completion at a time takes
+    pairs apart.
+    """
     return "completions" if isinstance(settings.train.loss, KTO | SFT | CSFT | GRPO) else "pairs"
 
 
@@ -158,27 +171,30 @@ class _Index(msgspec.Struct):
 
 
 class _Tensor(msgspec.Struct):
-    """As a safetensors header describes it."""
+    """Describes a tensor as a safetensors header does."""
 
     shape: tuple[Annotated[int, msgspec.Meta(ge=0)], ...]
     data_offsets: tuple[int, int]
 
 
 class ModelSize(NamedTuple):
-    """`checkpoint_bytes` are those of the weights, in the dtype of the policy."""
+    """Holds the size of a model; `checkpoint_bytes` are those of the weights, in the dtype of the
+    policy.
+    """
 
     num_parameters: int
     checkpoint_bytes: int
 
 
 def model_size(shards: Sequence[Path], dtype: str) -> ModelSize:
-    """Raises UsageError for a file that is no safetensors file."""
+    """Measures a model. Raises UsageError for a file that is no safetensors file."""
     num_parameters = sum(_num_parameters(shard) for shard in shards)
     return ModelSize(num_parameters, num_parameters * BYTES_OF_PARAMETER.get(dtype, 4))
 
 
 def find_weights(find: Callable[[str], Path | None], named: str) -> list[Path]:
-    """The safetensors files of a model; `find` gives a file of it, None where there is none.
+    """Returns the safetensors files of a model; `find` gives a file of it, None where there is
+    none.
 
     `named` names the model in messages. Raises UsageError when one is missing.
     """
@@ -198,7 +214,7 @@ def find_weights(find: Callable[[str], Path | None], named: str) -> list[Path]:
 
 
 def file_in(folder: Path, name: str) -> Path | None:
-    """A file of a model's directory."""
+    """Returns a file of a model's directory."""
     file = folder / name
     return file if file.is_file() else None
 
@@ -211,7 +227,7 @@ def _shard_names(index: Path) -> Sequence[str]:
 
 
 def _num_parameters(shard: Path) -> int:
-    """Counted from the header: 8 bytes of its length, then JSON; the tensors' bytes follow."""
+    """Counts from the header: 8 bytes of its length, then JSON; the tensors' bytes follow."""
     size = shard.stat().st_size
     with shard.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

@@ -31,7 +31,7 @@ class NotifySettings(Table):
 
 
 def occasion_of(event: RunEvent | AttemptEvent) -> Occasion | None:
-    """What an event is an occasion to tell the owner of; None for most."""
+    """Returns what an event is an occasion to tell the owner of; None for most."""
     match event:
         case RunPaused():
             return "paused"

@@ -1,7 +1,7 @@
-"""Looks at what a person brings to `init`: a policy, prompts, a reward; and fits a first run to it.
+"""Reads what a person brings to `init`: a policy, prompts, a reward; and fits a first run to it.
 
-Only names, columns and the policy's context are read here; whether a run can use them is found out
-by the prepare stage.
+Only names, columns and the policy's context are read here; the prepare stage finds out whether a
+run can use them.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from halos_backend.errors import UsageError
 
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 PROMPT_COLUMNS = ("prompt", "messages", "question", "instruction", "problem", "query", "input")
-"""What columns of prompts are called, the likeliest first."""
+"""Lists what columns of prompts are called, the likeliest first."""
 ANYTHING = "*"
-"""What `import *` and branches may define."""
+"""Stands for whatever `import *` and branches may define."""
 SMALL: dict[str, dict[str, Any]] = {
     "loop": {"num_rounds": 3, "prompts_per_round": 8},
     "sample": {"group_size": 4, "max_new_tokens": 64},
     "train": {"batch_size": 8},
 }
-"""A first run that a CPU finishes in minutes with a small policy."""
+"""Is a first run that a CPU finishes in minutes with a small policy."""
 USUAL: dict[str, dict[str, Any]] = {
     "loop": {"prompts_per_round": 512},
     "sample": {"group_size": 8, "max_new_tokens": 512},
@@ -36,7 +36,7 @@ USUAL: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class OwnInputs:
-    """Tables of a run file, and why some of their values are what they are, by dotted key."""
+    """Holds tables of a run file, and why some of their values are what they are, by dotted key."""
 
     tables: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -50,7 +50,9 @@ def examine_inputs(
     reward: str | None = None,
     reward_model: str | None = None,
 ) -> OwnInputs:
-    """The settings that name these, with absolute paths. Raises UsageError for what is missing."""
+    """Returns the settings that name these, with absolute paths. Raises UsageError for what is
+    missing.
+    """
     if reward is not None and reward_model is not None:
         raise UsageError("--reward and --reward-model: name one of them, for a run has one judge")
     tables: dict[str, Any] = {}
@@ -72,7 +74,9 @@ def examine_inputs(
 
 
 def first_sizes(inputs: OwnInputs, *, is_cpu: bool) -> OwnInputs:
-    """How large a first run is: small on a CPU, and what the policy's context has room for."""
+    """Decides how large a first run is: small on a CPU, and what the policy's context has
+    room for.
+    """
     sizes = {table: dict(values) for table, values in (SMALL if is_cpu else USUAL).items()}
     notes = {"loop.prompts_per_round": "small, for a CPU; 512 is usual on a GPU"} if is_cpu else {}
     context = _context(inputs.tables.get("policy", {}).get("path"))
@@ -102,7 +106,7 @@ def _hub_name(option: str, name: str, kind: str) -> str:
 
 
 def _prompts(name: str, column: str | None) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The table [prompts], and the columns of a file that there was to choose from."""
+    """Returns the table [prompts], and the columns of a file that there was to choose from."""
     path = Path(name).expanduser()
     read = FIRST_ROWS.get(path.suffix.lower())
     if read is None:
@@ -122,7 +126,7 @@ def _prompts(name: str, column: str | None) -> tuple[dict[str, Any], tuple[str, 
 
 
 def _prompt_column(name: str, row: Mapping[str, Any]) -> str:
-    """Raises UsageError where none is likelier than the others."""
+    """Picks the column. Raises UsageError where none is likelier than the others."""
     known = [column for column in PROMPT_COLUMNS if column in row]
     if "turns" in row:
         known.append("turns[0]")
@@ -137,7 +141,7 @@ def _prompt_column(name: str, row: Mapping[str, Any]) -> str:
 
 
 def _first_row(read: Any, path: Path) -> Mapping[str, Any]:
-    """Raises UsageError for a file without one."""
+    """Reads the first row. Raises UsageError for a file without one."""
     try:
         row = next(read(path), None)
     except (ValueError, OSError, RecursionError, csv.Error) as error:
@@ -195,7 +199,7 @@ def _function(text: str) -> str:
 
 
 def _defined_names(path: Path) -> set[str]:
-    """What a module's top level defines and imports, without running it."""
+    """Returns what a module's top level defines and imports, without running it."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError) as error:
@@ -217,7 +221,7 @@ def _defined_names(path: Path) -> set[str]:
 
 
 def _context(policy: object) -> int | None:
-    """Tokens of context by the policy's configuration; None where that does not say."""
+    """Counts the tokens of context by the policy's configuration; None where that does not say."""
     if not isinstance(policy, str):
         return None
     try:

@@ -1,9 +1,8 @@
 """Writes the run files of `halos-tui init`: a short one, and one with every setting there is.
 
 The comments of the long one are the schema's own docstrings; what is not set is there as a comment.
-The presets themselves are `preset_files`', what a person brings is `own_inputs`'.
-
-Reads the presets: settings known from elsewhere, one TOML file each under `presets/`.
+The presets are settings known from elsewhere, one TOML file each under `presets/`. `own_inputs`
+reads what a person brings.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ INTRODUCTION = (
 FUNCTION_JUDGE = {"kind": "function", "function": "judge.py:reward"}
 GUARD_EXAMPLE = {"metric": "kl_initial", "above": 10.0, "action": "pause"}
 BETA_FIELDS = ("beta", "tau", "delta")
-"""What the BETA of `init LOSS BETA LR` sets: the first of these that the loss has."""
+"""Names what the BETA of `init LOSS BETA LR` sets: the first of these that the loss has."""
 
 FITTING: dict[str, dict[str, Any]] = {
     # The learning rates of the papers' language model runs, where they are far from DPO's.
@@ -59,7 +58,7 @@ FITTING: dict[str, dict[str, Any]] = {
     "csft": {"lr": 2e-5},
     "bradley_terry": {"lr": 1e-5},
 }
-"""Values of [train] for a loss to begin with, where the schema's defaults do not fit it."""
+"""Holds values of [train] for a loss to begin with, where the schema's defaults do not fit it."""
 
 
 PRESETS_DIR = Path(__file__).parent / "presets"
@@ -72,7 +71,8 @@ def init_file(
     preset: str | None = None,
     inputs: OwnInputs = NO_INPUTS,
 ) -> str:
-    """A run file for `loss` with every setting, and the values of a preset where one is named.
+    """Returns a run file for `loss` with every setting, and the values of a preset where one is
+    named.
 
     `beta` sets the loss's beta (ipo's tau, slic's delta), `lr` the peak learning rate. Raises
     UsageError for an unknown loss or preset, a preset of another loss, and a beta without a place.
@@ -94,7 +94,8 @@ def minimal_file(
     *,
     is_cpu: bool = False,
 ) -> str:
-    """Like `init_file`, with what a person changes and no more; the rest has its defaults.
+    """Writes a file like `init_file`, with what a person changes and no more; the rest has its
+    defaults.
 
     Without a preset the sizes are those of a first run, on a CPU a small one.
     """
@@ -119,7 +120,9 @@ def minimal_file(
 
 
 def _of_first_run(loss: str, values: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with sizes, and with what a person changes of [train] where it has defaults."""
+    """Returns the values with sizes, and with what a person changes of [train] where it has
+    defaults.
+    """
     defaults = {name: TrainSettings.model_fields[name].default for name in ("lr", "batch_size")}
     train = {
         "loss": {"kind": loss, **_default_beta(loss), **values["train"]["loss"]},
@@ -129,7 +132,9 @@ def _of_first_run(loss: str, values: Mapping[str, Any], sizes: Mapping[str, Any]
 
 
 def _short_lines(table: str, values: Mapping[str, Any], notes: Mapping[str, str]) -> Iterator[str]:
-    """A table's settings, those inside it under dotted names; a remark where there is one."""
+    """Yields a table's settings, those inside it under dotted names; a remark where there
+    is one.
+    """
     for key, value in _flat(values):
         line = f"{key} = {format_value(value)}"
         note = notes.get(f"{table}.{key}", "")
@@ -149,7 +154,7 @@ def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _values(
     loss: str, beta: float | None, lr: float | None, preset: str | None, inputs: OwnInputs
 ) -> dict[str, Any]:
-    """What is not as the schema has it."""
+    """Returns what is not as the schema has it."""
     values = _start_values(loss) if preset is None else _preset_values(preset, loss)
     for name in ("policy", "prompts"):
         values[name] = {**values[name], **inputs.tables.get(name, {})}
@@ -194,7 +199,7 @@ def _check_loss(loss: str) -> None:
 
 
 def _default_beta(loss: str) -> dict[str, float]:
-    """The loss's beta by its name; empty where it has none."""
+    """Returns the loss's beta by its name; empty where it has none."""
     fields = kinds_of(TrainSettings.model_fields["loss"])[loss].model_fields
     return {name: fields[name].default for name in BETA_FIELDS if name in fields}
 
@@ -211,7 +216,7 @@ def _beta_field(loss: str) -> str:
 def _table(
     table: type[Table], values: Mapping[str, Any], *, path: tuple[str, ...], loss: str
 ) -> Iterator[str]:
-    """A table's lines: its own keys first, then the tables inside it."""
+    """Yields a table's lines: its own keys first, then the tables inside it."""
     fields = {
         name: field
         for name, field in table.model_fields.items()
@@ -256,7 +261,7 @@ def _inner_table(
 def _named_tables(
     table: type[Table], tables: Mapping[str, Any], *, path: tuple[str, ...], loss: str
 ) -> Iterator[str]:
-    """The first with all its keys and their help, the others with the keys that are set."""
+    """Yields the first with all its keys and their help, the others with the keys that are set."""
     first, *others = tables
     yield ""
     yield from _table(table, tables[first], path=(*path, first), loss=loss)
@@ -272,7 +277,9 @@ def _short_table(path: tuple[str, ...], values: Mapping[str, Any]) -> Iterator[s
 
 
 def _switched_off(lines: Iterator[str]) -> Iterator[str]:
-    """A table that is not in force; taking the first `#` of its settings away switches it on."""
+    """Yields a table that is not in force; taking the first `#` of its settings away switches it
+    on.
+    """
     for line in lines:
         yield line if line.startswith("#") or not line else f"#{line}"
 
@@ -305,17 +312,17 @@ def _comment(text: str | None) -> list[str]:
 
 
 def preset_names() -> tuple[str, ...]:
-    """Every preset, sorted."""
+    """Returns every preset, sorted."""
     return tuple(sorted(path.stem for path in PRESETS_DIR.glob("*.toml")))
 
 
 def preset_settings(name: str) -> dict[str, Any]:
-    """A preset's tables; what it leaves to the person is not in them. Raises UsageError."""
+    """Returns a preset's tables; what it leaves to the person is not in them. Raises UsageError."""
     return tomllib.loads(_preset_text(name))
 
 
 def preset_notes(name: str) -> str:
-    """The comment a preset begins with: where its values are from. Raises UsageError."""
+    """Returns the comment a preset begins with: where its values are from. Raises UsageError."""
     lines = _preset_text(name).splitlines()
     end = next(index for index, line in enumerate(lines) if not line.startswith("#"))
     return "\n".join(lines[:end])

@@ -13,7 +13,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Table(BaseModel):
-    """A frozen table of settings; unknown keys are refused."""
+    """Is a frozen table of settings; unknown keys are refused."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=False, use_attribute_docstrings=True

@@ -28,7 +28,7 @@ from halos_backend.store.run_dir import AttemptDir, RunDir, WorkerDir, run_conta
 
 POLL_S = 0.01
 GROWTH_LIMIT = 1.5
-"""A worker whose memory has grown by this factor since its second attempt is replaced."""
+"""Is the growth of memory since its second attempt at which a worker is replaced."""
 GROWTH_FLOOR_BYTES = 1 << 30
 """Is the least growth that counts."""
 CLOSE_TIMEOUT_S = 10.0

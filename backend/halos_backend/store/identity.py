@@ -72,7 +72,7 @@ def process_status(pid: int) -> ProcessStatus | None:
 
 
 def send_signal(pid: int, start_time: float, number: signal.Signals) -> bool:
-    """Signal that very process; False where it is gone, whoever has its pid now."""
+    """Signals that very process; False where it is gone, whoever has its pid now."""
     try:
         fd = os.pidfd_open(pid)
     except OSError:

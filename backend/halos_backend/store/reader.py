@@ -46,7 +46,7 @@ class JournalReader(Generic[EventT]):
         self._max_bytes = max_bytes
 
     def read(self) -> list[EventT]:
-        """New events since the last call; none when the file is not there yet.
+        """Returns new events since the last call; none when the file is not there yet.
 
         Raises CorruptFileError for a line that is not an event, or when the file became shorter.
         """

@@ -82,7 +82,7 @@ def new_request_id() -> str:
 
 
 def send(run_dir: RunDir, request: Request) -> None:
-    """Drop a request; the supervisor answers by an event that carries its `request_id`."""
+    """Drops a request; the supervisor answers by an event that carries its `request_id`."""
     name = f"{time.time_ns()}-{request.request_id}.json"
     run_dir.control.mkdir(mode=0o700, exist_ok=True)
     atomic.write_bytes(run_dir.control / name, msgspec.json.encode(request) + b"\n")
@@ -99,7 +99,7 @@ def filed(run_dir: RunDir) -> list[tuple[Path, Request | Unreadable]]:
 
 
 def file_away(run_dir: RunDir, path: Path) -> None:
-    """Move an answered request out of the way; one that cannot be moved stays."""
+    """Moves an answered request out of the way; one that cannot be moved stays."""
     with contextlib.suppress(OSError):
         run_dir.answered.mkdir(mode=0o700, exist_ok=True)
         path.rename(run_dir.answered / path.name)

@@ -55,7 +55,7 @@ class StageState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def outcome(self) -> StageOutcome:
-        """What to call the attempt: nothing failed where the run stopped or aborted it."""
+        """Says what to call the attempt: nothing failed where the run stopped or aborted it."""
         if self.status != "failed":
             return self.status
         if self.is_aborted:

@@ -29,7 +29,7 @@ class EventWriter:
             atomic.fsync_dir(path.parent)
 
     def append(self, event: Event, *, durable: bool = False) -> None:
-        """Write one event; `durable` flushes it to disk. Raises OSError with nothing written."""
+        """Writes one event; `durable` flushes it to disk. Raises OSError with nothing written."""
         start = os.fstat(self._fd).st_size
         record = self._encoder.encode(event) + b"\n"
         try:

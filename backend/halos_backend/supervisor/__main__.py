@@ -15,7 +15,7 @@ from halos_backend.supervisor.processes.workers import MakeCommand
 
 
 def main(*, command: MakeCommand = stage_command) -> int:
-    """Supervise one run to its end; returns the exit code of what went wrong, or 0."""
+    """Supervises one run to its end; returns the exit code of what went wrong, or 0."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--run-dir", type=Path, required=True)
     # the stages carry the path in their environment: a run has one name for it

@@ -65,7 +65,7 @@ class Heartbeat:
 
 
 def take_lock(run_dir: RunDir, *, timeout_s: float = 1.0) -> int:
-    """Lock the run and write this process into the lock file; returns the open descriptor.
+    """Locks the run and writes this process into the lock file; returns the open descriptor.
 
     Raises RunInUseError with the holder's identity, HalosError where the file system cannot lock.
     """

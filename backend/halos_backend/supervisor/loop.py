@@ -128,7 +128,7 @@ class Supervisor:
         self._terminated = False
 
     def run(self) -> None:
-        """Do what `plan` says until it says nothing more.
+        """Does what `plan` says until it says nothing more.
 
         Raises OSError when the journal cannot be written; the stage that runs then goes on, and the
         next supervisor takes it up.

@@ -54,7 +54,7 @@ class Notifier:
         self._started: list[subprocess.Popen[bytes]] = []
 
     def notify(self, event: RunEvent, state: RunState, settings: NotifySettings) -> None:
-        """Start the command if `event` is an occasion for it. `state` has the event in it."""
+        """Starts the command if `event` is an occasion for it. `state` has the event in it."""
         occasion = occasion_of(event)
         if occasion is None or occasion not in settings.on or not settings.command:
             return

@@ -44,7 +44,7 @@ class InputChanges:
 
 
 def changed_inputs(run_dir: RunDir, state: RunState, settings: RunSettings) -> InputChanges:
-    """Compare the run's input files with what was noted at its creation.
+    """Compares the run's input files with what was noted at its creation.
 
     What looks touched is read as a whole, which takes a second for some gigabytes, and noted anew
     where it is the same or may change.

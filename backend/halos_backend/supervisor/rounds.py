@@ -150,7 +150,7 @@ def leftovers(run_dir: RunDir, round: RoundState) -> Iterator[Prunable]:
 
 
 def delete_tree(path: Path) -> int:
-    """Delete a directory, if it is there; returns the bytes that this frees."""
+    """Deletes a directory, if it is there; returns the bytes that this frees."""
     freed = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     if path.exists():
         shutil.rmtree(path)

@@ -32,7 +32,7 @@ class TelemetryLog:
         self._fd: int | None = None
 
     def append(self, reading: Reading) -> None:
-        """Write one line, whole or not at all. Raises OSError."""
+        """Writes one line, whole or not at all. Raises OSError."""
         line = encode_row(reading)
         fd, size = self._open(len(line))
         try:

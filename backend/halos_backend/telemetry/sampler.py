@@ -72,12 +72,12 @@ class Sampler:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no further reading. Does not wait for one that is being taken."""
+        """Takes no further reading. Does not wait for one that is being taken."""
         self._is_stopped = True
         self._wake.set()
 
     def wake(self) -> None:
-        """Take a reading now, or right after the one that is being taken; `latest` will have it."""
+        """Takes a reading now, or right after one that is being taken; `latest` will have it."""
         self._wake.set()
 
     def begin(self, key: Key) -> None:
@@ -93,7 +93,7 @@ class Sampler:
             return {} if use is None else use.summary(at=self._monotonic())
 
     def read_once(self) -> None:
-        """Take one reading, let the stages that run have it, and write it down. Never raises."""
+        """Takes one reading, lets the stages that run have it, and writes it down. Never raises."""
         try:
             self._read()
         except Exception:  # noqa: BLE001  the edge of a thread that must go on

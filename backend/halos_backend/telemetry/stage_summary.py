@@ -125,7 +125,7 @@ class EnergyMeter:
         self._at = at
 
     def finish(self, *, at: float) -> None:
-        """Count the time since the last reading at that reading's power."""
+        """Counts the time since the last reading at that reading's power."""
         if self._power_w is not None:
             self._count(self._power_w * (at - self._at))
         self._at = at

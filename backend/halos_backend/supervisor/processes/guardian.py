@@ -74,7 +74,7 @@ class Guardian:
         self._has_restarted = False
 
     def run(self) -> int:
-        """Guard until the supervisor needs no other start; returns the exit code to leave with."""
+        """Guards until the supervisor needs no other start; returns the exit code to leave with."""
         while True:
             if self._supervisor is None and time.monotonic() >= self._start_at:
                 ended = self._start()
@@ -86,7 +86,7 @@ class Guardian:
                 return code
 
     def _start(self) -> int | None:
-        """Start the supervisor; returns an exit code in its place if that is impossible.
+        """Starts the supervisor; returns an exit code in its place if that is impossible.
 
         It gets a session of its own, so that killing its process group spares the guardian. SIGTERM
         stays blocked until the supervisor can pause the run in good order.
@@ -167,12 +167,12 @@ class Guardian:
 
 
 def become_subreaper() -> None:
-    """Let orphans among this process's descendants become its children, and nobody else's."""
+    """Lets orphans among this process's descendants become its children, and nobody else's."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def leave_exit_code(run_dir: str, pid: int, exit_code: int) -> None:
-    """Write `exit.json` for the stage whose first process is this zombie; of others nothing.
+    """Writes `exit.json` for the stage whose first process is this zombie; of others nothing.
 
     The next supervisor reads it, because the stage was not its child.
     """
