@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def missing() -> str:
-    """What this interpreter lacks, and how to add it; empty where it lacks nothing."""
+    """Says what this interpreter lacks, and how to add it; empty where it lacks nothing."""
     if sys.version_info < MIN_PYTHON:
         return f"{sys.executable} is older than Python {'.'.join(map(str, MIN_PYTHON))}"
     names = [name for name in NEEDED if importlib.util.find_spec(name) is None]

@@ -1,6 +1,6 @@
-"""Which kind of device stages find on this machine, without importing torch.
+"""Finds which kind of device stages have on this machine, without importing torch.
 
-Whether Liger's kernels can be used here, told without importing them.
+It also says whether Liger's kernels can be used here, without importing them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def has_nvidia_device() -> bool:
 def visible_gpus(
     launch: LaunchSettings, environment: Mapping[str, str] = os.environ
 ) -> tuple[str, ...] | None:
-    """The run's GPUs as CUDA_VISIBLE_DEVICES names them; None is all that there are.
+    """Returns the run's GPUs as CUDA_VISIBLE_DEVICES names them; None is all that there are.
 
     `launch.devices` counts those that the environment shows; what it does not show is left out.
     """
@@ -47,7 +47,7 @@ def visible_gpus(
 
 
 def shown_gpus(environment: Mapping[str, str] = os.environ) -> tuple[str, ...] | None:
-    """What the environment's CUDA_VISIBLE_DEVICES names; None where it shows all."""
+    """Returns what the environment's CUDA_VISIBLE_DEVICES names; None where it shows all."""
     visible = environment.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return None
@@ -57,12 +57,11 @@ def shown_gpus(environment: Mapping[str, str] = os.environ) -> tuple[str, ...] |
 def device_names(
     launch: LaunchSettings, environment: Mapping[str, str] = os.environ
 ) -> tuple[str, ...]:
-    """The run's GPUs as CUDA_VISIBLE_DEVICES names them: numbers, or GPU-uuids; () where it takes
-    what there is.
+    """Returns the run's GPUs as CUDA_VISIBLE_DEVICES names them.
 
-    `launch.devices` counts the GPUs that the environment's own CUDA_VISIBLE_DEVICES shows, as CUDA
-    does; without one, all of the machine in nvidia-smi's order. Raises UsageError for a GPU that it
-    does not show.
+    They are numbers, or GPU-uuids; () where the run takes what there is. `launch.devices` counts
+    the GPUs that the environment's own CUDA_VISIBLE_DEVICES shows, as CUDA does; without one, all
+    of the machine in nvidia-smi's order. Raises UsageError for a GPU that it does not show.
     """
     if launch.devices is None:
         return ()
@@ -78,7 +77,7 @@ def device_names(
 
 
 def device_of(launch: LaunchSettings, environment: Mapping[str, str] = os.environ) -> Device:
-    """What the stages of a run compute on."""
+    """Returns what the stages of a run compute on."""
     if launch.device == "cpu" or environment.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return "cpu"
     if has_nvidia_device():
@@ -92,7 +91,7 @@ def find_liger_obstacle(
     model_type: str | None = None,
     version: Callable[[str], str] = metadata.version,
 ) -> tuple[str, str]:
-    """Why they cannot be used, and what to do; empty where they can.
+    """Says why they cannot be used, and what to do; empty where they can.
 
     `model_type` is the policy's, as its configuration names it; None where it is not known yet.
     """

@@ -1,4 +1,4 @@
-"""Looks at an interpreter that is not ours: what it has of what our code needs."""
+"""Examines an interpreter that is not ours: what it has of what our code needs."""
 
 from __future__ import annotations
 
@@ -23,18 +23,22 @@ REQUIREMENTS = {
     "torch": ">=2.6",
     "transformers": ">=5.0",
 }
-"""What the sample and label stages import, in the versions that our own distribution asks for."""
+"""Names what the sample and label stages import, in the versions that our own distribution asks
+for.
+"""
 
 
 class Interpreter(msgspec.Struct, frozen=True):
-    """What an interpreter has: its version, and those of the distributions that were looked for."""
+    """Says what an interpreter has: its version, and those of the distributions that were looked
+    for.
+    """
 
     python: tuple[int, int, int]
     packages: dict[str, str]
 
 
 def examine_interpreter(program: str | None = None, *, setting: str = "") -> Interpreter:
-    """What `program`, or our own interpreter, has. Raises UsageError where it does not run.
+    """Returns what `program`, or our own interpreter, has. Raises UsageError where it does not run.
 
     `setting` is the one that names the program.
     """

@@ -1,8 +1,7 @@
-"""Prints what an interpreter has, as one JSON object. Standard library only: it runs by its path in
-interpreters that have nothing of ours.
+"""Prints what an interpreter has, as one JSON object: `python probe.py NAME...`.
 
-`python probe.py NAME...` looks for these distributions, and for every one whose name begins with
-`vllm`.
+It looks for the distributions named, and for every one whose name begins with `vllm`. It uses the
+standard library only: it runs by its path in interpreters that have nothing of ours.
 """
 
 import json
@@ -12,13 +11,13 @@ from importlib import metadata
 
 
 def main() -> None:
-    """What this interpreter has."""
+    """Prints what this interpreter has."""
     found = {"python": list(sys.version_info[:3]), "packages": look_for(sys.argv[1:])}
     print(json.dumps(found))  # noqa: T201
 
 
 def look_for(names: "Iterable[str]") -> "dict[str, str]":
-    """Versions by distribution; absent ones are left out."""
+    """Returns versions by distribution; absent ones are left out."""
     packages = {}
     for name in names:
         try:

@@ -28,29 +28,33 @@ PACKAGE = Path(halos_backend.__file__).resolve().parent
 BOOTSTRAP = PACKAGE / "interpreters" / "bootstrap.py"
 
 ATTEMPT_TAG = "HALOS_ATTEMPT_DIR"
-"""In the environment of every process of a stage, so that the whole tree can be found."""
+"""Is in the environment of every process of a stage, so that the whole tree can be found."""
 
 SAFE_PATH = "PYTHONSAFEPATH"
-"""Rather than the interpreter's -P, so that launchers and engines pass it on to their processes."""
+"""Replaces the interpreter's -P, so that launchers and engines pass it on to their processes."""
 
 KEEPING_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
-"""For glibc: on a CPU each large tensor would be given back to the kernel as it is freed, and its
-pages be faulted in again for the next one, which is a tenth of a training step."""
+"""Keeps glibc from giving each large tensor on a CPU back to the kernel as it is freed.
+
+Its pages would be faulted in again for the next one, which is a tenth of a training step.
+"""
 
 FOLDERS = (
     *("HALOS_CACHE_DIR", "HALOS_RUNS_DIR", "HALOS_RUNTIME_DIR"),
     *("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE"),
 )
-"""Variables that name one folder, which a relative path would make another one in each program."""
+"""Lists variables that name one folder, which a relative path would make another one in each
+program.
+"""
 
 
 def program(module: str, *arguments: str | Path | int) -> list[str]:
-    """The command line of a module of ours in our own interpreter."""
+    """Returns the command line of a module of ours in our own interpreter."""
     return [sys.executable, "-m", module, *map(str, arguments)]
 
 
 def in_interpreter(command: Sequence[str], python: str | None) -> list[str]:
-    """The command of a `program` under another interpreter; None is our own."""
+    """Returns the command of a `program` under another interpreter; None is our own."""
     if python is None or list(command[:2]) != [sys.executable, "-m"]:
         return list(command)
     return [python, str(BOOTSTRAP), *command[2:]]
@@ -59,7 +63,7 @@ def in_interpreter(command: Sequence[str], python: str | None) -> list[str]:
 def program_environment(
     environment: Mapping[str, str] = os.environ, *, python: str | None = None
 ) -> dict[str, str]:
-    """The environment of a program of ours, wherever it works.
+    """Returns the environment of a program of ours, wherever it works.
 
     Under another interpreter, `python`, it finds `halos_backend` and nothing else of ours: packages
     of two environments do not mix.
@@ -85,12 +89,14 @@ def stage_environment(
     *,
     python: str | None = None,
 ) -> dict[str, str]:
-    """What a stage must not guess, too: its devices, and the directory that is its tree's tag."""
+    """Returns what a stage must not guess, too: its devices, and the directory that is its tree's
+    tag.
+    """
     made = {
         **program_environment(environment, python=python),
         ATTEMPT_TAG: str(attempt_dir),
         "PYTHONUNBUFFERED": "1",
-        # torch elastic would take SIGHUP for a reason to stop; a closed terminal is none
+        # torch elastic would take SIGHUP for a reason to stop; a closed terminal is no reason
         "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGQUIT",
     }
     if launch.device == "cpu" or not has_nvidia_device():
@@ -103,7 +109,9 @@ def stage_environment(
 
 
 def importable_folder() -> Path:
-    """A folder that holds `halos_backend`, as a link, and nothing else; made where it is not."""
+    """Returns a folder that holds `halos_backend`, as a link, and nothing else; made where it is
+    not there.
+    """
     digest = hashlib.sha256(str(PACKAGE).encode()).hexdigest()[:12]
     folder = cache_root().resolve() / "importable" / digest
     link = folder / PACKAGE.name

@@ -1,1 +1,3 @@
-"""What sampling and scoring with vLLM share: engine arguments, environment, checks, loading."""
+"""Holds what sampling and scoring with vLLM share: engine arguments, environment, checks,
+loading.
+"""

@@ -1,8 +1,5 @@
-"""What vLLM reads from the environment, and whether it compiles.
-
-How much memory an engine on a CPU gets for keys and values.
-
-The GPUs that engines of vLLM are spread over.
+"""Prepares for vLLM: its environment, whether it compiles, its cache on a CPU, the GPUs of its
+engines.
 """
 
 from __future__ import annotations
@@ -19,21 +16,21 @@ from halos_backend.errors import UsageError
 from halos_backend.interpreters.device import Device, shown_gpus
 
 NOT_IMPORTED = (AttributeError, ImportError, OSError, RuntimeError, TypeError, ValueError)
-"""What importing vLLM raises beside packages, or on a machine, that it does not fit."""
+"""Lists what importing vLLM raises beside packages, or on a machine, that it does not fit."""
 
 
 GIB = 1 << 30
 CPU_CACHE_BYTES = 2 * GIB
 CPU_CACHE_SHARE = 0.25
-"""At most this, and this share of the available memory."""
+"""Is the share of the available memory that the cache on a CPU takes at most."""
 LEAST_CACHE_BYTES = GIB // 16
 BLOCK_TOKENS = 128
-"""vLLM gives out its cache on a CPU in blocks of so many tokens."""
+"""Is how many tokens a block of vLLM's cache on a CPU has."""
 CACHE_VARIABLE = "VLLM_CPU_KVCACHE_SPACE"
 
 
 def engine_environment(settings: EngineSettings, device: Device) -> dict[str, str]:
-    """What vLLM reads from the environment; what a person has set there stays."""
+    """Returns what vLLM reads from the environment; what a person has set there stays."""
     wanted = {
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
@@ -48,13 +45,15 @@ def engine_environment(settings: EngineSettings, device: Device) -> dict[str, st
 
 
 def is_eager(settings: EngineSettings, device: Device) -> bool:
-    """Whether nothing is compiled: by default on a CPU, where it takes longer than most rounds."""
+    """Says whether nothing is compiled: by default on a CPU, where it takes longer than most
+    rounds.
+    """
     given = settings.set_arguments.get("enforce_eager")
     return device == "cpu" if given is None else bool(given)
 
 
 def prepare_process(settings: EngineSettings, device: Device) -> None:
-    """Make this process one that vLLM can be imported into."""
+    """Makes this process one that vLLM can be imported into."""
     os.environ.update(engine_environment(settings, device))
     if is_eager(settings, device):
         import torch._dynamo.config
@@ -70,7 +69,7 @@ def cache_arguments(
     blocks: int,
     share: int,
 ) -> dict[str, Any]:
-    """Room for `blocks` of tokens, in one of `share` engines; none where a person has set it.
+    """Makes room for `blocks` of tokens, in one of `share` engines; none where a person has set it.
 
     The size is not left to vLLM, which would take most of the machine's memory.
     """
@@ -82,12 +81,12 @@ def cache_arguments(
 
 
 def num_blocks(num_tokens: int) -> int:
-    """Blocks that a sequence takes."""
+    """Counts the blocks that a sequence takes."""
     return -(-num_tokens // BLOCK_TOKENS)
 
 
 def _useful_bytes(config: PretrainedConfig, dtype: torch.dtype, blocks: int) -> int:
-    """No model that we know takes more."""
+    """Counts the bytes that `blocks` take; no model that we know takes more."""
     text = config.get_text_config()
     heads = getattr(text, "num_attention_heads", None) or 1
     width = getattr(text, "head_dim", None) or (getattr(text, "hidden_size", None) or 0) // heads
@@ -100,7 +99,7 @@ def _useful_bytes(config: PretrainedConfig, dtype: torch.dtype, blocks: int) -> 
 
 
 def visible_devices(device: Device) -> list[str]:
-    """The GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them."""
+    """Returns the GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them."""
     if device == "cpu":
         return []
     if (shown := shown_gpus()) is not None:

@@ -1,4 +1,4 @@
-"""Loads an engine of vLLM; what goes wrong is said in the words of the stage that wants it."""
+"""Loads an engine of vLLM, and words what goes wrong as the stage that wants it does."""
 
 from __future__ import annotations
 
@@ -24,17 +24,23 @@ REFUSALS = (
     TypeError,
     ValueError,
 )
-"""What it raises where it cannot take a model: it has no exceptions of its own for that."""
+"""Lists what vLLM raises where it cannot take a model: it has no exceptions of its own for that."""
 ENDED = "Engine core initialization failed"
-"""What it raises where the engine is a process of its own, which alone says why, in the log."""
+"""Is what vLLM raises where the engine is a process of its own, which alone says why, in
+the log.
+"""
 MEMORY_ERROR = re.compile(r"Error: (.*\bmemory\b.*)", re.IGNORECASE)
-"""As that process says it: a GPU's is full, or the rest of it is too little for the cache."""
+"""Finds how that process says it: a GPU's memory is full, or the rest of it is too little for the
+cache.
+"""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an engine is for: the model in words, its table of settings, the setting that makes it
-    take less memory, and how to do without vLLM.
+    """Says what an engine is for.
+
+    It has the model in words, its table of settings, the setting that makes it take less memory,
+    and how to do without vLLM.
     """
 
     model: str
@@ -44,7 +50,9 @@ class Wanted:
 
 
 def load_engine(arguments: Mapping[str, Any], wanted: Wanted) -> LLMEngine:
-    """`arguments` are vLLM's EngineArgs by name. Raises StageError, OutOfMemoryError."""
+    """Loads an engine; `arguments` are vLLM's EngineArgs by name. Raises StageError,
+    OutOfMemoryError.
+    """
     start = os.fstat(1).st_size
     try:
         return LLMEngine.from_engine_args(EngineArgs(**arguments))
@@ -80,8 +88,8 @@ def _memory_advice(wanted: Wanted) -> str:
 
 
 def _logged_since(start: int) -> str:
-    """What this process and its children have written to standard output; empty where that is no
-    file.
+    """Returns what this process and its children have written to standard output; empty where that
+    is no file.
     """
     if not stat.S_ISREG(os.fstat(1).st_mode):
         return ""

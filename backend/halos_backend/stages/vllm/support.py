@@ -32,7 +32,7 @@ def check_arguments(settings: EngineSettings, *, table: str) -> None:
 def find_obstacle(
     config: PretrainedConfig, device: Device, *, alternatives: Collection[str] = ()
 ) -> str | None:
-    """Why this vLLM cannot compute such a model here; None where nothing is known.
+    """Says why this vLLM cannot compute such a model here; None where nothing is known.
 
     `alternatives` are architectures that it makes the model's own of.
     """
@@ -47,13 +47,15 @@ def find_obstacle(
 
 
 def takes_adapters(config: PretrainedConfig) -> bool:
-    """Whether this vLLM takes LoRA adapters for such a model."""
+    """Says whether this vLLM takes LoRA adapters for such a model."""
     known = [name for name in config.architectures or [] if name in ModelRegistry.models]
     return any(supports_lora(ModelRegistry.models[name].load_model_cls()) for name in known)
 
 
 def _attention_obstacle(config: PretrainedConfig) -> str | None:
-    """On a CPU the attention kernels are made for a few sizes of heads."""
+    """Says what is in the way on a CPU, whose attention kernels are made for a few sizes
+    of heads.
+    """
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
     text = config.get_text_config()
