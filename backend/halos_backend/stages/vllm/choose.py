@@ -36,11 +36,11 @@ from halos_backend.stages.vllm.environment import (
 )
 
 CLASSIFIER, LANGUAGE_MODEL = "ForSequenceClassification", "ForCausalLM"
-"""vLLM makes classifiers of the language models that it has."""
+"""Name the endings of architectures: vLLM makes classifiers of the language models that it has."""
 
 
 def choose_sampler(settings: RunSettings, policy: str) -> EngineChoice:
-    """The engine for the policy at `policy`, and why. Loads no weights.
+    """Chooses the engine for the policy at `policy`, and says why. Loads no weights.
 
     Raises UsageError for a vLLM that was asked for and cannot be, and for engine arguments that it
     does not have.
@@ -59,7 +59,7 @@ def choose_sampler(settings: RunSettings, policy: str) -> EngineChoice:
 
 
 def choose_judge_engine(settings: RunSettings) -> EngineChoice:
-    """The engine where vLLM is asked for, and why. Loads no weights.
+    """Chooses the engine where vLLM is asked for, and says why. Loads no weights.
 
     Raises UsageError for engine arguments that this vLLM does not have.
     """
@@ -109,7 +109,7 @@ def _find_obstacle(
     trust_remote_code: bool,
     is_classifier: bool = False,
 ) -> str | None:
-    """Why the vLLM that is there cannot hold the model; None where nothing is known."""
+    """Says why the vLLM that is there cannot hold the model; None where nothing is known."""
     from halos_backend.stages.models import load_config, surplus_weights  # torch, after the threads
 
     if (name := surplus_weights(path)) is not None:
@@ -129,7 +129,9 @@ def _find_obstacle(
 
 
 def check_sampler_here(settings: RunSettings) -> EngineChoice:
-    """The sampler's choice; raises UsageError also where there are too few GPUs for its engines."""
+    """Returns the sampler's choice; raises UsageError also where there are too few GPUs for its
+    engines.
+    """
     from halos_backend.stages.sample.vllm_fleet import engine_environments
 
     choice = choose_sampler(settings, settings.policy.path)
@@ -140,7 +142,9 @@ def check_sampler_here(settings: RunSettings) -> EngineChoice:
 
 
 def check_judge_here(settings: RunSettings) -> EngineChoice:
-    """The judge's choice; raises UsageError also where there are too few GPUs for its engine."""
+    """Returns the judge's choice; raises UsageError also where there are too few GPUs for its
+    engine.
+    """
     choice, device = choose_judge_engine(settings), device_of(settings.launch)
     if choice.engine == "vllm" and device != "cpu" and settings.launch.devices is None:
         judge = settings.label.judge
@@ -151,7 +155,7 @@ def check_judge_here(settings: RunSettings) -> EngineChoice:
 
 
 def main(stage: str) -> None:
-    """Say what is chosen, or why nothing can be."""
+    """Prints what is chosen, or why nothing can be."""
     settings = RunSettings.model_validate_json(sys.stdin.buffer.read())
     set_threads(1)
     check = {"sample": check_sampler_here, "label": check_judge_here}[stage]
