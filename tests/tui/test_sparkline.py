@@ -2,13 +2,10 @@ from __future__ import annotations
 
 import math
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from halos_tui.runs.columns import ASCII_LEVELS, LEVELS, sparkline
-from halos_tui.widgets.canvas import text_of
-from halos_tui.widgets.gauge import gauge
 
 ALL_FLOATS = st.floats(allow_nan=True, allow_infinity=True)
 
@@ -39,44 +36,3 @@ def test_ascii_has_as_many_levels() -> None:
 @given(st.lists(st.none() | ALL_FLOATS, max_size=40), st.integers(-1, 20))
 def test_any_values_fit(values: list[float | None], width: int) -> None:
     assert len(sparkline(values, width)) == max(0, min(width, len(values)))
-
-
-def test_a_gauge_fills_in_eighths() -> None:
-    row = gauge(0.5, 19, label="GPU 0", text="50%")
-
-    assert text_of([row]) == ["GPU 0 ████▌···· 50%"]  # 9 cells are 72 eighths
-
-
-def test_an_ascii_gauge_stands_in_brackets() -> None:
-    row = gauge(0.5, 20, label="disk", text="5 GB", is_ascii=True)
-
-    assert text_of([row]) == ["disk [####....] 5 GB"]
-
-
-def test_an_unknown_share_is_a_question() -> None:
-    assert text_of([gauge(None, 12, label="mem", text="-")]) == ["mem   ?    -"]
-
-
-@pytest.mark.parametrize(("width", "shown"), [(10, "GPU 0 100%"), (6, "G 100%"), (2, "10")])
-def test_the_bar_gives_way_before_the_label(width: int, shown: str) -> None:
-    assert text_of([gauge(1.0, width, label="GPU 0", text="100%")]) == [shown]
-
-
-def test_gauges_under_each_other_line_up() -> None:
-    rows = [
-        gauge(1.0, 16, label=label, text=text, label_width=5, text_width=4)
-        for label, text in (("cpu", "9%"), ("mem 漢", "100%"))
-    ]
-
-    assert text_of(rows) == ["cpu   █████ 9%  ", "mem   █████ 100%"]
-
-
-def test_a_label_cannot_steer_the_terminal() -> None:
-    assert text_of([gauge(None, 12, label="\x1b[2J")]) == ["\\x1b[2J  ?  "]
-
-
-@given(ALL_FLOATS, st.integers(0, 30), st.text(max_size=8), st.text(max_size=8), st.booleans())
-def test_any_gauge_fills_its_width(
-    fraction: float, width: int, label: str, text: str, is_ascii: bool
-) -> None:
-    assert len(gauge(fraction, width, label=label, text=text, is_ascii=is_ascii)) == width

@@ -1,4 +1,4 @@
-"""Makes the arguments of the engine that scores with vLLM from the settings."""
+"""Makes the arguments of the engine that scores with vLLM; stands alone, for it needs no vLLM."""
 
 from __future__ import annotations
 
