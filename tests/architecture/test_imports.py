@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +85,28 @@ def test_the_import_contracts_hold() -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 broken" in done.stdout
+
+
+def test_helpers_of_the_tests_are_in_one_folder_and_no_test_folder_imports_another() -> None:
+    """What a run under test loads by its path, a judge or a program, may lie beside its test."""
+    imported = re.compile(r"^(?:from|import) tests\.(\w+)", re.MULTILINE)
+    wrong = []
+    for path in (ROOT / "tests").glob("*/**/*.py"):
+        folder = path.relative_to(ROOT / "tests").parts[0]
+        found = set(imported.findall(path.read_text())) - {"support", folder}
+        wrong += [f"{path.relative_to(ROOT)} imports tests.{name}" for name in found]
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in _helpers()]
+    for path in (ROOT / "tests").rglob("*.py"):
+        text = path.read_text()
+        wrong += [f"{name} is a helper of {path.name}" for name in modules if name in text]
+    assert wrong == []
+
+
+def _helpers() -> list[Path]:
+    """Modules beside the tests that are neither tests nor fixtures."""
+    return [
+        path
+        for path in (ROOT / "tests").glob("*/**/*.py")
+        if path.relative_to(ROOT / "tests").parts[0] != "support"
+        and not path.name.startswith(("test_", "conftest"))
+    ]

@@ -12,9 +12,9 @@ from typing import get_args
 
 import pytest
 from halos_backend.events import AttemptEvent, RunEvent
-from place import make_policy
 
 from halos_tui.commands import VERBS
+from tests.support.place import make_policy
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.backend.fake_run import FakeRun
+from tests.support.fake_run import FakeRun
 
 
 @pytest.fixture

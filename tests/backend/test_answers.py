@@ -23,7 +23,7 @@ from halos_backend.store.requests import Abort, Extend, Pause, Request, Resume, 
 from halos_backend.store.state import RunState, fold
 from halos_backend.supervisor.requests import answer
 
-from tests.backend.journals import (
+from tests.support.journals import (
     created,
     failed,
     finished,

@@ -16,8 +16,8 @@ from halos_backend.store.identity import lock_holder, own_identity
 from halos_backend.store.liveness import living_supervisor, silence_s, stalled_for_s
 from halos_backend.store.requests import Extend, Pause, Set
 
-from tests.backend.deadline import wait_until
-from tests.backend.fake_run import FakeRun
+from tests.support.fake_run import FakeRun
+from tests.support.waiting import wait_for
 
 MakeRun = Callable[..., FakeRun]
 ELSEWHERE = ProcessIdentity(pid=1, start_time=1.0, boot_id="another", host="elsewhere")
@@ -27,7 +27,7 @@ ELSEWHERE = ProcessIdentity(pid=1, start_time=1.0, boot_id="another", host="else
 def ended() -> Iterator[None]:
     """The guardians that asking started end by themselves."""
     yield
-    wait_until(lambda: all(child.poll() is not None for child in start._started))
+    wait_for(lambda: all(child.poll() is not None for child in start._started))
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_run_without_a_process_is_asked_all_the_same(make_run: MakeRun) -> Non
     event = ask(run.dir, Set(request_id="one", assignments=("train.lr=1e-3",)))
 
     assert isinstance(event, SettingsChanged)
-    wait_until(lambda: lock_holder(run.dir) is None)
+    wait_for(lambda: lock_holder(run.dir) is None)
     assert run.state.status == "failed"
     assert len(run.attempts) == 1
 
@@ -76,7 +76,7 @@ def test_a_torn_tail_of_the_journal_is_no_answer(make_run: MakeRun) -> None:
     event = ask(run.dir, Set(request_id="one", assignments=("train.lr=1e-3",)))
 
     assert isinstance(event, SettingsChanged)
-    wait_until(lambda: lock_holder(run.dir) is None)
+    wait_for(lambda: lock_holder(run.dir) is None)
 
 
 def test_a_stopped_supervisor_does_not_answer_until_it_goes_on(held: FakeRun) -> None:
@@ -89,7 +89,7 @@ def test_a_stopped_supervisor_does_not_answer_until_it_goes_on(held: FakeRun) ->
 
     assert lock_holder(held.dir) == holder
     os.kill(holder.pid, signal.SIGCONT)
-    wait_until(lambda: held.state.status == "pausing")
+    wait_for(lambda: held.state.status == "pausing")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from halos_backend.store.state import RunState, fold
 from halos_backend.supervisor.loop import _stages_left
 from msgspec.structs import replace
 
-from tests.backend.journals import created, failed, round_started, settings, started, supervised
+from tests.support.journals import created, failed, round_started, settings, started, supervised
 
 MADE = settings()
 BEGUN = (created(MADE), supervised())  # created at 1.0

@@ -21,8 +21,8 @@ from halos_backend.store import requests
 from halos_backend.store.job import read_job
 from halos_backend.store.requests import Abort, Extend, Pause, Resume, Retry, Set
 
-from tests.backend.deadline import DEADLINE_S, wait_until
-from tests.backend.fake_run import FakeRun
+from tests.support.fake_run import FakeRun
+from tests.support.waiting import DEADLINE_S, wait_for
 
 MakeRun = Callable[..., FakeRun]
 
@@ -231,7 +231,7 @@ def test_a_stage_that_loads_has_a_limit_of_its_own(make_run: MakeRun) -> None:
     supervisor = run.start()
     attempt = run.hold(1, "label")
     beat = run.dir.heartbeat.read_text()
-    wait_until(lambda: int(run.dir.heartbeat.read_text()) > int(beat) + 3)
+    wait_for(lambda: int(run.dir.heartbeat.read_text()) > int(beat) + 3)
     run.release(attempt)
 
     assert supervisor.wait(timeout=DEADLINE_S) == ExitCode.COMPLETED

@@ -31,9 +31,9 @@ from halos_backend.supervisor.gpus.reservation import (
 )
 from halos_backend.telemetry.gpu import gpu_number
 
-from tests.backend.deadline import wait_until
-from tests.backend.fake_run import FakeRun
-from tests.backend.journals import created, settings
+from tests.support.fake_run import FakeRun
+from tests.support.journals import created, settings
+from tests.support.waiting import wait_for
 
 HOLD = """
 import sys
@@ -187,7 +187,7 @@ def test_a_killed_supervisor_whose_stage_lives_is_waited_for(
         stage.kill()
         stage.wait()
         os.kill(child, signal.SIGKILL)
-    wait_until(lambda: mine.try_take(launch(0)) is None)
+    wait_for(lambda: mine.try_take(launch(0)) is None)
 
 
 def test_a_killed_waiter_is_not_waited_for(
@@ -358,7 +358,7 @@ def test_a_supervisor_waits_until_the_other_run_has_ended(
     supervisor = first.start()
     stage = first.hold(1, "sample")
     waiting = second.start()
-    wait_until(lambda: second.state.obstacle)
+    wait_for(lambda: second.state.obstacle)
     assert second.state.obstacle == f"GPU 0 is held by the run first ({first.dir.path})"
     assert second.attempts == []
 
@@ -380,7 +380,7 @@ def test_a_killed_supervisors_gpus_stay_its_stages_until_they_end(
     stage_holds = first.start()
     stage = first.hold(1, "sample")
     waiting = second.start()
-    wait_until(lambda: second.state.obstacle)
+    wait_for(lambda: second.state.obstacle)
     first.kill(stage_holds)
     assert find_busy(LaunchSettings(devices=(0,)), {}) is not None
     assert second.attempts == []

@@ -30,7 +30,7 @@ from halos_backend.supervisor.jobs import make_job
 from halos_backend.supervisor.plan import Prunable, StartRound, StartStage, plan, prunable
 from msgspec.structs import replace
 
-from tests.backend.journals import (
+from tests.support.journals import (
     checkpoint_path,
     created,
     finished,

@@ -17,7 +17,7 @@ from halos_backend.events import (
 from halos_backend.store.registry import load_state, write_snapshot
 from halos_backend.store.run_summary import RunSummary, summarize_run, summary_of
 
-from tests.headless.made_run import STARTED_T, MadeRun
+from tests.support.made_run import STARTED_T, MadeRun
 
 T = STARTED_T + 100
 

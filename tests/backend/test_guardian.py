@@ -32,9 +32,9 @@ from halos_backend.supervisor.processes import guardian, subreaper
 from halos_backend.supervisor.processes.guardian import Restarts, leave_exit_code
 from halos_backend.supervisor.processes.process import StageProcess
 
-from tests.backend.deadline import DEADLINE_S, wait_until
-from tests.backend.fake_run import FakeRun
-from tests.backend.journals import round_started, settings
+from tests.support.fake_run import FakeRun
+from tests.support.journals import round_started, settings
+from tests.support.waiting import DEADLINE_S, wait_for
 
 MakeRun = Callable[..., FakeRun]
 AT_ONCE = {guardian.FIRST_DELAY_S: "0.001"}
@@ -84,7 +84,7 @@ def test_a_killed_supervisor_is_started_again_and_adopts_the_stage(make_run: Mak
 
     first = kill_supervisor(run)
 
-    wait_until(lambda: adoptions(run))
+    wait_for(lambda: adoptions(run))
     assert run.supervisor() != first
     assert adoptions(run)[0].process == stage
     assert is_alive(stage)
@@ -107,7 +107,7 @@ def test_kill_of_the_supervisors_process_group_spares_the_guardian(make_run: Mak
 
     os.killpg(run.supervisor(), signal.SIGKILL)
 
-    wait_until(lambda: adoptions(run))
+    wait_for(lambda: adoptions(run))
     run.release(attempt)
     assert guard.wait(timeout=DEADLINE_S) == ExitCode.COMPLETED
     assert run.state.status == "completed"
@@ -120,7 +120,7 @@ def test_a_supervisor_that_is_killed_again_and_again_loses_nothing(make_run: Mak
     attempt = run.hold(1, "label")
     for count in range(1, 5):
         kill_supervisor(run)
-        wait_until(lambda count=count: len(adoptions(run)) == count)
+        wait_for(lambda count=count: len(adoptions(run)) == count)
     run.release(attempt)
 
     assert guard.wait(timeout=DEADLINE_S) == ExitCode.COMPLETED
@@ -325,12 +325,12 @@ def test_an_adopted_stage_that_breaks_later_leaves_its_exit_code(make_run: MakeR
     guard = run.start(guarded=True)
     attempt = run.hold(1, "label")
     kill_supervisor(run)
-    wait_until(lambda: adoptions(run))
+    wait_for(lambda: adoptions(run))
     supervisor = run.supervisor()
     os.kill(supervisor, signal.SIGSTOP)
 
     run.release(attempt)
-    wait_until(attempt.exit.exists)
+    wait_for(attempt.exit.exists)
 
     ended = read_exit(attempt)
     assert ended["exit_code"] == 7
@@ -352,12 +352,12 @@ def test_an_adopted_zombie_runs_until_its_exit_code_is_there_or_a_second_has_pas
     attempt = run.hold(1, "label")
     stage = first_process(run, "label")
     kill_supervisor(run)
-    wait_until(lambda: adoptions(run))
+    wait_for(lambda: adoptions(run))
     supervisor = run.supervisor()
     os.kill(supervisor, signal.SIGSTOP)
     guard.send_signal(signal.SIGSTOP)
     run.release(attempt)
-    wait_until(lambda: not is_alive(stage))
+    wait_for(lambda: not is_alive(stage))
     now = [100.0]
     monkeypatch.setattr(clock, "monotonic", lambda: now[0])
 
@@ -372,7 +372,7 @@ def test_an_adopted_zombie_runs_until_its_exit_code_is_there_or_a_second_has_pas
     later = StageProcess.adopt(stage, attempt.path)
     assert later.is_running
     guard.send_signal(signal.SIGCONT)
-    wait_until(attempt.exit.exists)
+    wait_for(attempt.exit.exists)
     assert not later.is_running
     assert later.exit_code == 7
 
@@ -386,7 +386,7 @@ def test_an_adopted_stage_that_is_stopped_leaves_its_exit_code(make_run: MakeRun
     guard = run.start(guarded=True)
     attempt = run.hold(1, "label")
     kill_supervisor(run)
-    wait_until(lambda: adoptions(run))
+    wait_for(lambda: adoptions(run))
 
     os.kill(run.supervisor(), signal.SIGTERM)
 
@@ -403,12 +403,12 @@ def test_a_stage_that_finishes_while_no_supervisor_lives_counts(make_run: MakeRu
     guard = run.start(guarded=True, **{guardian.FIRST_DELAY_S: "3"})
     attempt = run.hold(1, "label")
     kill_supervisor(run)
-    wait_until(lambda: adoptions(run))
+    wait_for(lambda: adoptions(run))
     kill_supervisor(run)  # the second time: the guardian waits
-    wait_until(lambda: "in 3 s" in run.log)
+    wait_for(lambda: "in 3 s" in run.log)
 
     run.release(attempt)
-    wait_until(attempt.exit.exists)
+    wait_for(attempt.exit.exists)
 
     assert read_exit(attempt)["exit_code"] == 0, "it reaps while it waits"
     assert lock_holder(run.dir) is None
@@ -600,8 +600,8 @@ def test_a_supervisor_goes_on_without_its_guardian(make_run: MakeRun) -> None:
     guard.wait()
     run.release(attempt)
 
-    wait_until(lambda: run.state.status == "completed")
-    wait_until(lambda: process_status(supervisor) is None or not run.processes())
+    wait_for(lambda: run.state.status == "completed")
+    wait_for(lambda: process_status(supervisor) is None or not run.processes())
     assert run.state.generation == 1
 
 
@@ -614,10 +614,10 @@ def test_a_client_revives_a_run_whose_guardian_and_supervisor_died(make_run: Mak
     first.kill()
     first.wait()
     os.kill(supervisor, signal.SIGKILL)
-    wait_until(lambda: lock_holder(run.dir) is None)
+    wait_for(lambda: lock_holder(run.dir) is None)
 
     second = run.start(guarded=True)
-    wait_until(lambda: adoptions(run))
+    wait_for(lambda: adoptions(run))
     run.release(attempt)
 
     assert second.wait(timeout=DEADLINE_S) == ExitCode.COMPLETED
@@ -642,7 +642,7 @@ def test_sigterm_to_the_guardian_pauses_the_run_in_good_order(make_run: MakeRun)
 def test_sigterm_reaches_a_supervisor_that_is_not_ready_for_it_yet(make_run: MakeRun) -> None:
     run = make_run()
     guard = run.start(guarded=True)
-    wait_until(lambda: children_of(guard.pid))
+    wait_for(lambda: children_of(guard.pid))
 
     guard.terminate()
 
@@ -662,9 +662,9 @@ def test_sigterm_while_the_guardian_waits_stops_the_orphaned_stage_too(make_run:
     guard = run.start(guarded=True, **VERY_LATE)
     run.hold(1, "label")
     kill_supervisor(run)
-    wait_until(lambda: adoptions(run))
+    wait_for(lambda: adoptions(run))
     kill_supervisor(run)
-    wait_until(lambda: "in 60 s" in run.log)
+    wait_for(lambda: "in 60 s" in run.log)
 
     guard.terminate()
 
@@ -679,7 +679,7 @@ def test_a_supervisor_that_dies_over_sigterm_is_not_started_again(make_run: Make
     script = f"import os, signal, time; open({str(ready)!r}, 'w'); time.sleep(1000)"
     unblock = "import signal; signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM]); "
     guard = run.launch(run.guard([sys.executable, "-S", "-c", unblock + script]))
-    wait_until(ready.exists)
+    wait_for(ready.exists)
 
     guard.terminate()
 
@@ -772,4 +772,4 @@ def test_a_stage_is_the_kernels_first_choice_when_memory_runs_out(tmp_path: Path
     assert Path(f"/proc/{stage.identity.pid}/oom_score_adj").read_text() == "500\n"
 
     stage.end(grace_s=0.0)
-    wait_until(stage.is_gone)
+    wait_for(stage.is_gone)

@@ -22,7 +22,7 @@ from halos_backend.supervisor.guards import (
     measure_disk,
 )
 
-from tests.backend.journals import (
+from tests.support.journals import (
     created,
     failed,
     finished,

@@ -16,7 +16,7 @@ from halos_backend.store.state import RunState
 from halos_backend.supervisor import provenance
 from halos_backend.supervisor.provenance import changed_inputs, refusal
 
-from tests.backend.journals import settings
+from tests.support.journals import settings
 
 
 class Prepared:

@@ -22,7 +22,7 @@ from halos_backend.store.state import fold
 from halos_backend.supervisor.jobs import make_job
 from halos_backend.supervisor.plan import StartStage
 
-from tests.backend.journals import (
+from tests.support.journals import (
     created,
     finished,
     round_started,

@@ -14,7 +14,7 @@ from halos_backend.store.reader import attempt_journal, run_journal, tail_lines
 from halos_backend.store.state import fold
 from halos_backend.store.writer import EventWriter
 
-from tests.backend.journals import created, settings, supervised, whole_round
+from tests.support.journals import created, settings, supervised, whole_round
 
 AWKWARD = RunPaused(t=-1.5e-07, reason='é € 😀 "quoted" \\ \n\r  \x01')
 

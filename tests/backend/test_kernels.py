@@ -17,7 +17,8 @@ from halos_backend.interpreters import device
 from halos_backend.interpreters.device import find_liger_obstacle
 from halos_backend.stages import kernels_check
 from halos_backend.stages.kernels_check import check_kernels
-from place import make_policy
+
+from tests.support.place import make_policy
 
 
 def settings(*overrides: str) -> RunSettings:

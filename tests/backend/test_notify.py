@@ -24,8 +24,8 @@ from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import apply, fold
 from halos_backend.supervisor.notify import Notifier
 
-from tests.backend.deadline import wait_until
-from tests.backend.journals import created, round_started, settings, supervised
+from tests.support.journals import created, round_started, settings, supervised
+from tests.support.waiting import wait_for
 
 LONG_S = 60.0
 PAUSED = RunPaused(t=9.0, reason="interrupted")
@@ -180,7 +180,7 @@ def test_a_command_that_hangs_is_killed_with_its_children(
     notifier.finish(LONG_S)
     pids = [int(path.name.removeprefix("pid-")) for path in tmp_path.glob("pid-*")]
     assert len(pids) == 2
-    wait_until(lambda: not any(map(is_running, pids)))
+    wait_for(lambda: not any(map(is_running, pids)))
     assert logged(run_dir) == [
         f"notify: {sys.executable} (paused) was killed: it took more than 3 s"
     ]
@@ -200,7 +200,7 @@ def test_notifying_waits_for_nothing_and_finishing_for_a_limit(
     notifier.finish(0.1)
     assert not got.exists()
     go.write_text("go on")  # its reader is there, so the command outlived `finish`
-    wait_until(got.exists)
+    wait_for(got.exists)
 
 
 def test_a_command_that_leaves_a_child_behind_is_done(
@@ -218,7 +218,7 @@ def test_a_command_that_leaves_a_child_behind_is_done(
     tell(notifier, PAUSED, *python(code, go, got))
     notifier.finish(LONG_S)
     go.write_text("go on")
-    wait_until(lambda: got.exists() and got.read_text() != "")
+    wait_for(lambda: got.exists() and got.read_text() != "")
     # a tag that no stage has, so that it is not killed as what a stage left
     assert got.read_text() == str(run_dir.path / "notify")
     assert logged(run_dir) == []
@@ -227,7 +227,7 @@ def test_a_command_that_leaves_a_child_behind_is_done(
 def test_messengers_that_ended_are_no_zombies(notifier: Notifier) -> None:
     tell(notifier, PAUSED, "true")
     (messenger,) = psutil.Process().children()
-    wait_until(lambda: messenger.status() == psutil.STATUS_ZOMBIE)
+    wait_for(lambda: messenger.status() == psutil.STATUS_ZOMBIE)
     notifier.poll()
     assert not messenger.is_running()
 

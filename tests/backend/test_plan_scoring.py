@@ -34,7 +34,7 @@ from halos_backend.supervisor.plan import (
 )
 from msgspec.structs import replace
 
-from tests.backend.journals import (
+from tests.support.journals import (
     created,
     failed,
     finished,

@@ -14,7 +14,7 @@ from halos_backend.store.run_dir import RunDir, check_run_name, find_run
 from halos_backend.store.state import RunState, fold
 from halos_backend.store.writer import EventWriter
 
-from tests.backend.journals import eventful_journal, settings
+from tests.support.journals import eventful_journal, settings
 
 
 def make_run(path: Path, events: list[RunEvent], *, snapshot_after: int | None = None) -> RunDir:

@@ -13,7 +13,7 @@ from halos_backend.store.state import RunState, fold
 from halos_backend.supervisor.jobs import make_job
 from halos_backend.supervisor.plan import StartStage, best_checkpoint_round, prunable
 
-from tests.backend.journals import (
+from tests.support.journals import (
     checkpoint_path,
     created,
     round_started,

@@ -13,8 +13,8 @@ from halos_backend.store.job import LabelInputs, SampleInputs, read_job
 from halos_backend.store.requests import Abort, Extend, Pause, Retry
 from halos_backend.store.round_state import RoundState
 
-from tests.backend.deadline import DEADLINE_S, wait_until
-from tests.backend.fake_run import FakeRun
+from tests.support.fake_run import FakeRun
+from tests.support.waiting import DEADLINE_S, wait_for
 
 MakeRun = Callable[..., FakeRun]
 ROUND_1 = [(1, "sample", 1), (1, "label", 1), (1, "train", 1)]
@@ -138,7 +138,7 @@ def test_the_scoring_is_paused_and_resumed_at_the_stage(scored_run: FakeRun) -> 
     supervisor = run.start()
     attempt = run.hold(2, "sample")
     run.ask(Pause(request_id="p", at="stage"))
-    wait_until(lambda: run.state.status == "pausing")
+    wait_for(lambda: run.state.status == "pausing")
     run.release(attempt)
     assert supervisor.wait(timeout=DEADLINE_S) == ExitCode.COMPLETED
     check_result(run, "paused")

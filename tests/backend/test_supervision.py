@@ -35,10 +35,10 @@ from halos_backend.store.state import fold
 from halos_backend.supervisor.plan import StartStage
 from halos_backend.supervisor.processes.stage_runner import StageRunner
 
-from tests.backend.deadline import DEADLINE_S, wait_until
-from tests.backend.drive_supervisor import fake_command
-from tests.backend.fake_run import MARK, FakeRun
-from tests.backend.journals import round_started, settings
+from tests.support.drive_supervisor import fake_command
+from tests.support.fake_run import MARK, FakeRun
+from tests.support.journals import round_started, settings
+from tests.support.waiting import DEADLINE_S, wait_for
 
 MakeRun = Callable[..., FakeRun]
 LONG_GRACE = {"TEST_GRACE_S": "600"}
@@ -107,7 +107,7 @@ def test_requests_are_answered_and_the_heart_beats_during_the_grace(make_run: Ma
 
     assert requests.wait_for_answer(run.dir, "stop-it", timeout_s=DEADLINE_S)
     assert run.state.status == "aborting"
-    wait_until(lambda: run.dir.heartbeat.read_text() != beats)
+    wait_for(lambda: run.dir.heartbeat.read_text() != beats)
     assert supervisor.poll() is None
     run.release(attempt)
     assert supervisor.wait(timeout=DEADLINE_S) == ExitCode.COMPLETED
@@ -173,7 +173,7 @@ def test_a_stage_outlives_its_supervisor_and_the_next_one_adopts_it(make_run: Ma
     assert is_alive(stage)
 
     second = run.start()
-    wait_until(lambda: of_type(run, StageAdopted))
+    wait_for(lambda: of_type(run, StageAdopted))
     assert is_alive(stage)
     run.release(attempt)
 
@@ -195,7 +195,7 @@ def test_an_adopted_stage_can_be_stopped_with_its_tree(make_run: MakeRun) -> Non
     run.hold(1, "label")
     run.kill(first)
     second = run.start()
-    wait_until(lambda: of_type(run, StageAdopted))
+    wait_for(lambda: of_type(run, StageAdopted))
 
     second.send_signal(signal.SIGTERM)
 
@@ -214,7 +214,7 @@ def test_a_stage_that_finished_while_nobody_watched_counts(make_run: MakeRun) ->
     run.release(attempt)
     stage = run.state.rounds[0].stages["label"].process
     assert stage is not None
-    wait_until(lambda: not is_alive(stage))
+    wait_for(lambda: not is_alive(stage))
 
     assert run.supervise() == ExitCode.COMPLETED
 
@@ -235,10 +235,10 @@ def test_a_stage_that_broke_while_nobody_watched_is_tried_again(
     run.kill(first)
     if damage == "it was killed":
         os.kill(stage.pid, signal.SIGKILL)
-        wait_until(lambda: not is_alive(stage))
+        wait_for(lambda: not is_alive(stage))
     else:
         run.release(attempt)
-        wait_until(lambda: not is_alive(stage))
+        wait_for(lambda: not is_alive(stage))
         content = bytearray(attempt.scores.read_bytes())
         content[-1] ^= 1
         attempt.scores.write_bytes(content)
@@ -292,7 +292,7 @@ def test_a_stage_whose_start_cannot_be_written_down_does_not_run(make_run: MakeR
     attempt = run.dir.attempt(1, "sample", 1)
 
     def record(event: RunEvent) -> None:
-        wait_until(lambda: (attempt.path / "holding").exists())
+        wait_for(lambda: (attempt.path / "holding").exists())
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     made = settings(num_rounds=1, prompts_per_round=2)
@@ -334,13 +334,13 @@ def test_an_abort_is_obeyed_by_the_next_supervisor_when_the_first_dies_over_it(
     first = run.start(**LONG_GRACE)
     run.hold(1, "sample")
     requests.send(run.dir, requests.Abort(request_id="stop-it"))
-    wait_until(lambda: of_type(run, AbortRequested))
+    wait_for(lambda: of_type(run, AbortRequested))
     run.kill(first)
     stage = run.state.rounds[0].stages["sample"].process
     assert stage is not None
     if stage_dies_too:
         os.kill(stage.pid, signal.SIGKILL)
-        wait_until(lambda: not is_alive(stage))
+        wait_for(lambda: not is_alive(stage))
 
     assert run.supervise(**SHORT_GRACE) == ExitCode.COMPLETED
 
@@ -464,7 +464,7 @@ def test_wherever_the_disk_fills_up_nothing_is_lost_and_resume_goes_on(make_run:
             break
         assert "Traceback" not in run.log
         assert run.dir.events.read_bytes().endswith(b"\n")
-        wait_until(lambda: run.processes() == [])
+        wait_for(lambda: run.processes() == [])
 
     assert run.resume() == ExitCode.COMPLETED
     assert run.state.status == "completed"
@@ -520,7 +520,7 @@ def test_starting_a_supervisor_of_an_ended_run_is_no_error(make_run: MakeRun) ->
 
     start_supervisor(run.dir)
 
-    wait_until(lambda: lock_holder(run.dir) is None)
+    wait_for(lambda: lock_holder(run.dir) is None)
     assert run.state.status == "completed"
 
 

@@ -19,7 +19,7 @@ from halos_backend.events import (
 )
 from halos_backend.store.job import read_job
 
-from tests.backend.fake_run import FakeRun
+from tests.support.fake_run import FakeRun
 
 MakeRun = Callable[..., FakeRun]
 

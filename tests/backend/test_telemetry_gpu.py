@@ -15,7 +15,7 @@ from halos_backend.telemetry.devices import Holder, holders, mark_owners, select
 from halos_backend.telemetry.gpu import REOPEN_S, Gpus, has_library, load_nvml
 from halos_backend.telemetry.reading import GpuProcess, GpuReading, Key
 
-from tests.backend.fake_nvml import LOST, NOT_LOADED, NOT_SUPPORTED, UNKNOWN, FakeGpu, FakeNvml
+from tests.support.fake_nvml import LOST, NOT_LOADED, NOT_SUPPORTED, UNKNOWN, FakeGpu, FakeNvml
 
 GIB = 1 << 30
 NOBODY = 2**22 + 1

@@ -17,8 +17,8 @@ from halos_backend.telemetry.reading import GpuProcess, GpuReading, HostReading,
 from halos_backend.telemetry.sampler import Sampler, reader
 from halos_backend.telemetry.stage_summary import EnergyMeter, StageUse
 
-from tests.backend.deadline import wait_until
-from tests.backend.fake_nvml import FakeGpu, FakeNvml
+from tests.support.fake_nvml import FakeGpu, FakeNvml
+from tests.support.waiting import wait_for
 
 TRAIN: Key = (1, "train")
 LABEL: Key = (1, "label")
@@ -308,25 +308,25 @@ def started(run_dir: RunDir) -> Iterator[Callable[..., Sampler]]:
     yield start
     for sampler in made:
         sampler.stop()
-    wait_until(lambda: not any(thread.name == "telemetry" for thread in threading.enumerate()))
+    wait_for(lambda: not any(thread.name == "telemetry" for thread in threading.enumerate()))
 
 
 def test_the_thread_reads_on_and_on_until_it_is_stopped(
     started: Callable[..., Sampler], run_dir: RunDir
 ) -> None:
     sampler = started(reading, interval_s=0.001)
-    wait_until(lambda: len(telemetry_tail(run_dir, 5)) == 5)
+    wait_for(lambda: len(telemetry_tail(run_dir, 5)) == 5)
 
     sampler.stop()
-    wait_until(lambda: not any(thread.name == "telemetry" for thread in threading.enumerate()))
+    wait_for(lambda: not any(thread.name == "telemetry" for thread in threading.enumerate()))
 
 
 def test_a_beginning_stage_is_read_at_once(started: Callable[..., Sampler]) -> None:
     sampler = started(lambda: reading(used=7), interval_s=3600.0)
-    wait_until(lambda: sampler.latest)
+    wait_for(lambda: sampler.latest)
     sampler.latest = None
     sampler.begin(TRAIN)
-    wait_until(lambda: sampler.latest)
+    wait_for(lambda: sampler.latest)
 
     # the stage has the reading just after it is the latest one
     ended: list[dict[str, float | int]] = []
@@ -337,7 +337,7 @@ def test_a_beginning_stage_is_read_at_once(started: Callable[..., Sampler]) -> N
             sampler.begin(TRAIN)
         return bool(ended[-1])
 
-    wait_until(has_peak)
+    wait_for(has_peak)
     assert ended[-1] == {"host_peak_memory_bytes": 7}
 
 
@@ -346,7 +346,7 @@ def test_the_thread_outlives_every_error(started: Callable[..., Sampler]) -> Non
         raise ValueError
 
     sampler = started(fail, interval_s=0.001)
-    wait_until(lambda: sampler.num_failed > 10)
+    wait_for(lambda: sampler.num_failed > 10)
 
 
 def test_nothing_waits_for_a_driver_that_hangs(started: Callable[..., Sampler]) -> None:

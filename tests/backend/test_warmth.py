@@ -27,7 +27,7 @@ from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState, apply, fold
 from halos_backend.supervisor.warm_choice import OWN_PEAK, WarmChoice
 
-from tests.backend.journals import (
+from tests.support.journals import (
     created,
     finished,
     round_finished,

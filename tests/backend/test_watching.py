@@ -16,8 +16,8 @@ from halos_backend.events import GuardTripped, RequestRejected, VersionsChanged
 from halos_backend.store.input_files import InputFile
 from halos_backend.telemetry.log import telemetry_tail
 
-from tests.backend.deadline import wait_until
-from tests.backend.fake_run import FakeRun
+from tests.support.fake_run import FakeRun
+from tests.support.waiting import wait_for
 
 MakeRun = Callable[..., FakeRun]
 KL = {"kl": {"metric": "kl_initial", "above": 10}}
@@ -112,7 +112,7 @@ def test_the_owner_is_told_with_the_event_on_standard_input(
         lines = told.read_text().splitlines() if told.exists() else []
         return [json.loads(line) for line in lines]
 
-    wait_until(lambda: len(messages()) == 3)
+    wait_for(lambda: len(messages()) == 3)
     by_occasion = {message["occasion"]: message for message in messages()}
     assert set(by_occasion) == {"guard", "paused", "completed"}
     assert by_occasion["paused"]["run"] == "run"
@@ -126,7 +126,7 @@ def test_a_notification_that_fails_never_touches_the_run(make_run: MakeRun) -> N
     assert run.supervise() == ExitCode.COMPLETED
 
     assert run.state.status == "completed"
-    wait_until(lambda: "/no/such/program" in run.dir.supervisor_log.read_text())
+    wait_for(lambda: "/no/such/program" in run.dir.supervisor_log.read_text())
 
 
 def test_what_a_stage_used_is_in_its_summary_and_on_record(make_run: MakeRun) -> None:
@@ -134,7 +134,7 @@ def test_what_a_stage_used_is_in_its_summary_and_on_record(make_run: MakeRun) ->
     run.behave(r1_label_1="hold")
     supervisor = run.start()
     attempt = run.hold(1, "label")
-    wait_until(lambda: telemetry_tail(run.dir, 1))
+    wait_for(lambda: telemetry_tail(run.dir, 1))
     run.release(attempt)
     supervisor.wait(timeout=60)
 

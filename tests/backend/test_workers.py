@@ -21,8 +21,8 @@ from halos_backend.supervisor.processes import workers
 from halos_backend.supervisor.processes.process import attempt_processes
 from halos_backend.supervisor.processes.workers import WorkerAttempt, Workers
 
-from tests.backend.deadline import wait_until
-from tests.backend.journals import created, settings
+from tests.support.journals import created, settings
+from tests.support.waiting import wait_for
 
 PROGRAM = """
 import sys
@@ -54,7 +54,7 @@ class Kept:
         inputs = LabelInputs("completions.jsonl")
         job = Job("a-run", self._round, stage, 1, 0, 1, 1, {}, inputs)
         _, begun = self.workers.begin(attempt, job, made)
-        wait_until(lambda: read_exit_code(attempt) == 0)
+        wait_for(lambda: read_exit_code(attempt) == 0)
         return begun
 
 
@@ -92,7 +92,7 @@ def test_one_that_was_killed_while_it_waited_is_replaced(kept: Kept) -> None:
     (worker,) = kept.workers.pids()["label"]
     assert worker == first.identity.pid
     os.kill(worker, signal.SIGKILL)
-    wait_until(lambda: not is_alive(first.identity))
+    wait_for(lambda: not is_alive(first.identity))
     assert kept.execute(settings()).identity != first.identity
     assert kept.said == [("label", "it ended by itself")]
 
@@ -149,7 +149,7 @@ def test_one_that_was_started_early_and_died_is_replaced(kept: Kept) -> None:
     kept.workers.preload("label", settings())
     (early,) = kept.workers.pids()["label"]
     os.kill(early, signal.SIGKILL)
-    wait_until(lambda: not kept.workers.pids()["label"])
+    wait_for(lambda: not kept.workers.pids()["label"])
     assert kept.execute(settings()).identity.pid != early
     assert kept.said == [("label", "it ended by itself")]
 

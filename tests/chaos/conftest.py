@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.chaos_run import ChaosRun
-from tests.chaos.reference import Reference, get_reference
-from tests.chaos.schedule import CASES, SEED
-from tests.chaos.stopped import get_stopped
+from tests.support.chaos_run import ChaosRun
+from tests.support.reference import Reference, get_reference
+from tests.support.schedule import CASES, SEED
+from tests.support.stopped import get_stopped
 
 FOLDER = Path(__file__).parent
 

@@ -16,7 +16,7 @@ from halos_backend.store.state import RunState, fold
 from halos_backend.store.writer import EventWriter
 from halos_backend.supervisor.plan import StartRound, StartStage, plan
 
-from tests.chaos.reference import NAME, Reference
+from tests.support.reference import NAME, Reference
 
 Record = Callable[[str, object], None]
 NOW = 2e9

@@ -16,11 +16,11 @@ from halos_backend.errors import ExitCode
 from halos_backend.events import Stage
 from halos_backend.store import requests
 
-from tests.chaos.chaos_run import ChaosRun
-from tests.chaos.invariants import check_nothing_runs, check_results, check_stages
-from tests.chaos.reference import NAME
-from tests.chaos.schedule import ROUNDS, SEED
-from tests.chaos.stopped import ROUND, set_back
+from tests.support.chaos_run import ChaosRun
+from tests.support.invariants import check_nothing_runs, check_results, check_stages
+from tests.support.reference import NAME
+from tests.support.schedule import ROUNDS, SEED
+from tests.support.stopped import ROUND, set_back
 
 MakeRun = Callable[..., ChaosRun]
 LAST_RECORD_CUTS = ("first byte", "middle", "last but one", "newline")

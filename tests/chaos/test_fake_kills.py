@@ -18,10 +18,10 @@ from halos_backend.store.reader import run_journal
 from halos_backend.store.state import ENDED, fold
 from halos_backend.supervisor.processes.guardian import __file__ as GUARDIAN
 
-from tests.backend.deadline import wait_until
-from tests.backend.fake_run import FakeRun
-from tests.chaos.invariants import check_journal, check_lock_is_free, check_stages
-from tests.chaos.schedule import BARE_PER_CASE, CASES, SEED
+from tests.support.fake_run import FakeRun
+from tests.support.invariants import check_journal, check_lock_is_free, check_stages
+from tests.support.schedule import BARE_PER_CASE, CASES, SEED
+from tests.support.waiting import wait_for
 
 ROUNDS = (1, 2, 3)
 NUM_KILLS = 4
@@ -89,7 +89,7 @@ class Schedule:
             if not self._is_guarded() and lock_holder(self.run.dir) is None:
                 self.start()
             time.sleep(0.02)
-        wait_until(lambda: self.run.processes() == [])
+        wait_for(lambda: self.run.processes() == [])
 
     def check(self) -> None:
         journal = self.run.dir.events
@@ -135,7 +135,7 @@ class Schedule:
 
 def _kill_and_wait(pid: int, start_time: float) -> None:
     if send_signal(pid, start_time, signal.SIGKILL):
-        wait_until(lambda: not _is_alive(pid, start_time))
+        wait_for(lambda: not _is_alive(pid, start_time))
 
 
 def _is_alive(pid: int, start_time: float) -> bool:

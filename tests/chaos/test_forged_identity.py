@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from halos_backend.store.identity import identify
 
-from tests.chaos.chaos_run import ChaosRun
-from tests.chaos.invariants import check_all
+from tests.support.chaos_run import ChaosRun
+from tests.support.invariants import check_all
 
 MakeRun = Callable[..., ChaosRun]
 

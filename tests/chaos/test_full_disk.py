@@ -9,10 +9,10 @@ import pytest
 from halos_backend.errors import ExitCode
 from halos_backend.events import Stage
 
-from tests.chaos.chaos_run import ChaosRun
-from tests.chaos.invariants import check_all
-from tests.chaos.small_disk import SmallDisk, limit_file_size
-from tests.chaos.victims import of_role
+from tests.support.chaos_run import ChaosRun
+from tests.support.invariants import check_all
+from tests.support.small_disk import SmallDisk, limit_file_size
+from tests.support.victims import of_role
 
 MakeRun = Callable[..., ChaosRun]
 Record = Callable[[str, object], None]

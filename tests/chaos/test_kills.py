@@ -13,10 +13,10 @@ import pytest
 from halos_backend.errors import ExitCode
 from halos_backend.events import STAGES
 
-from tests.chaos.chaos_run import ChaosRun
-from tests.chaos.invariants import check_all
-from tests.chaos.reference import NAME
-from tests.chaos.schedule import (
+from tests.support.chaos_run import ChaosRun
+from tests.support.invariants import check_all
+from tests.support.reference import NAME
+from tests.support.schedule import (
     CASES,
     FAKES_PER_CASE,
     IN_A_ROW,
@@ -27,7 +27,7 @@ from tests.chaos.schedule import (
     kills_in_a_row,
     single_kill,
 )
-from tests.chaos.victims import Role, of_role
+from tests.support.victims import Role, of_role
 
 MakeRun = Callable[..., ChaosRun]
 WAYS = ("models", "models, cold", "models, overlapped")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.chaos_run import ChaosRun
-from tests.chaos.invariants import check_all
-from tests.chaos.reference import Reference, get_reference
-from tests.chaos.schedule import ROUNDS, SEED
+from tests.support.chaos_run import ChaosRun
+from tests.support.invariants import check_all
+from tests.support.reference import Reference, get_reference
+from tests.support.schedule import ROUNDS, SEED
 
 MakeRun = Callable[..., ChaosRun]
 

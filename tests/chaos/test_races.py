@@ -9,9 +9,9 @@ from collections.abc import Callable
 from halos_backend.errors import ExitCode
 from halos_backend.supervisor.processes.guardian import __file__ as GUARDIAN
 
-from tests.chaos.chaos_run import ChaosRun
-from tests.chaos.invariants import check_all
-from tests.chaos.victims import of_role
+from tests.support.chaos_run import ChaosRun
+from tests.support.invariants import check_all
+from tests.support.victims import of_role
 
 MakeRun = Callable[..., ChaosRun]
 MANY = 6

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 from halos_backend.store import requests
 
-from tests.chaos.chaos_run import ChaosRun
-from tests.chaos.invariants import check_all
-from tests.chaos.schedule import SEED, kills_in_a_row
+from tests.support.chaos_run import ChaosRun
+from tests.support.invariants import check_all
+from tests.support.schedule import SEED, kills_in_a_row
 
 MakeRun = Callable[..., ChaosRun]
 SECRET = "what another user wrote"

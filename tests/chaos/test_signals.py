@@ -10,10 +10,10 @@ from collections.abc import Callable
 import pytest
 from halos_backend.errors import ExitCode
 
-from tests.chaos.chaos_run import ChaosRun
-from tests.chaos.invariants import check_all
-from tests.chaos.reference import NAME
-from tests.chaos.victims import Role, of_role
+from tests.support.chaos_run import ChaosRun
+from tests.support.invariants import check_all
+from tests.support.reference import NAME
+from tests.support.victims import Role, of_role
 
 MakeRun = Callable[..., ChaosRun]
 HEARTBEATS = 4.0

@@ -12,10 +12,10 @@ from collections.abc import Callable
 import asyncssh
 from halos_backend.errors import ExitCode
 
-from tests.chaos.chaos_run import ChaosRun
-from tests.chaos.invariants import check_all
-from tests.chaos.reference import NAME
-from tests.chaos.ssh_server import Sessions, loopback
+from tests.support.chaos_run import ChaosRun
+from tests.support.invariants import check_all
+from tests.support.reference import NAME
+from tests.support.ssh_server import Sessions, loopback
 
 MakeRun = Callable[..., ChaosRun]
 DEADLINE_S = 120.0

@@ -14,12 +14,12 @@ from halos_backend.events import STAGES, ProcessIdentity, Stage
 from halos_backend.store.handover import read_task
 from halos_backend.store.identity import is_alive
 
-from tests.chaos.chaos_run import ChaosRun
-from tests.chaos.invariants import check_all
-from tests.chaos.journal import Event
-from tests.chaos.reference import Reference, get_reference
-from tests.chaos.schedule import ROUNDS, SEED
-from tests.chaos.victims import Found
+from tests.support.chaos_run import ChaosRun
+from tests.support.invariants import check_all
+from tests.support.journal import Event
+from tests.support.reference import Reference, get_reference
+from tests.support.schedule import ROUNDS, SEED
+from tests.support.victims import Found
 
 MakeRun = Callable[..., ChaosRun]
 

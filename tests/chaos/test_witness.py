@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from place import wait_for
 
-from tests.chaos.victims import MARK, find, of_role
-from tests.chaos.witness import LOOK_EVERY_S, Witness
+from tests.support.victims import MARK, find, of_role
+from tests.support.waiting import wait_for
+from tests.support.witness import LOOK_EVERY_S, Witness
 
 WRITER = """
 import os, sys, time

@@ -15,11 +15,11 @@ from halos_backend.store.reader import run_journal
 from halos_backend.store.registry import load_state, read_snapshot
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import fold
-from place import Place
 from safetensors.torch import load_file
 
 from halos_tui.app import AppOptions, HalosApp
-from tests.tui.app_fixtures import until_shown
+from tests.support.app_fixtures import until_shown
+from tests.support.place import Place
 
 ARCHIVE = Path(__file__).with_name("recorded-0.1.0.tar.xz")
 MADE_IN = "/tmp/halos-tui-recorded"

@@ -12,8 +12,9 @@ import datasets
 import huggingface_hub.constants
 import pytest
 from halos_backend.store.run_dir import RunDir
-from place import JUDGE, TEMPLATE, make_policy
 from transformers.utils import logging as transformers_logging
+
+from tests.support.place import JUDGE, TEMPLATE, make_policy
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": "say a", "answer": "a", "level": 1, "tags": ["x", "y"]},

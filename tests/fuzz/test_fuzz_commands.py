@@ -18,9 +18,9 @@ from halos_backend.store.run_dir import RunDir
 
 from benchmarks.made_events import Shape
 from benchmarks.made_runs import make_run
-from tests.fuzz.cases import call, halos, restore, run_cases
 from tests.fuzz.conftest import Good
-from tests.fuzz.mutations import VALUES, as_json, mutate_bytes, mutate_value
+from tests.support.cases import call, halos, restore, run_cases
+from tests.support.mutations import VALUES, as_json, mutate_bytes, mutate_value
 
 pytestmark = [pytest.mark.timeout(3600), pytest.mark.filterwarnings("ignore")]
 

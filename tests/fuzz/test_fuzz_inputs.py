@@ -13,9 +13,9 @@ import pytest
 from halos_backend.store.run_dir import RunDir
 from pyarrow import parquet
 
-from tests.fuzz.cases import check_inputs, restore, run_cases
 from tests.fuzz.conftest import ROWS, Good
-from tests.fuzz.mutations import as_json, mutate_bytes, mutate_value
+from tests.support.cases import check_inputs, restore, run_cases
+from tests.support.mutations import as_json, mutate_bytes, mutate_value
 
 pytestmark = [
     pytest.mark.timeout(3600),

@@ -10,8 +10,8 @@ import torch
 from halos_backend.records import Group
 from transformers import AutoModelForSequenceClassification
 
-from tests.gpu.gpu_worker import run_on_gpu
-from tests.stages.label_fixtures import (
+from tests.support.gpu_worker import run_on_gpu
+from tests.support.label_fixtures import (
     expected_ids,
     make_attempt,
     ragged_groups,

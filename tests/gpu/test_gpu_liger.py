@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.gpu.gpu_worker import run_on_gpu
-from tests.stages.train_fixtures import make_attempt, make_policy, metrics, pairs, warnings_of
+from tests.support.gpu_worker import run_on_gpu
+from tests.support.train_fixtures import make_attempt, make_policy, metrics, pairs, warnings_of
 
 pytestmark = [
     pytest.mark.gpu,

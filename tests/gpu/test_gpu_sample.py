@@ -9,8 +9,8 @@ import torch
 from halos_backend.records import Prompt, read_rows
 from transformers import AutoModelForCausalLM
 
-from tests.gpu.gpu_worker import run_on_gpu
-from tests.stages.sample_fixtures import SamplePlace, by_id, run_here
+from tests.support.gpu_worker import run_on_gpu
+from tests.support.sample_fixtures import SamplePlace, by_id, run_here
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 

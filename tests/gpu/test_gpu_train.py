@@ -11,8 +11,8 @@ import torch
 from halos_backend.store.run_dir import AttemptDir
 from safetensors.torch import load_file
 
-from tests.gpu.gpu_worker import run_on_gpu
-from tests.stages.train_fixtures import (
+from tests.support.gpu_worker import run_on_gpu
+from tests.support.train_fixtures import (
     groups,
     load_plain,
     make_attempt,

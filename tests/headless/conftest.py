@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.support.command_line import run_halos
 
 Halos = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -32,15 +33,6 @@ def halos(environment: dict[str, str], tmp_path: Path) -> Halos:
     """Run a command to its end, outside the source tree."""
 
     def run(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "halos_tui", *arguments],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            input=stdin,
-            timeout=60,
-            check=False,
-        )
+        return run_halos(*arguments, environment=environment, cwd=tmp_path, stdin=stdin)
 
     return run

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from halos_backend.events import GuardTripped, RunFailed, RunPaused, RunResumed
 
-from tests.headless.made_run import MadeRun
-from tests.headless.terminal import Terminal
+from tests.support.command_line import SUPPORT
+from tests.support.made_run import MadeRun
+from tests.support.pty_output import Terminal
 
-DRIVER = Path(__file__).with_name("drive_follow.py")
+DRIVER = SUPPORT / "drive_follow.py"
 BELL = b"\x07"
 GUARD = GuardTripped(
     t=3.0,

@@ -12,7 +12,7 @@ import pytest
 
 from halos_tui.cli.main import VERBS, main
 from tests.headless.conftest import Halos
-from tests.headless.made_run import MadeRun
+from tests.support.made_run import MadeRun
 
 HEAVY = ("torch", "transformers", "accelerate", "peft", "datasets", "vllm", "textual", "numpy")
 

@@ -9,7 +9,7 @@ import msgspec
 from halos_backend.records import write_rows
 
 from tests.headless.conftest import Halos
-from tests.headless.made_run import GROUPS, MadeRun, completion, write_round_files
+from tests.support.made_run import GROUPS, MadeRun, completion, write_round_files
 
 
 def _labelled(runs: Path, feedback: str = "pairwise") -> MadeRun:

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,9 @@ from halos_backend.events import (
 )
 from halos_backend.store.identity import lock_holder
 
-from tests.backend.deadline import DEADLINE_S, wait_until
-from tests.backend.fake_run import MARK, FakeRun
-
-DRIVER = Path(__file__).with_name("drive_halos.py")
+from tests.support.command_line import WITH_FAKE_STAGES, start_halos
+from tests.support.fake_run import MARK, FakeRun
+from tests.support.waiting import DEADLINE_S, wait_for
 
 Start = Callable[..., subprocess.Popen[str]]
 Verb = Callable[..., subprocess.CompletedProcess[str]]
@@ -40,14 +38,11 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
     def begin(*arguments: str, **more: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, str(DRIVER), *arguments],
-            env={**environment, MARK: str(tmp_path / "runs" / "a-run"), **more},
+        process = start_halos(
+            *arguments,
+            program=WITH_FAKE_STAGES,
+            environment={**environment, MARK: str(tmp_path / "runs" / "a-run"), **more},
             cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
         )
         started.append(process)
         return process
@@ -81,8 +76,8 @@ def make_run(runs: Path) -> Iterator[MakeRun]:
 
     yield make
     for run in made:
-        wait_until(lambda run=run: lock_holder(run.dir) is None or _stop(run))
-        wait_until(lambda run=run: run.processes() == [])
+        wait_for(lambda run=run: lock_holder(run.dir) is None or _stop(run))
+        wait_for(lambda run=run: run.processes() == [])
         run.check()
 
 
@@ -145,9 +140,9 @@ def test_a_run_pauses_at_the_end_of_its_round_and_is_resumed(make_run: MakeRun, 
     assert "halos-tui resume a-run" in paused.stderr
     assert run.state.status == "pausing"
     _go_on(run)
-    wait_until(lambda: run.state.status == "paused")
+    wait_for(lambda: run.state.status == "paused")
     assert len(run.attempts) == 3
-    wait_until(lambda: lock_holder(run.dir) is None)
+    wait_for(lambda: lock_holder(run.dir) is None)
 
     resumed = verb("resume", "a-run")
 
@@ -163,7 +158,7 @@ def test_pause_can_wait_for_the_boundary_of_a_stage(make_run: MakeRun, start: St
     run = _held(make_run)
 
     process = start("pause", "a-run", "--at", "stage", "--wait")
-    wait_until(lambda: run.state.status == "pausing")
+    wait_for(lambda: run.state.status == "pausing")
     assert run.state.pause_at == "stage"
     _go_on(run)
 
@@ -183,7 +178,7 @@ def test_a_pause_is_taken_back_by_resume(make_run: MakeRun, verb: Verb) -> None:
     assert resumed.returncode == 0
     assert run.state.status == "running"
     _go_on(run)
-    wait_until(lambda: run.state.status == "completed")
+    wait_for(lambda: run.state.status == "completed")
 
 
 def test_pause_of_what_does_not_run_changes_nothing(make_run: MakeRun, verb: Verb) -> None:
@@ -294,7 +289,7 @@ def test_a_changed_setting_holds_from_the_next_round_on(make_run: MakeRun, verb:
     said = "train.loss.beta is 0.1, its default\ntrain.loss.beta 0.2 -> 0.1 from round 2\n"
     assert said in back.stderr, "what it is before it holds"
     _go_on(run)
-    wait_until(lambda: run.state.status == "completed")
+    wait_for(lambda: run.state.status == "completed")
     used = [json.loads(run.dir.round_settings(number).read_text()) for number in (1, 2)]
     assert [settings["train"]["lr"] for settings in used] == [5e-6, 1e-6]
 
@@ -363,7 +358,7 @@ def test_the_round_that_failed_is_changed_and_tried_again(make_run: MakeRun, ver
     assert "from round 1" in changed.stderr
     assert "halos-tui resume a-run" in changed.stderr
     assert run.state.status == "failed", "only its owner makes it go on"
-    wait_until(lambda: lock_holder(run.dir) is None)
+    wait_for(lambda: lock_holder(run.dir) is None)
     assert verb("retry", "a-run").returncode == 0
     job = json.loads(run.dir.attempt(1, "train", 2).job.read_text())
     assert job["settings"]["train"]["microbatch_tokens"] == 64
@@ -380,7 +375,7 @@ def test_an_abort_can_wait_for_the_end_of_the_round(make_run: MakeRun, verb: Ver
     assert asked.returncode == 0
     assert "aborting at the end of round 1" in asked.stderr
     _go_on(run)
-    wait_until(lambda: run.state.status == "aborted")
+    wait_for(lambda: run.state.status == "aborted")
     assert len(run.attempts) == 3
     (event,) = _of_type(run, AbortRequested)
     assert event.when == "round"
@@ -404,7 +399,7 @@ def _lose(run: FakeRun) -> None:
     holder = lock_holder(run.dir)
     assert holder is not None
     os.kill(holder.pid, signal.SIGKILL)
-    wait_until(lambda: lock_holder(run.dir) is None)
+    wait_for(lambda: lock_holder(run.dir) is None)
 
 
 def test_a_verb_takes_a_lost_run_up_and_says_so(make_run: MakeRun, verb: Verb) -> None:
@@ -418,7 +413,7 @@ def test_a_verb_takes_a_lost_run_up_and_says_so(make_run: MakeRun, verb: Verb) -
     assert "pausing at the end of round 1" in paused.stderr
     assert len(run.attempts) == 1, "the stage was adopted"
     _go_on(run)
-    wait_until(lambda: run.state.status == "completed")
+    wait_for(lambda: run.state.status == "completed")
 
 
 def test_a_followed_run_is_revived_by_its_owner(make_run: MakeRun, start: Start) -> None:
@@ -428,7 +423,7 @@ def test_a_followed_run_is_revived_by_its_owner(make_run: MakeRun, start: Start)
     run.hold(1, "sample")
     _kill_with_guardian(run)
 
-    wait_until(lambda: run.state.generation == 2)
+    wait_for(lambda: run.state.generation == 2)
     _go_on(run)
 
     stdout, stderr = follower.communicate(timeout=DEADLINE_S)
@@ -445,7 +440,7 @@ def _kill_with_guardian(run: FakeRun) -> None:
     stat = Path(f"/proc/{holder.pid}/stat").read_text()
     os.kill(int(stat.rpartition(")")[2].split()[1]), signal.SIGKILL)
     os.kill(holder.pid, signal.SIGKILL)
-    wait_until(lambda: lock_holder(run.dir) is None)
+    wait_for(lambda: lock_holder(run.dir) is None)
 
 
 def test_supervisors_that_die_at_once_are_not_started_for_ever(
@@ -483,7 +478,7 @@ def _stall(run: FakeRun) -> int:
     assert holder is not None
     os.kill(holder.pid, signal.SIGSTOP)
     stat = Path(f"/proc/{holder.pid}/stat")
-    wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
+    wait_for(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
     for path in (run.dir.heartbeat, run.dir.lock):
         os.utime(path, (1e9, 1e9))
     return holder.pid
@@ -509,9 +504,9 @@ def test_a_stopped_supervisor_is_stalled_and_not_replaced(make_run: MakeRun, ver
     assert "the request stays" in asked.stderr
     assert lock_holder(run.dir) is not None
     os.kill(pid, signal.SIGCONT)
-    wait_until(lambda: run.state.status == "pausing")
+    wait_for(lambda: run.state.status == "pausing")
     _go_on(run)
-    wait_until(lambda: run.state.status == "completed")
+    wait_for(lambda: run.state.status == "completed")
 
 
 def test_a_watcher_says_that_the_supervisor_is_stalled_and_that_it_goes_on(
@@ -562,7 +557,7 @@ def test_sigterm_leaves_the_run_alone_otherwise(make_run: MakeRun, start: Start)
 
     assert follower.wait(timeout=DEADLINE_S) == 6
     _go_on(run)
-    wait_until(lambda: run.state.status == "completed")
+    wait_for(lambda: run.state.status == "completed")
 
 
 def test_pause_on_term_of_a_run_that_nobody_follows_is_refused(

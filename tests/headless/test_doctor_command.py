@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from place import JUDGE, Place, make_policy
+
+from tests.support.place import JUDGE, Place, make_policy
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.headless.conftest import Halos
-from tests.headless.made_run import MadeRun, write_prompts, write_round_files
+from tests.support.made_run import MadeRun, write_prompts, write_round_files
 
 ALPHA = [{"role": "user", "content": "What is 1 + 1?"}]
 BETA = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say hello."}]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.headless.conftest import Halos
-from tests.headless.made_run import MadeRun, write_prompts, write_round_files
+from tests.support.made_run import MadeRun, write_prompts, write_round_files
 
 SCORE = "final policy: reward 0.750 ±0.020 on 2 held-out prompts; round 1 began at 0.25 ±0.10"
 

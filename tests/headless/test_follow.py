@@ -24,11 +24,12 @@ from halos_backend.events import (
 from halos_backend.store.writer import EventWriter
 
 from halos_tui.tracking.run_tail import RunTail
-from tests.backend.deadline import wait_until
 from tests.headless.conftest import Halos
-from tests.headless.made_run import GONE, MadeRun
+from tests.support.command_line import SUPPORT
+from tests.support.made_run import GONE, MadeRun
+from tests.support.waiting import wait_for
 
-DRIVER = Path(__file__).with_name("drive_follow.py")
+DRIVER = SUPPORT / "drive_follow.py"
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -186,7 +187,7 @@ def test_following_goes_on_while_a_resumed_run_still_says_failed(
     run.say(RunFailed(t=1.0, reason="broken"))
     run.supervised()
     process = start(str(DRIVER), str(run.dir.path))
-    wait_until(lambda: "run failed" in (tmp_path / "out").read_text())
+    wait_for(lambda: "run failed" in (tmp_path / "out").read_text())
     run.say(RunCompleted(t=2.0, reason="mended"))
     run.unsupervised()
     assert process.wait(timeout=30) == 0
@@ -199,7 +200,7 @@ def test_a_signal_to_end_detaches_quietly(
     run = MadeRun(runs)
     run.supervised()
     process = start(str(DRIVER), str(run.dir.path))
-    wait_until(lambda: "supervisor started" in (tmp_path / "out").read_text())
+    wait_for(lambda: "supervisor started" in (tmp_path / "out").read_text())
     process.send_signal(number)
     assert process.wait(timeout=30) == 6
     assert (tmp_path / "err").read_text() == ""
@@ -213,7 +214,7 @@ def test_an_interrupt_that_nobody_can_be_asked_about_detaches(
     run = MadeRun(runs)
     run.supervised()
     process = start(str(DRIVER), str(run.dir.path), flag)
-    wait_until(lambda: (tmp_path / "out").read_text() != "")
+    wait_for(lambda: (tmp_path / "out").read_text() != "")
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 6
     assert "detached; the run goes on: halos-tui watch a-run" in (tmp_path / "err").read_text()
@@ -226,7 +227,7 @@ def test_a_watcher_leaves_on_interrupt_without_a_word(
     run = MadeRun(runs)
     run.supervised()
     process = start("-m", "halos_tui", "watch", "a-run")
-    wait_until(lambda: (tmp_path / "out").read_text() != "")
+    wait_for(lambda: (tmp_path / "out").read_text() != "")
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 6
     assert (tmp_path / "err").read_text() == ""

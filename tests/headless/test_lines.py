@@ -33,7 +33,7 @@ from halos_tui.headless.live_view import Picture, draw
 from halos_tui.theme import load_theme
 from halos_tui.tracking.run_tail import RunTail
 from halos_tui.tracking.status import SeenStatus
-from tests.headless.made_run import GONE, MadeRun
+from tests.support.made_run import GONE, MadeRun
 
 SAMPLE: dict[str, Any] = {"t": 1.0, "round": 1, "stage": "sample", "attempt": 1}
 

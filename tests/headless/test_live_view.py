@@ -12,12 +12,13 @@ from halos_backend.events import MetricsLogged, PhaseChanged, Progressed, RunPau
 from halos_backend.store.identity import lock_holder
 from halos_backend.store.writer import EventWriter
 
-from tests.backend.deadline import wait_until
-from tests.backend.fake_run import FakeRun
-from tests.headless.made_run import MadeRun
-from tests.headless.terminal import OWN_SEQUENCES, Terminal
+from tests.support.command_line import SUPPORT
+from tests.support.fake_run import FakeRun
+from tests.support.made_run import MadeRun
+from tests.support.pty_output import OWN_SEQUENCES, Terminal
+from tests.support.waiting import wait_for
 
-DRIVER = Path(__file__).with_name("drive_follow.py")
+DRIVER = SUPPORT / "drive_follow.py"
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnorw [bold]x[/bold]"
 SHOWN = "\\x1b]0;owned\\x07\\x1b[2J\\x9b31m\\u202egnorw [bold]x[/bold]"
 
@@ -197,7 +198,7 @@ def test_d_detaches_and_the_run_goes_on(follow: Follow, fake_run: FakeRun) -> No
     assert terminal.exit_code() == 6
     assert lock_holder(fake_run.dir) is not None
     fake_run.release(fake_run.dir.attempt(1, "sample", 1))
-    wait_until(lambda: fake_run.state.status == "completed")
+    wait_for(lambda: fake_run.state.status == "completed")
 
 
 def test_any_other_key_goes_on_and_the_view_comes_back(follow: Follow, fake_run: FakeRun) -> None:
@@ -217,4 +218,4 @@ def test_a_closed_terminal_detaches(follow: Follow, fake_run: FakeRun) -> None:
     terminal.hang_up()
     assert terminal.process.wait(timeout=30) == 6
     fake_run.release(fake_run.dir.attempt(1, "sample", 1))
-    wait_until(lambda: fake_run.state.status == "completed")
+    wait_for(lambda: fake_run.state.status == "completed")

@@ -23,8 +23,8 @@ from halos_backend.events import (
 from halos_backend.store.writer import EventWriter
 
 from tests.headless.conftest import Halos
-from tests.headless.made_run import STARTED_T, MadeRun
-from tests.headless.terminal import Terminal
+from tests.support.made_run import STARTED_T, MadeRun
+from tests.support.pty_output import Terminal
 
 
 def test_list_shows_every_run_and_a_broken_one_breaks_no_other(halos: Halos, runs: Path) -> None:

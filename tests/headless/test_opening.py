@@ -11,7 +11,7 @@ from halos_backend.store.registry import load_state
 
 from halos_tui.headless import notices
 from tests.headless.conftest import Halos
-from tests.headless.made_run import MadeRun
+from tests.support.made_run import MadeRun
 
 
 @pytest.mark.parametrize("arguments", [(), ("attach", "a-run"), ("--read-only",)])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from halos_backend.events import RunPaused
 
-from tests.headless.made_run import STARTED_T, MadeRun
+from tests.support.made_run import STARTED_T, MadeRun
 
 
 @pytest.fixture

@@ -21,13 +21,13 @@ from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor.gpus.locks import RUNTIME_DIR
 from halos_backend.supervisor.gpus.reservation import Reservation
 
-from tests.backend.deadline import wait_until
-from tests.backend.fake_run import MARK, FakeRun
 from tests.headless.conftest import Halos
-from tests.headless.made_run import MadeRun
-from tests.headless.terminal import Terminal
+from tests.support.command_line import WITH_FAKE_STAGES, run_halos
+from tests.support.fake_run import MARK, FakeRun
+from tests.support.made_run import MadeRun
+from tests.support.pty_output import Terminal
+from tests.support.waiting import wait_for
 
-DRIVER = Path(__file__).with_name("drive_halos.py")
 MakeRun = Callable[..., FakeRun]
 
 
@@ -42,8 +42,8 @@ def make_run(runs: Path) -> Iterator[MakeRun]:
 
     yield make
     for run in made:
-        wait_until(lambda run=run: lock_holder(run.dir) is None)
-        wait_until(lambda run=run: run.processes() == [])
+        wait_for(lambda run=run: lock_holder(run.dir) is None)
+        wait_for(lambda run=run: run.processes() == [])
         if run.dir.path.exists():
             run.check()
 
@@ -53,15 +53,11 @@ def fake_halos(environment: dict[str, str], runs: Path, tmp_path: Path) -> Halos
     """Verbs whose supervisors have fake stages."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, str(DRIVER), *arguments],
-            env={**environment, MARK: str(runs / "a-run")},
+        done = run_halos(
+            *arguments,
+            program=WITH_FAKE_STAGES,
+            environment={**environment, MARK: str(runs / "a-run")},
             cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
         )
         assert "Traceback" not in done.stderr, done.stderr
         return done
@@ -76,7 +72,7 @@ def lose(run: FakeRun) -> None:
     attempt = run.hold(1, "sample")
     run.kill(supervisor)
     run.release(attempt)
-    wait_until(lambda: run.processes() == [])
+    wait_for(lambda: run.processes() == [])
 
 
 def test_rm_deletes_a_run_and_says_what_that_frees(halos: Halos, runs: Path) -> None:
@@ -146,7 +142,7 @@ def test_rm_refuses_a_supervised_run_and_then_deletes_none(
     assert "a stage of the run busy still runs" in refused.stderr
     assert sorted(path.name for path in runs.iterdir() if path.is_dir()) == ["busy", "idle"]
     run.release(attempt)
-    wait_until(lambda: run.processes() == [])
+    wait_for(lambda: run.processes() == [])
     assert halos("rm", "idle", "busy", "--yes").returncode == 0
 
 
@@ -257,7 +253,7 @@ def test_resume_all_goes_on_with_lost_runs_and_names_the_others(
         "failed left alone: it is failed (the GPU is full)",
         "paused left alone: it is paused (interrupted)",
     ]
-    wait_until(lambda: lost.state.status == "completed")
+    wait_for(lambda: lost.state.status == "completed")
     assert [run for run in ("paused", "failed") if lock_holder(RunDir(runs / run))] == []
 
 
@@ -276,7 +272,7 @@ def test_a_run_that_cannot_go_on_stops_no_other(
     assert (first["name"], first["outcome"]) == ("a-broken-one", "could not go on")
     assert "events.jsonl, line 3" in first["why"]
     assert second == {"name": "a-run", "outcome": "resumed", "why": ""}
-    wait_until(lambda: lost.state.status == "completed")
+    wait_for(lambda: lost.state.status == "completed")
 
 
 @pytest.mark.parametrize("arguments", [(), ("a-run", "--all")])

@@ -16,8 +16,8 @@ from halos_tui.cli.main import app
 from halos_tui.cli.shells import LineComplete
 from halos_tui.commands import NAME, VERBS
 from halos_tui.settings.index import make_index
-from tests.headless.made_run import MadeRun
-from tests.headless.terminal import Terminal
+from tests.support.made_run import MadeRun
+from tests.support.pty_output import Terminal
 
 Ask = Callable[..., list[str]]
 

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from halos_backend.store.identity import lock_holder
 from halos_backend.store.run_dir import RunDir
-from place import JUDGE, LETTERS, Place, make_policy, wait_for
 
-from tests.backend.fake_run import FakeRun
 from tests.headless.conftest import Halos
+from tests.support.fake_run import FakeRun
+from tests.support.place import JUDGE, LETTERS, Place, make_policy
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture(scope="session")

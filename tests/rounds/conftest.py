@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
 import pytest
-from forks import forking_python
-from place import JUDGE, LETTERS, Place, make_policy
+
+from tests.support.forks import forking_python
+from tests.support.place import Place, make_place, make_policy
 
 
 @pytest.fixture(scope="session")
@@ -36,11 +35,3 @@ def whole(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = make_place(policy, tmp_path_factory.mktemp("whole"), python=forking_python())
     assert place.halos("run", str(place.config()), "--no-ui", "--name", "whole").code == 0
     return place
-
-
-def make_place(policy: Path, path: Path, *, python: str = sys.executable) -> Place:
-    (path / "policy").symlink_to(policy)
-    (path / "judge.py").write_text(JUDGE)
-    rows = [{"prompt": f"say {LETTERS[i]}{'x' * (i % 5)}", "answer": i} for i in range(20)]
-    (path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return Place(path, python)

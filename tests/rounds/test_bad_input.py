@@ -6,7 +6,8 @@ import json
 import shutil
 
 import pytest
-from place import Place
+
+from tests.support.place import Place
 
 CASES = {
     "policy is not there": (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from place import Place
+from tests.support.place import Place
 
 
 def steps(place: Place, run: str, round: int) -> list[dict[str, float]]:

@@ -13,7 +13,8 @@ from typing import Any
 from halos_backend.store.registry import load_state
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState
-from place import Place
+
+from tests.support.place import Place
 
 
 def state_of(place: Place, run: str) -> RunState:

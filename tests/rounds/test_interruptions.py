@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 from halos_backend.store.identity import process_status
-from place import Place, wait_for
+
+from tests.support.place import Place
+from tests.support.waiting import wait_for
 
 
 def _started(place: Place, run: str, round: int, stage: str) -> dict[str, Any] | None:

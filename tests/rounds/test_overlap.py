@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from place import Place, wait_for
 
-from tests.stages.label_fixtures import save_classifier
+from tests.support.label_fixtures import save_classifier
+from tests.support.place import Place
+from tests.support.waiting import wait_for
 
 
 def times(place: Place, run: str, kind: str) -> dict[tuple[int, str], float]:

@@ -8,8 +8,9 @@ from collections import Counter
 from dataclasses import replace
 
 import torch
-from place import Place
 from transformers import AutoModelForCausalLM
+
+from tests.support.place import Place
 
 
 def test_a_run_ends_with_a_plain_model_that_training_moved(place: Place) -> None:

@@ -6,7 +6,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from place import Place
+
+from tests.support.place import Place
 
 SECRETS = {
     "HF_TOKEN": "hf_5e9f1c0d7a3b",

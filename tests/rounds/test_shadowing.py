@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from place import Place
+
+from tests.support.place import Place
 
 SHADOWING = (
     *("random", "json", "typing", "types", "logging", "socket", "string", "token", "inspect"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from place import Place
 from transformers import AutoModelForCausalLM
+
+from tests.support.place import Place
 
 
 def test_a_sharded_run_ends_in_a_plain_checkpoint(place: Place) -> None:

@@ -7,9 +7,9 @@ import time
 from typing import Any
 
 import pytest
-from place import Place
 
-from tests.stages.label_fixtures import save_classifier
+from tests.support.label_fixtures import save_classifier
+from tests.support.place import Place
 
 CASES: dict[str, dict[str, Any]] = {
     "low dtype, moving reference": {

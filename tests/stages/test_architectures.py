@@ -30,7 +30,7 @@ from halos_backend.store.job import Job, LabelInputs, SampleInputs, TrainInputs,
 from halos_backend.store.manifest import write_done
 from halos_backend.store.run_dir import AttemptDir, RunDir
 
-from tests.stages.architectures import (
+from tests.support.architectures import (
     EACH,
     HEADS,
     IDS,
@@ -38,7 +38,7 @@ from tests.stages.architectures import (
     make_architecture,
     make_model,
 )
-from tests.stages.train_fixtures import (
+from tests.support.train_fixtures import (
     PAD,
     VOCABULARY,
     load_plain,

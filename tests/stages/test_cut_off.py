@@ -24,9 +24,9 @@ from halos_backend.records import (
 from halos_backend.store.run_dir import AttemptDir
 from msgspec.structs import replace
 
-from tests.stages import label_fixtures
-from tests.stages.label_fixtures import function_judge, label, run_stage_process, warnings
-from tests.stages.train_fixtures import (
+from tests.support import label_fixtures
+from tests.support.label_fixtures import function_judge, label, run_stage_process, warnings
+from tests.support.train_fixtures import (
     groups,
     load_plain,
     make_attempt,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from pydantic import TypeAdapter
 
-from tests.stages.label_fixtures import group, scored_group
+from tests.support.label_fixtures import group, scored_group
 
 settings_of: TypeAdapter[Any] = TypeAdapter(FeedbackSettings)
 

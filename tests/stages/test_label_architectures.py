@@ -13,8 +13,8 @@ from halos_backend.errors import UsageError
 from halos_backend.stages.prepare.model_checks import check_judge
 from halos_backend.store.run_dir import RunDir
 
-from tests.stages.architectures import make_model
-from tests.stages.label_fixtures import (
+from tests.support.architectures import make_model
+from tests.support.label_fixtures import (
     VOCABULARY,
     expected_ids,
     label,

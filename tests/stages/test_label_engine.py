@@ -27,7 +27,7 @@ from halos_backend.store.run_dir import AttemptDir
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.stages.label_fixtures import (
+from tests.support.label_fixtures import (
     done_summary,
     label,
     make_attempt,

@@ -17,7 +17,7 @@ from halos_backend.stages.label.function import check_function
 from halos_backend.store.manifest import find_damage, read_done
 from halos_backend.store.run_dir import AttemptDir
 
-from tests.stages.label_fixtures import (
+from tests.support.label_fixtures import (
     completion,
     done_summary,
     events,

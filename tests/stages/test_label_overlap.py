@@ -32,14 +32,14 @@ from halos_backend.store.manifest import write_done
 from halos_backend.store.reader import attempt_journal
 from halos_backend.store.run_dir import AttemptDir
 
-from tests.backend.deadline import wait_until
-from tests.stages.label_fixtures import (
+from tests.support.label_fixtures import (
     function_judge,
     make_attempt,
     ragged_groups,
     reward_model_judge,
     save_classifier,
 )
+from tests.support.waiting import wait_for
 
 NUM_GROUPS = 80
 GROUP_SIZE = 8
@@ -138,9 +138,9 @@ def test_rewards_are_the_same_bit_for_bit_however_the_groups_come(
         time.sleep(0.3)
         assert num_rewards(path) == 0  # not a block yet
         sampling.write(2)
-        wait_until(lambda: num_rewards(path) == BLOCK_COMPLETIONS, deadline_s=60.0)
+        wait_for(lambda: num_rewards(path) == BLOCK_COMPLETIONS, deadline_s=60.0)
         sampling.write(NUM_GROUPS - 33)
-        wait_until(lambda: num_rewards(path) == NUM_GROUPS * GROUP_SIZE, deadline_s=60.0)
+        wait_for(lambda: num_rewards(path) == NUM_GROUPS * GROUP_SIZE, deadline_s=60.0)
         assert process.poll() is None  # whether these are kept is not known before DONE
         assert not AttemptDir(path).done.exists()
         sampling.finish()
@@ -155,7 +155,7 @@ def test_a_killed_follower_leaves_its_blocks_to_the_next_attempt(
     first = follower(tmp_path / "first", sampling, whole)
     with stage(first) as process:
         sampling.write(40)
-        wait_until(lambda: num_rewards(first) == BLOCK_COMPLETIONS, deadline_s=60.0)
+        wait_for(lambda: num_rewards(first) == BLOCK_COMPLETIONS, deadline_s=60.0)
         process.send_signal(signal.SIGKILL)
     marked = AttemptDir(first).rewards.read_bytes()
     changed = re.sub(rb'"reward":[^}]*', b'"reward":1000.5', marked, count=1)
@@ -191,7 +191,7 @@ def test_a_function_judges_each_group_as_it_comes(tmp_path: Path) -> None:
     path = follower(tmp_path / "follows", sampling, whole)
     with stage(path) as process:
         sampling.write(1, torn=True)
-        wait_until(lambda: num_rewards(path) == GROUP_SIZE, deadline_s=60.0)
+        wait_for(lambda: num_rewards(path) == GROUP_SIZE, deadline_s=60.0)
         sampling.finish()
         assert process.wait(timeout=60) == 0
     with stage(whole) as process:
@@ -215,7 +215,7 @@ def test_waiting_is_told_so_that_it_is_not_taken_for_stalling(tmp_path: Path) ->
         return [event for event in events if isinstance(event, Progressed)]
 
     with stage(path):
-        wait_until(lambda: len(told()) > 2, deadline_s=60.0)
+        wait_for(lambda: len(told()) > 2, deadline_s=60.0)
     assert {(event.done, event.total) for event in told()} == {(0, 8 * NUM_GROUPS)}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from halos_backend.store.manifest import read_done
 
-from tests.stages.label_fixtures import (
+from tests.support.label_fixtures import (
     failures,
     function_judge,
     label,

@@ -42,7 +42,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import ModelOutput
 
-from tests.stages.label_fixtures import (
+from tests.support.label_fixtures import (
     VOCABULARY,
     completion,
     expected_ids,

@@ -15,8 +15,7 @@ from halos_backend.stages.label.stage import execute
 from halos_backend.stages.runtime import open_attempt
 from halos_backend.store.run_dir import AttemptDir
 
-from tests.backend.deadline import wait_until
-from tests.stages.label_fixtures import (
+from tests.support.label_fixtures import (
     completion,
     function_judge,
     group,
@@ -26,6 +25,7 @@ from tests.stages.label_fixtures import (
     rewards_of,
     start_stage,
 )
+from tests.support.waiting import wait_for
 
 HEAD = "def judge(prompt, completion, row):\n"
 
@@ -247,11 +247,11 @@ def test_no_judge_outlives_a_killed_stage(tmp_path: Path) -> None:
     )
     path = attempt_of(tmp_path, ["a"], write(tmp_path / "my_judge.py", source))
     stage = start_stage(path)
-    wait_until((tmp_path / "there").exists)
+    wait_for((tmp_path / "there").exists)
     pid = int((tmp_path / "pid").read_text())
     stage.send_signal(signal.SIGKILL)
     stage.wait()
-    wait_until(lambda: not is_running(pid))
+    wait_for(lambda: not is_running(pid))
 
 
 def test_what_a_function_starts_ends_with_the_stage(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_what_a_function_starts_ends_with_the_stage(tmp_path: Path) -> None:
     )
     (pid,) = rewards_of(judged(tmp_path, source, ["a"]))
     assert pid is not None
-    wait_until(lambda: not is_running(int(pid)))
+    wait_for(lambda: not is_running(int(pid)))
 
 
 def label_kept(path: Path, cache: JudgeCache) -> Any:

@@ -17,7 +17,7 @@ from halos_backend.stages.label.judge import label_rows
 from halos_backend.stages.models import read_tokenizer
 from pyarrow import parquet
 
-from tests.stages.label_fixtures import (
+from tests.support.label_fixtures import (
     completion,
     function_judge,
     label,
@@ -26,7 +26,7 @@ from tests.stages.label_fixtures import (
     rewards_of,
     save_tokenizer,
 )
-from tests.stages.prepare_fixtures import PreparePlace
+from tests.support.prepare_fixtures import PreparePlace
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}

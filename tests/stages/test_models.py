@@ -40,7 +40,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from tests.stages.train_fixtures import make_attempt, make_policy, pairs, train, weights_of
+from tests.support.train_fixtures import make_attempt, make_policy, pairs, train, weights_of
 
 DPO: dict[str, Any] = {"kind": "dpo"}
 

@@ -16,10 +16,10 @@ from halos_backend.errors import UsageError
 from halos_backend.findings import InputsError
 from halos_backend.stages.prepare import prepare as prepare_module
 from halos_backend.stages.prepare.__main__ import main as prepare_main
-from place import make_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-from tests.stages.prepare_fixtures import ROWS, PreparePlace, hub
+from tests.support.place import make_tokenizer
+from tests.support.prepare_fixtures import ROWS, PreparePlace, hub
 
 WEIGHTS = "model.safetensors"
 # 32 tokens, 32 wide, 2 layers; 4 heads of 8, 2 of them for keys and values; 64 wide inside

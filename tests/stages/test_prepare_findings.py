@@ -17,7 +17,7 @@ from halos_backend.interpreters.engine_choice import EngineChoice
 from halos_backend.stages.prepare import prepare as prepare_module
 from halos_backend.stages.prepare.prepare import prepare
 
-from tests.stages.prepare_fixtures import ROWS, PreparePlace
+from tests.support.prepare_fixtures import ROWS, PreparePlace
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 from halos_backend.findings import InputsError, refuse_inputs
 from halos_backend.stages.prepare.prepare import prepare
 
-from tests.stages.label_fixtures import save_classifier
-from tests.stages.prepare_fixtures import ROWS, PreparePlace
+from tests.support.label_fixtures import save_classifier
+from tests.support.prepare_fixtures import ROWS, PreparePlace
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 from halos_backend.findings import InputsError, prepared_findings
 from halos_backend.records import Prompt, read_rows
-from place import make_tokenizer
 from pyarrow import parquet
 
-from tests.stages.prepare_fixtures import ROWS, PreparePlace, texts
+from tests.support.place import make_tokenizer
+from tests.support.prepare_fixtures import ROWS, PreparePlace, texts
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="no shared/data beside the checkout")

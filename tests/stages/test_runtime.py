@@ -25,7 +25,7 @@ from halos_backend.store.job import Job, LabelInputs, write_job
 from halos_backend.store.reader import attempt_journal
 from halos_backend.store.run_dir import AttemptDir
 
-from tests.backend.journals import settings
+from tests.support.journals import settings
 
 FAILURES: list[tuple[BaseException, Cause, int]] = [
     (NonFiniteError("the loss is NaN"), "non_finite", ExitCode.FAILED),

@@ -12,8 +12,8 @@ from halos_backend.stages.models import is_recurrent
 from halos_backend.stages.sample.engine import Request
 from halos_backend.stages.sample.transformers_engine import load_engine
 
-from tests.stages.architectures import EACH, make_architecture
-from tests.stages.train_fixtures import END, load_plain
+from tests.support.architectures import EACH, make_architecture
+from tests.support.train_fixtures import END, load_plain
 
 PROMPTS = [
     (5, 9, 33, 12, 60, 7, 7, 21, 40, 41, 42, 8),

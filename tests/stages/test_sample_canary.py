@@ -13,8 +13,8 @@ from halos_backend.stages.sample import canary
 from halos_backend.store.run_dir import AttemptDir
 from transformers import AutoModelForCausalLM
 
-from tests.stages.sample_fixtures import SamplePlace, groups_of, run_here
-from tests.stages.train_fixtures import make_attempt, make_policy, pairs, train
+from tests.support.sample_fixtures import SamplePlace, groups_of, run_here
+from tests.support.train_fixtures import make_attempt, make_policy, pairs, train
 
 DPO = {"kind": "dpo"}
 

@@ -18,7 +18,7 @@ from halos_backend.stages.sample.vllm_fleet import Fleet, plan_fleet
 from halos_backend.stages.sample.weights import Weights
 from halos_backend.stages.vllm import choose
 
-from tests.stages.sample_fixtures import SamplePlace
+from tests.support.sample_fixtures import SamplePlace
 
 VLLM = EngineChoice("vllm", "0.32.0", "asked for")
 

@@ -14,7 +14,7 @@ from halos_backend.stages.sample.group_writer import GroupWriter
 from halos_backend.stages.sample.resume import finished_groups, plan_round
 from halos_backend.store.run_dir import AttemptDir
 
-from tests.stages.sample_fixtures import SamplePlace
+from tests.support.sample_fixtures import SamplePlace
 
 VLLM = EngineChoice("vllm", "0.32.0", "")
 MESSAGES = ({"role": "user", "content": "x"},)

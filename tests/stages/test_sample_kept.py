@@ -15,7 +15,7 @@ from halos_backend.stages.sample.__main__ import SampleStage
 from halos_backend.stages.sample.engine_cache import EngineCache
 from halos_backend.store.job import SampleInputs
 
-from tests.stages.sample_fixtures import SamplePlace
+from tests.support.sample_fixtures import SamplePlace
 
 
 class FakeEngine:

@@ -17,9 +17,11 @@ from halos_backend.stages.sample import replicated_engine
 from halos_backend.stages.sample.replicated_engine import ReplicatedEngine
 from halos_backend.stages.sample.sampling import Ending, Sampling
 from halos_backend.stages.sample.weights import Weights
-from place import make_tokenizer
 
-FAKE = Path(__file__).with_name("sample_fake_replica.py")
+from tests.support.command_line import SUPPORT
+from tests.support.place import make_tokenizer
+
+FAKE = SUPPORT / "sample_fake_replica.py"
 Says = dict[str, list[dict[str, Any]]]
 Load = Callable[..., ReplicatedEngine]
 

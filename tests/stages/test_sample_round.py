@@ -16,7 +16,6 @@ from halos_backend.stages.sample.engine import Request
 from halos_backend.stages.sample.group_writer import Tally
 from halos_backend.stages.sample.transformers_engine import TransformersEngine, load_engine
 from halos_backend.store.reader import attempt_journal
-from place import make_tokenizer
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
@@ -28,7 +27,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from tests.stages.sample_fixtures import LETTERS, SamplePlace, by_id, groups_of, run_here
+from tests.support.place import make_tokenizer
+from tests.support.sample_fixtures import LETTERS, SamplePlace, by_id, groups_of, run_here
 
 GREEDY = {"temperature": 0.0, "group_size": 1, "batch_size": 4, "max_new_tokens": 24}
 

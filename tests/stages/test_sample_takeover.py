@@ -10,15 +10,15 @@ from typing import Any
 
 import msgspec
 import pytest
-from forks import forking_python
 from halos_backend.interpreters.engine_choice import EngineChoice
 from halos_backend.stages.runtime import open_attempt
 from halos_backend.stages.sample.resume import similar_attempts
 from halos_backend.store.manifest import read_done, write_done
 from halos_backend.store.run_dir import AttemptDir
-from place import wait_for
 
-from tests.stages.sample_fixtures import SamplePlace, groups_of, run_here, start
+from tests.support.forks import forking_python
+from tests.support.sample_fixtures import SamplePlace, groups_of, run_here, start
+from tests.support.waiting import wait_for
 
 MARK = b'"columns":{"row":'
 

@@ -11,7 +11,7 @@ import pytest
 from halos_backend.errors import EngineDiedError, OutOfMemoryError, StageError
 from halos_backend.stages.sample.weights import Weights
 
-from tests.stages.sample_fake_vllm import ENDED, EngineDeadError, FakeVllm, fake_vllm
+from tests.support.sample_fake_vllm import ENDED, EngineDeadError, FakeVllm, fake_vllm
 
 Fake = tuple[FakeVllm, ModuleType, ModuleType]
 CUDA = (

@@ -17,7 +17,7 @@ from halos_backend.stages import serving
 from halos_backend.store.handover import read_exit_code, read_task, write_task
 from halos_backend.store.run_dir import AttemptDir, RunDir
 
-from tests.backend.deadline import wait_until
+from tests.support.waiting import wait_for
 
 PROGRAM = """
 import os, sys
@@ -82,7 +82,7 @@ def test_one_process_executes_attempt_after_attempt_each_with_its_own_log(run: R
     with worker(run) as process:
         for number in (1, 2):
             attempt = hand_over(run, number)
-            wait_until(lambda attempt=attempt: read_exit_code(attempt) == 0)
+            wait_for(lambda attempt=attempt: read_exit_code(attempt) == 0)
             said = attempt.log.read_text()
             assert sorted(said.split()) == sorted(
                 ["at", "attempt_1", str(attempt.path), "parked"]
@@ -96,9 +96,9 @@ def test_libraries_are_loaded_before_there_is_work_and_a_failure_is_left_to_the_
 ) -> None:
     (run.worker("train").path / "cannot_preload").touch()
     with worker(run):
-        wait_until(lambda: "no torch" in run.worker("train").log.read_text())
+        wait_for(lambda: "no torch" in run.worker("train").log.read_text())
         attempt = hand_over(run, 1)
-        wait_until(lambda: read_exit_code(attempt) == 0)
+        wait_for(lambda: read_exit_code(attempt) == 0)
         assert "preloaded" not in attempt.log.read_text()
 
 
@@ -160,7 +160,7 @@ def test_a_worker_that_was_stopped_itself_does_not_take_its_supervisor_for_gone(
 ) -> None:
     with worker(run, orphan_timeout_s=2.0) as process:
         attempt = hand_over(run, 1)
-        wait_until(lambda: read_exit_code(attempt) == 0)
+        wait_for(lambda: read_exit_code(attempt) == 0)
         os.kill(process.pid, signal.SIGSTOP)
         time.sleep(3.0)
         os.kill(process.pid, signal.SIGCONT)

@@ -14,7 +14,7 @@ from halos_backend.stages.train.logps import token_logps
 from halos_backend.stages.train.trainee import Trainee, enable_checkpointing
 from transformers import OPTConfig, OPTForCausalLM
 
-from tests.stages.train_fixtures import (
+from tests.support.train_fixtures import (
     END,
     PAD,
     VOCABULARY,

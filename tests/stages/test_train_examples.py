@@ -27,7 +27,15 @@ from halos_backend.stages.train.examples import (
     read_examples,
 )
 
-from tests.stages.train_fixtures import BAD, GOOD, MESSAGES, groups, make_tokenizer, pairs, unpaired
+from tests.support.train_fixtures import (
+    BAD,
+    GOOD,
+    MESSAGES,
+    groups,
+    make_tokenizer,
+    pairs,
+    unpaired,
+)
 
 
 def loss(kind: str, **fields: Any) -> Any:

@@ -11,8 +11,8 @@ from halos_backend.stages.train.batches import plan_steps
 from halos_backend.stages.train.examples import UnpairedExample, make_examples
 from halos_backend.store.prompt_order import derived_seed
 
-from tests.stages.plain_trainer import PlainTrainer, dpo, grpo, kto
-from tests.stages.train_fixtures import (
+from tests.support.plain_trainer import PlainTrainer, dpo, grpo, kto
+from tests.support.train_fixtures import (
     groups,
     make_attempt,
     make_policy,

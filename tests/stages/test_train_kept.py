@@ -17,7 +17,7 @@ from halos_backend.store.run_dir import AttemptDir
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from tests.stages.train_fixtures import (
+from tests.support.train_fixtures import (
     groups,
     load_plain,
     make_attempt,

@@ -24,7 +24,7 @@ from halos_backend.stages.train.kernels import (
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.models.llama import modeling_llama
 
-from tests.stages.train_fixtures import (
+from tests.support.train_fixtures import (
     load_plain,
     make_attempt,
     make_policy,

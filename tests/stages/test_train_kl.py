@@ -19,7 +19,7 @@ from halos_backend.stages.train.ranks import join_ranks
 from halos_backend.stages.train.reference import FrozenModel
 
 from tests.stages.test_train_packing import LargestTensor
-from tests.stages.train_fixtures import (
+from tests.support.train_fixtures import (
     END,
     PAD,
     kl_alone,

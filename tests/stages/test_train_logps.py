@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from tests.stages.train_fixtures import PAD, VOCABULARY, load_plain, make_policy, token_logps_alone
+from tests.support.train_fixtures import PAD, VOCABULARY, load_plain, make_policy, token_logps_alone
 
 SEQUENCES = [
     TokenSequence((5, 6, 7), (8, 9, 1)),

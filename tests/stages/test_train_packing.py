@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from tests.stages.train_fixtures import (
+from tests.support.train_fixtures import (
     PAD,
     VOCABULARY,
     load_plain,

@@ -10,7 +10,7 @@ import torch
 from halos_backend.records import PreferencePair
 from halos_backend.store.run_dir import AttemptDir
 
-from tests.stages.train_fixtures import (
+from tests.support.train_fixtures import (
     groups,
     make_attempt,
     make_policy,

@@ -23,7 +23,7 @@ from halos_backend.store.job import read_job
 from halos_backend.store.run_dir import AttemptDir
 from safetensors.torch import load_file
 
-from tests.stages.train_fixtures import (
+from tests.support.train_fixtures import (
     command,
     environment,
     events,

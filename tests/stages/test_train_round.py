@@ -26,7 +26,7 @@ from halos_backend.store.run_dir import AttemptDir
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from tests.stages.train_fixtures import (
+from tests.support.train_fixtures import (
     END,
     GOOD,
     MESSAGES,

@@ -16,7 +16,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from tests.stages.train_fixtures import (
+from tests.support.train_fixtures import (
     groups,
     load_plain,
     make_attempt,

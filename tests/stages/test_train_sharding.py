@@ -15,7 +15,7 @@ from halos_backend.records import Completion, PreferencePair
 from halos_backend.store.run_dir import AttemptDir
 from safetensors.torch import load_file
 
-from tests.stages.train_fixtures import (
+from tests.support.train_fixtures import (
     environment,
     groups,
     make_attempt,

@@ -34,7 +34,7 @@ from halos_backend.store.run_dir import AttemptDir
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.stages.train_fixtures import (
+from tests.support.train_fixtures import (
     environment,
     events,
     make_attempt,

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from place import wait_for
+from tests.support.waiting import wait_for
 
 FOLDER = Path(__file__).parent
 

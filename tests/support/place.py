@@ -6,16 +6,17 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tests.support.command_line import run_halos, start_halos
+from tests.support.word_level import word_level
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz "
 TEMPLATE = (
@@ -87,21 +88,20 @@ class Place:
         return path
 
     def start(self, *arguments: str, cwd: Path | None = None) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [self.python, "-m", "halos_tui", *arguments, "--runs-dir", str(self.runs)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=cwd,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+        return start_halos(*self._asked(arguments), **self._options(cwd))
 
     def halos(self, *arguments: str, cwd: Path | None = None) -> Finished:
         """Run a command to its end."""
-        process = self.start(*arguments, cwd=cwd)
-        stdout, stderr = process.communicate(timeout=240)
-        return Finished(process.returncode, stdout, stderr)
+        done = run_halos(*self._asked(arguments), **self._options(cwd))
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    def _asked(self, arguments: Sequence[str]) -> list[str]:
+        return [*arguments, "--runs-dir", str(self.runs)]
+
+    def _options(self, cwd: Path | None) -> dict[str, Any]:
+        program = (self.python, "-m", "halos_tui")
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return {"program": program, "environment": environment, "cwd": cwd}
 
     @property
     def runs(self) -> Path:
@@ -115,22 +115,11 @@ class Place:
         return (self.runs / run / "final" / "model.safetensors").read_bytes()
 
 
-def wait_for(condition: Callable[[], Any], *, deadline_s: float = 120.0) -> Any:
-    """The first true value of `condition`; fails after the deadline."""
-    end = time.monotonic() + deadline_s
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.01)
-    pytest.fail(f"not within {deadline_s} s: {condition}")
-
-
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    vocabulary = {token: i for i, token in enumerate(["<pad>", "<s>", "</s>", *LETTERS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+    return word_level(
+        ["<pad>", "<s>", "</s>", *LETTERS],
+        pre_tokenizers.Split("", "isolated"),
+        unknown="<pad>",
         bos_token="<s>",
         eos_token="</s>",
         pad_token="<pad>",
@@ -155,3 +144,11 @@ def make_policy(path: Path) -> None:
     )
     LlamaForCausalLM(config).save_pretrained(path)
     make_tokenizer().save_pretrained(path)
+
+
+def make_place(policy: Path, path: Path, *, python: str = sys.executable) -> Place:
+    (path / "policy").symlink_to(policy)
+    (path / "judge.py").write_text(JUDGE)
+    rows = [{"prompt": f"say {LETTERS[i]}{'x' * (i % 5)}", "answer": i} for i in range(20)]
+    (path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Place(path, python)

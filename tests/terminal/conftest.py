@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.terminal.demo_run import DemoRun
+from tests.support.demo_run import DemoRun
 
 FOLDER = Path(__file__).parent
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from benchmarks.made_events import Shape
 from benchmarks.made_runs import make_run
-from tests.terminal import watched_app
-from tests.terminal.demo_run import DemoRun
-from tests.terminal.terminal import Terminal
-from tests.terminal.tour import tour
+from tests.support import watched_app
+from tests.support.demo_run import DemoRun
+from tests.support.terminal import Terminal
+from tests.support.tour import tour
 
 BIG = Shape(num_rounds=300, num_steps=200, num_progressed=50, num_groups=256, num_kept=5)
 NUM_OTHERS = 200

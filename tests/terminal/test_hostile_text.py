@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.terminal.demo_run import DemoRun
-from tests.terminal.hostile_run import make_hostile_run, steering_in
-from tests.terminal.tour import tour
+from tests.support.demo_run import DemoRun
+from tests.support.hostile_run import make_hostile_run, steering_in
+from tests.support.tour import tour
 
 
 @pytest.mark.parametrize("is_failed", [False, True], ids=["at work", "failed"])
@@ -28,7 +28,7 @@ def test_no_text_of_a_run_reaches_the_terminal_as_a_sequence(
 
 
 def test_the_check_itself_finds_what_it_looks_for(tmp_path: Path) -> None:
-    from tests.terminal.hostile_run import FORBIDDEN, TEXT
+    from tests.support.hostile_run import FORBIDDEN, TEXT
 
     assert steering_in(b"\x1b]22;default\x07plain \x1b[1;31mtext\x1b[0m") == []
     assert set(FORBIDDEN) <= set(steering_in(TEXT.encode()))

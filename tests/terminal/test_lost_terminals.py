@@ -7,8 +7,9 @@ import re
 import signal
 import time
 
-from tests.terminal.demo_run import DemoRun, wait_until
-from tests.terminal.terminal import Terminal
+from tests.support.demo_run import DemoRun
+from tests.support.terminal import Terminal
+from tests.support.waiting import wait_for
 
 SILENT_S = 12.0
 """Textual's queue of writes is full after about three."""
@@ -76,7 +77,7 @@ def test_a_storm_of_sizes_ends_with_the_right_screen(long_run: DemoRun) -> None:
         shows_the_newest_round(terminal, long_run)
         with long_run.attach() as fresh:
             same = "both terminals show the same"  # the run goes on between two looks
-            wait_until(lambda: skeleton(fresh) == skeleton(terminal), same)
+            wait_for(lambda: skeleton(fresh) == skeleton(terminal), same)
     long_run.goes_on()
 
 
@@ -94,12 +95,12 @@ def shows_the_newest_round(terminal: Terminal, run: DemoRun) -> None:
         number = run.num_events("RoundStarted")
         return f"round {number} of" in terminal.text
 
-    wait_until(is_there, "the newest round on the screen")
+    wait_for(is_there, "the newest round on the screen")
 
 
 def skeleton(terminal: Terminal) -> list[str]:
     """The titles on the screen: what stays the same while the run goes on."""
     titles = (" change ", "machine", "reward before training", "log  ", "Quit", "Help")
-    wait_until(lambda: all(title in terminal.text for title in titles), "the whole screen")
+    wait_for(lambda: all(title in terminal.text for title in titles), "the whole screen")
     lines = terminal.text.splitlines()
     return [f"{y} {title}" for y, line in enumerate(lines) for title in titles if title in line]

@@ -6,8 +6,8 @@ import re
 
 from benchmarks.made_events import Shape
 from benchmarks.made_runs import make_run
-from tests.terminal.demo_run import DemoRun
-from tests.terminal.tour import tour
+from tests.support.demo_run import DemoRun
+from tests.support.tour import tour
 
 SGR = re.compile(rb"\x1b\[([0-9;:]*)m")
 COLOURS = {*range(30, 50), *range(90, 108), 58}

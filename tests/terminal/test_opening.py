@@ -12,9 +12,10 @@ from halos_backend.errors import ExitCode
 
 from benchmarks.made_events import Shape
 from benchmarks.made_runs import make_run
-from tests.terminal import failing_app, other_textual
-from tests.terminal.demo_run import SMALL, DemoRun, wait_until
-from tests.terminal.terminal import Terminal
+from tests.support import failing_app, other_textual
+from tests.support.demo_run import SMALL, DemoRun
+from tests.support.terminal import Terminal
+from tests.support.waiting import wait_for
 
 RESTORED = b"\x1b[?1049l\x1b[?25h\x1b[?1004l"
 MOUSE = b"\x1b[?1000h"
@@ -60,8 +61,8 @@ def test_the_terminal_says_how_large_it_is_whatever_a_shell_exported(demo: DemoR
         terminal.wait_for("a-run", "Quit (runs go on)")
         assert "Quit (runs go on)" in terminal.text.splitlines()[39]
         terminal.resize(90, 30)
-        wait_until(lambda: len(terminal.text.splitlines()) == 30, "30 lines")
-        wait_until(lambda: "Quit" in terminal.text.splitlines()[29], "the footer in the last line")
+        wait_for(lambda: len(terminal.text.splitlines()) == 30, "30 lines")
+        wait_for(lambda: "Quit" in terminal.text.splitlines()[29], "the footer in the last line")
 
 
 def test_the_mouse_is_left_to_the_terminal_if_one_likes(demo: DemoRun) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 import asyncssh
 
-from tests.chaos.ssh_server import Sessions, loopback
-from tests.terminal.demo_run import DEADLINE_S, DemoRun
-from tests.terminal.emulator import Emulator
+from tests.support.demo_run import DemoRun
+from tests.support.emulator import Emulator
+from tests.support.ssh_server import Sessions, loopback
+from tests.support.waiting import DEADLINE_S
 
 COLUMNS, LINES = 100, 30
 

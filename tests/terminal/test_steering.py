@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from halos_backend.errors import ExitCode
 
-from tests.terminal.demo_run import SMALL, DemoRun
-from tests.terminal.terminal import Terminal
+from tests.support.demo_run import SMALL, DemoRun
+from tests.support.terminal import Terminal
 
 TYPING_S = 0.08
 NEW_LR = "0.0004"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.terminal.demo_run import DemoRun, wait_until
+from tests.support.demo_run import DemoRun
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 
@@ -38,7 +39,7 @@ class Tmux:
         return self("capture-pane", "-p")
 
     def wait_for(self, text: str) -> None:
-        wait_until(lambda: text in self.screen, f"{text!r} in tmux")
+        wait_for(lambda: text in self.screen, f"{text!r} in tmux")
 
 
 def test_the_app_lives_in_tmux_and_the_run_outlives_tmux(long_run: DemoRun, tmp_path: Path) -> None:
@@ -52,8 +53,8 @@ def test_the_app_lives_in_tmux_and_the_run_outlives_tmux(long_run: DemoRun, tmp_
         tmux("send-keys", "?")
         tmux.wait_for("All keys of this screen")
         tmux("send-keys", "Escape")
-        wait_until(lambda: "All keys of this screen" not in tmux.screen, "the run again")
+        wait_for(lambda: "All keys of this screen" not in tmux.screen, "the run again")
     finally:
         tmux("kill-server")
-    wait_until(lambda: long_run.apps == [], "the app ends with its terminal")
+    wait_for(lambda: long_run.apps == [], "the app ends with its terminal")
     long_run.goes_on()

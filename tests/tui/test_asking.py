@@ -27,10 +27,10 @@ from halos_tui.metrics.screen import MetricsScreen
 from halos_tui.run.reader import RunReader
 from halos_tui.run.screen import RunScreen
 from halos_tui.settings.tweak_screen import TweakScreen
-from tests.backend.deadline import wait_until
-from tests.headless.made_run import MadeRun, write_round_files
-from tests.tui.app_fixtures import OneScreenApp, drive, opened, screen_text, until, until_shown
-from tests.tui.changes_fixtures import change
+from tests.support.app_fixtures import OneScreenApp, drive, opened, screen_text, until, until_shown
+from tests.support.changes_fixtures import change
+from tests.support.made_run import MadeRun, write_round_files
+from tests.support.waiting import wait_for
 
 DEADLINE_S = 60.0
 NEVER_S = 3600.0
@@ -128,37 +128,37 @@ class Answers:
 
 def test_a_question_while_a_view_is_drawn_is_answered_once_it_is() -> None:
     answers = Answers()
-    wait_until(lambda: answers.answered == [0])
+    wait_for(lambda: answers.answered == [0])
 
     answers.ask(1)
     answers.ask(2)
     assert answers.answered == [0], "nothing is read before the view is drawn"
     answers.feed.is_drawn.set()
 
-    wait_until(lambda: answers.answered == [0, 2])
+    wait_for(lambda: answers.answered == [0, 2])
     answers.feed.stop()
 
 
 def test_a_question_to_a_feed_that_stands_still_is_answered_when_it_goes_on() -> None:
     answers = Answers()
-    wait_until(lambda: answers.answered == [0])
+    wait_for(lambda: answers.answered == [0])
 
     answers.feed.suspend()
     answers.ask(1)
     answers.feed.is_drawn.set()
     answers.feed.resume()
 
-    wait_until(lambda: answers.answered == [0, 1])
+    wait_for(lambda: answers.answered == [0, 1])
     answers.feed.stop()
 
 
 def test_a_feed_that_is_stopped_before_its_view_is_drawn_ends() -> None:
     answers = Answers()
-    wait_until(lambda: answers.answered == [0])
+    wait_for(lambda: answers.answered == [0])
 
     answers.feed.stop()
 
-    wait_until(lambda: not answers.feed._thread.is_alive())
+    wait_for(lambda: not answers.feed._thread.is_alive())
 
 
 def test_a_log_moves_sideways_while_its_new_lines_are_being_read(

@@ -42,8 +42,8 @@ from halos_tui.changes.results import Figure, Measure, Result, compare_results
 from halos_tui.changes.view import ChangesQuery, ChangesView
 from halos_tui.changes.wording import age, difference, relative
 from halos_tui.search_term import SearchTerm
-from tests.headless.made_run import GROUPS, STARTED_T, MadeRun, write_round_files
-from tests.tui.changes_fixtures import change, steered_run
+from tests.support.changes_fixtures import change, steered_run
+from tests.support.made_run import GROUPS, STARTED_T, MadeRun, write_round_files
 
 
 @pytest.fixture

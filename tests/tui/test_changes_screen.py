@@ -15,11 +15,11 @@ from halos_tui.actions import actions_of
 from halos_tui.changes.change_list import ChangeList
 from halos_tui.changes.screen import ChangesScreen
 from halos_tui.screens.too_small import has_room
-from tests.headless.made_run import STARTED_T, MadeRun
-from tests.tui.app_fixtures import drive, opened, screen_text, until, until_shown, until_told
-from tests.tui.changes_fixtures import change, steered_run
-from tests.tui.hostile import FORBIDDEN, HOSTILE
-from tests.tui.watchdog import Block, Watchdog, drive_unblocked
+from tests.support.app_fixtures import drive, opened, screen_text, until, until_shown, until_told
+from tests.support.changes_fixtures import change, steered_run
+from tests.support.hostile_texts import FORBIDDEN, HOSTILE
+from tests.support.made_run import STARTED_T, MadeRun
+from tests.support.watchdog import Block, Watchdog, drive_unblocked
 
 WIDE = (200, 60)
 TALL = (80, 60)

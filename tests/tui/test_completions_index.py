@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from halos_tui.completions.index import CompletionsIndex
 from halos_tui.completions.query import CompletionQuery, Selection
 from halos_tui.search_term import SearchTerm
-from tests.headless.made_run import GROUPS, MadeRun, write_round_files
+from tests.support.made_run import GROUPS, MadeRun, write_round_files
 
 TEXT = st.text(alphabet='aAbé"\\\n<', max_size=6)
 COMPLETIONS = st.builds(

@@ -16,9 +16,9 @@ from halos_tui.completions.completion_list import CompletionList
 from halos_tui.completions.screen import CompletionsScreen
 from halos_tui.screens.too_small import has_room
 from halos_tui.widgets.page_view import PageView
-from tests.headless.made_run import GROUPS, MadeRun, write_round_files
-from tests.tui.app_fixtures import drive, opened, screen_text, until, until_shown, until_told
-from tests.tui.watchdog import Block, Watchdog, drive_unblocked
+from tests.support.app_fixtures import drive, opened, screen_text, until, until_shown, until_told
+from tests.support.made_run import GROUPS, MadeRun, write_round_files
+from tests.support.watchdog import Block, Watchdog, drive_unblocked
 
 WIDE = (200, 60)
 LONG_TEXT = "\n".join(f"line {number}" for number in range(200))

@@ -11,7 +11,6 @@ from halos_backend.events import PauseRequested, Progressed, RunPaused
 from halos_backend.store.registry import load_state
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.writer import EventWriter
-from place import Place, make_policy
 from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widgets import Input
@@ -21,10 +20,10 @@ from halos_tui.control.stopping import abort_times, stays, stops
 from halos_tui.new_run.fork_dialog import ForkDialog
 from halos_tui.screens.dialogs import Choice, ChoiceDialog, EntryDialog, check_rounds
 from halos_tui.tracking.status import observe
-from tests.headless.made_run import STARTED_T, MadeRun
-from tests.rounds.conftest import make_place
-from tests.tui.answering import wait_for_guardians
-from tests.tui.app_fixtures import OneScreenApp, drive, opened, screen_text, until, until_shown
+from tests.support.answering import wait_for_guardians
+from tests.support.app_fixtures import OneScreenApp, drive, opened, screen_text, until, until_shown
+from tests.support.made_run import STARTED_T, MadeRun
+from tests.support.place import Place, make_place, make_policy
 
 SIZES = [(80, 24), (200, 60), (40, 10)]
 HOSTILE = "\x1b]52;c;aGk=\x07[red]x[/red]\u202e"

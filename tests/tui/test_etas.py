@@ -21,7 +21,7 @@ from halos_tui.tracking.eta import (
     num_rounds_left,
     stage_left,
 )
-from tests.backend.journals import created, round_finished, round_started, settings, supervised
+from tests.support.journals import created, round_finished, round_started, settings, supervised
 
 PROCESS = supervised().process
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 from halos_tui.actions import ScreenName
 from halos_tui.feed import Updated
 from halos_tui.screens.base import HalosScreen
-from tests.tui.app_fixtures import opened
+from tests.support.app_fixtures import opened
 
 BLOCKED_S = 0.6
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from halos_backend.events import RequestRejected, SettingsChanged
 
-from tests.headless.made_run import STARTED_T, MadeRun
-from tests.terminal.terminal import Terminal
-from tests.tui.hostile import FORBIDDEN, HOSTILE, SHOWN, hostile_run
+from tests.support.hostile_texts import FORBIDDEN, HOSTILE, SHOWN, hostile_run
+from tests.support.made_run import STARTED_T, MadeRun
+from tests.support.terminal import Terminal
 
 POINTER = re.compile(rb"\x1b\]22;[a-z-]*\x07")
 PROGRAM = Path(sys.executable).with_name("halos-tui")

@@ -14,9 +14,9 @@ from textual.screen import Screen
 from halos_tui.logs.log_view import LogRows
 from halos_tui.logs.screen import LogsScreen
 from halos_tui.screens.too_small import has_room
-from tests.headless.made_run import MadeRun
-from tests.tui.app_fixtures import drive, opened, screen_text, until, until_shown, until_told
-from tests.tui.watchdog import Block, Watchdog, drive_unblocked
+from tests.support.app_fixtures import drive, opened, screen_text, until, until_shown, until_told
+from tests.support.made_run import MadeRun
+from tests.support.watchdog import Block, Watchdog, drive_unblocked
 
 WIDE = (200, 60)
 NUM_LINES = 5_000

@@ -18,9 +18,9 @@ from halos_tui.metrics.reader import MetricsReader
 from halos_tui.metrics.view import Chart, MetricsQuery, MetricsView
 from halos_tui.search_term import read_term
 from halos_tui.tracking.state_tail import NUM_WHOLE
-from tests.headless.made_run import MadeRun
-from tests.tui.hostile import FORBIDDEN, HOSTILE
-from tests.tui.metrics_fixtures import log_step, trained_run
+from tests.support.hostile_texts import FORBIDDEN, HOSTILE
+from tests.support.made_run import MadeRun
+from tests.support.metrics_fixtures import log_step, trained_run
 
 SVG = "{http://www.w3.org/2000/svg}"
 

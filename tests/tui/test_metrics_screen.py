@@ -16,8 +16,7 @@ from textual.screen import Screen
 from halos_tui.metrics.chart_grid import ChartGrid
 from halos_tui.metrics.screen import MetricsScreen
 from halos_tui.screens.too_small import has_room
-from tests.headless.made_run import MadeRun
-from tests.tui.app_fixtures import (
+from tests.support.app_fixtures import (
     OneScreenApp,
     drive,
     opened,
@@ -26,9 +25,10 @@ from tests.tui.app_fixtures import (
     until_shown,
     until_told,
 )
-from tests.tui.hostile import FORBIDDEN, HOSTILE
-from tests.tui.metrics_fixtures import log_step, trained_run
-from tests.tui.watchdog import Block, Watchdog, drive_unblocked
+from tests.support.hostile_texts import FORBIDDEN, HOSTILE
+from tests.support.made_run import MadeRun
+from tests.support.metrics_fixtures import log_step, trained_run
+from tests.support.watchdog import Block, Watchdog, drive_unblocked
 
 WIDE = (200, 60)
 

@@ -13,7 +13,6 @@ from halos_backend.config.load import load_settings, parse_settings
 from halos_backend.config.presets import preset_names
 from halos_backend.store.registry import load_state
 from halos_backend.store.run_dir import RunDir
-from place import Place, make_policy
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -23,10 +22,10 @@ from halos_tui.new_run.screen import NewRunScreen
 from halos_tui.new_run.start_list import OfferList
 from halos_tui.run.screen import RunScreen
 from halos_tui.settings.editor import SettingsEditor
-from tests.headless.made_run import MadeRun
-from tests.rounds.conftest import make_place
-from tests.tui.answering import wait_for_guardians
-from tests.tui.app_fixtures import OneScreenApp, drive, opened, screen_text, until, until_shown
+from tests.support.answering import wait_for_guardians
+from tests.support.app_fixtures import OneScreenApp, drive, opened, screen_text, until, until_shown
+from tests.support.made_run import MadeRun
+from tests.support.place import Place, make_place, make_policy
 
 SIZES = [(80, 24), (200, 60)]
 Act = Callable[[OneScreenApp, Pilot[int]], Coroutine[Any, Any, None]]

@@ -17,12 +17,8 @@ from textual.pilot import Pilot
 from halos_tui.actions import actions_of
 from halos_tui.runs.screen import RunsScreen
 from halos_tui.screens.dialogs import ChoiceDialog
-from tests.backend.deadline import wait_until
-from tests.backend.fake_run import MARK, FakeRun
-from tests.headless.drive_halos import fake_supervisor
-from tests.headless.made_run import STARTED_T, MadeRun
-from tests.tui.answering import Answering, wait_for_guardians
-from tests.tui.app_fixtures import (
+from tests.support.answering import Answering, wait_for_guardians
+from tests.support.app_fixtures import (
     OneScreenApp,
     drive,
     opened,
@@ -31,6 +27,10 @@ from tests.tui.app_fixtures import (
     until,
     until_shown,
 )
+from tests.support.drive_halos import fake_supervisor
+from tests.support.fake_run import MARK, FakeRun
+from tests.support.made_run import STARTED_T, MadeRun
+from tests.support.waiting import wait_for
 
 SIZES = [(80, 24), (200, 60)]
 Act = Callable[[OneScreenApp, Pilot[int]], Coroutine[Any, Any, None]]
@@ -417,8 +417,8 @@ def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv(MARK, str(made.dir.path))
     monkeypatch.setattr(start, "_guarded_supervisor", fake_supervisor)
     yield made
-    wait_until(lambda: lock_holder(made.dir) is None)
-    wait_until(lambda: made.processes() == [])
+    wait_for(lambda: lock_holder(made.dir) is None)
+    wait_for(lambda: made.processes() == [])
     wait_for_guardians()
     made.check()
 

@@ -32,7 +32,7 @@ from halos_tui.run.view import RunView
 from halos_tui.tracking import attempt_tail
 from halos_tui.tracking.attempt_tail import AttemptTail
 from halos_tui.tracking.series import BoundedSeries, ProgressMarks
-from tests.headless.made_run import GONE, STARTED_T, MadeRun
+from tests.support.made_run import GONE, STARTED_T, MadeRun
 
 ABOUT = {"round": 1, "stage": "train", "attempt": 1}
 HISTOGRAM = {"edges": [0.0, 1.0, 2.0], "counts": [1, 3]}

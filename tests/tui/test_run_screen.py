@@ -34,9 +34,9 @@ from halos_backend.telemetry.reading import GpuProcess, GpuReading, HostReading,
 
 from halos_tui.run.round_table import RoundTable
 from halos_tui.run.train_panel import TrainCurves
-from tests.headless.made_run import STARTED_T, MadeRun
-from tests.tui.app_fixtures import drive, opened, run_screen, screen_text, until, until_shown
-from tests.tui.watchdog import Block, Watchdog, drive_unblocked
+from tests.support.app_fixtures import drive, opened, run_screen, screen_text, until, until_shown
+from tests.support.made_run import STARTED_T, MadeRun
+from tests.support.watchdog import Block, Watchdog, drive_unblocked
 
 REWARDS = {
     "reward_mean": 0.5,

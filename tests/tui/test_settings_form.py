@@ -17,7 +17,7 @@ from halos_backend.store.registry import load_state
 from halos_tui.settings.form import Checked, SettingsForm, checked
 from halos_tui.settings.rows import Row, matches, settings_rows, table_headings, text_of
 from halos_tui.settings.tweaking import Tweak, describe_cost, why_fixed
-from tests.headless.made_run import STARTED_T, MadeRun, settings
+from tests.support.made_run import STARTED_T, MadeRun, settings
 
 
 def plain(**changes: Any) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from halos_tui.run.screen import RunScreen
 from halos_tui.runs.screen import RunsScreen
 from halos_tui.screens.help import HelpScreen
 from halos_tui.widgets.footer import Footer
-from tests.headless.made_run import MadeRun
-from tests.tui.app_fixtures import drive, opened, screen_text, until, until_shown
-from tests.tui.shell_fixtures import listed, shell
+from tests.support.app_fixtures import drive, opened, screen_text, until, until_shown
+from tests.support.made_run import MadeRun
+from tests.support.shell_fixtures import listed, shell
 
 WRITING = [action for action in ACTIONS if action.writes]
 

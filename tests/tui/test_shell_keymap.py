@@ -8,9 +8,9 @@ import pytest
 
 from halos_tui.keymap import UserConfig, is_key, load_config
 from halos_tui.runs.screen import RunsScreen
-from tests.headless.made_run import MadeRun
-from tests.tui.app_fixtures import drive, until, until_shown
-from tests.tui.shell_fixtures import listed, shell
+from tests.support.app_fixtures import drive, until, until_shown
+from tests.support.made_run import MadeRun
+from tests.support.shell_fixtures import listed, shell
 
 
 def config(folder: Path, text: str) -> UserConfig:

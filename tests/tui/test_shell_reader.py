@@ -12,7 +12,7 @@ from halos_backend.store.run_dir import RunDir
 
 from halos_tui.runs import reader
 from halos_tui.runs.reader import RunRow, RunsReader
-from tests.headless.made_run import STARTED_T, MadeRun
+from tests.support.made_run import STARTED_T, MadeRun
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from halos_tui.run.screen import RunScreen
 from halos_tui.runs.run_list import RunList
 from halos_tui.runs.screen import RunsScreen
 from halos_tui.screens.help import HelpScreen
-from tests.headless.made_run import STARTED_T, MadeRun
-from tests.tui.app_fixtures import drive, opened, screen_text, until, until_shown
-from tests.tui.shell_fixtures import at_cursor, listed, shell, shown_names
+from tests.support.app_fixtures import drive, opened, screen_text, until, until_shown
+from tests.support.made_run import STARTED_T, MadeRun
+from tests.support.shell_fixtures import at_cursor, listed, shell, shown_names
 
 OPENING = [
     action

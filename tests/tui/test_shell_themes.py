@@ -20,9 +20,9 @@ from halos_tui.app import HalosApp
 from halos_tui.terminal.diff_output import look_of
 from halos_tui.terminal.filters import AsciiOnly, NoColours, SixteenColours, in_ascii
 from halos_tui.theme import app_theme, load_app_themes
-from tests.headless.made_run import MadeRun
-from tests.tui.app_fixtures import drive, screen_text, until, until_shown
-from tests.tui.shell_fixtures import listed, shell
+from tests.support.app_fixtures import drive, screen_text, until, until_shown
+from tests.support.made_run import MadeRun
+from tests.support.shell_fixtures import listed, shell
 
 OURS = ("dark", "light", "high-contrast", "colour-blind", "ansi-16")
 BLACK = Color(0, 0, 0)

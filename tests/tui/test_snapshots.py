@@ -21,7 +21,7 @@ from benchmarks.made_events import Shape
 from benchmarks.made_runs import STARTED_T, make_run
 from halos_tui.app import HalosApp
 from halos_tui.app_options import AppOptions
-from tests.tui.app_fixtures import until_shown
+from tests.support.app_fixtures import until_shown
 
 PICTURES = Path(__file__).parent / "snapshots"
 SIZES = ((80, 24), (120, 40), (200, 60))

@@ -17,12 +17,12 @@ from textual.widgets import Input
 from halos_tui.run.screen import RunScreen
 from halos_tui.settings.rows_list import SettingsRows
 from halos_tui.settings.tweak_screen import TweakScreen
-from tests.backend.deadline import wait_until
-from tests.backend.fake_run import MARK, FakeRun
-from tests.headless.drive_halos import fake_supervisor
-from tests.headless.made_run import STARTED_T, MadeRun
-from tests.tui.answering import Answering, wait_for_guardians
-from tests.tui.app_fixtures import OneScreenApp, drive, opened, screen_text, until, until_shown
+from tests.support.answering import Answering, wait_for_guardians
+from tests.support.app_fixtures import OneScreenApp, drive, opened, screen_text, until, until_shown
+from tests.support.drive_halos import fake_supervisor
+from tests.support.fake_run import MARK, FakeRun
+from tests.support.made_run import STARTED_T, MadeRun
+from tests.support.waiting import wait_for
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
 Act = Callable[[OneScreenApp, Pilot[int]], Coroutine[Any, Any, None]]
@@ -454,8 +454,8 @@ def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRun]:
     monkeypatch.setenv(MARK, str(made.dir.path))
     monkeypatch.setattr(start, "_guarded_supervisor", fake_supervisor)
     yield made
-    wait_until(lambda: lock_holder(made.dir) is None)
-    wait_until(lambda: made.processes() == [])
+    wait_for(lambda: lock_holder(made.dir) is None)
+    wait_for(lambda: made.processes() == [])
     wait_for_guardians()
     made.check()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from tests.tui.watchdog import Watchdog
+from tests.support.watchdog import Watchdog
 
 
 def test_a_call_that_blocks_is_named() -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from place import JUDGE, Place, make_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from tests.support.place import JUDGE, Place, make_tokenizer
 
 PYTHON = "HALOS_VLLM_PYTHON"
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from tests.support.command_line import SUPPORT
 from tests.vllm.conftest import make_tiny_policy
 
 pytestmark = pytest.mark.vllm
@@ -21,7 +22,7 @@ IDS = [1, 5, 9, 13, 4, 7, 22, 30, 2]
 
 def drive(python: str, policy: Path) -> dict[str, Any]:
     ended = subprocess.run(
-        [python, str(Path(__file__).with_name("drive_liger.py")), str(policy), json.dumps(IDS)],
+        [python, str(SUPPORT / "drive_liger.py"), str(policy), json.dumps(IDS)],
         env={**os.environ, "PYTHONPATH": str(ROOT / "backend"), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

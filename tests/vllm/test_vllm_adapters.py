@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from place import Place
 
+from tests.support.foreign import changed_python
+from tests.support.place import Place
 from tests.vllm.conftest import make_place
-from tests.vllm.foreign import changed_python
 
 pytestmark = pytest.mark.vllm
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from place import Place
 
-from tests.stages.label_fixtures import save_classifier
+from tests.support.foreign import GIVES_PROBABILITIES, changed_python
+from tests.support.label_fixtures import save_classifier
+from tests.support.place import Place
 from tests.vllm.conftest import make_place
-from tests.vllm.foreign import GIVES_PROBABILITIES, changed_python
 
 pytestmark = pytest.mark.vllm
 

@@ -14,10 +14,10 @@ from halos_backend.records import Group
 from halos_backend.stages.label.packed import plan_waves
 from halos_backend.store.manifest import read_done
 from halos_backend.store.run_dir import AttemptDir
-from place import wait_for
 from transformers import AutoModelForSequenceClassification
 
-from tests.stages.label_fixtures import (
+from tests.support.foreign import GIVES_PROBABILITIES, changed_python, label, start
+from tests.support.label_fixtures import (
     VOCABULARY,
     completion,
     done_summary,
@@ -33,7 +33,7 @@ from tests.stages.label_fixtures import (
     save_classifier,
     warnings,
 )
-from tests.vllm.foreign import GIVES_PROBABILITIES, changed_python, label, start
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.vllm
 

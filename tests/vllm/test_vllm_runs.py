@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from place import Place, make_policy, wait_for
 
+from tests.support.foreign import changed_python
+from tests.support.place import Place, make_policy
+from tests.support.waiting import wait_for
 from tests.vllm.conftest import make_place, make_tiny_policy
-from tests.vllm.foreign import changed_python
 
 pytestmark = pytest.mark.vllm
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from halos_backend.records import CanaryRow, Prompt, read_rows
 from halos_backend.store.manifest import read_done
-from place import wait_for
 from transformers import AutoModelForCausalLM
 
-from tests.stages.sample_fixtures import SamplePlace, by_id, run_here
+from tests.support.foreign import greedy, sample, start, summary_of
+from tests.support.sample_fixtures import SamplePlace, by_id, run_here
+from tests.support.waiting import wait_for
 from tests.vllm.conftest import make_tiny_policy
-from tests.vllm.foreign import greedy, sample, start, summary_of
 
 pytestmark = pytest.mark.vllm
 

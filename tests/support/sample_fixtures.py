@@ -15,7 +15,8 @@ from halos_backend.stages.runtime import StageResult, open_attempt
 from halos_backend.stages.sample.stage import sample_round
 from halos_backend.store.job import Job, SampleInputs, write_job
 from halos_backend.store.run_dir import AttemptDir
-from place import make_policy
+
+from tests.support.place import make_policy
 
 LETTERS = {letter: 3 + i for i, letter in enumerate("abcdefghijklmnopqrstuvwxyz ")}
 TEXTS = ["hello", "a", "the quick brown fox", "zebra crossing", "mm", "one two three", "x y z"]

@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 from types import TracebackType
 
-from tests.chaos.victims import find
+from tests.support.victims import find
 
 SIZE = 64 << 20
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.chaos.victims import Found, attempt_of, find, of_role
+from tests.support.victims import Found, attempt_of, find, of_role
 
 LOOK_EVERY_S = 0.2
 

@@ -16,11 +16,11 @@ from halos_backend.events import Stage
 from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.state import RunState
 
-from tests.chaos.journal import Event, read_events, read_state
-from tests.chaos.reference import NAME, Reference, copy_run
-from tests.chaos.schedule import Kill
-from tests.chaos.victims import MARK, Found, Role, find, of_role
-from tests.chaos.witness import Witness
+from tests.support.journal import Event, read_events, read_state
+from tests.support.reference import NAME, Reference, copy_run
+from tests.support.schedule import Kill
+from tests.support.victims import MARK, Found, Role, find, of_role
+from tests.support.witness import Witness
 
 DEADLINE_S = 150.0
 POLL_S = 0.005

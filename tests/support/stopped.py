@@ -11,9 +11,9 @@ from pathlib import Path
 from halos_backend.events import STAGES, Stage
 from halos_backend.store.run_dir import RunDir
 
-from tests.chaos.chaos_run import ChaosRun
-from tests.chaos.journal import read_events
-from tests.chaos.reference import NAME, get_reference, one_at_a_time
+from tests.support.chaos_run import ChaosRun
+from tests.support.journal import read_events
+from tests.support.reference import NAME, get_reference, one_at_a_time
 
 ROUND = 2
 

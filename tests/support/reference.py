@@ -25,7 +25,8 @@ from halos_backend.client.start import create_run, write_first_event, write_reso
 from halos_backend.config.load import load_settings, resolve
 from halos_backend.events import Stage
 from halos_backend.store.run_dir import RunDir
-from place import LETTERS, Place, make_policy
+
+from tests.support.place import LETTERS, Place, make_policy
 
 NAME = "run"
 NUM_PROMPTS = 20

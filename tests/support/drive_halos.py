@@ -9,7 +9,7 @@ from halos_backend.client import start
 
 from halos_tui.cli.main import main
 
-DRIVER = Path(__file__).parents[1] / "backend" / "drive_supervisor.py"
+DRIVER = Path(__file__).with_name("drive_supervisor.py")
 DIES = (
     "from pathlib import Path; import sys; Path(sys.argv[2], 'events.jsonl').open('a').write(' ')"
 )

@@ -12,11 +12,11 @@ from halos_backend.store.manifest import find_damage, read_done
 from halos_backend.store.reader import run_journal
 from halos_backend.store.run_dir import AttemptDir
 from halos_backend.store.state import RunState, fold
-from place import wait_for
 
-from tests.chaos.chaos_run import ChaosRun
-from tests.chaos.journal import Event, read_events
-from tests.chaos.reference import Reference
+from tests.support.chaos_run import ChaosRun
+from tests.support.journal import Event, read_events
+from tests.support.reference import Reference
+from tests.support.waiting import wait_for
 
 FAKED: tuple[Stage, ...] = ("sample", "train")
 

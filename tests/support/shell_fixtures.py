@@ -13,7 +13,7 @@ from textual.pilot import Pilot
 from halos_tui.app import AppOptions, HalosApp
 from halos_tui.runs.run_list import RunList
 from halos_tui.runs.screen import RunsScreen
-from tests.tui.app_fixtures import until_shown
+from tests.support.app_fixtures import until_shown
 
 
 @contextlib.asynccontextmanager

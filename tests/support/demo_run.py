@@ -6,16 +6,15 @@ import contextlib
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.journal import Event, read_events
-from tests.chaos.victims import MARK, Found, find, of_role
-from tests.terminal.terminal import Terminal
+from tests.support.command_line import run_halos
+from tests.support.journal import Event, read_events
+from tests.support.terminal import Terminal
+from tests.support.victims import MARK, Found, find, of_role
+from tests.support.waiting import wait_for
 
-DEADLINE_S = 120.0
 SMALL = ("--set", "loop.prompts_per_round=16")
 """Rounds of a few seconds, most of which is their stages' start."""
 
@@ -56,15 +55,7 @@ class DemoRun:
 
     def halos(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of ours to its end, without a terminal."""
-        return subprocess.run(
-            [sys.executable, "-m", "halos_tui", *arguments],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            check=False,
-        )
+        return run_halos(*arguments, environment=self.environment)
 
     def open(
         self, *arguments: str, columns: int = 120, lines: int = 40, **environment: str
@@ -106,7 +97,7 @@ class DemoRun:
                 None,
             )
 
-        event = wait_until(found, f"{kind} {fields}")
+        event = wait_for(found, f"{kind} {fields}")
         assert event is not None
         return event
 
@@ -131,13 +122,3 @@ class DemoRun:
             self.halos("abort", self.name, "--yes")
         for process in find(self._mark):
             process.signal(9)
-
-
-def wait_until(condition: Callable[[], Any], what: str, *, deadline_s: float = DEADLINE_S) -> Any:
-    """The first true value of `condition`; fails after the deadline."""
-    end = time.monotonic() + deadline_s
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"{what}: not within {deadline_s} s")

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from tests.terminal.emulator import Emulator
+from tests.support.emulator import Emulator
 
 DEADLINE_S = 60.0
 BLOCK = 65536

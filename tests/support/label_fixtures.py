@@ -11,7 +11,6 @@ from typing import Any
 from zlib import crc32
 
 import msgspec
-from forks import forking_python
 from halos_backend.events import AttemptEvent, AttemptFailed, Warned
 from halos_backend.records import Completion, Group, read_rows, write_rows
 from halos_backend.stages.label.stage import execute
@@ -19,6 +18,9 @@ from halos_backend.stages.runtime import StageResult, open_attempt
 from halos_backend.store.job import Job, LabelInputs, write_job
 from halos_backend.store.reader import attempt_journal
 from halos_backend.store.run_dir import AttemptDir
+
+from tests.support.forks import forking_python
+from tests.support.word_level import word_level
 
 SPECIAL = ["<unk>", "<bos>", "<eos>", "<user>", "<assistant>", "<system>", "<pad>"]
 WORDS = [f"w{number}" for number in range(60)]
@@ -41,16 +43,15 @@ def save_tokenizer(
     path: Path, *, template: str | None = TEMPLATE, pad: str | None = "<pad>"
 ) -> None:
     """A word-level tokenizer that puts <bos> before what is tokenized with special tokens."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
+    from tokenizers import pre_tokenizers, processors
 
-    inner = Tokenizer(models.WordLevel(VOCABULARY, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    inner.post_processor = processors.TemplateProcessing(
-        single="<bos> $A", special_tokens=[("<bos>", VOCABULARY["<bos>"])]
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner,
+    tokenizer = word_level(
+        list(VOCABULARY),
+        pre_tokenizers.WhitespaceSplit(),
+        unknown="<unk>",
+        before=processors.TemplateProcessing(
+            single="<bos> $A", special_tokens=[("<bos>", VOCABULARY["<bos>"])]
+        ),
         unk_token="<unk>",
         bos_token="<bos>",
         eos_token="<eos>",

@@ -12,7 +12,7 @@ from itertools import product
 
 from halos_backend.events import STAGES, Stage
 
-from tests.chaos.victims import Role
+from tests.support.victims import Role
 
 SEED = int(os.environ.get("SEED", "1"))
 CASES = int(os.environ.get("CASES", "12"))

@@ -17,7 +17,7 @@ from halos_backend.records import (
 )
 from halos_backend.store.writer import EventWriter
 
-from tests.headless.made_run import STARTED_T, MadeRun
+from tests.support.made_run import STARTED_T, MadeRun
 
 CLIPBOARD = "\x1b]52;c;aG9zdGlsZQ==\x07"
 TITLE = "\x1b]2;owned\x1b\\"

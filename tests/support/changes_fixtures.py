@@ -9,7 +9,7 @@ from halos_backend.events import SettingsChanged
 from halos_backend.settings_json import apply_changes, value_at
 from halos_backend.store.requests import new_request_id
 
-from tests.headless.made_run import STARTED_T, MadeRun
+from tests.support.made_run import STARTED_T, MadeRun
 
 LR = 5e-6
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 import torch
-from forks import forking_python
 from halos_backend.config.schema import RunSettings
 from halos_backend.events import AttemptEvent, MetricsLogged, Warned
 from halos_backend.records import (
@@ -28,8 +27,6 @@ from halos_backend.store.job import Job, TrainInputs, write_job
 from halos_backend.store.manifest import write_done
 from halos_backend.store.reader import attempt_journal
 from halos_backend.store.run_dir import AttemptDir
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import (
     AutoModelForCausalLM,
@@ -43,6 +40,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from tests.support.forks import forking_python
+from tests.support.word_level import word_level
+
 VOCABULARY = 64
 PAD, END, GOOD, BAD = 0, 1, 2, 3
 TEMPLATE = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
@@ -51,10 +51,10 @@ TEMPLATE = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
 def make_tokenizer() -> PreTrainedTokenizerFast:
     special = ["<pad>", "<end>", "<|good|>", "<|bad|>"]
     words = [*special, *(f"w{number}" for number in range(len(special), VOCABULARY))]
-    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="w4"))
-    tokenizer.pre_tokenizer = WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+    return word_level(
+        words,
+        WhitespaceSplit(),
+        unknown="w4",
         pad_token="<pad>",
         eos_token="<end>",
         chat_template=TEMPLATE,

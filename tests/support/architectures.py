@@ -11,7 +11,7 @@ import torch
 import transformers as t
 from transformers import PreTrainedModel
 
-from tests.stages.train_fixtures import GEMMA, TEMPLATE, VOCABULARY, save_policy
+from tests.support.train_fixtures import GEMMA, TEMPLATE, VOCABULARY, save_policy
 
 IDS: dict[str, Any] = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
 BODY: dict[str, Any] = {**IDS, "vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2}

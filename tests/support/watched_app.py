@@ -8,7 +8,7 @@ from pathlib import Path
 
 from halos_tui.app_options import AppOptions
 from halos_tui.cli.opening import collected_rarely
-from tests.tui.watchdog import Watchdog
+from tests.support.watchdog import Watchdog
 
 with collected_rarely():
     from halos_tui.app import HalosApp

@@ -22,8 +22,8 @@ from halos_backend.store.state import RunState, fold
 from halos_backend.store.writer import EventWriter
 from msgspec.structs import replace
 
-from tests.backend.deadline import DEADLINE_S, wait_until
-from tests.backend.journals import created, settings
+from tests.support.journals import created, settings
+from tests.support.waiting import DEADLINE_S, wait_for
 
 DRIVER = Path(__file__).with_name("drive_supervisor.py")
 MARK = "HALOS_TEST_RUN"
@@ -100,8 +100,8 @@ class FakeRun:
     def hold(self, round: int, stage: Stage, attempt: int = 1) -> AttemptDir:
         """Wait until a stage that holds is recorded and does so."""
         directory = self.dir.attempt(round, stage, attempt)
-        wait_until(lambda: (directory.path / "holding").exists())
-        wait_until(lambda: (round, stage) in self.state.active)
+        wait_for(lambda: (directory.path / "holding").exists())
+        wait_for(lambda: (round, stage) in self.state.active)
         return directory
 
     def release(self, attempt: AttemptDir) -> None:
@@ -109,9 +109,7 @@ class FakeRun:
 
     def supervisor(self, *, other_than: int | None = None) -> int:
         """Wait for a supervisor that holds the run; returns its pid."""
-        wait_until(
-            lambda: (holder := lock_holder(self.dir)) is not None and holder.pid != other_than
-        )
+        wait_for(lambda: (holder := lock_holder(self.dir)) is not None and holder.pid != other_than)
         holder = lock_holder(self.dir)
         assert holder is not None
         return holder.pid

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.terminal.terminal import Terminal
+from tests.support.terminal import Terminal
 
 PAUSE_S = 0.08
 PALETTE = "🔎"

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 from halos_backend.events import MetricsLogged
 
-from tests.headless.made_run import STARTED_T, MadeRun
+from tests.support.made_run import STARTED_T, MadeRun
 
 REWARDS = (0.5, 0.25, 1.0)
 

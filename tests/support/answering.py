@@ -13,13 +13,13 @@ from halos_backend.store.registry import load_state
 from halos_backend.store.writer import EventWriter
 from halos_backend.supervisor.requests import answer
 
-from tests.backend.deadline import wait_until
-from tests.headless.made_run import MadeRun
+from tests.support.made_run import MadeRun
+from tests.support.waiting import wait_for
 
 
 def wait_for_guardians() -> None:
     """Those that this process started, so that none is left to the interpreter's end."""
-    wait_until(lambda: all(child.poll() is not None for child in start._started))
+    wait_for(lambda: all(child.poll() is not None for child in start._started))
 
 
 class Answering:

@@ -18,7 +18,8 @@ from halos_backend.findings import refuse_inputs
 from halos_backend.records import Prompt, read_rows
 from halos_backend.stages.prepare.prepare import prepare
 from halos_backend.store.run_dir import RunDir
-from place import make_policy
+
+from tests.support.place import make_policy
 
 ROWS = [{"prompt": "say a", "answer": "a"}, {"prompt": "say b", "answer": "b"}]
 JUDGE = "def reward(prompt, completion, row):\n    return 1.0\n\nNUMBER = 3\n"
