@@ -144,7 +144,7 @@ class SearchingLogs(HalosScreen):
 
     @on(FindProgressed)
     def _find_progressed(self, message: FindProgressed) -> None:
-        if message.stopper is not self._stop:
+        if message.stopper is not self._stop or self._stop.is_set():
             return
         progress = message.progress
         self.finding = progress if progress is not None and not progress.is_over else None
