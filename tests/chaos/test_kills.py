@@ -8,13 +8,16 @@ import signal
 import time
 from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 
 import pytest
 from halos_backend.errors import ExitCode
-from halos_backend.events import STAGES
+from halos_backend.events import STAGES, Stage
+from halos_backend.supervisor.processes.stage_runner import count_durable
 
 from tests.support.chaos_run import ChaosRun
-from tests.support.invariants import check_all
+from tests.support.fake_programs.fake_stages import HELD_AT
+from tests.support.invariants import FAKED, check_all
 from tests.support.reference import NAME
 from tests.support.schedule import (
     CASES,
@@ -79,6 +82,42 @@ def test_ten_kills_in_one_run(make_run: MakeRun, number: int) -> None:
 def test_three_rows_kill_each_victim_in_each_stage() -> None:
     kills = [kill for number in range(len(SHIFTS)) for kill in kills_in_a_row(SEED, number)]
     assert {(kill.victims, kill.stage) for kill in kills} == set(product(VICTIMS, STAGES))
+
+
+@pytest.mark.parametrize("stage", FAKED)
+def test_what_a_killed_stage_left_is_taken_over(make_run: MakeRun, stage: Stage) -> None:
+    run = make_run()
+    hold = _run_until_held(run, stage)
+    run.strike("stage")
+    hold.unlink()
+    run.finish()
+    check_all(run)
+    failed = run.wait_for_event("StageFailed", round=1, stage=stage, attempt=1)
+    finished = run.wait_for_event("StageFinished", round=1, stage=stage, attempt=2)
+    assert failed["durable"] == finished["summary"]["took_over"] == HELD_AT
+
+
+@pytest.mark.parametrize("stage", FAKED)
+def test_a_stage_goes_on_while_its_supervisor_is_killed(make_run: MakeRun, stage: Stage) -> None:
+    run = make_run("fakes, cold")
+    hold = _run_until_held(run, stage)
+    run.strike("supervisor")
+    run.wait_for_event("SupervisorStarted", generation=2)
+    run.wait_for_event("StageAdopted", round=1, stage=stage, attempt=1)
+    hold.unlink()
+    run.finish()
+    check_all(run)
+    assert run.num_events("StageFailed") == 0
+
+
+def _run_until_held(run: ChaosRun, stage: Stage) -> Path:
+    """Begin, and wait until the stage is in its midst; it goes on once the file is deleted."""
+    hold = run.path / f"hold_{stage}"
+    hold.touch()
+    run.begin()
+    attempt = run.attempt(1, stage, 1)
+    run.wait_for(lambda: count_durable(attempt, stage) == HELD_AT, f"{HELD_AT} are done")
+    return hold
 
 
 BOUNDARY_VICTIMS: list[tuple[Role, ...]] = [
