@@ -27,7 +27,7 @@ from halos_backend.interpreters.engine_choice import (
     without_vllm,
 )
 from halos_backend.interpreters.probe import look_for
-from halos_backend.stages.runtime import set_threads
+from halos_backend.stages.runtime import importing, set_threads
 from halos_backend.stages.vllm.environment import (
     NOT_IMPORTED,
     check_devices,
@@ -118,7 +118,8 @@ def _find_obstacle(
     if is_classifier:
         prepare_process(engine, device)
     try:
-        from halos_backend.stages.vllm import support  # imports vLLM, which takes seconds
+        with importing("vllm"):
+            from halos_backend.stages.vllm import support
     except NOT_IMPORTED as error:
         return f"vLLM in {sys.executable} cannot be imported: {error}; install it anew"
     support.check_arguments(engine, table=table)
