@@ -1,8 +1,8 @@
 """Computes with Liger's own kernels where Triton is, interpreted on the CPU: no GPU is needed.
 
-`python drive_liger.py POLICY IDS` prints {"reason", "logps", "gradients": {name: norm of the
-difference relative to the gradient's}, "back": whether the model then computes as before}, for the
-summed log-probabilities of the ids, a JSON list.
+`python drive_liger.py IDS POLICY...` prints a list of {"reason", "used", "logps", "gradients",
+"back"} for each policy; of each gradient the norm of the difference relative to its own, and if the
+the model then computes as before; for the summed log-probabilities of the ids, a JSON list.
 """
 
 from __future__ import annotations
@@ -50,8 +50,12 @@ def summed_logps(model: Any, ids: torch.Tensor) -> torch.Tensor:
 
 
 def main() -> None:
-    policy, ids = sys.argv[1], torch.tensor([json.loads(sys.argv[2])])
+    ids = torch.tensor([json.loads(sys.argv[1])])
     complete_the_interpreter()
+    print(json.dumps([compare(policy, ids) for policy in sys.argv[2:]]))  # noqa: T201
+
+
+def compare(policy: str, ids: torch.Tensor) -> dict[str, Any]:
     model, plain = (
         AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32) for _ in range(2)
     )
@@ -68,8 +72,7 @@ def main() -> None:
     used = uses_liger(model)
     without_liger(model)
     back = torch.equal(model(input_ids=ids).logits, plain(input_ids=ids).logits)
-    told = {"reason": reason, "used": used, "logps": logps, "gradients": gradients, "back": back}
-    print(json.dumps(told))  # noqa: T201
+    return {"reason": reason, "used": used, "logps": logps, "gradients": gradients, "back": back}
 
 
 if __name__ == "__main__":

@@ -17,8 +17,11 @@ FORKED = (
     "halos_backend.stages.prepare",
     "halos_backend.stages.sample",
     "halos_backend.stages.train",
+    "halos_backend.stages.vllm.choose",
     "torch.distributed.run",
 )
+BOOTSTRAP = "/halos_backend/interpreters/bootstrap.py"
+"""Begins a program of ours in an interpreter that is not ours."""
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 AS_STAND_IN = (
     "import runpy, sys; sys.executable = sys.argv.pop(1);"
@@ -30,7 +33,7 @@ def main() -> None:
     python, address, stand_in, *arguments = sys.argv[1:]
     options = [argument for argument in arguments[:1] if argument == "-u"]
     match arguments[len(options) :]:
-        case ["-m", module, *rest] if module in FORKED:
+        case [first, module, *rest] if is_forked(first, module):
             ask(address, {"python": stand_in, "arguments": [module, *rest]})
             os.execv(python, [python, *arguments])
         case ["-m", module, *rest]:
@@ -38,6 +41,10 @@ def main() -> None:
             os.execv(python, [python, *options, "-c", code, stand_in, *rest])
         case _:
             os.execv(python, [python, *arguments])
+
+
+def is_forked(first: str, module: str) -> bool:
+    return (first == "-m" or first.endswith(BOOTSTRAP)) and module in FORKED
 
 
 def ask(address: str, program: dict[str, object]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import io
 import json
 import os
@@ -19,20 +20,26 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 BACKLOG = 64
 BLOCK = 1 << 16
-READ_ON_IMPORT = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TORCH", "PYTORCH_", "CUDA", "PYTHONPATH")
+READ_ON_IMPORT = (
+    *("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TORCH", "PYTORCH_", "CUDA", "VLLM_"),
+    "PYTHONPATH",
+)
+CHANGE = "HALOS_TEST_CHANGE"
+"""Names a file of Python that is executed before the program."""
 SET_BY_US = ("TORCHELASTIC_", "TORCH_NCCL_")
 
 
-def main(address: Path) -> None:
-    """Serve until the process that started this one has ended."""
-    owner = os.getppid()
-    import_libraries()
+def main(address: Path, modules: Sequence[str]) -> None:
+    """Imports the modules, and serves until the process that started this one has ended."""
+    owner, given = os.getppid(), dict(os.environ)
+    import_libraries(modules)
+    imported = {name: value for name, value in os.environ.items() if given.get(name) != value}
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
         unfinished = address.with_suffix(".new")
@@ -44,38 +51,36 @@ def main(address: Path) -> None:
                 connection, _ = listening.accept()
                 if os.fork() == 0:
                     listening.close()
-                    keep(connection)
+                    keep(connection, given, imported)
                 connection.close()
 
 
-def import_libraries() -> None:
-    """Those of every stage, and the models and tokenizers that the tests are full of."""
+def import_libraries(modules: Sequence[str]) -> None:
+    """A collector that goes through thousands of modules again and again takes a fifth longer."""
     gc.disable()
-    import datasets  # noqa: F401
-    import torch.distributed.run  # noqa: F401
-    from transformers import (  # noqa: F401
-        LlamaForCausalLM,
-        LlamaForSequenceClassification,
-        PreTrainedTokenizerFast,
-    )
-
-    import halos_tui.cli.main  # noqa: F401
-
+    for module in modules:
+        importlib.import_module(module)
     gc.freeze()
     gc.enable()
 
 
-def keep(connection: socket.socket) -> NoReturn:
-    """Start the program that was asked for, and tell its exit code; it ends with who asked."""
+def keep(
+    connection: socket.socket, given: Mapping[str, str], imported: Mapping[str, str]
+) -> NoReturn:
+    """Start the program that was asked for, and tell its exit code; it ends with who asked.
+
+    `given` are the variables that the libraries were imported with, `imported` those that they set.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     content, files, _, _ = socket.recv_fds(connection, BLOCK, 3)
     while not content.endswith(b"\n"):
         content += connection.recv(BLOCK)
     program = json.loads(content)
     code = None
-    if read_on_import(program["environment"]) == read_on_import(os.environ):
+    if read_on_import(program["environment"]) == read_on_import(given):
         if (pid := os.fork()) == 0:
             connection.close()
+            program["environment"] |= imported
             become(program, files)
         code = wait_for(pid, connection)
     with contextlib.suppress(OSError):
@@ -105,6 +110,7 @@ def wait_for(pid: int, connection: socket.socket) -> int:
 def become(program: dict[str, Any], files: list[int]) -> NoReturn:
     """Be the program `python -m module arguments`, as far as it can tell."""
     os.setsid()
+    gc.unfreeze = lambda: None  # an engine that ends would have it go through all these libraries
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
@@ -117,6 +123,8 @@ def become(program: dict[str, Any], files: list[int]) -> NoReturn:
     sys.argv = [module, *arguments]
     code: Any = 0
     try:
+        if change := os.environ.get(CHANGE):
+            runpy.run_path(change)
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as error:
         code = error.code
@@ -148,4 +156,4 @@ def open_streams(environment: Mapping[str, str]) -> list[io.TextIOWrapper]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

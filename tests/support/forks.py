@@ -14,25 +14,37 @@ from pathlib import Path
 from tests.support.waiting import wait_for
 
 FOLDER = Path(__file__).parent
+OURS = (
+    *("datasets", "torch.distributed.run", "halos_tui.cli.main"),
+    "transformers.models.llama.modeling_llama",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+)
+"""What every stage imports, and the models and tokenizers that the tests are full of."""
 
 
 @functools.cache
-def forking_python() -> str:
-    """The path of what stands for `sys.executable`; its server is started with the first use.
+def forking_python(
+    python: str = sys.executable, modules: tuple[str, ...] = OURS, import_from: str | None = None
+) -> str:
+    """The path of what stands for `python`; its server is started with the first use.
 
     For tests of what programs do. Where it counts how a process begins, is found, or dies, the
-    interpreter itself is to start it.
+    interpreter itself is to start it. `import_from` is the PYTHONPATH of the programs.
     """
     folder = tempfile.TemporaryDirectory(prefix="forks-", dir="/tmp")  # sockets have short paths
     address, path = Path(folder.name) / "socket", Path(folder.name) / "python"
-    client = [sys.executable, "-I", "-S", str(FOLDER / "fork_client.py"), sys.executable]
+    client = [sys.executable, "-I", "-S", str(FOLDER / "fork_client.py"), python]
     path.write_text(f'#!/bin/sh\nexec {shlex.join([*client, str(address), str(path)])} "$@"\n')
     path.chmod(0o700)
     log = Path(folder.name) / "log"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    if import_from is not None:
+        environment["PYTHONPATH"] = import_from
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [sys.executable, str(FOLDER / "fork_server.py"), str(address)],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+            [python, "-P", str(FOLDER / "fork_server.py"), str(address), *modules],
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

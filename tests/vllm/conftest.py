@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tests.support.foreign import preloaded
+from tests.support.forks import forking_python
 from tests.support.place import JUDGE, Place, make_tokenizer
 
 PYTHON = "HALOS_VLLM_PYTHON"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder of their own for what our programs cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HALOS_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
-def vllm_python() -> str:
-    """The python of the environment that has vLLM."""
+def plain_python() -> str:
+    """The python of the environment that has vLLM, for tests of how its processes begin and die."""
     path = os.environ.get(PYTHON)
     if path is None or not Path(path).is_file():
         pytest.skip("vLLM has no environment here; run make test-vllm")
     return path
+
+
+@pytest.fixture(scope="session")
+def vllm_python(plain_python: str, cache: None) -> str:
+    """The same python; the stages that it starts have imported vLLM, which takes them 10 s."""
+    return preloaded(plain_python)
 
 
 def make_tiny_policy(
@@ -54,7 +71,7 @@ def make_place(path: Path) -> Place:
     rows = [f'{{"prompt": "{words[i % 6]} {"abcdefghijkl"[i]}"}}\n' for i in range(12)]
     (path / "prompts.jsonl").write_text("".join(rows))
     (path / "judge.py").write_text(JUDGE)
-    return Place(path)
+    return Place(path, forking_python())
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 IDS = [1, 5, 9, 13, 4, 7, 22, 30, 2]
 
 
-def drive(python: str, policy: Path) -> dict[str, Any]:
+def drive(python: str, policies: Sequence[Path]) -> list[dict[str, Any]]:
     ended = subprocess.run(
-        [python, str(SUPPORT / "drive_liger.py"), str(policy), json.dumps(IDS)],
+        [python, str(SUPPORT / "drive_liger.py"), json.dumps(IDS), *policies],
         env={**os.environ, "PYTHONPATH": str(ROOT / "backend"), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -30,8 +31,16 @@ def drive(python: str, policy: Path) -> dict[str, Any]:
         check=False,
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
-    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    found: list[dict[str, Any]] = json.loads(ended.stdout.splitlines()[-1])
     return found
+
+
+@pytest.fixture(scope="module")
+def results(plain_python: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Of each architecture; in one process, for the libraries take longest."""
+    folder = tmp_path_factory.mktemp("liger")
+    policies = [make_tiny_policy(folder / "llama"), make_qwen3(folder / "qwen3")]
+    return dict(zip(("llama", "qwen3"), drive(plain_python, policies), strict=True))
 
 
 def make_qwen3(path: Path) -> Path:
@@ -51,11 +60,9 @@ def make_qwen3(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("make", [make_tiny_policy, make_qwen3], ids=["llama", "qwen3"])
-def test_log_probabilities_and_gradients_equal_torchs(
-    make: Any, vllm_python: str, tmp_path: Path
-) -> None:
-    found = drive(vllm_python, make(tmp_path / "policy"))
+@pytest.mark.parametrize("name", ["llama", "qwen3"])
+def test_log_probabilities_and_gradients_equal_torchs(name: str, results: dict[str, Any]) -> None:
+    found = results[name]
     assert found["reason"] is None
     assert found["used"]
     assert found["logps"]["liger"] == pytest.approx(found["logps"]["torch"], abs=1e-4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,29 +13,17 @@ from tests.vllm.conftest import make_place
 pytestmark = pytest.mark.vllm
 
 READS_NO_WEIGHTS = """
+from halos_backend.stages.sample.vllm_worker import ReloadingWorker
 def refuse(self, weights_path):
     raise AssertionError(weights_path)
-try:
-    from halos_backend.stages.sample.vllm_worker import ReloadingWorker
-    ReloadingWorker.halos_reload = refuse
-except ImportError:
-    pass
+ReloadingWorker.halos_reload = refuse
 """
 TAKES_NO_ADAPTERS = """
-try:
-    from halos_backend.stages.sample import weights
-except ImportError:
-    pass
-else:
-    import dataclasses
-    choose = weights.choose_weights
-    weights.choose_weights = lambda *given: dataclasses.replace(choose(*given), adapter=None)
+import dataclasses
+from halos_backend.stages.sample import weights
+choose = weights.choose_weights
+weights.choose_weights = lambda *given: dataclasses.replace(choose(*given), adapter=None)
 """
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HALOS_CACHE_DIR", str(tmp_path / "cache"))
 
 
 def run(place: Place, name: str, python: str, **settings: Any) -> None:

@@ -16,11 +16,6 @@ from tests.vllm.conftest import make_place
 pytestmark = pytest.mark.vllm
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HALOS_CACHE_DIR", str(tmp_path / "cache"))
-
-
 def config(place: Place, python: str, **changes: Any) -> str:
     """A run file whose judge is to score with vLLM."""
     made = place.config(

@@ -16,7 +16,13 @@ from halos_backend.store.manifest import read_done
 from halos_backend.store.run_dir import AttemptDir
 from transformers import AutoModelForSequenceClassification
 
-from tests.support.foreign import GIVES_PROBABILITIES, changed_python, label, start
+from tests.support.foreign import (
+    GIVES_PROBABILITIES,
+    changed_plain_python,
+    changed_python,
+    label,
+    start,
+)
 from tests.support.label_fixtures import (
     VOCABULARY,
     completion,
@@ -38,31 +44,22 @@ from tests.support.waiting import wait_for
 pytestmark = pytest.mark.vllm
 
 LOADS_NOTHING = """
-try:
-    from vllm.model_executor.model_loader import base_loader
-    def load_model(*arguments, **given):
-        raise KeyError("layers.0.odd.weight")
-    base_loader.BaseModelLoader.load_model = load_model
-except ImportError:
-    pass
+from vllm.model_executor.model_loader import base_loader
+def load_model(*arguments, **given):
+    raise KeyError("layers.0.odd.weight")
+base_loader.BaseModelLoader.load_model = load_model
 """
 
 HAS_LITTLE_ROOM = """
-try:
-    from halos_backend.stages.label import vllm_parity
-    vllm_parity.LEAST_ROOM = 16
-except ImportError:
-    pass
+from halos_backend.stages.label import vllm_parity
+vllm_parity.LEAST_ROOM = 16
 """
 
 SCORES_NOTHING = """
-try:
-    from halos_backend.stages.label import vllm_judge
-    def end(self, sequences):
-        raise RuntimeError("the engine ended")
-    vllm_judge.VllmJudge._forward = end
-except ImportError:
-    pass
+from halos_backend.stages.label import vllm_judge
+def end(self, sequences):
+    raise RuntimeError("the engine ended")
+vllm_judge.VllmJudge._forward = end
 """
 
 IS_NOT_IMPORTED = """
@@ -134,16 +131,28 @@ def test_padding_at_the_end_and_the_longest_conversations(tmp_path: Path, vllm_p
         (GIVES_PROBABILITIES, "and float32 explains a difference of"),
         (LOADS_NOTHING, "vLLM cannot load the reward model at"),
         (SCORES_NOTHING, "scores nothing: RuntimeError: the engine ended"),
-        (IS_NOT_IMPORTED, "cannot be imported"),
     ],
-    ids=["other rewards", "not loaded", "nothing scored", "not imported"],
+    ids=["other rewards", "not loaded", "nothing scored"],
 )
 def test_where_vllm_is_wrong_transformers_scores_and_says_why(
     tmp_path: Path, one_logit: Path, vllm_python: str, code: str, said: str
 ) -> None:
+    assert_transformers_scores(
+        tmp_path, one_logit, changed_python(tmp_path / "changed", vllm_python, code), said
+    )
+
+
+def test_where_vllm_cannot_be_imported_transformers_scores_and_says_why(
+    tmp_path: Path, one_logit: Path, plain_python: str
+) -> None:
+    python = changed_plain_python(tmp_path / "changed", plain_python, IS_NOT_IMPORTED)
+    assert_transformers_scores(tmp_path, one_logit, python, "cannot be imported")
+
+
+def assert_transformers_scores(tmp_path: Path, one_logit: Path, python: str, said: str) -> None:
     groups = ragged_groups(80, 4)  # more than one block
     path = make_attempt(tmp_path / "attempt", groups, vllm_judge(one_logit))
-    label(path, changed_python(tmp_path / "changed", vllm_python, code))
+    label(path, python)
     assert rewards_of(path) == pytest.approx(plain_rewards(one_logit, groups), abs=1e-4)
     assert done_summary(path)["engine"].startswith("transformers ")
     (warning,) = warnings(path)
@@ -239,12 +248,12 @@ def test_whole_waves_of_the_same_engine_are_taken_over(
 
 
 def test_a_killed_attempt_goes_on_to_the_same_bytes(
-    tmp_path: Path, one_logit: Path, vllm_python: str
+    tmp_path: Path, one_logit: Path, vllm_python: str, plain_python: str
 ) -> None:
     groups = ragged_groups(300, 8)
     judge = vllm_judge(one_logit, batch_tokens=96)
     first = make_attempt(tmp_path / "first", groups, judge)
-    process = start(AttemptDir(first), vllm_python, stage="label")
+    process = start(AttemptDir(first), plain_python, stage="label")
     ledger = AttemptDir(first).rewards
     try:
         wait_for(lambda: ledger.exists() and ledger.stat().st_size > 5_000)

@@ -19,17 +19,9 @@ pytestmark = pytest.mark.vllm
 
 
 KEEPS_OLD_WEIGHTS = """
-try:
-    from halos_backend.stages.sample.vllm_worker import ReloadingWorker
-    ReloadingWorker.halos_reload = lambda self, weights_path: None
-except ImportError:
-    pass
+from halos_backend.stages.sample.vllm_worker import ReloadingWorker
+ReloadingWorker.halos_reload = lambda self, weights_path: None
 """
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HALOS_CACHE_DIR", str(tmp_path / "cache"))
 
 
 def summaries(place: Place, run: str, stage: str) -> list[dict[str, Any]]:
@@ -41,10 +33,10 @@ def summaries(place: Place, run: str, stage: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def cold(tmp_path_factory: pytest.TempPathFactory, vllm_python: str) -> Place:
+def cold(tmp_path_factory: pytest.TempPathFactory, plain_python: str) -> Place:
     """A place with the finished run `cold`: two rounds, an engine of its own for each."""
     place = make_place(tmp_path_factory.mktemp("cold"))
-    run(place, "cold", sample__python=vllm_python, launch__warm_workers=False)
+    run(place, "cold", sample__python=plain_python, launch__warm_workers=False)
     return place
 
 
@@ -58,9 +50,18 @@ def sampler_pids(place: Place, name: str) -> list[int]:
     """Of each sample stage that was started, in order."""
     return [
         event["process"]["pid"]
-        for event in place.events(name)
+        for event in events_so_far(place, name)
         if event["type"] == "StageStarted" and event["stage"] == "sample"
     ]
+
+
+def events_so_far(place: Place, name: str) -> list[dict[str, Any]]:
+    """Of a run that may still be writing: without a line that is half written."""
+    journal = place.runs / name / "events.jsonl"
+    if not journal.is_file():
+        return []
+    lines = journal.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def assert_same(place: Place, name: str) -> None:
@@ -92,20 +93,15 @@ def test_a_warm_engine_makes_the_same_policy(cold: Place, vllm_python: str) -> N
     assert_same(cold, "warm")
 
 
-def test_kills_of_the_warm_engine_lose_nothing(cold: Place, vllm_python: str) -> None:
+def test_kills_of_the_warm_engine_lose_nothing(cold: Place, plain_python: str) -> None:
     """While it is idle after round 1, and at work in round 2."""
-    config = str(cold.config(sample__python=vllm_python, launch__warm_workers=True))
+    config = str(cold.config(sample__python=plain_python, launch__warm_workers=True))
     process = cold.start("run", config, "--no-ui", "--name", "killed")
 
     def happened(kind: str, round: int) -> bool:
-        journal = cold.runs / "killed" / "events.jsonl"
-        if not journal.is_file():
-            return False
-        lines = journal.read_text().splitlines(keepends=True)
-        events = [json.loads(line) for line in lines if line.endswith("\n")]
         return any(
             (event["type"], event.get("stage"), event.get("round")) == (kind, "sample", round)
-            for event in events
+            for event in events_so_far(cold, "killed")
         )
 
     for kind, round in (("StageFinished", 1), ("StageStarted", 2)):

@@ -9,9 +9,10 @@ import pytest
 import torch
 from halos_backend.records import CanaryRow, Prompt, read_rows
 from halos_backend.store.manifest import read_done
+from halos_backend.store.run_dir import RunDir
 from transformers import AutoModelForCausalLM
 
-from tests.support.foreign import greedy, sample, start, summary_of
+from tests.support.foreign import sample, start, summary_of, worker
 from tests.support.sample_fixtures import SamplePlace, by_id, run_here
 from tests.support.waiting import wait_for
 from tests.vllm.conftest import make_tiny_policy
@@ -59,30 +60,39 @@ def test_log_probabilities_are_those_of_the_policy(samples: SamplePlace, vllm_py
 
 
 @pytest.mark.parametrize("is_tied", [True, False])
-def test_reloaded_weights_are_those_of_a_fresh_engine(
+def test_an_engine_that_is_handed_new_weights_samples_as_transformers_does_with_them(
     tmp_path: Path, vllm_python: str, is_tied: bool
 ) -> None:
     """Also back to the first policy, whose prompts were cached under the second."""
-    policies = [
+    samples = SamplePlace(tmp_path)
+    first, second = (
         make_tiny_policy(tmp_path / f"policy{seed}", seed=seed, is_tied=is_tied) for seed in (3, 4)
-    ]
-    prompts = [[1, 5 + i % 9, 6 + i % 11, 7, 2, 1] * (1 + i % 3) for i in range(6)]
-    there, second, back = greedy(
-        vllm_python, [policies[0], policies[1], policies[0]], prompts, max_new_tokens=24
     )
-    assert there == back != second
-    for policy, found in zip(policies, (there, second), strict=True):
+    found, logs = [], []
+    with worker(RunDir(tmp_path / "run"), vllm_python, stage="sample") as hand_over:
+        for name, policy in (("there", first), ("over", second), ("back", first)):
+            attempt = samples.attempt(name, policy=policy, engine="vllm", **GREEDY)
+            hand_over(attempt)
+            found.append(by_id(attempt))
+            logs.append(attempt.log.read_text())
+    assert [f"model='{first}'" in log for log in logs] == [True, False, False], "loaded once"
+    there, over, back = (
+        {name: group.completions[0].token_ids for name, group in groups.items()} for groups in found
+    )
+    assert there == back != over
+    for policy, groups in ((first, found[0]), (second, found[1])):
         model = AutoModelForCausalLM.from_pretrained(policy).eval()
-        for prompt, tokens in zip(prompts, found, strict=True):
-            ids = torch.tensor([prompt])
+        for group in groups.values():
+            ids = torch.tensor([group.prompt_token_ids])
             expected = model.generate(
                 ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=24
             )
-            assert tokens == expected[0, len(prompt) :].tolist()
+            made = group.completions[0].token_ids
+            assert list(made) == expected[0, len(group.prompt_token_ids) :].tolist()
 
 
 def test_a_killed_attempt_is_finished_to_the_bytes_of_an_uninterrupted_one(
-    samples: SamplePlace, vllm_python: str
+    samples: SamplePlace, vllm_python: str, plain_python: str
 ) -> None:
     samples.write_prompts([chr(97 + i % 26) * (1 + i % 5) for i in range(400)])
     job = {"engine": "vllm", "group_size": 4, "max_new_tokens": 40}
@@ -90,7 +100,7 @@ def test_a_killed_attempt_is_finished_to_the_bytes_of_an_uninterrupted_one(
     sample(whole, vllm_python)
 
     killed = samples.attempt("killed", **job)
-    process = start(killed, vllm_python)
+    process = start(killed, plain_python)
     try:
         wait_for(lambda: killed.completions.is_file() and killed.completions.stat().st_size > 0)
     finally:
@@ -135,13 +145,13 @@ def test_a_replica_that_fails_says_why(samples: SamplePlace, vllm_python: str) -
 
 
 def test_an_engine_in_a_process_of_its_own_says_that_memory_is_too_small(
-    samples: SamplePlace, vllm_python: str, monkeypatch: pytest.MonkeyPatch
+    samples: SamplePlace, plain_python: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a GPU, where its exception stays in that process."""
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     vllm = {"arguments": {"kv_cache_memory_bytes": 1 << 10}}
     attempt = samples.attempt("small", engine="vllm", vllm=vllm)
-    process = start(attempt, vllm_python)
+    process = start(attempt, plain_python)
     assert process.wait(timeout=240) == 1
     assert "(EngineCore pid=" in attempt.log.read_text()
     said = attempt.events.read_text()
