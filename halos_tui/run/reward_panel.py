@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rich.cells import set_cell_size
 
-from halos_tui.charts.histogram import QUANTILES, Distribution, Histogram, draw_histogram
+from halos_tui.charts.distribution import QUANTILES, Distribution
+from halos_tui.charts.histogram import Histogram, draw_histogram
 from halos_tui.charts.line_chart import LineChart, Series
 from halos_tui.formatting import number
 from halos_tui.run.view import DistributionView, RewardView

@@ -13,7 +13,7 @@ from halos_backend.store.reward_change import Reward, number_of, reward_of
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.state import RunState
 
-from halos_tui.charts.histogram import QUANTILES, Distribution
+from halos_tui.charts.distribution import QUANTILES, Distribution
 from halos_tui.formatting import percent, plural
 from halos_tui.run.view import (
     CurveView,

@@ -13,7 +13,7 @@ from typing import Literal
 
 from halos_backend.events import Stage
 
-from halos_tui.charts.histogram import Distribution
+from halos_tui.charts.distribution import Distribution
 from halos_tui.tracking.eta import Estimate
 from halos_tui.tracking.status import SeenStatus
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.app import App, ComposeResult
 
-from halos_tui.charts.histogram import Distribution, Histogram, densities, draw_histogram
+from halos_tui.charts.distribution import Distribution, densities
+from halos_tui.charts.histogram import Histogram, draw_histogram
 from halos_tui.widgets.canvas import text_of
 
 ALL_FLOATS = st.floats(allow_nan=True, allow_infinity=True)
