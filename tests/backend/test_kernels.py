@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from halos_backend.config import kernels
 from halos_backend.config.consequences import find_consequences
+from halos_backend.config.kernels import find_liger_obstacle
 from halos_backend.config.load import parse_settings
 from halos_backend.config.schema import RunSettings
 from halos_backend.doctor.settings import examine_kernels
 from halos_backend.errors import SettingsError, UsageError
-from halos_backend.interpreters import device
-from halos_backend.interpreters.device import find_liger_obstacle
 from halos_backend.stages import kernels_check
 from halos_backend.stages.kernels_check import check_kernels
 
@@ -102,7 +102,7 @@ def test_doctor_says_nothing_of_torchs_own_kernels_and_names_ligers_obstacle(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert examine_kernels(settings()) == []
-    monkeypatch.setattr(device.metadata, "version", installed(None))
+    monkeypatch.setattr(kernels.metadata, "version", installed(None))
     (found,) = examine_kernels(settings("train.kernels=liger"))
     assert (found.level, found.subject) == ("problem", "kernels")
     assert found.fix.startswith("pip install")

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from halos_backend.config.kernels import find_liger_obstacle
 from halos_backend.config.needs import (
     disk_needed_bytes,
     example_noun,
@@ -28,7 +29,7 @@ from halos_backend.doctor.disk import existing_parent
 from halos_backend.doctor.engines import examine_engine_memory
 from halos_backend.doctor.gpu import examine_devices, gpu_memory_bytes
 from halos_backend.findings import Finding, in_gib
-from halos_backend.interpreters.device import device_of, find_liger_obstacle
+from halos_backend.interpreters.device import device_of
 from halos_backend.store.run_dir import default_runs_root
 from halos_backend.telemetry.host import Host
 

@@ -1,19 +1,12 @@
-"""Finds which kind of device stages have on this machine, without importing torch.
-
-It also says whether Liger's kernels can be used here, without importing them.
-"""
+"""Finds which kind of device stages have on this machine, without importing torch."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from importlib import metadata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from packaging.version import Version
-
-from halos_backend.config.kernels import ARCHITECTURES, INSTEAD, MIN_LIGER, TOO_NEW_LIGER
 from halos_backend.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,10 +14,6 @@ if TYPE_CHECKING:
 
 
 Device = Literal["cpu", "cuda", "rocm"]
-
-
-PACKAGE = "liger-kernel"
-EXTRA = "pip install 'halos-tui[liger]'"
 
 
 def has_nvidia_device() -> bool:
@@ -83,37 +72,3 @@ def device_of(launch: LaunchSettings, environment: Mapping[str, str] = os.enviro
     if has_nvidia_device():
         return "cuda"
     return "rocm" if Path("/dev/kfd").exists() else "cpu"
-
-
-def find_liger_obstacle(
-    *,
-    has_gpu: bool,
-    model_type: str | None = None,
-    version: Callable[[str], str] = metadata.version,
-) -> tuple[str, str]:
-    """Says why they cannot be used, and what to do; empty where they can.
-
-    `model_type` is the policy's, as its configuration names it; None where it is not known yet.
-    """
-    try:
-        found = version(PACKAGE)
-    except metadata.PackageNotFoundError:
-        return f"train.kernels = 'liger', and {PACKAGE} is not installed", f"{EXTRA}, {INSTEAD}"
-    if not Version(MIN_LIGER) <= Version(found) < Version(TOO_NEW_LIGER):
-        return (
-            f"train.kernels = 'liger', and {PACKAGE} {found} is none of those that work"
-            f" ({MIN_LIGER} to below {TOO_NEW_LIGER})",
-            f"{EXTRA}, {INSTEAD}",
-        )
-    if not has_gpu:
-        return (
-            "train.kernels = 'liger' needs a GPU, and none is found",
-            "write train.kernels = 'torch'",
-        )
-    if model_type is not None and model_type not in ARCHITECTURES:
-        return (
-            f"train.kernels = 'liger' is for {', '.join(ARCHITECTURES)}, and the policy is a"
-            f" {model_type}",
-            "write train.kernels = 'torch'",
-        )
-    return "", ""

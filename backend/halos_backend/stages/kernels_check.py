@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from halos_backend.config.kernels import find_liger_obstacle
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import UsageError
-from halos_backend.interpreters.device import find_liger_obstacle
 from halos_backend.stages.models import load_config, pick_device
 
 
