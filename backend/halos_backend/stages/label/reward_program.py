@@ -340,6 +340,9 @@ def main() -> None:
     faulthandler.enable()
     os.environ.pop("PYTHONSAFEPATH", None)  # ours; scripts that the function starts have neighbours
     sys.argv[:] = [str(path)]
+    # Python knows bytecode by the second and size of its file: one mended at once stays the old one
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     channel = Channel(socket.socket(fileno=fd), Order)
     try:
         program = Program(channel, path, load_function(path, name))
