@@ -25,7 +25,7 @@ from typing import Any
 
 LIMIT_S = 0.1
 PAUSE_S = 0.01
-NUM_TRIES = 3
+NUM_TRIES = 6
 STACK_DEPTH = 14
 
 
