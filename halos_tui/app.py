@@ -142,7 +142,7 @@ class HalosApp(SparingApp[None]):
         self.push_screen(RunScreen(run_dir))
 
     def open_completions(self, run_dir: RunDir, *, round: int | None = None) -> None:
-        """Opens the newest round, unless one is named."""
+        """Opens the completions of the newest round, unless one is named."""
         from halos_tui.completions.screen import CompletionsScreen
 
         self.push_screen(CompletionsScreen(run_dir, round=round))
@@ -150,7 +150,7 @@ class HalosApp(SparingApp[None]):
     def open_logs(
         self, run_dir: RunDir, *, round: int | None = None, stage: Stage | None = None
     ) -> None:
-        """Opens the stage that runs, or ran last, unless one is named."""
+        """Opens the log of the stage that runs, or ran last, unless one is named."""
         from halos_tui.logs.screen import LogsScreen
 
         self.push_screen(LogsScreen(run_dir, round=round, stage=stage))

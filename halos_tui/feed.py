@@ -20,7 +20,6 @@ from halos_tui.formatting import visible
 
 Result = TypeVar("Result")
 
-
 View = TypeVar("View")
 
 INTERVAL_S = 0.25

@@ -25,7 +25,6 @@ MEANINGS = ("accent", "good", "bad", "warning", "muted")
 PLACES = (Path(__file__).parent / "themes", Path(__file__).parents[1] / "themes")
 """Themes are here in an installed wheel, and there in a source tree."""
 
-
 COLOURS = (
     "primary",
     "secondary",

@@ -93,7 +93,7 @@ class OutOfMemoryError(StageError):
 
 
 class MissingInputError(StageError):
-    """What the stage was to read is not there."""
+    """Says that what the stage was to read is not there."""
 
 
 class EngineDiedError(StageError):

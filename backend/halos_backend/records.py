@@ -19,7 +19,6 @@ FinishReason = Literal["stop", "length"]
 is cut off.
 """
 
-
 Message = dict[str, Any]
 """Is one turn of a conversation as its source has it, with every field that a template may read:
 `role`, `content` (text, or a list of parts that are text), `name`, `tool_calls`, `tool_call_id`,

@@ -29,9 +29,7 @@ INDENT = 2
 UNBROKEN = 1_000_000_000
 """This width is for files, in which every value is on one line."""
 
-
 HEADER = ("when", "from", "how", "what", "")
-
 
 Cell = tuple[str, str]
 """A value comes first, then its standard error."""

@@ -16,7 +16,6 @@ import typer
 Found = list[tuple[str, str]]
 """These are the texts that fit, each with its help."""
 
-
 FILES, FOLDERS = ":files", ":folders"
 """This is the help of a name that the shell completes by itself; see `shells`."""
 

@@ -34,7 +34,6 @@ SWITCH_S = 0.001
 STALE = ("COLUMNS", "LINES")
 """A shell exported these once; Textual would believe them over the terminal, whatever its size."""
 
-
 NUM_YOUNG = 20_000
 """So many more objects than before are made until the newest are looked through."""
 
@@ -94,7 +93,7 @@ def start_in_app(run_dir: RunDir, options: AppOptions) -> ExitCode:
 
 
 def _fail(app: HalosApp, failed: threading.ExceptHookArgs) -> None:
-    """Without this, a reader's thread would end unseen, and its screen stand still."""
+    """Ends the app for an error in a reader's thread, whose screen would only stand still."""
     if isinstance(failed.exc_value, Exception):
         app.fail(failed.exc_value)
 

@@ -47,7 +47,6 @@ Its guardian has this time to replace it."""
 LINGER_LIMIT_S = 5.0
 """A supervisor may take so long to leave after its last word; resume is refused until then."""
 
-
 MOST_REVIVALS = 5
 """So many new supervisors are started without progress in between; more would be a loop."""
 PROGRESS = (RoundStarted, Progressed, MetricsLogged, StageFinished, RoundFinished)

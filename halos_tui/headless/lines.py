@@ -104,7 +104,6 @@ CONSEQUENCES_OF_GUARD = {
     "warn": "only a warning",
 }
 
-
 LOG_LINES = 10
 WORDS_FOR_CAUSE: dict[Cause, str] = {
     "damaged": "its output is damaged",

@@ -39,7 +39,6 @@ IDLE_INTERVAL_S = 1.0
 """Without news only the clocks in the picture move."""
 NUM_WARNINGS = 2
 
-
 BAR_WIDTH = 24
 CHANGE = rounds.HEADER.index("change")
 SHOWN_METRICS = 5

@@ -15,7 +15,7 @@ WIDTH = 79
 
 
 class ProgressBar:
-    """On a terminal one line is redrawn in place; elsewhere every new phase prints one line."""
+    """Redraws one line in place on a terminal; elsewhere prints one line for every new phase."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()

@@ -25,7 +25,6 @@ from threading import Event, Lock
 
 NUM_BLOCKS = 32
 
-
 BLOCK_BYTES = 1 << 18
 REPORT_BLOCKS = 64
 

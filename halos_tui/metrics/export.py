@@ -37,7 +37,6 @@ Place = tuple[float, float]
 """A place in a chart is in pixels from its top left corner."""
 MOST_BESIDE = 2
 
-
 BLOCK_BYTES = 1 << 20
 
 Points = dict[float, float]

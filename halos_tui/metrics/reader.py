@@ -27,7 +27,6 @@ FIRST = (
     "lr",
 )
 
-
 FAINT = 0
 """This is the style of what lies behind a smoothed line."""
 

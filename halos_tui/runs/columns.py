@@ -47,7 +47,6 @@ ASCII_GLYPHS = {
     "unreadable": "!",
 }
 
-
 LEVELS = "▁▂▃▄▅▆▇█"
 ASCII_LEVELS = "_.-:=+*#"
 

@@ -26,17 +26,17 @@ class Navigator(Protocol):
     def open_run(self, run_dir: RunDir) -> None: ...
 
     def open_completions(self, run_dir: RunDir, *, round: int | None = None) -> None:
-        """Opens those of the newest round, unless one is named."""
+        """Opens the completions of the newest round, unless one is named."""
 
     def open_logs(
         self, run_dir: RunDir, *, round: int | None = None, stage: Stage | None = None
     ) -> None:
-        """Opens that of the stage that runs, or ran last, unless one is named."""
+        """Opens the log of the stage that runs, or ran last, unless one is named."""
 
     def open_changes(self, run_dir: RunDir) -> None: ...
 
     def open_metrics(self, run_dirs: Sequence[RunDir]) -> None:
-        """Opens those of one run, or of several over each other."""
+        """Opens the metrics of one run, or of several over each other."""
 
     def open_tweak(self, run_dir: RunDir) -> None: ...
 

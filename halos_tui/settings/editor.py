@@ -29,7 +29,6 @@ from halos_tui.widgets.panel import Line, Panel
 BESIDE = 110
 """From this width on the details stand beside the rows, not below."""
 
-
 ROOMY = 12
 """From so many lines on there is room for long explanations."""
 

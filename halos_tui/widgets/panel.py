@@ -25,7 +25,6 @@ Line = Sequence[Run]
 GAP = "  "
 """It stands between what is beside each other."""
 
-
 BYTES_PER_CELL = 1.25
 """Text whose cells all change takes so much, with cursor moves and styles."""
 

@@ -40,7 +40,6 @@ HELD_OUT = {"held_out", "held_out_split", "num_held_out"}
 Report = Callable[[str, int, int], None]
 """Is called with what is being done, and how much of it is: (phase, done, total)."""
 
-
 SOURCE = "the fork's settings"
 
 

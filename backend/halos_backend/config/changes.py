@@ -37,7 +37,6 @@ FIXED: dict[str, str] = {
 }
 """Lists the tables and settings that hold for a run's life, and why."""
 
-
 REFERENCE_WORDS = frozenset({"initial", "previous"})
 
 

@@ -18,7 +18,6 @@ from halos_backend.config.schema import LoRA, RunSettings, TrainSettings
 LAST_DIGITS = frozenset({"engine", "vllm"})
 """Names the settings that change rewards by no more than rounding does."""
 
-
 AdapterKey = dict[str, float | str | list[str]]
 
 

@@ -52,7 +52,6 @@ python is one.
 FILE_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".jinja", ".py")
 """Lists the endings of what is always a file, never a hub name."""
 
-
 DEFAULT = "default"
 """Is the value that asks for a setting's default."""
 NO_VALUE = "has no value behind the ="

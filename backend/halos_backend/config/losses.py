@@ -139,7 +139,6 @@ Loss = Annotated[
     Field(discriminator="kind"),
 ]
 
-
 FEEDBACK_OF_LOSS: dict[str, tuple[str, ...]] = {
     "dpo": ("pairwise",),
     "cdpo": ("pairwise",),

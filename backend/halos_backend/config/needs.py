@@ -36,7 +36,6 @@ ROW_BYTES_PER_TOKEN = 33
 in each.
 """
 
-
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 BYTES_OF_PARAMETER = {"float32": 4, "bfloat16": 2, "float16": 2}

@@ -60,7 +60,6 @@ FITTING: dict[str, dict[str, Any]] = {
 }
 """Holds values of [train] for a loss to begin with, where the schema's defaults do not fit it."""
 
-
 PRESETS_DIR = Path(__file__).parent / "presets"
 
 

@@ -69,9 +69,8 @@ class ModelSizes(NamedTuple):
         """Takes the sizes from what the check of the inputs found; None where one is missing, as
         from an earlier version.
         """
-        names = ("num_parameters", "checkpoint_bytes", "judge_parameters", "sampler")
-        found = [prepared.get(name) for name in names]
-        return None if any(size is None for size in found) else cls(*found)  # type: ignore[arg-type]
+        found: dict[str, Any] = {name: prepared.get(name) for name in cls._fields}
+        return None if None in found.values() else cls(**found)
 
 
 class Warmth(NamedTuple):

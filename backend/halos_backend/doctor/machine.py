@@ -34,7 +34,6 @@ MIN_SHM_BYTES = 256 * MIB
 GPUs fail.
 """
 
-
 CONFIG_DIRS = ("usr/lib/systemd", "run/systemd", "etc/systemd")
 """Lists where systemd's settings lie; later ones win, as in systemd itself."""
 LOGINCTL_TIMEOUT_S = 2.0

@@ -189,7 +189,7 @@ class AbortRequested(Event, frozen=True, kw_only=True):
 
 
 class SettingsChanged(Event, frozen=True, kw_only=True):
-    """From `from_round` on, these settings hold: {dotted path: [before, now]}."""
+    """Says that settings hold from `from_round` on: {dotted path: [before, now]}."""
 
     request_id: str
     from_round: int

@@ -12,7 +12,6 @@ from halos_backend.errors import UsageError
 if TYPE_CHECKING:
     from halos_backend.config.schema import LaunchSettings
 
-
 Device = Literal["cpu", "cuda", "rocm"]
 
 

@@ -44,7 +44,6 @@ STAGE_OF_METRIC: dict[GuardMetric, Stage] = {
 """Names the stage whose summary has the metric, under that name."""
 GIB = 1 << 30
 
-
 LEAST_BYTES_PER_PARAMETER = 2
 """Is the least that a checkpoint of any type can have."""
 

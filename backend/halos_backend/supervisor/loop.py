@@ -87,7 +87,6 @@ after that.
 
 T = TypeVar("T")
 
-
 TICK_S = 0.05
 
 

@@ -26,7 +26,6 @@ FROZEN = ("prompts.jsonl", "held_out.jsonl")
 SHORT = 12
 """Is the number of digits of a digest that a person compares."""
 
-
 PACKAGES = ("halos-tui", "torch", "transformers", "accelerate", "peft", "vllm")
 SOURCES = Path(halos_backend.__file__).parent
 

@@ -31,7 +31,6 @@ from halos_backend.supervisor.plan import FinishRound, Prunable, StartRound
 RunSlow = Callable[[Callable[[], Any]], Any]
 """Does something that takes long while requests go on being answered."""
 
-
 TABLE_METRICS: dict[Stage, tuple[str, ...]] = {
     "sample": ("num_completions", "length_mean", "truncated_frac", "unique_frac"),
     "label": ("reward_mean", "reward_std", "num_unscored", "num_feedback"),

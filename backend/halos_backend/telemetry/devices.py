@@ -16,7 +16,6 @@ from halos_backend.telemetry.reading import GpuProcess, GpuReading, Key
 HELD_BYTES = 1 << 30
 """Is what a GPU that nobody uses may show: the driver's own share, and contexts that idle."""
 
-
 StageProcesses = Callable[[], Mapping[Key, Collection[int]]]
 """Returns the pids of each running stage's whole tree. It is called from the sampler's thread."""
 

@@ -24,7 +24,6 @@ REOPEN_S = 30.0
 dead.
 """
 
-
 LIBRARY = "libnvidia-ml.so.1"
 GONE = frozenset({1, 9, 15, 16, 28, 999})
 """Lists error codes of a GPU or driver that no longer answers.

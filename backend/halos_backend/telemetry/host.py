@@ -17,7 +17,6 @@ from halos_backend.telemetry.reading import HostReading
 
 KIB = 1024
 
-
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
 

@@ -29,7 +29,6 @@ BLOCK_COMPLETIONS = 256
 sampling.
 """
 
-
 POLL_S = 0.05
 TELL_S = 10.0
 

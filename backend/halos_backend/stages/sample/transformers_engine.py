@@ -37,7 +37,6 @@ LEAVE_FRAC = 0.25
 CACHES = ("past_key_values", "cache_params")
 """Names what models call their cache of past tokens; the second is Mamba's."""
 
-
 NUM_CANDIDATES = 512
 """Is how many tokens a nucleus is looked for in before the whole vocabulary is sorted."""
 

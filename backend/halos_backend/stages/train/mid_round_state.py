@@ -39,7 +39,6 @@ PREFIX = "step_"
 HEADER = "state.json"
 TENSORS = ("weights", "optimizer", "reference")
 
-
 ROOM_PER_BYTE = 2
 """Is how many bytes must be free for each byte copied: the steps meanwhile need theirs."""
 

@@ -21,7 +21,6 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 Moments = dict[str, Tensor]
 """Is AdamW's state, flat: `exp_avg.NAME` and so on for each parameter's name."""
 
-
 Schedule = Literal["constant", "linear", "cosine"]
 
 

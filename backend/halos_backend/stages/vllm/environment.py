@@ -18,7 +18,6 @@ from halos_backend.interpreters.device import Device, shown_gpus
 NOT_IMPORTED = (AttributeError, ImportError, OSError, RuntimeError, TypeError, ValueError)
 """Lists what importing vLLM raises beside packages, or on a machine, that it does not fit."""
 
-
 GIB = 1 << 30
 CPU_CACHE_BYTES = 2 * GIB
 CPU_CACHE_SHARE = 0.25

@@ -39,7 +39,6 @@ PARKING_S = 5.0
 UNKNOWN = ""
 """Is the obstacle until the GPUs have been read."""
 
-
 ROOM_BYTES = 2 << 30
 """Is what a worker may hold beyond what it held when it was first parked."""
 MOST_FRAC = 0.25

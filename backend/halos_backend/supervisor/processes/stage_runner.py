@@ -58,16 +58,13 @@ RunSlow = Callable[[Callable[[], str | None]], str | None]
 """Does something that takes long while requests go on being answered."""
 ENDING_POLL_S = 0.02
 
-
 LOOK_EVERY_S = 1.0
 OWN_STOP_S = 5.0
 """Is the time between two calls from which on the supervisor itself was stopped: silence then is no
 sign.
 """
 
-
 PARTIAL_STEP = re.compile(r"step_(\d+)")
-
 
 Key = tuple[int, Stage]
 """Names a stage by its round and name."""
