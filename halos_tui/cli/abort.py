@@ -9,6 +9,7 @@ import typer
 from halos_backend.errors import ExitCode, RunInUseError
 from halos_backend.events import AbortRequested
 from halos_backend.store.registry import load_state
+from halos_backend.store.requests import When
 from halos_backend.store.run_dir import RunDir
 
 from halos_tui.cli import asking
@@ -28,7 +29,7 @@ TIMEOUT_S = 60.0
 def command(
     run: RunName,
     when: Annotated[
-        requests.When, typer.Option(help="At once, or when the running stage or round is done.")
+        When, typer.Option(help="At once, or when the running stage or round is done.")
     ] = "now",
     yes: Yes = False,
     runs_dir: RunsDir = None,

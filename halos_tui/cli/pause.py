@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from halos_backend.errors import ExitCode
 from halos_backend.store.registry import load_state
+from halos_backend.store.requests import At
 from halos_backend.store.run_dir import RunDir
 
 from halos_tui.cli import asking
@@ -20,7 +21,7 @@ from halos_tui.tracking import rounds
 def command(
     run: RunName,
     at: Annotated[
-        Literal["round", "stage"],
+        At,
         typer.Option(help="When the round is done, or already when the running stage is."),
     ] = "round",
     wait: Annotated[

@@ -48,7 +48,7 @@ def command(
     """
     run_dir, seen = asking.look_at(runs_root(runs_dir), run)
     request = requests.set_request(run_dir, seen, assignments, from_round)
-    for sentence in requests.defaults_taken_by(run_dir, seen, assignments, from_round):
+    for sentence in requests.defaults_taken_by(seen.state, assignments, from_round):
         notices.say(visible(sentence))
     event = asking.ask_seen(run_dir, seen, request)
     if isinstance(event, SettingsChanged):

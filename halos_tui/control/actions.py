@@ -1,7 +1,7 @@
 """Owns what a person can do to runs, from the list of runs and from a run's own screen.
 
-`control.requests` decides what can be asked; the dialogs word the questions. Every request is made
-in a thread, and its answer shown as a notice.
+`store.request_rules` decides what can be asked; the dialogs word the questions. Every request is
+made in a thread, and its answer shown as a notice.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from halos_backend.store.requests import When
 from halos_backend.store.run_dir import RunDir
 
 from halos_tui.control import batch
 from halos_tui.control.batch import ObservedRun, Outcome, PlannedRequest
-from halos_tui.control.requests import When
 from halos_tui.control.stop_dialogs import abort_dialog, pausing_dialog
 from halos_tui.feed import in_background
 from halos_tui.formatting import plural, visible, visible_lines

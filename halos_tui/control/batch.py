@@ -20,11 +20,11 @@ from halos_backend.events import (
     SettingsChanged,
 )
 from halos_backend.store.registry import load_state
-from halos_backend.store.requests import Request
+from halos_backend.store.request_rules import refusal
+from halos_backend.store.requests import At, Pause, Request, When
 from halos_backend.store.run_dir import RunDir
 
 from halos_tui.control import requests
-from halos_tui.control.requests import At, When
 from halos_tui.formatting import setting_changes
 from halos_tui.tracking import rounds
 from halos_tui.tracking.status import Observation
@@ -81,8 +81,10 @@ def observe_run(run_dir: RunDir) -> ObservedRun:
 
 
 def can_pause(run: ObservedRun) -> bool:
-    """Says whether the run is at work and nobody has asked it to stop."""
-    return run.seen is not None and run.seen.status in ("created", "running", "stalled")
+    """Says whether the run is at work, under a supervisor, and nobody has asked it to stop."""
+    if run.seen is None or run.seen.status == "lost":
+        return False
+    return refusal(Pause(request_id=""), run.seen.state, run.run_dir) is None
 
 
 def is_pausing(run: ObservedRun) -> bool:

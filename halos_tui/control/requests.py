@@ -1,13 +1,14 @@
-"""Knows what can be asked of a run as it stands, or why not; the verbs and the app share it.
+"""Words what a person asks of runs, and sends it; the verbs and the app share it.
 
-It words requests and sends them. Nothing here prints, draws or waits for more than the answer.
+`store.request_rules` decides what a run grants. Nothing here prints, draws or waits for more than
+the answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TypeVar
 
 from halos_backend.client import start
 from halos_backend.client.ask import ask as ask_supervisor
@@ -17,15 +18,16 @@ from halos_backend.events import RequestRejected, RunEvent
 from halos_backend.store import requests
 from halos_backend.store.liveness import describe_stall
 from halos_backend.store.registry import check_readable
+from halos_backend.store.request_rules import refusal, round_to_change
+from halos_backend.store.requests import At, When
 from halos_backend.store.run_dir import RunDir
-from halos_backend.store.state import AT_WORK, ENDED, RunState
+from halos_backend.store.state import RunState
+from msgspec.structs import replace
 
 from halos_tui.commands import command_for
 from halos_tui.tracking.status import Observation, observe
 
-At = Literal["round", "stage"]
-When = Literal["now", "stage", "round"]
-SOONEST_FIRST: tuple[When, ...] = ("now", "stage", "round")
+R = TypeVar("R", bound=requests.Request)
 
 
 def look(run_dir: RunDir) -> Observation:
@@ -50,14 +52,9 @@ def take_up(run_dir: RunDir) -> None:
 
 
 def pause_request(run_dir: RunDir, seen: Observation, at: At = "round") -> requests.Pause:
-    """Words a pause. Raises UsageError where nothing runs that could pause."""
-    status = seen.state.status
-    if status in ("paused", "failed", *ENDED):
-        already = " already" if status == "paused" else ""
-        raise UsageError(
-            f"the run {run_dir.name} is {status}{already}; nothing runs that could pause"
-        )
-    return requests.Pause(request_id=requests.new_request_id(), by=asker(), at=at)
+    """Words a pause. Raises UsageError where nothing runs that could, or it pauses already."""
+    pause = requests.Pause(request_id=requests.new_request_id(), by=asker(), at=at)
+    return _granted(pause, run_dir, seen)
 
 
 def resume_request(run_dir: RunDir, seen: Observation) -> requests.Resume | None:
@@ -65,22 +62,16 @@ def resume_request(run_dir: RunDir, seen: Observation) -> requests.Resume | None
 
     Raises UsageError for a run that has ended, RunInUseError for one that runs.
     """
-    state, supervisor = seen.state, seen.supervisor
-    if state.status in ENDED:
-        more = f"{command_for(run_dir, 'extend', '--rounds', 'N')} adds rounds; a"
-        raise UsageError(
-            f"the run {run_dir.name} is {state.status} ({state.reason}); there is nothing"
-            f" to go on with. {more if state.status == 'completed' else 'A'} new run:"
-            f" halos-tui run {run_dir.config}"
-        )
-    if state.status in ("paused", "failed", "pausing"):
-        return requests.Resume(request_id=requests.new_request_id(), by=asker())
+    status, supervisor = seen.state.status, seen.supervisor
+    if status not in ("created", "running", "aborting"):
+        resume = requests.Resume(request_id=requests.new_request_id(), by=asker())
+        return _granted(resume, run_dir, seen)
     if supervisor is None:
         return None
     if seen.supervision.stalled_s is not None:
         raise RunInUseError(describe_stall(run_dir, supervisor, seen.supervision.stalled_s))
     raise RunInUseError(
-        f"the run {run_dir.name} is {state.status}, under process {supervisor.pid} on"
+        f"the run {run_dir.name} is {status}, under process {supervisor.pid} on"
         f" {supervisor.host}; to look at it: {command_for(run_dir, 'watch')}"
     )
 
@@ -90,26 +81,18 @@ def abort_request(run_dir: RunDir, seen: Observation, when: When) -> requests.Ab
 
     Raises UsageError for a run that has ended.
     """
-    state = seen.state
-    if state.status in ENDED:
-        raise UsageError(f"the run {run_dir.name} is {state.status} already")
-    due = state.abort_when
-    is_due = state.status == "aborting" and due is not None
-    if is_due and due is not None and SOONEST_FIRST.index(due) <= SOONEST_FIRST.index(when):
+    abort = requests.Abort(request_id=requests.new_request_id(), by=asker(), when=when)
+    if seen.state.status == "aborting" and refusal(abort, seen.state, run_dir):
         return None
-    return requests.Abort(request_id=requests.new_request_id(), by=asker(), when=when)
+    return _granted(abort, run_dir, seen)
 
 
 def retry_request(run_dir: RunDir, seen: Observation) -> requests.Retry:
-    """Words a retry. Raises UsageError where no stage has failed, and the result is not without a
+    """Words a retry. Raises UsageError where no failed stage waits, and the result is not without a
     score.
     """
-    state = seen.state
-    has_failed = state.status in AT_WORK and state.failure is not None
-    is_unscored = state.status == "completed" and state.closing and state.closing.unscored
-    if state.status != "failed" and not has_failed and not is_unscored:
-        raise UsageError(f"the run {run_dir.name} is {seen.status}: no stage of it has failed")
-    return requests.Retry(request_id=requests.new_request_id(), by=asker())
+    retry = requests.Retry(request_id=requests.new_request_id(), by=asker())
+    return _granted(retry, run_dir, seen)
 
 
 def extend_request(
@@ -118,18 +101,13 @@ def extend_request(
     """Words an extension. Raises UsageError for a run that is not completed, SettingsError for
     overrides.
     """
-    state = seen.state
-    if state.status != "completed":
-        more = f"{command_for(run_dir, 'set', 'loop.num_rounds=N')} changes where it ends"
-        hint = "" if state.status == "aborted" else f", not completed; {more}"
-        raise UsageError(f"the run {run_dir.name} is {seen.status}{hint}")
-    settings = state.settings_of(state.num_rounds + 1)
-    return requests.Extend(
-        request_id=requests.new_request_id(),
-        by=asker(),
-        num_rounds=num_rounds,
-        assignments=with_absolute_paths(settings, overrides) if overrides else (),
+    extend = requests.Extend(
+        request_id=requests.new_request_id(), by=asker(), num_rounds=num_rounds
     )
+    _granted(extend, run_dir, seen)
+    settings = seen.state.settings_of(seen.state.num_rounds + 1)
+    assignments = with_absolute_paths(settings, overrides) if overrides else ()
+    return replace(extend, assignments=assignments)
 
 
 def set_request(
@@ -137,48 +115,38 @@ def set_request(
 ) -> requests.Set:
     """Words a change of settings.
 
-    Raises UsageError for a run that has ended or a round that is past, SettingsError for what the
-    supervisor would refuse anyway.
+    Raises UsageError for a run that has ended or a round that is past or under way, SettingsError
+    for what the supervisor would refuse anyway.
     """
-    settings = settings_to_change(run_dir, seen.state, from_round)
-    return requests.Set(
+    change = requests.Set(
         request_id=requests.new_request_id(),
         by=asker(),
-        assignments=with_absolute_paths(settings, assignments),
+        assignments=tuple(assignments),
         from_round=from_round,
     )
+    _granted(change, run_dir, seen)
+    settings = seen.state.settings_of(round_to_change(seen.state, from_round))
+    return replace(change, assignments=with_absolute_paths(settings, assignments))
 
 
 def defaults_taken_by(
-    run_dir: RunDir, seen: Observation, assignments: Sequence[str], from_round: int | None = None
+    state: RunState, assignments: Sequence[str], from_round: int | None = None
 ) -> list[str]:
-    """Says what assignments that ask for a default come to. Raises as `set_request` does."""
+    """Says what assignments that ask for a default come to. Raises SettingsError for wrong ones."""
     from halos_backend.config.changes import change_settings  # pydantic: 0.1 s
     from halos_backend.config.load import defaults_taken
 
-    settings = settings_to_change(run_dir, seen.state, from_round)
+    settings = state.settings_of(round_to_change(state, from_round))
     change = change_settings(settings, assignments, directory=Path.cwd())
     return defaults_taken(assignments, change.settings)
 
 
-def settings_to_change(
-    run_dir: RunDir, state: RunState, from_round: int | None
-) -> dict[str, object]:
-    """Returns the settings of the round that a change is for, by default the first possible one.
-
-    Raises UsageError for a run that has ended, or a round that is past.
-    """
-    if state.status in ENDED:
-        hint = f"; {command_for(run_dir, 'extend', '--rounds', 'N')} adds rounds"
-        raise UsageError(
-            f"the run {run_dir.name} is {state.status}{hint if state.status == 'completed' else ''}"
-        )
-    if from_round is None:
-        failed = state.status == "failed"
-        from_round = state.round_at_hand if failed else state.num_rounds + 1
-    if from_round < state.round_at_hand:
-        raise UsageError(f"round {from_round} is past; the next is {state.num_rounds + 1}")
-    return state.settings_of(from_round)
+def _granted(request: R, run_dir: RunDir, seen: Observation) -> R:
+    """Returns the request. Raises UsageError where the run as it stands refuses it."""
+    refused = refusal(request, seen.state, run_dir, status=seen.status, command_for=command_for)
+    if refused is not None:
+        raise UsageError(str(refused))
+    return request
 
 
 def with_absolute_paths(settings: dict[str, object], assignments: Sequence[str]) -> tuple[str, ...]:

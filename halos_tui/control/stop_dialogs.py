@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from halos_backend.store.requests import When
 from halos_backend.store.run_dir import RunDir
 
-from halos_tui.control.requests import When
 from halos_tui.control.stopping import abort_times, abort_words, running, stays, stops
 from halos_tui.screens.dialogs import Choice, ChoiceDialog
 from halos_tui.tracking import rounds

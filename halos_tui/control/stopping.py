@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from halos_backend.store.attempt_state import LiveStage
+from halos_backend.store.requests import SOONEST_FIRST, When
 from halos_backend.store.run_dir import RunDir
 
-from halos_tui.control.requests import SOONEST_FIRST, When
 from halos_tui.formatting import count, percent, plural, rough_duration
 from halos_tui.tracking.rounds import FINAL, place
 from halos_tui.tracking.status import Observation

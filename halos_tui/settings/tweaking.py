@@ -20,6 +20,8 @@ from halos_backend.config.wording import Problem
 from halos_backend.errors import HalosError
 from halos_backend.events import STAGES, Stage
 from halos_backend.settings_json import is_at_or_below
+from halos_backend.store.request_rules import refusal, round_to_change
+from halos_backend.store.requests import Set
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState
 
@@ -46,14 +48,11 @@ class Tweak:
     @property
     def from_round(self) -> int:
         """Returns the first round that the change is meant for."""
-        if self.chosen is not None:
-            return self.chosen
-        failed = self.state.status == "failed"
-        return self.state.round_at_hand if failed else self.state.num_rounds + 1
+        return round_to_change(self.state, self.chosen)
 
     def form(self) -> SettingsForm:
-        """Returns the form. Raises UsageError for a run that has ended, or a round that is past."""
-        base = requests.settings_to_change(self.run_dir, self.state, self.chosen)
+        """Returns the form of a run whose settings can be changed, see `why_not_tweak`."""
+        base = self.state.settings_of(self.from_round)
         now = self.state.settings_of(max(1, self.state.num_rounds))
         return SettingsForm(base, self.check(base), now=now, why_fixed=why_fixed)
 
@@ -118,11 +117,9 @@ def why_fixed(path: str) -> str:
 
 def why_not_tweak(state: RunState, run_dir: RunDir) -> str:
     """Says why nothing can be changed any more; "" while something can."""
-    try:
-        requests.settings_to_change(run_dir, state, None)
-    except HalosError as error:
-        return str(error)
-    return ""
+    change = Set(request_id="", assignments=())
+    refused = refusal(change, state, run_dir, command_for=command_for)
+    return "" if refused is None else str(refused)
 
 
 def resume(run_dir: RunDir) -> str:

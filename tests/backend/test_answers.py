@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from halos_backend.events import (
     SettingsChanged,
 )
 from halos_backend.store.requests import Abort, Extend, Pause, Request, Resume, Retry, Set
+from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState, fold
 from halos_backend.supervisor.requests import answer
 
@@ -34,6 +36,7 @@ from tests.support.journals import (
     whole_round,
 )
 
+RUN = RunDir(Path("/runs/a-run"))
 DPO = settings()
 FIRST_ROUND = [created(DPO), supervised(), round_started(1, DPO)]
 SAMPLING = [*FIRST_ROUND, started(1, "sample")]
@@ -77,7 +80,7 @@ ACCEPTED: list[tuple[Request, set[str], type[Event]]] = [
 
 
 def ask(request: Request, events: list[RunEvent]) -> RunEvent:
-    return answer(request, fold(events), 9.0)
+    return answer(request, fold(events), 9.0, RUN)
 
 
 def change(events: list[RunEvent], *assignments: str, **options: Any) -> RunEvent:
@@ -101,7 +104,7 @@ def test_each_request_is_accepted_in_its_states_and_rejected_in_all_others(
     assert isinstance(event, kind if state in accepted else RequestRejected)
     if isinstance(event, RequestRejected):
         assert fold([event], fold(STATES[state])).status == fold(STATES[state]).status
-        assert "the run is" in event.reason
+        assert "the run a-run is" in event.reason
 
 
 def test_a_paused_run_is_aborted_at_once_whatever_was_asked() -> None:

@@ -49,7 +49,7 @@ def test_the_answer_of_a_living_supervisor_comes_back(held: FakeRun) -> None:
     assert event == PauseRequested(t=event.t, request_id="one", at="round")
     again = ask(held.dir, Pause(request_id="two"))
     assert isinstance(again, RequestRejected)
-    assert again.reason == "the run is pausing already"
+    assert again.reason == "the run run is pausing already"
 
 
 def test_a_run_without_a_process_is_asked_all_the_same(make_run: MakeRun) -> None:

@@ -119,7 +119,7 @@ def test_a_scored_run_has_nothing_to_retry(scored_run: FakeRun) -> None:
     scored_run.supervise()
     scored_run.ask(Retry(request_id="r"))
     scored_run.supervise()
-    assert scored_run.events[-1].reason == "nothing has failed: the run is completed"
+    assert scored_run.events[-1].reason == "the run run is completed: no stage of it has failed"
 
 
 def test_an_abort_of_the_scoring_leaves_the_result(scored_run: FakeRun) -> None:

@@ -63,7 +63,7 @@ class Answering:
         assert not isinstance(request, requests.Unreadable), request
         self.requests.append(request)
         now = time.time()
-        event = answer(request, load_state(self.run.dir), now)
+        event = answer(request, load_state(self.run.dir), now, self.run.dir)
         if self._refusal:
             event = RequestRejected(t=now, request_id=request.request_id, reason=self._refusal)
         with EventWriter(self.run.dir.events) as writer:

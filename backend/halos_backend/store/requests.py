@@ -20,6 +20,10 @@ from halos_backend.store.run_dir import RunDir
 
 MAX_REQUEST_BYTES = 64 * 1024
 
+At = Literal["round", "stage"]
+When = Literal["now", "stage", "round"]
+SOONEST_FIRST: tuple[When, ...] = ("now", "stage", "round")
+
 RequestId = Annotated[str, msgspec.Meta(pattern="^[0-9A-Za-z_-]{1,64}$")]
 
 
@@ -33,7 +37,7 @@ class RequestBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 class Pause(RequestBase, frozen=True, tag="pause"):
     """Asks the run to stop at the next boundary, let the GPUs go, and wait."""
 
-    at: Literal["round", "stage"] = "round"
+    at: At = "round"
 
 
 class Resume(RequestBase, frozen=True, tag="resume"):
@@ -61,7 +65,7 @@ class Extend(RequestBase, frozen=True, tag="extend"):
 class Abort(RequestBase, frozen=True, tag="abort"):
     """Asks the run to stop for good: now, or when the stage or round at hand is done."""
 
-    when: Literal["now", "stage", "round"] = "now"
+    when: When = "now"
 
 
 Request = Pause | Resume | Retry | Set | Extend | Abort

@@ -1,7 +1,7 @@
-"""Decides requests and answers each once: with one event of the journal, or a rejection with the
-reason.
+"""Answers each request once: with one event of the journal, or a rejection with the reason.
 
-`answer` is pure. `RequestAnswerer` records what it returns, and files the request away.
+`store.request_rules` decides whether the run grants it, `config.changes` whether its settings can
+be. `answer` is pure. `RequestAnswerer` records what it returns, and files the request away.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from halos_backend.events import (
 )
 from halos_backend.store import requests
 from halos_backend.store.prompt_order import round_size
+from halos_backend.store.request_rules import refusal, round_to_change
 from halos_backend.store.requests import (
     Abort,
     Extend,
@@ -37,79 +38,47 @@ from halos_backend.store.requests import (
     Unreadable,
 )
 from halos_backend.store.run_dir import RunDir, command_for
-from halos_backend.store.state import ENDED, RunState, apply
+from halos_backend.store.state import RunState, apply
 
 
-class _RefusedError(UsageError):
-    """Holds the reason why a request changes nothing."""
-
-
-def answer(request: Request | Unreadable, state: RunState, now: float) -> RunEvent:
+def answer(request: Request | Unreadable, state: RunState, now: float, run_dir: RunDir) -> RunEvent:
     """Returns the event that answers the request; whoever asked finds it by its `request_id`."""
     if isinstance(request, Unreadable):
         return RequestRejected(t=now, request_id="", reason=request.reason)
+    refused = refusal(request, state, run_dir)
     try:
-        return _accept(request, state, now)
+        return _reject(request, str(refused), now) if refused else _accept(request, state, now)
     except UsageError as error:
-        return RequestRejected(t=now, request_id=request.request_id, reason=str(error))
+        return _reject(request, str(error), now)
+
+
+def _reject(request: Request, reason: str, now: float) -> RequestRejected:
+    return RequestRejected(t=now, request_id=request.request_id, reason=reason)
 
 
 def _accept(request: Request, state: RunState, now: float) -> RunEvent:
     match request:
-        case Pause():
-            return _pause(request, state, now)
-        case Resume():
-            return _resume(request, state, now)
-        case Retry():
-            return _retry(request, state, now)
+        case Pause(request_id=request_id, at=at):
+            return PauseRequested(t=now, request_id=request_id, at=at)
+        case Resume(request_id=request_id) | Retry(request_id=request_id):
+            return RunResumed(t=now, request_id=request_id)
+        case Abort(request_id=request_id, when=when):
+            when = "now" if state.status in ("paused", "failed") else when
+            return AbortRequested(t=now, request_id=request_id, when=when)
         case Set():
             return _set(request, state, now)
         case Extend():
             return _extend(request, state, now)
-        case Abort():
-            return _abort(request, state, now)
-
-
-def _pause(request: Pause, state: RunState, now: float) -> RunEvent:
-    sooner = state.pause_at == "round" and request.at == "stage"
-    if state.status not in ("running", "pausing") or (state.status == "pausing" and not sooner):
-        raise _RefusedError(f"the run is {state.status}{_already(state)}")
-    return PauseRequested(t=now, request_id=request.request_id, at=request.at)
-
-
-def _resume(request: Resume, state: RunState, now: float) -> RunEvent:
-    if state.status not in ("paused", "pausing", "failed"):
-        hint = "; halos-tui extend adds rounds" if state.status == "completed" else ""
-        raise _RefusedError(f"the run is {state.status}{hint}")
-    return RunResumed(t=now, request_id=request.request_id)
-
-
-def _retry(request: Retry, state: RunState, now: float) -> RunEvent:
-    waits = state.status == "running" and not state.active and state.failure is not None
-    is_unscored = state.status == "completed" and state.closing and state.closing.unscored
-    if state.status != "failed" and not waits and not is_unscored:
-        raise _RefusedError(f"nothing has failed: the run is {state.status}")
-    return RunResumed(t=now, request_id=request.request_id)
-
-
-def _abort(request: Abort, state: RunState, now: float) -> RunEvent:
-    order = ("now", "stage", "round")
-    if state.status in ENDED:
-        raise _RefusedError(f"the run is {state.status} already")
-    if state.abort_when is not None and order.index(request.when) >= order.index(state.abort_when):
-        raise _RefusedError("the run is aborting already")
-    when = "now" if state.status in ("paused", "failed") else request.when
-    return AbortRequested(t=now, request_id=request.request_id, when=when)
 
 
 def _set(request: Set, state: RunState, now: float) -> RunEvent:
-    if state.status in ENDED or state.status == "aborting":
-        hint = "; halos-tui extend adds rounds" if state.status == "completed" else ""
-        raise _RefusedError(f"the run is {state.status}{hint}")
-    from_round = _round_of(request, state)
+    from_round = round_to_change(state, request.from_round)
     change = change_settings(state.settings_of(from_round), request.assignments, directory=None)
     if problems := _too_late(change, state, from_round):
-        raise SettingsError(f"round {from_round} has begun", problems)
+        if request.from_round is not None:
+            raise SettingsError(f"round {from_round} has begun", problems)
+        from_round = state.num_rounds + 1
+        change = change_settings(state.settings_of(from_round), request.assignments, directory=None)
     num_rounds = change.settings["loop"]["num_rounds"]
     if num_rounds is not None and num_rounds < state.num_rounds:
         least = f"round {state.num_rounds} has begun: write at least {state.num_rounds}"
@@ -124,32 +93,6 @@ def _set(request: Set, state: RunState, now: float) -> RunEvent:
     )
     _check_later_rounds(apply(state, event), from_round)
     return event
-
-
-def _round_of(request: Set, state: RunState) -> int:
-    """Returns the round from which the change holds; of a failed run the one at hand, if it still
-    can be.
-    """
-    next_round = state.num_rounds + 1
-    if request.from_round is None:
-        return _first_possible(request, state) if state.status == "failed" else next_round
-    if request.from_round >= next_round:
-        return request.from_round
-    if request.from_round != state.round_at_hand:
-        raise _RefusedError(f"round {request.from_round} is past; the next is {next_round}")
-    if state.active:
-        _, stage = state.active[0]
-        raise _RefusedError(
-            f"round {request.from_round} is under way ({stage} runs): pause at a stage boundary"
-            f" first, or leave it to round {next_round}"
-        )
-    return request.from_round
-
-
-def _first_possible(request: Set, state: RunState) -> int:
-    at_hand = state.round_at_hand
-    change = change_settings(state.settings_of(at_hand), request.assignments, directory=None)
-    return state.num_rounds + 1 if _too_late(change, state, at_hand) else at_hand
 
 
 def _too_late(change: Change, state: RunState, round: int) -> list[Problem]:
@@ -174,9 +117,6 @@ def _problems(settings: Mapping[str, Any]) -> list[Problem]:
 
 
 def _extend(request: Extend, state: RunState, now: float) -> RunEvent:
-    if state.status != "completed":
-        hint = "; while it goes on: halos-tui set RUN loop.num_rounds=N"
-        raise _RefusedError(f"the run is {state.status}{hint if state.status not in ENDED else ''}")
     num_rounds = state.num_rounds + request.num_rounds
     before = state.settings_of(state.num_rounds + 1)
     assignments = list(request.assignments)
@@ -199,7 +139,7 @@ def _extend(request: Extend, state: RunState, now: float) -> RunEvent:
         budget=loop["num_prompts"],
     )
     if left == 0:
-        raise _RefusedError(
+        raise UsageError(
             f"all {state.num_prompts} prompts are used; to go through them once more:"
             f" --set loop.num_epochs={loop['num_epochs'] + 1}"
         )
@@ -210,10 +150,6 @@ def _extend(request: Extend, state: RunState, now: float) -> RunEvent:
         changes=changes,
         by=request.by,
     )
-
-
-def _already(state: RunState) -> str:
-    return " already" if state.status in ("paused", "pausing") else ""
 
 
 def check_answered(run_dir: RunDir, journal: Iterable[RunEvent]) -> None:
@@ -268,9 +204,6 @@ class RequestAnswerer:
                 return
             self._answered.add(request.request_id)
         if self.refusal and isinstance(request, Resume | Retry | Extend):
-            rejected = RequestRejected(
-                t=clock.now(), request_id=request.request_id, reason=self.refusal
-            )
-            self._record(rejected)
+            self._record(_reject(request, self.refusal, clock.now()))
             return
-        self._record(answer(request, state, clock.now()))
+        self._record(answer(request, state, clock.now(), self._run_dir))

@@ -1,0 +1,167 @@
+"""Decides what can be asked of a run as it stands, or says why not and what can be done instead.
+
+It is pure. The app and the verbs ask it before they send a request, the supervisor before it grants
+one. What the changed settings of a request say is left to `config.changes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import assert_never
+
+from halos_backend.store import run_dir as run_dirs
+from halos_backend.store.requests import (
+    SOONEST_FIRST,
+    Abort,
+    Extend,
+    Pause,
+    Request,
+    Resume,
+    Retry,
+    Set,
+)
+from halos_backend.store.run_dir import RunDir
+from halos_backend.store.state import ENDED, RunState
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Says why a run cannot do what is asked; `fix` says what can be done instead, if anything."""
+
+    reason: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.reason}; {self.fix}" if self.fix else self.reason
+
+
+def refusal(
+    request: Request,
+    state: RunState,
+    run_dir: RunDir,
+    *,
+    status: str = "",
+    command_for: Callable[..., str] = run_dirs.command_for,
+) -> Refusal | None:
+    """Says why the run refuses the request; None where it grants it.
+
+    A run that is only created runs as soon as a supervisor has it. `status` is how the run is seen
+    to stand where the journal cannot know (`lost`, `stalled`). `command_for` words commands.
+    """
+    run = f"the run {run_dir.name} is {state.status}"
+    seen = f"the run {run_dir.name} is {status or state.status}"
+    command = partial(command_for, run_dir)
+    match request:
+        case Pause():
+            return _of_pause(request, state, run)
+        case Resume():
+            return _of_resume(state, run, run_dir, command)
+        case Retry():
+            return _of_retry(state, seen, command)
+        case Set():
+            return _of_set(request, state, run, command)
+        case Extend():
+            return _of_extend(state, seen, command)
+        case Abort():
+            return _of_abort(request, state, run)
+    assert_never(request)
+
+
+def round_to_change(state: RunState, from_round: int | None) -> int:
+    """Returns the round that changed settings are for: by default the next, or of a failed run the
+    one at hand.
+    """
+    if from_round is not None:
+        return from_round
+    return state.round_at_hand if state.status == "failed" else state.num_rounds + 1
+
+
+def _of_pause(request: Pause, state: RunState, run: str) -> Refusal | None:
+    match state.status:
+        case "created" | "running":
+            return None
+        case "pausing":
+            is_sooner = state.pause_at == "round" and request.at == "stage"
+            return None if is_sooner else Refusal(f"{run} already")
+        case "aborting":
+            return Refusal(run)
+        case "paused":
+            return Refusal(f"{run} already; nothing runs that could pause")
+        case "failed" | "aborted" | "completed":
+            return Refusal(f"{run}; nothing runs that could pause")
+
+
+def _of_resume(
+    state: RunState, run: str, run_dir: RunDir, command: Callable[..., str]
+) -> Refusal | None:
+    if state.status in ("paused", "pausing", "failed"):
+        return None
+    if state.status not in ENDED:
+        return Refusal(run)
+    is_completed = state.status == "completed"
+    more = f"{command('extend', '--rounds', 'N')} adds rounds; a" if is_completed else "A"
+    return Refusal(
+        f"{run} ({state.reason})",
+        f"there is nothing to go on with. {more} new run: halos-tui run {run_dir.config}",
+    )
+
+
+def _of_retry(state: RunState, run: str, command: Callable[..., str]) -> Refusal | None:
+    if state.status == "failed":
+        return None
+    if state.status == "completed" and state.closing and state.closing.unscored:
+        return None
+    if state.failure is not None:
+        match state.status:
+            case "running" if not state.active:
+                return None
+            case "running":
+                _, stage = state.active[0]
+                return Refusal(f"{run}: the failed stage is tried again when {stage} is done")
+            case "pausing":
+                resume = command("resume")
+                return Refusal(run, f"{resume} takes that back and tries the failed stage again")
+            case "aborting":
+                return Refusal(run)
+    return Refusal(f"{run}: no stage of it has failed")
+
+
+def _of_set(request: Set, state: RunState, run: str, command: Callable[..., str]) -> Refusal | None:
+    match state.status:
+        case "completed":
+            return Refusal(run, f"{command('extend', '--rounds', 'N')} adds rounds")
+        case "aborted" | "aborting":
+            return Refusal(run)
+    round, next_round = request.from_round, state.num_rounds + 1
+    if round is None or round >= next_round:
+        return None
+    if round != state.round_at_hand:
+        return Refusal(f"round {round} is past; the next is {next_round}")
+    if not state.active:
+        return None
+    _, stage = state.active[0]
+    return Refusal(
+        f"round {round} is under way ({stage} runs): pause at a stage boundary first, or leave it"
+        f" to round {next_round}"
+    )
+
+
+def _of_extend(state: RunState, run: str, command: Callable[..., str]) -> Refusal | None:
+    match state.status:
+        case "completed":
+            return None
+        case "aborted":
+            return Refusal(run)
+    changes = f"{command('set', 'loop.num_rounds=N')} changes where it ends"
+    return Refusal(f"{run}, not completed", changes)
+
+
+def _of_abort(request: Abort, state: RunState, run: str) -> Refusal | None:
+    if state.status in ENDED:
+        return Refusal(f"{run} already")
+    if state.status != "aborting" or state.abort_when is None:
+        return None
+    is_sooner = SOONEST_FIRST.index(request.when) < SOONEST_FIRST.index(state.abort_when)
+    return None if is_sooner else Refusal(f"{run} already")
