@@ -42,7 +42,12 @@ from halos_backend.events import (
     WorkersChosen,
 )
 from halos_backend.store.reward_change import number_of, reward_of
-from halos_backend.store.round_state import StageState
+from halos_backend.store.round_state import (
+    WAIT_FOR_OWNER,
+    StageState,
+    retry_delay_s,
+    waits_for_owner,
+)
 from halos_backend.store.state import RunState
 
 from halos_tui.formatting import (
@@ -292,8 +297,6 @@ def _failure(event: StageFailed, state: RunState) -> str:
 
 
 def _what_next(event: StageFailed, state: RunState) -> str:
-    from halos_backend.supervisor.plan import retry_delay_s  # pydantic: 0.1 s, only for failures
-
     stage = _newest(event, state)
     if stage is None or state.status in ("aborting", "aborted"):
         return ""
@@ -310,8 +313,6 @@ def _what_next(event: StageFailed, state: RunState) -> str:
 
 def _waits_for_owner(event: StageFailed, state: RunState) -> bool:
     """Says whether the supervisor leaves it at that, as far as event and state tell."""
-    from halos_backend.supervisor.plan import WAIT_FOR_OWNER, waits_for_owner
-
     stage = _newest(event, state)
     if stage is None:
         return event.cause in WAIT_FOR_OWNER

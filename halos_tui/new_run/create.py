@@ -20,7 +20,6 @@ from halos_backend.errors import HalosError
 from halos_backend.findings import InputsError
 from halos_backend.store.registry import check_readable, load_state
 from halos_backend.store.run_dir import RunDir, free_name
-from halos_backend.supervisor.gpus.reservation import refuse_busy
 
 from halos_tui.new_run.checking import Report, Tell, all_findings, refuse_problems
 from halos_tui.tracking.rounds import prompts_taken
@@ -36,7 +35,7 @@ def make_run(
 
     Raises InputsError for what the checks refuse, RunInUseError where its GPUs are another run's.
     """
-    refuse_busy(settings.launch)
+    start.refuse_busy(settings.launch)
     try:
         run_dir = create()
     except InputsError as error:

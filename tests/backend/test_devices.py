@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from halos_backend.client.start import refuse_busy
 from halos_backend.config.check import find_conflicts
 from halos_backend.config.schema import LaunchSettings, RunSettings
 from halos_backend.doctor.gpu import examine_devices
@@ -26,7 +27,6 @@ from halos_backend.supervisor.gpus.reservation import (
     Reservation,
     find_busy,
     gpu_numbers,
-    refuse_busy,
     reserved_devices,
 )
 from halos_backend.telemetry.gpu import gpu_number

@@ -22,9 +22,9 @@ from halos_backend.events import (
     StageFailed,
     StageStarted,
 )
+from halos_backend.store.round_state import WAIT_FOR_OWNER
 from halos_backend.store.state import fold
 from halos_backend.supervisor.plan import (
-    WAIT_FOR_OWNER,
     AbortRun,
     Action,
     FailRun,

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from halos_backend.events import Stage
-from halos_backend.supervisor import plan
+from halos_backend.store import round_state
 from halos_backend.supervisor.__main__ import main
 from halos_backend.supervisor.processes import stage_runner
 
@@ -19,7 +19,8 @@ def fake_command(stage: Stage, attempt_dir: Path, num_processes: int) -> list[st
 
 if __name__ == "__main__":
     stage_runner.STOP_GRACE_S = float(os.environ.get("TEST_GRACE_S", "10"))
-    plan.FIRST_DELAY_S = float(os.environ.get("TEST_RETRY_DELAY_S", plan.FIRST_DELAY_S))
+    retry_delay_s = os.environ.get("TEST_RETRY_DELAY_S", round_state.FIRST_DELAY_S)
+    round_state.FIRST_DELAY_S = float(retry_delay_s)
     if limit := os.environ.get("TEST_FILE_LIMIT"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
     sys.exit(main(command=fake_command))

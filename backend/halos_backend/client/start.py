@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,6 +25,9 @@ from halos_backend.store.reader import tail_lines
 from halos_backend.store.run_dir import RunDir, check_run_name, command_for
 from halos_backend.store.writer import EventWriter
 
+if TYPE_CHECKING:
+    from halos_backend.config.schema import LaunchSettings
+
 GUARDIAN = (Path(__file__).parents[1] / "supervisor/processes/guardian.py").resolve()
 
 MOST_GUARDIANS = 3
@@ -36,6 +39,20 @@ _started: list[subprocess.Popen[bytes]] = []
 
 Report = Callable[[int, int], None]
 """Is called with (done, total) prompts while they are prepared."""
+
+
+def refuse_busy(launch: LaunchSettings, environment: Mapping[str, str] = os.environ) -> None:
+    """Raises RunInUseError where a new run's GPUs are another's and it is not to wait for them."""
+    # pydantic takes 0.1 s, and whoever only asks a run for something makes none
+    from halos_backend.supervisor.gpus.reservation import find_busy
+
+    if launch.when_devices_busy == "queue":
+        return
+    if (busy := find_busy(launch, environment)) is not None:
+        raise RunInUseError(
+            f"{busy}: name other GPUs in launch.devices, or let the run wait for these with"
+            " --set launch.when_devices_busy=queue"
+        )
 
 
 def create_run(

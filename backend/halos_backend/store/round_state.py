@@ -1,4 +1,6 @@
-"""Owns one round in the fold of a journal: how far its stages are. It is pure."""
+"""Owns one round in the fold of a journal: how far its stages are, and whether a failed one is made
+again. It is pure.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +26,13 @@ StageStatus = Literal["running", "finished", "failed"]
 StageOutcome = StageStatus | Literal["aborted", "stopped"]
 
 StageNews = StageStarted | StageAdopted | StageFinished | StageFailed
+
+WAIT_FOR_OWNER: frozenset[Cause] = frozenset(
+    {"out_of_memory", "non_finite", "missing_input", "no_space", "other_policy", "refused"}
+)
+"""Names causes that would only come back: a new attempt would waste time."""
+FIRST_DELAY_S = 5.0
+LONGEST_DELAY_S = 300.0
 
 
 class StageState(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +101,30 @@ class RoundState(msgspec.Struct, frozen=True, kw_only=True):
     def active(self) -> StageState | None:
         """Returns the stage that runs now; of two the earlier one."""
         return next((stage for stage in self.stages.values() if stage.status == "running"), None)
+
+
+def waits_for_owner(stage: StageState) -> bool:
+    """Says whether a failed stage would only fail again for the same cause.
+
+    The next attempt begins from nothing and has the memory to itself, which helps where this one
+    had company; and where an engine that stays sampled with other weights than it was to.
+    """
+    match stage.cause:
+        case "out_of_memory":
+            return not (stage.is_warm or stage.has_company)
+        case "other_policy":
+            return not stage.is_warm
+        case cause:
+            return cause in WAIT_FOR_OWNER
+
+
+def retry_delay_s(num_barren: int) -> float:
+    """Returns seconds before the next attempt, after so many in a row that left nothing new: 0, 5,
+    10...
+    """
+    if num_barren <= 1:
+        return 0.0
+    return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(num_barren - 2, 30)))
 
 
 def apply_to_round(round: RoundState, event: StageNews, *, is_aborting: bool = False) -> RoundState:

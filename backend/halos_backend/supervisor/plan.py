@@ -11,9 +11,14 @@ from pathlib import PurePosixPath
 
 from halos_backend.config.consequences import judging
 from halos_backend.config.schema import LoopSettings, RunSettings
-from halos_backend.events import STAGES, Cause, ClosingPrompts, Stage
+from halos_backend.events import STAGES, ClosingPrompts, Stage
 from halos_backend.store.prompt_order import round_size
-from halos_backend.store.round_state import RoundState, StageState
+from halos_backend.store.round_state import (
+    RoundState,
+    StageState,
+    retry_delay_s,
+    waits_for_owner,
+)
 from halos_backend.store.state import AT_WORK, RunState
 
 FORKED_STATE = "initial/trainer_state"
@@ -174,14 +179,7 @@ class AbortRun:
 Ending = PauseRun | FinishRun | FailRun | AbortRun
 Action = StartRound | StartStage | StopStage | FinishRound | Prune | Wait | Ending
 
-WAIT_FOR_OWNER: frozenset[Cause] = frozenset(
-    {"out_of_memory", "non_finite", "missing_input", "no_space", "other_policy", "refused"}
-)
-"""Names causes that would only come back: a new attempt would waste time."""
-
 SCORING_STAGES: tuple[Stage, ...] = ("sample", "label")
-FIRST_DELAY_S = 5.0
-LONGEST_DELAY_S = 300.0
 
 
 def plan(state: RunState, settings: RunSettings, now: float) -> tuple[Action, ...]:
@@ -211,15 +209,6 @@ def _next(state: RunState, settings: RunSettings, now: float) -> Action:
     if at_hand is not None:
         return _next_scoring(at_hand, settings, now)
     return _close(action, state, settings)
-
-
-def retry_delay_s(num_barren: int) -> float:
-    """Returns seconds before the next attempt, after so many in a row that left nothing new: 0, 5,
-    10...
-    """
-    if num_barren <= 1:
-        return 0.0
-    return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(num_barren - 2, 30)))
 
 
 def round_sizes(settings: RunSettings, num_prompts: int) -> list[int]:
@@ -257,21 +246,6 @@ def _beside(state: RunState, settings: RunSettings) -> Action:
     if settings.loop.overlap and may_begin and not state.is_crowded:
         return StartStage(round.round, "label", attempt=1)
     return Wait()
-
-
-def waits_for_owner(stage: StageState) -> bool:
-    """Says whether a failed stage would only fail again for the same cause.
-
-    The next attempt begins from nothing and has the memory to itself, which helps where this one
-    had company; and where an engine that stays sampled with other weights than it was to.
-    """
-    match stage.cause:
-        case "out_of_memory":
-            return not (stage.is_warm or stage.has_company)
-        case "other_policy":
-            return not stage.is_warm
-        case cause:
-            return cause in WAIT_FOR_OWNER
 
 
 def _stops_at_stage(state: RunState) -> bool:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from halos_backend import clock
 from halos_backend.config.schema import LaunchSettings
-from halos_backend.errors import RunInUseError
 from halos_backend.interpreters.device import device_names
 from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor.gpus.device_queue import Queue, Ticket
@@ -143,17 +142,6 @@ def find_busy(launch: LaunchSettings, environment: Mapping[str, str] = os.enviro
         if holder is not None and holds_now(holder):
             found.append((device, holder))
     return Busy(tuple(found)) if found else None
-
-
-def refuse_busy(launch: LaunchSettings, environment: Mapping[str, str] = os.environ) -> None:
-    """Raises RunInUseError where a new run's GPUs are another's and it is not to wait for them."""
-    if launch.when_devices_busy == "queue":
-        return
-    if (busy := find_busy(launch, environment)) is not None:
-        raise RunInUseError(
-            f"{busy}: name other GPUs in launch.devices, or let the run wait for these with"
-            " --set launch.when_devices_busy=queue"
-        )
 
 
 def _who(device: str, holder: Holder | None) -> str:
