@@ -14,7 +14,7 @@
         ├── EngineDiedError   an engine of vLLM ended by itself, or lost its way
         └── OtherPolicyError  the round was sampled by another policy than the one to be trained
 
-A text says what is wrong, where, and what to do now.
+A text says what is wrong and where; `fix` says what to do now.
 """
 
 from __future__ import annotations
@@ -37,9 +37,18 @@ class ExitCode(IntEnum):
 
 
 class HalosError(Exception):
-    """Is the root of the project's own errors. `str(error)` is meant for a person."""
+    """Is the root of the project's own errors.
+
+    `text` says what is wrong and where, `fix` what to do now; it is empty where the text says it,
+    or nothing helps. `str(error)` is meant for a person: the text, and behind `; ` the fix.
+    """
 
     exit_code: ClassVar[ExitCode] = ExitCode.FAILED
+
+    def __init__(self, text: str = "", *, fix: str = "") -> None:
+        super().__init__(f"{text}; {fix}" if fix else text)
+        self.text = text
+        self.fix = fix
 
 
 class UsageError(HalosError):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from halos_backend.errors import UsageError
+from halos_backend.errors import HalosError, UsageError
 
 Level = Literal["ok", "warning", "problem"]
 
@@ -54,12 +54,9 @@ def complaint(finding: Finding) -> str:
     return f"{finding.subject}: {finding.text}{fix}"
 
 
-def as_finding(level: Level, subject: str, words: str) -> Finding:
-    """Returns what an error says, as a finding: its text ends in `; ` and the fix, or has it in its
-    words.
-    """
-    text, semicolon, fix = " ".join(words.splitlines()).rpartition("; ")
-    return Finding(level, subject, text, fix) if semicolon else Finding(level, subject, fix)
+def problem_of(subject: str, error: HalosError) -> Finding:
+    """Returns what an error says, on one line, as a finding."""
+    return Finding("problem", subject, " ".join(error.text.splitlines()), error.fix)
 
 
 def problems_in(findings: Iterable[Finding]) -> list[Finding]:

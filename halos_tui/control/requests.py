@@ -145,7 +145,7 @@ def _granted(request: R, run_dir: RunDir, seen: Observation) -> R:
     """Returns the request. Raises UsageError where the run as it stands refuses it."""
     refused = refusal(request, seen.state, run_dir, status=seen.status, command_for=command_for)
     if refused is not None:
-        raise UsageError(str(refused))
+        raise UsageError(refused.reason, fix=refused.fix)
     return request
 
 

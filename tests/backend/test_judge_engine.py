@@ -188,7 +188,7 @@ def test_transformers_takes_the_place_of_a_vllm_that_cannot_be(
         engine,
         "0.32.0" if engine == "vllm" else "5.0",
     )
-    assert reason in choice.reason
+    assert reason in choice.why
 
 
 def test_an_interpreter_that_no_stage_can_run_in_is_refused(tmp_path: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
+from halos_backend.errors import PromptsError, UsageError
 from halos_backend.findings import (
     Finding,
     InputsError,
     complaint,
     prepared_findings,
+    problem_of,
     problems_in,
 )
 from halos_backend.interpreters.engine_choice import EngineChoice
@@ -32,6 +35,20 @@ def found(place: PreparePlace, source: Path, **tables: dict[str, Any]) -> list[F
 
 def judge_of(place: PreparePlace, spec: str) -> dict[str, Any]:
     return {"judge": {"kind": "function", "function": f"{place.path}/{spec}"}}
+
+
+def test_a_problem_takes_its_fix_from_the_error_whatever_the_text_says() -> None:
+    error = UsageError("a; b\nc", fix="do this; or that")
+
+    assert str(error) == "a; b\nc; do this; or that"
+    assert problem_of("policy", error) == Finding("problem", "policy", "a; b c", "do this; or that")
+    assert problem_of("policy", UsageError("a; b")) == Finding("problem", "policy", "a; b")
+
+
+def test_a_fix_outlives_the_way_to_another_process() -> None:
+    error = pickle.loads(pickle.dumps(PromptsError("it is empty", fix="fill it")))
+
+    assert (str(error), error.text, error.fix) == ("it is empty; fill it", "it is empty", "fill it")
 
 
 def test_all_problems_are_found_at_once(place: PreparePlace) -> None:
@@ -98,7 +115,7 @@ def test_several_problems_are_one_message_with_a_line_for_each(place: PreparePla
     ("choice", "level", "words"),
     [
         (
-            EngineChoice("transformers", "5", "vLLM is not installed; pip install vllm"),
+            EngineChoice("transformers", "5", "vLLM is not installed", "pip install vllm"),
             "warning",
             "judge: the reward model will be scored with transformers: vLLM is not installed;"
             " pip install vllm",

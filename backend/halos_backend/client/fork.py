@@ -248,10 +248,10 @@ def find_origin(run_dir: RunDir, state: RunState, number: int) -> Origin:
     """Finds the round. Raises UsageError with the reason and the rounds that can be forked."""
     reason = _why_not(state, number)
     if reason is not None:
-        raise UsageError(f"{reason}; {_what_can(state)}")
+        raise UsageError(reason, fix=_what_can(state))
     origin = Origin(run_dir, state, state.rounds[number - 1])
     if not origin.attempt.checkpoint.is_dir():
-        raise UsageError(f"{origin.attempt.checkpoint} is gone; {_what_can(state)}")
+        raise UsageError(f"{origin.attempt.checkpoint} is gone", fix=_what_can(state))
     if origin.round.settings["train"]["loss"]["kind"] == "bradley_terry":
         raise UsageError(
             f"the run {state.run} trains a reward model, not a policy: to go on with it,"

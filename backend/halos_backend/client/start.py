@@ -90,7 +90,8 @@ def new_run_dir(root: Path, name: str) -> Iterator[RunDir]:
         unfinished.path.mkdir(mode=0o700)
     except OSError as error:
         raise UsageError(
-            f"no run can be made in {root}: {error.strerror}; name another folder with --runs-dir"
+            f"no run can be made in {root}: {error.strerror}",
+            fix="name another folder with --runs-dir",
         ) from error
     try:
         yield unfinished
@@ -139,7 +140,8 @@ def start_supervisor(run_dir: RunDir) -> None:
     if (holder := lock_holder(run_dir)) is not None:
         raise RunInUseError(
             f"the run {run_dir.name} is supervised already by process {holder.pid} on"
-            f" {holder.host}; {command_for(run_dir, 'watch')}"
+            f" {holder.host}",
+            fix=command_for(run_dir, "watch"),
         )
     size = run_dir.events.stat().st_size
     logged = run_dir.supervisor_log.stat().st_size if run_dir.supervisor_log.exists() else 0

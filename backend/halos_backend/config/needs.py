@@ -206,8 +206,8 @@ def find_weights(find: Callable[[str], Path | None], named: str) -> list[Path]:
     missing = [name for name, shard in zip(names, shards, strict=True) if shard is None]
     if missing:
         raise UsageError(
-            f"{named}: there are no weights in safetensors ({missing[0]} is missing);"
-            " save the model with save_pretrained, which writes them"
+            f"{named}: there are no weights in safetensors ({missing[0]} is missing)",
+            fix="save the model with save_pretrained, which writes them",
         )
     return [shard for shard in shards if shard is not None]
 
@@ -222,7 +222,9 @@ def _shard_names(index: Path) -> Sequence[str]:
     try:
         return sorted(set(msgspec.json.decode(index.read_bytes(), type=_Index).weight_map.values()))
     except BAD_JSON as error:
-        raise UsageError(f"{index} is no index of weights, or cut short; copy it again") from error
+        raise UsageError(
+            f"{index} is no index of weights, or cut short", fix="copy it again"
+        ) from error
 
 
 def _num_parameters(shard: Path) -> int:
@@ -241,4 +243,4 @@ def _num_parameters(shard: Path) -> int:
         end = 8 + length + max((tensor.data_offsets[1] for tensor in tensors), default=0)
         if end <= size:
             return sum(math.prod(tensor.shape) for tensor in tensors)
-    raise UsageError(f"{shard} is no safetensors file, or it was cut short; copy it again")
+    raise UsageError(f"{shard} is no safetensors file, or it was cut short", fix="copy it again")

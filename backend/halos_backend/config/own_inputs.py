@@ -93,7 +93,7 @@ def _model(option: str, name: str) -> str:
             raise UsageError(f"{option} {name}: is no model's directory, for it has no config.json")
         return str(path.absolute())
     if path.exists():
-        raise UsageError(f"{option} {name}: that is a file; name the model's directory")
+        raise UsageError(f"{option} {name}: that is a file", fix="name the model's directory")
     return _hub_name(option, name, "directory")
 
 

@@ -29,11 +29,13 @@ def read_run_file(path: Path) -> str:
         return _read_limited(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise UsageError(
-            f"no run file {path}; halos-tui init > {path.name} writes one to start from"
+            f"no run file {path}", fix=f"halos-tui init > {path.name} writes one to start from"
         ) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise UsageError(f"{path}: line {line}: not UTF-8 text; save the file as UTF-8") from None
+        raise UsageError(
+            f"{path}: line {line}: not UTF-8 text", fix="save the file as UTF-8"
+        ) from None
     except OSError as error:
         raise UsageError(f"cannot read the run file {path}: {error.strerror}") from error
 

@@ -73,8 +73,8 @@ def ensure_built(recipe: Recipe, report: Report, *, cache: Path | None = None) -
                 _build_aside(recipe, files, report)
     except OSError as error:
         raise HalosError(
-            f"the embedded models could not be made in {folder}: {error};"
-            " mend that, or set HALOS_CACHE_DIR to another folder"
+            f"the embedded models could not be made in {folder}: {error}",
+            fix="mend that, or set HALOS_CACHE_DIR to another folder",
         ) from error
     return files
 

@@ -56,11 +56,20 @@ JUDGE = EngineUser("label", "label.judge.engine", refuses=False)
 
 
 class EngineChoice(msgspec.Struct, frozen=True):
-    """Says what samples or scores, in which version, and why it and not another."""
+    """Says what samples or scores, in which version, and why it and not another.
+
+    `fix` says what to do where that is another one than was asked for.
+    """
 
     engine: Literal["vllm", "transformers"]
     version: str
     reason: str
+    fix: str = ""
+
+    @property
+    def why(self) -> str:
+        """Returns the reason, and behind `; ` the fix."""
+        return f"{self.reason}; {self.fix}" if self.fix else self.reason
 
 
 class EngineAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,6 +77,7 @@ class EngineAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     choice: EngineChoice | None = None
     refusal: str = ""
+    fix: str = ""
 
 
 class Vllm(msgspec.Struct, frozen=True):
@@ -134,19 +144,24 @@ def decide(
         return EngineChoice("transformers", transformers, f"{user.setting} asks for it")
     obstacle, fix = find_build_obstacle(vllm, device, program, setting=user.python)
     if vllm is None or obstacle:
-        said = f"{obstacle}; {fix}" if asked == "vllm" else obstacle
-        return without_vllm(user, asked, said, transformers=transformers)
+        fix = fix if asked == "vllm" else ""
+        return without_vllm(user, asked, obstacle, fix=fix, transformers=transformers)
     reason = f"{user.setting} asks for it" if asked == "vllm" else f"it is there for the {device}"
     return EngineChoice("vllm", vllm.version, reason)
 
 
-def without_vllm(user: EngineUser, asked: str, obstacle: str, *, transformers: str) -> EngineChoice:
+def without_vllm(
+    user: EngineUser, asked: str, obstacle: str, *, fix: str, transformers: str
+) -> EngineChoice:
     """Decides what is used in place of a vLLM that cannot be. Raises UsageError where its user
     refuses.
     """
     if asked == "vllm" and user.refuses:
-        raise UsageError(f"{user.setting} = 'vllm': {obstacle}. {user.without}")
-    return EngineChoice("transformers", transformers, obstacle)
+        text = f"{user.setting} = 'vllm': {obstacle}"
+        if fix:
+            raise UsageError(text, fix=f"{fix}. {user.without}")
+        raise UsageError(f"{text}. {user.without}")
+    return EngineChoice("transformers", transformers, obstacle, fix)
 
 
 def check_sampler(settings: RunSettings) -> EngineChoice:
@@ -205,17 +220,17 @@ def _ask_stage(user: EngineUser, settings: RunSettings, python: str | None) -> E
         )
     except subprocess.TimeoutExpired as error:
         raise HalosError(
-            f"vLLM in {python or sys.executable} was not imported within {CHECK_TIMEOUT_S:.0f} s;"
-            f" {user.without}"
+            f"vLLM in {python or sys.executable} was not imported within {CHECK_TIMEOUT_S:.0f} s",
+            fix=user.without,
         ) from error
     try:
         answer = msgspec.json.decode(done.stdout.splitlines()[-1], type=EngineAnswer)
     except (IndexError, msgspec.DecodeError) as error:
         said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
         raise UsageError(
-            f"vLLM in {python or sys.executable} does not work: {said[0]}; install it anew."
-            f" {user.without}"
+            f"vLLM in {python or sys.executable} does not work: {said[0]}",
+            fix=f"install it anew. {user.without}",
         ) from error
     if answer.choice is None:
-        raise UsageError(answer.refusal)
+        raise UsageError(answer.refusal, fix=answer.fix)
     return answer.choice

@@ -57,15 +57,15 @@ def examine_interpreter(program: str | None = None, *, setting: str = "") -> Int
         return msgspec.json.decode(done.stdout, type=Interpreter)
     except FileNotFoundError as error:
         raise UsageError(
-            f"{setting} = '{program}': there is no such program; name the python of an"
-            " environment, for example /path/to/.venv/bin/python"
+            f"{setting} = '{program}': there is no such program",
+            fix="name the python of an environment, for example /path/to/.venv/bin/python",
         ) from error
     except OSError as error:
         raise UsageError(f"{setting} = '{program}': {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise UsageError(
-            f"{setting} = '{program}' did not answer within {PROBE_TIMEOUT_S:.0f} s; is it a"
-            " Python interpreter?"
+            f"{setting} = '{program}' did not answer within {PROBE_TIMEOUT_S:.0f} s",
+            fix="is it a Python interpreter?",
         ) from error
     except (subprocess.CalledProcessError, msgspec.DecodeError) as error:
         said = (getattr(error, "stderr", "") or "").strip().splitlines()
@@ -94,8 +94,8 @@ def check_requirements(program: str, found: Interpreter, *, setting: str) -> Non
     if wanted:
         quoted = " ".join(f"'{requirement}'" for requirement in wanted)
         raise UsageError(
-            f"{setting} = '{program}' lacks what our stages import:"
-            f" {', '.join(wanted)}; {program} -m pip install {quoted}"
+            f"{setting} = '{program}' lacks what our stages import: {', '.join(wanted)}",
+            fix=f"{program} -m pip install {quoted}",
         )
 
 

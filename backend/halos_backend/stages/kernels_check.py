@@ -16,4 +16,4 @@ def check_kernels(settings: RunSettings, path: str) -> None:
     has_gpu = pick_device(settings.launch).type != "cpu"
     text, fix = find_liger_obstacle(has_gpu=has_gpu, model_type=config.model_type)
     if text:
-        raise UsageError(f"{text}; {fix}")
+        raise UsageError(text, fix=fix)

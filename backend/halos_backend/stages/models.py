@@ -108,8 +108,8 @@ def _completed(
         tokenizer.chat_template = template
     if tokenizer.chat_template is None:
         raise UsageError(
-            f"the tokenizer of {path} has no chat template; name a Jinja file in"
-            " policy.chat_template"
+            f"the tokenizer of {path} has no chat template",
+            fix="name a Jinja file in policy.chat_template",
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -120,8 +120,8 @@ def _read_template(path: str) -> str:
     try:
         if not Path(path).is_file():
             raise UsageError(
-                f"policy.chat_template = {path!r}: there is no such file; name a Jinja file, or"
-                " leave it out for the policy's own template"
+                f"policy.chat_template = {path!r}: there is no such file",
+                fix="name a Jinja file, or leave it out for the policy's own template",
             )
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -129,7 +129,8 @@ def _read_template(path: str) -> str:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UsageError(
-            f"policy.chat_template = {path!r}: line {line} is not UTF-8 text; save it as UTF-8"
+            f"policy.chat_template = {path!r}: line {line} is not UTF-8 text",
+            fix="save it as UTF-8",
         ) from error
 
 
@@ -394,7 +395,8 @@ def _load_weights(
     for name, saved, expected in sorted(found["mismatched_keys"]):
         raise UsageError(
             f"cannot load the model {path}: its weights have {name} of shape {tuple(saved)}, and"
-            f" by its config.json that is {tuple(expected)}; the two do not belong together"
+            f" by its config.json that is {tuple(expected)}",
+            fix="the two do not belong together",
         )
     return model.eval(), sorted(found["missing_keys"])
 
@@ -448,7 +450,7 @@ def _loading(
         return load()
     except failures as error:
         raise UsageError(
-            f"cannot load the {what} {path}: {one_line(error)}; {_what_to_load(path)}"
+            f"cannot load the {what} {path}: {one_line(error)}", fix=_what_to_load(path)
         ) from error
 
 

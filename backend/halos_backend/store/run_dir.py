@@ -274,9 +274,9 @@ def check_run_name(root: Path, name: str) -> None:
     if (root / name).exists():
         taken = RunDir(root / name)
         raise UsageError(
-            f"a run named {name!r} exists in {root}; take another name: --name"
-            f" {free_name(name, root)}; or look at that one: {command_for(taken, 'attach')}; or"
-            f" delete it: {command_for(taken, 'rm')}"
+            f"a run named {name!r} exists in {root}",
+            fix=f"take another name: --name {free_name(name, root)}; or look at that one:"
+            f" {command_for(taken, 'attach')}; or delete it: {command_for(taken, 'rm')}",
         )
 
 
@@ -295,7 +295,7 @@ def find_run(root: Path, name: str) -> RunDir:
     near = get_close_matches(name, run_names(root), n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise RunNotFoundError(
-        f"no run {name!r} in {root}; {hint}halos-tui list{elsewhere} shows what is there"
+        f"no run {name!r} in {root}", fix=f"{hint}halos-tui list{elsewhere} shows what is there"
     )
 
 

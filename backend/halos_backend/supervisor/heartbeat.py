@@ -85,7 +85,8 @@ def take_lock(run_dir: RunDir, *, timeout_s: float = 1.0) -> int:
             if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
                 raise HalosError(
                     f"the file system of {run_dir.path} cannot lock files, so two supervisors"
-                    " could ruin the run; choose another with --runs-dir"
+                    " could ruin the run",
+                    fix="choose another with --runs-dir",
                 ) from error
             raise
     os.ftruncate(fd, 0)

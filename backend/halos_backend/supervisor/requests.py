@@ -140,8 +140,8 @@ def _extend(request: Extend, state: RunState, now: float) -> RunEvent:
     )
     if left == 0:
         raise UsageError(
-            f"all {state.num_prompts} prompts are used; to go through them once more:"
-            f" --set loop.num_epochs={loop['num_epochs'] + 1}"
+            f"all {state.num_prompts} prompts are used",
+            fix=f"to go through them once more: --set loop.num_epochs={loop['num_epochs'] + 1}",
         )
     return RunExtended(
         t=now,

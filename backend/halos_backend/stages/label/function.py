@@ -77,14 +77,14 @@ class FunctionProcess:
         try:
             answer = next(self._answers())
         except ProcessDiedError as death:
-            text = f"its process {death} while {path} was imported; see what python {path} does"
-            raise UsageError(self.named(text)) from death
+            text = f"its process {death} while {path} was imported"
+            raise UsageError(self.named(text), fix=f"see what python {path} does") from death
         match answer:
             case Ready(files=files):
                 self.files = tuple(Path(file) for file in files)
-            case Refused(reason=reason):
+            case Refused(reason=reason, fix=fix):
                 self.close()
-                raise UsageError(self.named(reason))
+                raise UsageError(self.named(reason), fix=fix)
 
     def goes_on(self, log: Path) -> bool:
         """Says whether it can go on in another attempt with that log: it lives, and no file has

@@ -203,9 +203,9 @@ def check_vocabulary(
     known = num_tokens_known(config, tokenizer)
     if last >= known:
         raise UsageError(
-            f"{path}: its tokenizer gives token {last}, but the model knows only"
-            f" {known}; the two do not belong together, or the tokenizer was given tokens after"
-            f" the model: then model.resize_token_embeddings({last + 1}), train, and save it"
+            f"{path}: its tokenizer gives token {last}, but the model knows only {known}",
+            fix="the two do not belong together, or the tokenizer was given tokens after"
+            f" the model: then model.resize_token_embeddings({last + 1}), train, and save it",
         )
 
 
@@ -269,7 +269,9 @@ def _unused_token(preferred: int | None, used: set[int], vocabulary: int, path: 
     for token in (*candidates, *range(vocabulary)):
         if token not in used and token < vocabulary:
             return token
-    raise UsageError(f"{path}: the model names no padding token; set pad_token_id in config.json")
+    raise UsageError(
+        f"{path}: the model names no padding token", fix="set pad_token_id in config.json"
+    )
 
 
 def judge_digest(

@@ -83,9 +83,10 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
-    """Says that there is no such function, or that its file cannot be imported."""
+    """Says that there is no such function, or that its file cannot be imported, and the fix."""
 
     reason: str
+    fix: str = ""
 
 
 class Judged(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
@@ -101,7 +102,12 @@ Answer = Ready | Refused | Judged
 
 
 class NotLoadedError(Exception):
-    """Says in words why there is no function."""
+    """Says in words why there is no function, and what to do."""
+
+    def __init__(self, reason: str, fix: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.fix = fix
 
 
 class OneFile:
@@ -216,7 +222,7 @@ def reward_of(returned: Any) -> RewardOrReason:
 def load_function(path: Path, name: str) -> Function:
     """Imports the file and takes `name` of it. Raises NotLoadedError."""
     if not path.is_file():
-        raise NotLoadedError(f"there is no file {path}; name a file.py:name that is there")
+        raise NotLoadedError(f"there is no file {path}", "name a file.py:name that is there")
     module_name = free_name(path)
     make_importable(module_name, path)
     os.environ[MODULE] = f"{module_name}={path}"
@@ -224,12 +230,13 @@ def load_function(path: Path, name: str) -> Function:
         module = importlib.import_module(module_name)
     except BaseException as error:
         traceback.print_exc()
-        raise NotLoadedError(f"importing {path} {_how_it_failed(error, path)}") from error
+        how, fix = _how_it_failed(error, path)
+        raise NotLoadedError(f"importing {path} {how}", fix) from error
     function = getattr(module, name, None)
     wanted = f"define {name}(prompt, completion, row) in it"
     if not callable(function):
         what = "has no" if function is None else "is not a function:"
-        raise NotLoadedError(f"{path.name} {what} {name}; {wanted}")
+        raise NotLoadedError(f"{path.name} {what} {name}", wanted)
     _check_arguments(function, f"{path.name}: {name}", wanted)
     return function
 
@@ -242,9 +249,7 @@ def _check_arguments(function: Function, name: str, wanted: str) -> None:
     try:
         signature.bind([], "", {})
     except TypeError as error:
-        raise NotLoadedError(
-            f"{name}{signature} does not take three arguments; {wanted}"
-        ) from error
+        raise NotLoadedError(f"{name}{signature} does not take three arguments", wanted) from error
 
 
 def free_name(path: Path) -> str:
@@ -307,18 +312,18 @@ def say(text: str) -> None:
     print(text, file=sys.stderr)  # noqa: T201  the log
 
 
-def _how_it_failed(error: BaseException, path: Path) -> str:
-    """Says how a call failed, with the line of the file where that is known."""
+def _how_it_failed(error: BaseException, path: Path) -> tuple[str, str]:
+    """Says how a call failed, with the line of the file where that is known, and what to do."""
     if isinstance(error, SystemExit):
         return (
-            f"ended its program with {described(error)}; put what is to run as a program under"
-            " if __name__ == '__main__'"
+            f"ended its program with {described(error)}",
+            "put what is to run as a program under if __name__ == '__main__'",
         )
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]
     line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
     where = f" in line {line}" if line else ""
-    return f"raised {short_reason(described(error))}{where}; mend the file"
+    return f"raised {short_reason(described(error))}{where}", "mend the file"
 
 
 def _mtime(path: Path) -> float:
@@ -349,7 +354,7 @@ def main() -> None:
         program.tell_ready()
         program.serve()
     except NotLoadedError as error:
-        channel.send(Refused(str(error)))
+        channel.send(Refused(error.reason, error.fix))
     except OSError:  # nobody is there any more
         pass
 

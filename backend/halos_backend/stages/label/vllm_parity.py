@@ -80,7 +80,7 @@ class VllmOrTransformers:
         self._identity = f"reward_model vllm {digest}"
         self._instead: Judge | None = None
         if choice.engine == "transformers":
-            self._instead = self._fall_back(choice.reason)
+            self._instead = self._fall_back(choice.why)
 
     def judge_of(self, rows: Sequence[LabelRow]) -> Judge:
         """Returns the judge for these rows.

@@ -23,6 +23,7 @@ from halos_backend.config.losses import BradleyTerry
 from halos_backend.config.needs import file_in, find_weights, model_size
 from halos_backend.config.schema import FunctionJudge, PolicySettings, RewardModelJudge, RunSettings
 from halos_backend.errors import StageError, UsageError
+from halos_backend.findings import Finding
 from halos_backend.interpreters.programs import stage_environment
 from halos_backend.stages.carried_files import OF_PROCESSORS
 from halos_backend.stages.chat import sampling_prefix
@@ -100,16 +101,17 @@ def check_ends(
     ends = end_token_ids(load_generation_config(policy.path, config), tokenizer)
     if not all(isinstance(token_id, int) for token_id in ends):
         raise UsageError(
-            f"policy.path = {policy.path!r}: its end tokens are no numbers; mend eos_token_id in"
-            " generation_config.json or config.json"
+            f"policy.path = {policy.path!r}: its end tokens are no numbers",
+            fix="mend eos_token_id in generation_config.json or config.json",
         )
     for token_id in sorted(ends):
         if token_id >= 0 and not has_embedding(token_id, config):
             raise UsageError(
                 f"policy.path = {policy.path!r}: its end token"
                 f" {describe_token(token_id, tokenizer)}"
-                f" {unknown(token_id, config)}, or name another end token in tokenizer_config.json"
-                " and generation_config.json"
+                f" {unknown(config)}",
+                fix=f"{resizing(token_id)}, or name another end token in tokenizer_config.json and"
+                " generation_config.json",
             )
 
 
@@ -118,12 +120,14 @@ def describe_token(token_id: int, tokenizer: PreTrainedTokenizerBase) -> str:
     return f"{token_id} ({tokenizer.convert_ids_to_tokens(token_id)!r})"
 
 
-def unknown(token_id: int, config: PretrainedConfig) -> str:
-    """Says what is wrong with a token that the policy does not know, and what can be done."""
-    return (
-        f"has no row in the policy's embedding of {config.get_text_config().vocab_size};"
-        f" call model.resize_token_embeddings({token_id + 1}) and save the model"
-    )
+def unknown(config: PretrainedConfig) -> str:
+    """Says what is wrong with a token that the policy does not know."""
+    return f"has no row in the policy's embedding of {config.get_text_config().vocab_size}"
+
+
+def resizing(token_id: int) -> str:
+    """Says how the policy gets to know that token."""
+    return f"call model.resize_token_embeddings({token_id + 1}) and save the model"
 
 
 def check_transformers_engine(policy: PolicySettings, outline: PreTrainedModel) -> None:
@@ -131,7 +135,8 @@ def check_transformers_engine(policy: PolicySettings, outline: PreTrainedModel) 
     if obstacle := find_obstacle(outline):
         raise UsageError(
             f"policy.path = {policy.path!r} cannot be sampled by the transformers engine:"
-            f" {obstacle}; name another policy, or sample with vLLM if that knows it"
+            f" {obstacle}",
+            fix="name another policy, or sample with vLLM if that knows it",
         )
 
 
@@ -153,16 +158,19 @@ def check_training(settings: RunSettings) -> None:
         if train.lora is not None:
             with_adapters(model, train.lora, is_classifier=is_classifier)
     except StageError as error:
-        raise UsageError(f"policy.path = {policy.path!r}: {error}") from error
+        raise UsageError(f"policy.path = {policy.path!r}: {error.text}", fix=error.fix) from error
 
 
-def find_adapter(setting: str, path: str) -> str | None:
-    """Says what a person should know of adapter files beside weights."""
+def find_adapter(setting: str, path: str) -> Finding | None:
+    """Warns of adapter files beside weights."""
     if not (Path(path) / ADAPTER_CONFIG).is_file():
         return None
-    return (
+    return Finding(
+        "warning",
+        setting.partition(".")[0],
         f"{setting} = {path!r} has an adapter ({ADAPTER_CONFIG}) beside its weights, which are"
-        " taken without it; if it is not in them yet, merge it and name the merged model"
+        " taken without it",
+        "if it is not in them yet, merge it and name the merged model",
     )
 
 
@@ -173,23 +181,24 @@ def _check_kind(policy: PolicySettings, config: PretrainedConfig) -> None:
         policy.path, ADAPTER_CONFIG, setting="policy.path"
     ):
         raise UsageError(
-            f"{named} has an adapter beside its weights ({ADAPTER_CONFIG}); download it without"
-            " adapter_* files, and name that directory"
+            f"{named} has an adapter beside its weights ({ADAPTER_CONFIG})",
+            fix="download it without adapter_* files, and name that directory",
         )
     is_encoder = type(config) in AutoModelForMaskedLM._model_mapping and not getattr(
         config, "is_decoder", False
     )
     if config.is_encoder_decoder or is_encoder:
         raise UsageError(
-            f"{named} is {kind}, which does not write text from left to right; name a causal"
-            " language model"
+            f"{named} is {kind}, which does not write text from left to right",
+            fix="name a causal language model",
         )
     quantized = getattr(config, "quantization_config", None)
     if quantized is not None:
         how = quantized.get("quant_method") if isinstance(quantized, dict) else None
         raise UsageError(
             f"{named} is quantized ({how or 'quantization_config in config.json'}) and cannot be"
-            " trained; name the model before it was quantized, or one that was dequantized"
+            " trained",
+            fix="name the model before it was quantized, or one that was dequantized",
         )
 
 
@@ -233,13 +242,14 @@ def longest_prompt(
     if room < 1:
         raise UsageError(
             f"sample.max_new_tokens = {completion} leaves no room for a prompt: the policy's"
-            f" context is {context} tokens; lower it to {max(1, context // 2)}, say"
+            f" context is {context} tokens",
+            fix=f"lower it to {max(1, context // 2)}, say",
         )
     if wanted is not None and wanted > room:
         raise UsageError(
             f"prompts.max_tokens = {wanted} and sample.max_new_tokens = {completion} together"
-            f" exceed the policy's context of {context} tokens; lower prompts.max_tokens to {room}"
-            " or less"
+            f" exceed the policy's context of {context} tokens",
+            fix=f"lower prompts.max_tokens to {room} or less",
         )
     return min(wanted or room, room - len(sampling_prefix(tokenizer, settings.train.loss)))
 
@@ -249,7 +259,8 @@ def check_stop_tokens(settings: RunSettings, vocabulary: int) -> None:
     for token_id in settings.sample.stop_token_ids:
         if not 0 <= token_id < vocabulary:
             raise UsageError(
-                f"sample.stop_token_ids: {token_id} is no token of the policy; it has {vocabulary}"
+                f"sample.stop_token_ids: {token_id} is no token of the policy",
+                fix=f"it has {vocabulary}",
             )
 
 
@@ -282,13 +293,14 @@ def _check_reward_model(judge: RewardModelJudge) -> CheckedJudge:
     if not any("SequenceClassification" in kind or "RewardModel" in kind for kind in kinds):
         raise UsageError(
             f"label.judge.path = {judge.path!r} is no sequence classifier"
-            f" ({', '.join(kinds) or 'no architecture named'}); name a reward model saved as"
-            " AutoModelForSequenceClassification"
+            f" ({', '.join(kinds) or 'no architecture named'})",
+            fix="name a reward model saved as AutoModelForSequenceClassification",
         )
     if config.num_labels > 2 and not judge.trust_remote_code:
         raise UsageError(
-            f"label.judge.path = {judge.path!r} has {config.num_labels} labels; a reward model has"
-            " one or two (ArmoRM's own `score` needs label.judge.trust_remote_code = true)"
+            f"label.judge.path = {judge.path!r} has {config.num_labels} labels",
+            fix="a reward model has"
+            " one or two (ArmoRM's own `score` needs label.judge.trust_remote_code = true)",
         )
     tokenizer = load_judge_tokenizer(judge.path, trust_remote_code=judge.trust_remote_code)
     shards = weight_files(judge.path, setting="label.judge.path")

@@ -1,7 +1,7 @@
 """Checks a run's inputs: every check is made, and all that they find is written down.
 
-A check is a function that returns what it measured, or raises UsageError with what is wrong and, as
-the last clause of its text behind `; `, the fix. One more check is one more line of Inspection.
+A check is a function that returns what it measured, or raises UsageError with what is wrong and the
+fix. One more check is one more line of Inspection.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from halos_backend import atomic
 from halos_backend.config.changes import REFERENCE_WORDS
 from halos_backend.config.schema import RewardModelJudge, RunSettings
 from halos_backend.errors import UsageError
-from halos_backend.findings import Finding, as_finding
+from halos_backend.findings import Finding, problem_of
 from halos_backend.interpreters.engine_choice import EngineChoice, check_judge_engine, check_sampler
 from halos_backend.stages.kernels_check import check_kernels
 from halos_backend.stages.models import load_config, load_tokenizer
@@ -155,8 +155,7 @@ class Inspection:
         sources = None
         if not has_prompts:
             sources = self._check("prompts", read_prompts, settings.prompts)
-            for text in find_non_finite(sources or ()):
-                self.findings.append(as_finding("warning", "prompts", text))
+            self.findings += find_non_finite(sources or ())
         config = self._config
         if tokenizer is None or max_tokens is None or config is None:
             return
@@ -221,8 +220,8 @@ class Inspection:
         }
 
     def _name_adapter(self, setting: str, path: str) -> None:
-        if text := find_adapter(setting, path):
-            self.findings.append(as_finding("warning", setting.partition(".")[0], text))
+        if (found := find_adapter(setting, path)) is not None:
+            self.findings.append(found)
 
     def _check(
         self, subject: str, check: Callable[P, T], *args: P.args, **kwargs: P.kwargs
@@ -231,12 +230,12 @@ class Inspection:
         try:
             return check(*args, **kwargs)
         except UsageError as error:
-            self.findings.append(as_finding("problem", subject, str(error)))
+            self.findings.append(problem_of(subject, error))
         except OSError as error:
             if error.filename is None or self._is_ours(error):
                 raise
-            text = f"{error.filename} cannot be read: {error.strerror}; see who may read it"
-            self.findings.append(as_finding("problem", subject, text))
+            text = f"{error.filename} cannot be read: {error.strerror}"
+            self.findings.append(Finding("problem", subject, text, "see who may read it"))
         return None
 
     def _is_ours(self, error: OSError) -> bool:
@@ -265,18 +264,17 @@ def _prompts_finding(counts: Counts, max_tokens: int) -> Finding:
 def _sampler_finding(choice: EngineChoice, settings: RunSettings) -> Finding:
     where = f" in {settings.sample.python}" if settings.sample.python else ""
     name = f"{choice.engine} {choice.version}".strip()
-    return Finding("ok", "sampler", f"{name}{where}: {choice.reason}")
+    return Finding("ok", "sampler", f"{name}{where}: {choice.why}")
 
 
 def _judge_engine_finding(choice: EngineChoice, settings: RunSettings) -> Finding:
     """Warns where transformers takes vLLM's place."""
     if choice.engine == "transformers":
-        obstacle, _, fix = choice.reason.partition("; ")
         return Finding(
             "warning",
             "judge",
-            f"the reward model will be scored with transformers: {obstacle}",
-            fix or "set label.judge.engine = 'transformers'",
+            f"the reward model will be scored with transformers: {choice.reason}",
+            choice.fix or "set label.judge.engine = 'transformers'",
         )
     where = f" in {settings.label.python}" if settings.label.python else ""
     text = f"{choice.engine} {choice.version}{where}, if it gives the rewards of transformers"

@@ -12,10 +12,11 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from halos_backend import atomic, clock
 from halos_backend.config.schema import PromptsSettings, RunSettings
 from halos_backend.errors import PromptsError, UsageError
+from halos_backend.findings import Finding
 from halos_backend.records import Prompt, encode_row, read_rows, write_rows
 from halos_backend.stages.chat import prompt_token_ids
 from halos_backend.stages.models import has_embedding, one_line
-from halos_backend.stages.prepare.model_checks import describe_token, unknown
+from halos_backend.stages.prepare.model_checks import describe_token, resizing, unknown
 from halos_backend.stages.prepare.rows import SourcePrompt, non_finite_columns, source_prompts
 from halos_backend.stages.prepare.source import read_source
 from halos_backend.store.run_dir import RunDir
@@ -40,15 +41,20 @@ def read_prompts(prompts: PromptsSettings) -> list[SourcePrompt]:
     return sources
 
 
-def find_non_finite(sources: Sequence[SourcePrompt]) -> list[str]:
-    """Returns a sentence for each column with a number that JSON does not have."""
+def find_non_finite(sources: Sequence[SourcePrompt]) -> list[Finding]:
+    """Warns of each column with a number that JSON does not have."""
     rows: dict[str, list[str]] = {}
     for source in sources:
         for name in non_finite_columns(source):
             rows.setdefault(name, []).append(source.where)
     return [
-        f"column {name!r} is NaN or infinite in {len(where)} of {len(sources)} prompts (the first"
-        f" is {where[0]}); reward functions get None there, so write null or a number"
+        Finding(
+            "warning",
+            "prompts",
+            f"column {name!r} is NaN or infinite in {len(where)} of {len(sources)} prompts (the"
+            f" first is {where[0]})",
+            "reward functions get None there, so write null or a number",
+        )
         for name, where in rows.items()
     ]
 
@@ -80,8 +86,13 @@ def freeze_held_out(
         path = run_dir.held_out
         return freeze(path, settings, sources, tokenizer, max_tokens, config).num_prompts
     except PromptsError as error:  # its words are for those that are trained on
-        text = str(error).replace("prompts.path", "prompts.held_out")
-        raise PromptsError(text.replace("prompts.split", "prompts.held_out_split")) from error
+        raise PromptsError(_of_held_out(error.text), fix=_of_held_out(error.fix)) from error
+
+
+def _of_held_out(words: str) -> str:
+    return words.replace("prompts.path", "prompts.held_out").replace(
+        "prompts.split", "prompts.held_out_split"
+    )
 
 
 def freeze(
@@ -107,7 +118,8 @@ def freeze(
                 if not has_embedding(last := max(token_ids), config):
                     raise PromptsError(
                         f"{source.where}: {_template_name(settings)} makes token"
-                        f" {describe_token(last, tokenizer)} of it, which {unknown(last, config)}"
+                        f" {describe_token(last, tokenizer)} of it, which {unknown(config)}",
+                        fix=resizing(last),
                     )
                 num_prompts += 1
                 file.write(encode_row(_prompt(source, token_ids)))
@@ -115,7 +127,8 @@ def freeze(
     if num_prompts == 0:
         raise PromptsError(
             f"{settings.prompts.path}: all {num_too_long} prompts are longer than {max_tokens}"
-            " tokens; lower sample.max_new_tokens or raise prompts.max_tokens"
+            " tokens",
+            fix="lower sample.max_new_tokens or raise prompts.max_tokens",
         )
     return Counts(num_prompts, num_too_long)
 
@@ -131,7 +144,8 @@ def check_frozen(run_dir: RunDir, settings: RunSettings, max_tokens: int) -> Cou
     if too_long:
         raise UsageError(
             f"{too_long} of {len(lengths)} prompts have more than the {max_tokens} tokens that"
-            f" sample.max_new_tokens = {settings.sample.max_new_tokens} leaves; lower it"
+            f" sample.max_new_tokens = {settings.sample.max_new_tokens} leaves",
+            fix="lower it",
         )
     return Counts(len(lengths), 0)
 
@@ -151,31 +165,33 @@ def _encoded(
     except TemplateSyntaxError as error:
         raise PromptsError(
             f"{_template_name(settings)} is no Jinja template: line {error.lineno}:"
-            f" {error.message}; mend it"
+            f" {error.message}",
+            fix="mend it",
         ) from error
     except Exception as error:  # the template is somebody else's program
         if len(chunk) == 1:
-            raise PromptsError(_why_not_rendered(chunk[0], error, settings)) from error
+            raise _not_rendered(chunk[0], error, settings) from error
         return [ids for source in chunk for ids in _encoded(tokenizer, [source], settings)]
     for source, token_ids in zip(chunk, encoded, strict=True):
         if not token_ids:
             raise PromptsError(
-                f"{source.where}: {_template_name(settings)} makes no tokens of the conversation;"
-                " mend the template"
+                f"{source.where}: {_template_name(settings)} makes no tokens of the conversation",
+                fix="mend the template",
             )
     return encoded
 
 
-def _why_not_rendered(source: SourcePrompt, error: Exception, settings: RunSettings) -> str:
-    """Says why: a template may refuse a conversation, use what it has not, or render no text at
+def _not_rendered(source: SourcePrompt, error: Exception, settings: RunSettings) -> PromptsError:
+    """Returns why: a template may refuse a conversation, use what it has not, or render no text at
     all.
     """
     name = _template_name(settings)
     if isinstance(error, TemplateError) and not isinstance(error, UndefinedError):
-        return f"{source.where}: {name} refuses the conversation: {error.message}"
-    return (
-        f"{source.where}: {name} fails on the conversation: {one_line(error)}; it is given"
-        " messages, add_generation_prompt, and no tools but those of a column of that name"
+        return PromptsError(f"{source.where}: {name} refuses the conversation: {error.message}")
+    return PromptsError(
+        f"{source.where}: {name} fails on the conversation: {one_line(error)}",
+        fix="it is given messages, add_generation_prompt, and no tools but those of a column of"
+        " that name",
     )
 
 

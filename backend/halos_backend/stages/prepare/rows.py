@@ -92,7 +92,8 @@ def _check_text(source: SourcePrompt) -> None:
     except UnicodeEncodeError as error:
         raise PromptsError(
             f"{source.where}: {error.object[error.start]!a} is half a character (a text cut in the"
-            " middle of an emoji?); mend the row or take it out"
+            " middle of an emoji?)",
+            fix="mend the row or take it out",
         ) from error
 
 
@@ -108,11 +109,11 @@ def look_up(where: str, row: Row, path: str) -> Any:
     value: Any = row
     for part in path_parts(path):
         if isinstance(value, str):  # its characters are no columns
-            raise PromptsError(_missing(where, row, path))
+            raise _missing(where, row, path)
         try:
             value = value[part]
         except (KeyError, IndexError, TypeError):
-            raise PromptsError(_missing(where, row, path)) from None
+            raise _missing(where, row, path) from None
     return value
 
 
@@ -121,13 +122,15 @@ def plain(value: Any) -> Any:
     return msgspec.to_builtins(value, str_keys=True, enc_hook=str)
 
 
-def _missing(where: str, row: Row, path: str) -> str:
+def _missing(where: str, row: Row, path: str) -> PromptsError:
     near = difflib.get_close_matches(path, row, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     if len(row) == 1 and (mark := next((m for m in ";\t|" if m in next(iter(row))), None)):
         hint = f"are its columns divided by {mark!r}? Write commas; "
     columns = ", ".join(repr(name) for name in list(row)[:20])
-    return f"{where}: there is no column {path!r}; {hint}its columns are {columns}"
+    return PromptsError(
+        f"{where}: there is no column {path!r}", fix=f"{hint}its columns are {columns}"
+    )
 
 
 def _prompt_id(
@@ -140,8 +143,9 @@ def _prompt_id(
     is_number = isinstance(prompt_id, int | float) and math.isfinite(prompt_id)
     if not is_number and (not isinstance(prompt_id, str) or prompt_id == ""):
         raise PromptsError(
-            f"{where}: the id in {column!r} is {prompt_id!r}; every prompt must have text or a"
-            " number there, or leave prompts.prompt_id out to number the rows"
+            f"{where}: the id in {column!r} is {prompt_id!r}",
+            fix="every prompt must have text or a"
+            " number there, or leave prompts.prompt_id out to number the rows",
         )
     return str(prompt_id)
 
@@ -161,7 +165,8 @@ def _messages(where: str, value: Any, prompts: PromptsSettings) -> tuple[Message
     if messages[-1]["role"] == "assistant":
         raise PromptsError(
             f"{where}: the conversation ends with the assistant's turn, so there is nothing to"
-            " complete; map the prompt without it"
+            " complete",
+            fix="map the prompt without it",
         )
     if prompts.system_prompt is not None and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": prompts.system_prompt})
@@ -194,12 +199,13 @@ def _check_part(where: str, part: Any) -> None:
             return
         case {"type": str(kind)}:
             raise PromptsError(
-                f"{where}: a message has a part of type {kind!r}, and text alone is sampled from;"
-                " take it out, or leave the row out"
+                f"{where}: a message has a part of type {kind!r}, and text alone is sampled from",
+                fix="take it out, or leave the row out",
             )
     raise PromptsError(
         f"{where}: a part of a message must have 'type' and 'text', as in"
-        ' {"type": "text", "text": "..."}; mend the row'
+        ' {"type": "text", "text": "..."}',
+        fix="mend the row",
     )
 
 
@@ -215,8 +221,8 @@ def _tools(where: str, row: Row, prompts: PromptsSettings) -> Tools:
         return ()
     if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
         raise PromptsError(
-            f"{where}: the column {TOOLS!r} is no list of JSON schemas, as chat templates take;"
-            " rename it if it is something else"
+            f"{where}: the column {TOOLS!r} is no list of JSON schemas, as chat templates take",
+            fix="rename it if it is something else",
         )
     return tuple(plain(_without_nulls(found) if is_columnar(prompts) else found))
 

@@ -30,11 +30,13 @@ def read_source(prompts: PromptsSettings) -> Iterator[tuple[str, Row]]:
         yield from _hub_rows(prompts)
         return
     if not path.is_file():
-        raise PromptsError(f"prompts.path = {prompts.path!r}: {_why_no_file(path)}")
+        text, fix = _why_no_file(path)
+        raise PromptsError(f"prompts.path = {prompts.path!r}: {text}", fix=fix)
     if read is None:
         raise PromptsError(
             f"prompts.path = {prompts.path!r}: {path.suffix or 'a file without ending'} is not"
-            " read; make it .json, .jsonl, .csv or .parquet"
+            " read",
+            fix="make it .json, .jsonl, .csv or .parquet",
         )
     for number, row in enumerate(_guarded(read, path), start=1):
         where = f"{path}, row {number}"
@@ -43,14 +45,15 @@ def read_source(prompts: PromptsSettings) -> Iterator[tuple[str, Row]]:
         yield where, row
 
 
-def _why_no_file(path: Path) -> str:
+def _why_no_file(path: Path) -> tuple[str, str]:
+    """Says what is there instead, and what to do."""
     if path.is_dir():
-        return "is a directory; name one .json, .jsonl, .csv or .parquet file in it"
+        return "is a directory", "name one .json, .jsonl, .csv or .parquet file in it"
     if path.exists():
-        return "is a pipe or a device; write its content to a file and name that"
+        return "is a pipe or a device", "write its content to a file and name that"
     return (
-        "there is no such file; name a .json, .jsonl, .csv or .parquet file, or a Hugging Face"
-        " dataset"
+        "there is no such file",
+        "name a .json, .jsonl, .csv or .parquet file, or a Hugging Face dataset",
     )
 
 
@@ -66,7 +69,8 @@ def _guarded(read: Callable[[Path], Iterable[Any]], path: Path) -> Iterator[Any]
         yield from read(path)
     except UnicodeDecodeError as error:
         raise PromptsError(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start})",
+            fix="save it as UTF-8",
         ) from error
     except OSError as error:
         raise PromptsError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -81,7 +85,8 @@ def _json_rows(path: Path) -> Iterator[Any]:
         content = json.loads(path.read_text(encoding=ENCODING))
     except json.JSONDecodeError as error:
         raise PromptsError(
-            f"{path}, line {error.lineno}: {error.msg}; if it has one object a line, name it .jsonl"
+            f"{path}, line {error.lineno}: {error.msg}",
+            fix="if it has one object a line, name it .jsonl",
         ) from error
     if not isinstance(content, list):
         raise PromptsError(f"{path} holds {type(content).__name__}, not a list of objects")
@@ -107,8 +112,8 @@ def _csv_rows(path: Path) -> Iterator[Any]:
             for row in reader:
                 if SURPLUS in row:
                     raise PromptsError(
-                        f"{path}, line {reader.line_num}: more fields than columns; put text with"
-                        " commas in double quotes"
+                        f"{path}, line {reader.line_num}: more fields than columns",
+                        fix="put text with commas in double quotes",
                     )
                 yield row
         except csv.Error as error:
@@ -125,7 +130,7 @@ def _parquet_rows(path: Path) -> Iterator[Any]:
     except (ArrowException, OSError, ValueError, OverflowError) as error:  # all of damaged bytes
         reason = " ".join(str(error).split())
         raise PromptsError(
-            f"{path} is no Parquet file, or damaged ({reason}); write it again"
+            f"{path} is no Parquet file, or damaged ({reason})", fix="write it again"
         ) from error
 
 

@@ -61,7 +61,7 @@ def sample_round(attempt: Attempt, cache: EngineCache | None = None) -> StageRes
     summary = {
         **tally.summary(elapsed_s=clock.monotonic() - started),
         "engine": f"{sampler.engine} {sampler.version}",
-        "engine_reason": sampler.reason,
+        "engine_reason": sampler.why,
     }
     return StageResult((attempt.directory.completions, canary.path), summary)
 

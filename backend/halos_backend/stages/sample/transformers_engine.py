@@ -230,8 +230,9 @@ def draw_tokens(logits: Tensor, numbers: Tensor, *, temperature: float, top_p: f
     highest, likeliest_tokens = logits.max(-1)
     if not bool(highest.isfinite().all()):  # NaN is the highest where there is one
         raise NonFiniteError(
-            "the policy's logits are NaN or infinite; see whether its weights are, or take"
-            ' policy.dtype = "bfloat16" or "float32" in place of float16'
+            "the policy's logits are NaN or infinite",
+            fix="see whether its weights are, or take"
+            ' policy.dtype = "bfloat16" or "float32" in place of float16',
         )
     if temperature == 0.0:
         return likeliest_tokens

@@ -172,8 +172,8 @@ class VllmEngine:
             raise
         except Exception as error:  # its own process answers with no more than that
             raise StageError(
-                f"vLLM does not take the adapters in {path}: {error};"
-                " sample.vllm.arguments.enable_lora = false samples with merged weights"
+                f"vLLM does not take the adapters in {path}: {error}",
+                fix="sample.vllm.arguments.enable_lora = false samples with merged weights",
             ) from error
         self._forget()
         self._adapter = adapter
@@ -224,7 +224,8 @@ def _logps(token_ids: Sequence[int], logprobs: Any) -> list[float]:
     ]
     if not all(math.isfinite(value) for value in values):
         raise NonFiniteError(
-            "the policy's log-probabilities are NaN or infinite; see whether its weights are, or"
-            ' take policy.dtype = "bfloat16" or "float32" in place of float16'
+            "the policy's log-probabilities are NaN or infinite",
+            fix="see whether its weights are, or"
+            ' take policy.dtype = "bfloat16" or "float32" in place of float16',
         )
     return values

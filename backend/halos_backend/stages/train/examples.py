@@ -244,6 +244,6 @@ def _refuse(row: Feedback, loss: Loss) -> NoReturn:
     found = {Group: "scalar", PreferencePair: "pairwise", UnpairedFeedback: "binary"}[type(row)]
     wanted = " or ".join(FEEDBACK_OF_LOSS[loss.kind])
     raise StageError(
-        f"the loss {loss.kind} cannot learn from {found} feedback;"
-        f" set label.feedback.kind to {wanted}"
+        f"the loss {loss.kind} cannot learn from {found} feedback",
+        fix=f"set label.feedback.kind to {wanted}",
     )

@@ -280,7 +280,7 @@ def enable_checkpointing(model: PreTrainedModel) -> None:
     try:
         (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
     except ValueError as error:
-        raise StageError(f"train.gradient_checkpointing: {error}; set it to false") from error
+        raise StageError(f"train.gradient_checkpointing: {error}", fix="set it to false") from error
     layers: list[Any] = [module for module in model.modules() if is_checkpointed(module)]
     for layer in layers:
         checkpoint = layer._gradient_checkpointing_func

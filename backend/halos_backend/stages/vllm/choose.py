@@ -46,7 +46,7 @@ def choose_sampler(settings: RunSettings, policy: str) -> EngineChoice:
     does not have.
     """
 
-    def find_obstacle() -> str | None:
+    def find_obstacle() -> tuple[str, str]:
         return _find_obstacle(
             settings,
             policy,
@@ -67,7 +67,7 @@ def choose_judge_engine(settings: RunSettings) -> EngineChoice:
     if not isinstance(judge, RewardModelJudge):
         raise StageError("label.judge is no reward model, and needs no engine")
 
-    def find_obstacle() -> str | None:
+    def find_obstacle() -> tuple[str, str]:
         return _find_obstacle(
             settings,
             judge.path,
@@ -81,7 +81,10 @@ def choose_judge_engine(settings: RunSettings) -> EngineChoice:
 
 
 def _choose(
-    user: EngineUser, asked: str, settings: RunSettings, find_obstacle: Callable[[], str | None]
+    user: EngineUser,
+    asked: str,
+    settings: RunSettings,
+    find_obstacle: Callable[[], tuple[str, str]],
 ) -> EngineChoice:
     versions = look_for(["transformers"])
     choice = decide(
@@ -94,10 +97,10 @@ def _choose(
     )
     if choice.engine == "transformers":
         return choice
-    obstacle = find_obstacle()
-    if obstacle is None:
+    obstacle, fix = find_obstacle()
+    if not obstacle:
         return choice
-    return without_vllm(user, asked, obstacle, transformers=versions["transformers"])
+    return without_vllm(user, asked, obstacle, fix=fix, transformers=versions["transformers"])
 
 
 def _find_obstacle(
@@ -108,12 +111,14 @@ def _find_obstacle(
     table: str,
     trust_remote_code: bool,
     is_classifier: bool = False,
-) -> str | None:
-    """Says why the vLLM that is there cannot hold the model; None where nothing is known."""
+) -> tuple[str, str]:
+    """Says why the vLLM that is there cannot hold the model, and what to do; empty where nothing is
+    known.
+    """
     from halos_backend.stages.models import load_config, surplus_weights  # torch, after the threads
 
     if (name := surplus_weights(path)) is not None:
-        return f"vLLM would read {name} in {path} as weights; move it out of the directory"
+        return f"vLLM would read {name} in {path} as weights", "move it out of the directory"
     device = device_of(settings.launch)
     if is_classifier:
         prepare_process(engine, device)
@@ -121,12 +126,12 @@ def _find_obstacle(
         with importing("vllm"):
             from halos_backend.stages.vllm import support
     except NOT_IMPORTED as error:
-        return f"vLLM in {sys.executable} cannot be imported: {error}; install it anew"
+        return f"vLLM in {sys.executable} cannot be imported: {error}", "install it anew"
     support.check_arguments(engine, table=table)
     config = load_config(path, trust_remote_code=trust_remote_code)
     names: Collection[str] = config.architectures or () if is_classifier else ()
     language_models = [name.replace(CLASSIFIER, LANGUAGE_MODEL) for name in names]
-    return support.find_obstacle(config, device, alternatives=language_models)
+    return support.find_obstacle(config, device, alternatives=language_models) or "", ""
 
 
 def check_sampler_here(settings: RunSettings) -> EngineChoice:
@@ -163,7 +168,7 @@ def main(stage: str) -> None:
     try:
         answer = EngineAnswer(choice=check(settings))
     except UsageError as error:
-        answer = EngineAnswer(refusal=str(error))
+        answer = EngineAnswer(refusal=error.text, fix=error.fix)
     sys.stdout.write("\n" + msgspec.json.encode(answer).decode() + "\n")
     sys.stdout.flush()
     os._exit(ExitCode.COMPLETED)

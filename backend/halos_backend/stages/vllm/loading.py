@@ -74,7 +74,7 @@ def load_engine(arguments: Mapping[str, Any], wanted: Wanted) -> LLMEngine:
 
 def _too_large(reason: str, wanted: Wanted) -> OutOfMemoryError:
     said = reason.rstrip(".")
-    return OutOfMemoryError(f"vLLM does not fit into memory: {said}; {_memory_advice(wanted)}")
+    return OutOfMemoryError(f"vLLM does not fit into memory: {said}", fix=_memory_advice(wanted))
 
 
 def _memory_advice(wanted: Wanted) -> str:

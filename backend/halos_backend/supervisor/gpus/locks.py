@@ -91,7 +91,9 @@ def take_device(device: str, run: Path) -> DeviceLock | Holder | None:
         return read_holder(device)
     except OSError as error:
         os.close(fd)
-        raise HalosError(f"{path} cannot be locked: {error.strerror}; set {RUNTIME_DIR}") from error
+        raise HalosError(
+            f"{path} cannot be locked: {error.strerror}", fix=f"set {RUNTIME_DIR}"
+        ) from error
     before = _decode(os.pread(fd, 4096, 0))
     if before is not None and before.run != str(run) and has_living_stages(Path(before.run)):
         os.close(fd)
