@@ -9,7 +9,7 @@ from halos_tui.changes.view import NEWEST
 from halos_tui.changes.wording import FATES, age
 from halos_tui.formatting import date_time, visible
 from halos_tui.text_layout import shown as shown_text
-from halos_tui.widgets.panel import Line, beside
+from halos_tui.widgets.panel import Line, Paced, beside
 from halos_tui.widgets.virtual_list import VirtualList
 
 WITH_DATE, WITH_WORDS = 60, 44
@@ -41,27 +41,20 @@ class Listing:
     now: float = 0.0
 
 
-class ChangeList(VirtualList[Listing]):
-    """The cursor stays on its change when others come."""
+class ChangeList(VirtualList[Listing, Entry], Paced[Listing]):
+    """The newest change comes first."""
 
-    @property
-    def num_rows(self) -> int:
-        return len(self.shown.entries) if self.shown else 0
+    def rows(self, shown: Listing) -> tuple[Entry, ...]:
+        return shown.entries
+
+    def key(self, entry: Entry) -> int:
+        return entry.number
 
     @property
     def number(self) -> int:
         """Returns the number of the entry at the cursor."""
-        if self.shown is None or not self.shown.entries:
-            return NEWEST
-        return self.shown.entries[min(self.cursor, self.num_rows - 1)].number
-
-    def take(self, listing: Listing) -> None:
-        """Shows this listing from now on."""
-        number = self.number
-        numbers = [entry.number for entry in listing.entries]
-        if number in numbers:
-            self.cursor = numbers.index(number)
-        self.show(listing)
+        entry = self.at_cursor
+        return NEWEST if entry is None else entry.number
 
     def heading(self, shown: Listing, width: int) -> Line:
         if not shown.entries:
@@ -72,8 +65,7 @@ class ChangeList(VirtualList[Listing]):
             width,
         )
 
-    def row(self, shown: Listing, place: int, width: int) -> Line:
-        entry = shown.entries[place]
+    def line_of(self, shown: Listing, entry: Entry, width: int) -> Line:
         cells = _cells(
             width,
             date_time(entry.t),

@@ -87,7 +87,7 @@ class ChangesScreen(Filtering):
         view = message.view
         self._fit_list()
         number = self._list.number
-        self._list.take(Listing(view.entries, view.num_entries, view.now))
+        self._list.show(Listing(view.entries, view.num_entries, view.now))
         is_same = before is not None and _subject(before) == _subject(view)
         self._page.show_from(Page(view.lines), None if is_same else 0)
         if self._list.number != number:  # such as when the filter hides the change
@@ -121,10 +121,10 @@ class ChangesScreen(Filtering):
         self._arrange()
 
     def action_read_on(self) -> None:
-        self._page.action_scroll_page(1)
+        self._page.action_page(1)
 
     def action_read_back(self) -> None:
-        self._page.action_scroll_page(-1)
+        self._page.action_page(-1)
 
     def action_copy(self) -> None:
         """Copies the page to the clipboard by OSC 52."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from halos_tui.completions.page import MARK_STYLES
@@ -10,7 +10,7 @@ from halos_tui.completions.round_index import CompletionRow
 from halos_tui.completions.round_rows import Mark
 from halos_tui.completions.view import ALL_ROUNDS, ListView, Preview
 from halos_tui.formatting import number
-from halos_tui.widgets.panel import Line
+from halos_tui.widgets.panel import Line, Paced
 from halos_tui.widgets.virtual_list import VirtualList
 
 WITH_PROMPT = 70
@@ -28,38 +28,26 @@ class Listing:
     row_of: Callable[[int], CompletionRow | None] = lambda _: None
 
 
-class CompletionList(VirtualList[Listing]):
-    """The cursor stays on its completion when the list changes around it."""
+class CompletionList(VirtualList[Listing, int], Paced[Listing]):
+    """It knows keys alone; a row's numbers are looked up once it is in sight."""
 
-    @property
-    def num_rows(self) -> int:
-        return len(self.shown.view.keys) if self.shown else 0
-
-    @property
-    def key(self) -> int | None:
-        """Returns the key of the completion at the cursor."""
-        if self.shown is None or not 0 <= self.cursor < self.num_rows:
-            return None
-        return self.shown.view.keys[self.cursor]
+    def rows(self, shown: Listing) -> Sequence[int]:
+        return shown.view.keys
 
     def keys_in_sight(self) -> tuple[int, ...]:
-        if self.shown is None:
-            return ()
         places = self.places()
-        return tuple(self.shown.view.keys[places.start : places.stop])
+        return tuple(self.listed[places.start : places.stop])
 
     def take(self, view: ListView) -> None:
         """Shows another list."""
-        before = self.key
-        keys = view.keys
-        place = self.cursor
-        is_same_place = 0 <= place < len(keys) and keys[place] == before
-        if before is not None and not is_same_place and before in keys:
-            self.cursor = keys.index(before)
         previews = self.shown.previews if self.shown else {}
         if self.shown is not None and view.generation != self.shown.view.generation:
             previews = {}
         self.show(Listing(view, previews, self.shown.row_of if self.shown else lambda _: None))
+
+    def on_resize(self) -> None:
+        """Tells that other rows are in sight."""
+        self.post_message(self.Moved())
 
     def look_rows_up(self, row_of: Callable[[int], CompletionRow | None]) -> None:
         """Sets where the numbers of a row come from."""
@@ -75,8 +63,7 @@ class CompletionList(VirtualList[Listing]):
         titles = self._cells(shown, width, "round", "reward", "tokens", "end", title, "prompt")
         return [(titles, "muted"), ("completion", "muted")]
 
-    def row(self, shown: Listing, place: int, width: int) -> Line:
-        key = shown.view.keys[place]
+    def line_of(self, shown: Listing, key: int, width: int) -> Line:
         row = shown.row_of(key)
         if row is None:
             return [("", "")]

@@ -161,7 +161,7 @@ class CompletionsScreen(Filtering, TakingOut):
         listed = self._list
         query = DetailsQuery(
             keys=listed.keys_in_sight() if listed.display else (),
-            cursor=listed.key,
+            cursor=listed.at_cursor,
             kind=self.kind,
             width=max(1, self._page.size.width),
             term=self._query.term,
@@ -208,10 +208,10 @@ class CompletionsScreen(Filtering, TakingOut):
         self._list.action_move(-1)
 
     def action_read_on(self) -> None:
-        self._page.action_scroll_page(1)
+        self._page.action_page(1)
 
     def action_read_back(self) -> None:
-        self._page.action_scroll_page(-1)
+        self._page.action_page(-1)
 
     def action_back(self) -> None:
         """Leaves the question, the zoom, the comparison, the filter; then goes to the screen
@@ -247,7 +247,7 @@ class CompletionsScreen(Filtering, TakingOut):
 
     def current(self) -> Seen | None:
         seen = self.seen
-        is_current = seen is not None and seen.query.cursor == self._list.key
+        is_current = seen is not None and seen.query.cursor == self._list.at_cursor
         return seen if is_current and seen is not None and seen.query.kind == self.kind else None
 
     def _turn(self, by: int) -> None:

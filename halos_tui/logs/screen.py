@@ -22,17 +22,15 @@ from halos_tui.feed import FeedFailed, Updated
 from halos_tui.formatting import percent, size
 from halos_tui.logs.file import LogFile
 from halos_tui.logs.find_next import FindProgress
-from halos_tui.logs.log_view import LogRows
+from halos_tui.logs.log_view import LogRows, SourceList
 from halos_tui.logs.reader import LogQuery, LogReader, LogView
 from halos_tui.logs.rows import END, LogRow
 from halos_tui.logs.search_actions import Copied, SearchingLogs, copy_lines
-from halos_tui.logs.source_list import SourceList
 from halos_tui.screens.list_screen import Asking
 from halos_tui.search_term import SearchTerm
 from halos_tui.widgets.ask_line import AskLine
 from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.title_line import Title, TitleLine
-from halos_tui.widgets.virtual_list import VirtualList
 
 INTERVAL_S = 0.35
 """A whole screen of new lines that often is what a slow line takes."""
@@ -83,7 +81,7 @@ class LogsScreen(SearchingLogs, Asking):
         return self._query.style.term
 
     def here(self) -> tuple[LogFile, LogRow] | None:
-        file, row = None if self.view is None else self.view.file, self._rows.row
+        file, row = None if self.view is None else self.view.file, self._rows.at_cursor
         return None if file is None or row is None else (file, row)
 
     def mark(self, term: SearchTerm | None) -> None:
@@ -110,9 +108,9 @@ class LogsScreen(SearchingLogs, Asking):
         self._problem = message.problem
         self.say()
 
-    @on(LogRows.Moved)
-    def _moved(self, message: LogRows.Moved) -> None:
-        row = self._rows.row
+    @on(LogRows.Turned)
+    def _moved(self, message: LogRows.Turned) -> None:
+        row = self._rows.at_cursor
         if message.up and self._query.follows and not self._rows.is_at_end:
             self._query = replace(self._query, follows=False)
             message.needs_rows = True
@@ -125,9 +123,9 @@ class LogsScreen(SearchingLogs, Asking):
         if not self._query.style.wraps:
             self._restyle(left=max(0, self._query.style.left + message.by))
 
-    @on(VirtualList.Chosen)
+    @on(SourceList.Chosen, "#sources")
     def _source_chosen(self) -> None:
-        source = self.query_one(SourceList).source
+        source = self._sources.at_cursor
         self._close_list()
         if source is not None:
             self._open(source.path)
@@ -163,12 +161,12 @@ class LogsScreen(SearchingLogs, Asking):
         self._restyle(wraps=not self._query.style.wraps, left=0)
 
     def action_choose_lines(self) -> None:
-        self._rows.choose()
+        self._rows.choose_lines()
         self.say()
 
     def action_copy(self) -> None:
         """Copies the line at the cursor or the chosen lines, as they are shown, by OSC 52."""
-        lines, file = self._rows.chosen(), None if self.view is None else self.view.file
+        lines, file = self._rows.chosen_lines(), None if self.view is None else self.view.file
         if lines is not None and file is not None:
             self.run_worker(partial(copy_lines, self, file, lines), thread=True)
 
@@ -223,7 +221,7 @@ class LogsScreen(SearchingLogs, Asking):
         """
         if self.view is not None and self.view.query.jump != self._query.jump:
             return self._query.place
-        row = self._rows.row
+        row = self._rows.at_cursor
         return END if row is None else row.place
 
     def _restyle(self, **changes: Any) -> None:
@@ -248,7 +246,7 @@ class LogsScreen(SearchingLogs, Asking):
             self.run_dir,
             self._query,
             self.view,
-            row=self._rows.row,
+            row=self._rows.at_cursor,
             progress=self.finding,
             problem=self._problem,
             is_choosing=self._rows.chosen_from is not None,

@@ -16,6 +16,7 @@ from halos_tui.metrics.view import Chart
 from halos_tui.run.train_panel import GAP, grid
 from halos_tui.widgets.canvas import Row
 from halos_tui.widgets.panel import merged
+from halos_tui.widgets.virtual_list import Moving
 
 LEAST_WIDTH = 38
 LEAP = 10
@@ -32,20 +33,15 @@ class DrawnChart(NamedTuple):
     rows: list[Row]
 
 
-class ChartGrid(LineChart, can_focus=True):
+class ChartGrid(LineChart, Moving, can_focus=True):
     """Charts that do not fit are scrolled to, a row at a time."""
 
+    WHEEL_ROWS = 1
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "move_cursor(-1)", show=False),
         Binding("right", "move_cursor(1)", show=False),
         Binding("shift+left", f"move_cursor(-{LEAP})", show=False),
         Binding("shift+right", f"move_cursor({LEAP})", show=False),
-        Binding("up,k", "scroll_charts(-1)", show=False),
-        Binding("down,j", "scroll_charts(1)", show=False),
-        Binding("pageup", "scroll_pages(-1)", show=False),
-        Binding("pagedown", "scroll_pages(1)", show=False),
-        Binding("home", "scroll_to_end(-1)", show=False),
-        Binding("end", "scroll_to_end(1)", show=False),
     ]
 
     class Turned(Message):
@@ -55,7 +51,7 @@ class ChartGrid(LineChart, can_focus=True):
         super().__init__(is_ascii=is_ascii, id=id)
         self._charts: tuple[Chart, ...] = ()
         self._first = 0
-        self._columns, self._num_rows = 1, 1
+        self._columns, self._rows_in_sight = 1, 1
         self._pictures: dict[str, DrawnChart] = {}
         self._drawn_until = 0.0
         self._has_drawn = self._is_behind = False
@@ -70,7 +66,7 @@ class ChartGrid(LineChart, can_focus=True):
     @property
     def shown(self) -> tuple[Chart, ...]:
         """Returns the charts in sight."""
-        return self._charts[self._first : self._first + self._columns * self._num_rows]
+        return self._charts[self._first : self._first + self._columns * self._rows_in_sight]
 
     @property
     def num_hidden(self) -> tuple[int, int]:
@@ -78,12 +74,12 @@ class ChartGrid(LineChart, can_focus=True):
         return self._first, max(0, len(self._charts) - self._first - len(self.shown))
 
     def painting(self, width: int, height: int) -> list[Row]:
-        before = (self._first, self._columns, self._num_rows)
-        self._columns, self._num_rows = grid(
+        before = (self._first, self._columns, self._rows_in_sight)
+        self._columns, self._rows_in_sight = grid(
             width, height, max(1, len(self._charts)), least_width=LEAST_WIDTH
         )
         self._first = self._kept_in_range(self._first)
-        if before != (self._first, self._columns, self._num_rows):
+        if before != (self._first, self._columns, self._rows_in_sight):
             self.post_message(self.Turned())
         charts = self.shown
         if not charts:
@@ -142,15 +138,17 @@ class ChartGrid(LineChart, can_focus=True):
             half = (high - low) / 2
             self._show_window(x - half, x + half, bounds)
 
-    def action_scroll_charts(self, by: int) -> None:
+    @property
+    def num_rows(self) -> int:
+        return len(self._charts)
+
+    @property
+    def page_rows(self) -> int:
+        return self._rows_in_sight
+
+    def action_move(self, by: int) -> None:
         """Scrolls by rows of charts."""
         self._turn_to(self._first + by * self._columns)
-
-    def action_scroll_pages(self, by: int) -> None:
-        self._turn_to(self._first + by * self._columns * self._num_rows)
-
-    def action_scroll_to_end(self, end: int) -> None:
-        self._turn_to(0 if end < 0 else len(self._charts))
 
     def _turn_to(self, first: int) -> None:
         first = self._kept_in_range(first)
@@ -162,7 +160,7 @@ class ChartGrid(LineChart, can_focus=True):
     def _kept_in_range(self, first: int) -> int:
         """Returns where a whole row begins, so that the last row stays at the bottom."""
         num_rows = -(-len(self._charts) // self._columns)
-        last = max(0, num_rows - self._num_rows) * self._columns
+        last = max(0, num_rows - self._rows_in_sight) * self._columns
         return max(0, min(first // self._columns * self._columns, last))
 
     def _points(self) -> list[float]:

@@ -138,9 +138,9 @@ class NewRunScreen(FormActions):
     def _search_offers(self, message: Input.Changed) -> None:
         self._offers.search(message.value)
 
-    @on(OfferList.Chosen)
-    def _chosen(self, message: OfferList.Chosen) -> None:
-        self._take(message.offer)
+    @on(OfferList.Chosen, "#offers")
+    def _chosen(self) -> None:
+        self._take(self._offers.at_cursor)
 
     @on(SettingsEditor.Changed)
     def _changed(self) -> None:

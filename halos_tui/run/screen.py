@@ -102,9 +102,9 @@ class RunScreen(RunActions):
         self._make_room(header, self._needs)
         self.query_one(RunHeader).show(header)
 
-    @on(RoundTable.Selected)
-    def _select_round(self, message: RoundTable.Selected) -> None:
-        self._reader.select(message.round)
+    @on(RoundTable.Moved)
+    def _select_round(self) -> None:
+        self._reader.select(self.selected_round)
         if self._feed is not None:
             self._feed.hurry()
 
@@ -136,7 +136,7 @@ class RunScreen(RunActions):
     @on(Input.Submitted, "#jump")
     def _jump(self, message: Input.Submitted) -> None:
         if message.value.strip().isdecimal():
-            self.query_one(RoundTable).select(int(message.value))
+            self.query_one(RoundTable).move_to(int(message.value) - 1)
         self._close_jump()
 
     def _close_jump(self) -> None:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
-from textual.binding import Binding, BindingType
-from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
 from halos_tui.run.run_header import STYLE_OF_STATUS
 from halos_tui.runs.columns import Column, fitting_columns, texts_of
 from halos_tui.runs.reader import RunRow
-from halos_tui.widgets.panel import Line, Panel
-
-SCROLL = 3
+from halos_tui.widgets.panel import Line
+from halos_tui.widgets.virtual_list import VirtualList
 
 
 @dataclass(frozen=True)
@@ -31,24 +26,8 @@ class RunListView:
     why_empty: tuple[str, ...] = ()
 
 
-class RunList(Panel[RunListView]):
+class RunList(VirtualList[RunListView, RunRow]):
     """It moves its cursor by itself; the screen decides what is done with the run at it."""
-
-    can_focus = True
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "Run before", show=False),
-        Binding("down,j", "move(1)", "Run after", show=False),
-        Binding("pageup", "page(-1)", "Runs before", show=False),
-        Binding("pagedown", "page(1)", "Runs after", show=False),
-        Binding("home", "first", "First run", show=False),
-        Binding("end", "last", "Last run", show=False),
-    ]
-
-    class Moved(Message):
-        """This message says that the cursor is on another run now."""
-
-    class Opened(Message):
-        """This message says that the run at the cursor was clicked twice."""
 
     class HeaderClicked(Message):
         """This message says that the title of a column was clicked, by which runs can be sorted."""
@@ -59,109 +38,50 @@ class RunList(Panel[RunListView]):
 
     def __init__(self, *, is_ascii: bool = False, id: str | None = None) -> None:
         super().__init__(is_ascii=is_ascii, id=id)
-        self._cursor = 0
-        self._run_name = ""
-        self._top = 0
+        self._fit: tuple[RunListView, int, list[tuple[Column, int]]] | None = None
 
-    @property
-    def at_cursor(self) -> RunRow | None:
-        rows = self._listed
-        return rows[self._cursor] if self._cursor < len(rows) else None
+    def rows(self, shown: RunListView) -> tuple[RunRow, ...]:
+        return shown.rows
 
-    def show(self, shown: RunListView) -> None:
-        """Shows rows; the cursor stays on its run, or goes to the one that took its place."""
-        places = {row.name: place for place, row in enumerate(shown.rows)}
-        last = max(0, len(shown.rows) - 1)
-        self._cursor = places.get(self._run_name, min(self._cursor, last))
-        self._run_name = shown.rows[self._cursor].name if shown.rows else self._run_name
-        super().show(shown)
+    def key(self, row: RunRow) -> str:
+        return row.name
 
-    def lines(self, shown: RunListView, width: int, height: int) -> Iterator[Line]:
-        """Yields the titles, and the rows around the cursor."""
-        columns = fitting_columns(shown.rows, width)
-        yield self._titles(shown, columns)
-        yield from ([(f"  {text}", "")] for text in ("", *shown.why_empty) if shown.why_empty)
-        self._scroll_to_cursor(height - 1)
-        for place in range(self._top, min(len(shown.rows), self._top + height - 1)):
-            row = shown.rows[place]
-            is_selected = row.name in shown.selected
-            yield self._row(row, columns, is_selected=is_selected, is_cursor=place == self._cursor)
-
-    def move_to(self, place: int) -> None:
-        """Puts the cursor there, or as near as there is a row."""
-        place = max(0, min(place, len(self._listed) - 1))
-        if self._listed and place != self._cursor:
-            self._cursor = place
-            self._run_name = self._listed[place].name
-            self.repaint()
-            self.post_message(self.Moved())
-
-    def action_move(self, by: int) -> None:
-        self.move_to(self._cursor + by)
-
-    def action_page(self, by: int) -> None:
-        self.move_to(self._cursor + by * max(1, self.size.height - 2))
-
-    def action_first(self) -> None:
-        self.move_to(0)
-
-    def action_last(self) -> None:
-        self.move_to(len(self._listed) - 1)
-
-    def on_click(self, event: Click) -> None:
-        if event.y == 0:
-            if column := self._column_at(event.x):
-                self.post_message(self.HeaderClicked(column))
-        elif self._top + event.y - 1 < len(self._listed):
-            self.move_to(self._top + event.y - 1)
-            if event.chain == 2:
-                self.post_message(self.Opened())
-
-    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
-        event.stop()
-        self.action_move(-SCROLL)
-
-    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
-        event.stop()
-        self.action_move(SCROLL)
-
-    @property
-    def _listed(self) -> tuple[RunRow, ...]:
-        return self.shown.rows if self.shown else ()
-
-    def _titles(self, shown: RunListView, columns: list[tuple[Column, int]]) -> Line:
+    def heading(self, shown: RunListView, width: int) -> Line:
         marks = "v^" if self.is_ascii else "▾▴"
         line = [("  ", "")]
-        for column, width in columns:
+        for column, room in self._columns(shown, width):
             is_sorted = column.sort is not None and column.sort == shown.sort
             title = column.title + (marks[shown.is_reversed] if is_sorted else "")
-            line.append((column.placed(title, width), "accent" if is_sorted else "muted"))
+            line.append((column.placed(title, room), "accent" if is_sorted else "muted"))
             line.append((" ", ""))
         return line
 
-    def _row(
-        self, row: RunRow, columns: list[tuple[Column, int]], *, is_selected: bool, is_cursor: bool
-    ) -> Line:
-        line = [("* " if is_selected else "  ", "cursor" if is_cursor else "accent")]
-        for column, text, width in texts_of(row, columns, is_ascii=self.is_ascii):
-            style = "cursor" if is_cursor else _style(row, column)
-            line.append((column.placed(text, width), style))
-            line.append((" ", "cursor" if is_cursor else ""))
+    def if_empty(self, shown: RunListView) -> list[Line]:
+        return [[(f"  {text}", "")] for text in ("", *shown.why_empty)]
+
+    def line_of(self, shown: RunListView, row: RunRow, width: int) -> Line:
+        line = [("* " if row.name in shown.selected else "  ", "accent")]
+        columns = self._columns(shown, width)
+        for column, text, room in texts_of(row, columns, is_ascii=self.is_ascii):
+            line += [(column.placed(text, room), _style(row, column)), (" ", "")]
         return line
 
-    def _column_at(self, x: int) -> str | None:
-        """Returns the name to sort by."""
-        end = 2
-        for column, width in fitting_columns(self._listed, self.size.width):
-            if end <= x < end + width:
-                return column.sort
-            end += width + 1
-        return None
+    def line_at_cursor(self, shown: RunListView, row: RunRow, width: int) -> Line:
+        return [(text, "cursor") for text, _ in self.line_of(shown, row, width)]
 
-    def _scroll_to_cursor(self, height: int) -> None:
-        """Scrolls as little as is needed."""
-        most = max(0, len(self._listed) - max(1, height))
-        self._top = min(most, max(min(self._top, self._cursor), self._cursor - max(1, height) + 1))
+    def heading_clicked(self, x: int) -> None:
+        end = 2
+        for column, room in self._columns(self.shown, self.size.width) if self.shown else ():
+            if end <= x < end + room and column.sort:
+                self.post_message(self.HeaderClicked(column.sort))
+            end += room + 1
+
+    def _columns(self, shown: RunListView, width: int) -> list[tuple[Column, int]]:
+        """Returns the columns that fit, which takes a look at all rows, but once."""
+        before = self._fit
+        if before is None or before[0] is not shown or before[1] != width:
+            before = self._fit = (shown, width, fitting_columns(shown.rows, width))
+        return before[2]
 
 
 def _style(row: RunRow, column: Column) -> str:

@@ -87,7 +87,7 @@ class RunsScreen(RunActions):
         at_cursor = self._list.at_cursor
         return chosen or ([at_cursor.run_dir] if at_cursor else [])
 
-    @on(RunList.Opened)
+    @on(RunList.Chosen)
     def action_open(self) -> None:
         if (row := self._list.at_cursor) is None:
             return

@@ -15,6 +15,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.css.query import NoMatches
+from textual.events import Click
 from textual.message import Message
 from textual.suggester import SuggestFromList
 from textual.widgets import Input
@@ -194,6 +195,11 @@ class SettingsEditor(Container):
         if self.is_editing:
             self._close()
         self._show_details()
+
+    def on_click(self, event: Click) -> None:
+        """Closes the field where the list has taken its keys."""
+        if self.is_editing and event.widget is self.rows:
+            self._close()
 
     def _editable(self) -> Row | None:
         row = self.rows.row

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from textual.binding import Binding, BindingType
-from textual.events import MouseScrollDown, MouseScrollUp
-
 from halos_tui.formatting import plural
 from halos_tui.text_layout import Page
 from halos_tui.widgets.panel import Line, Paced
+from halos_tui.widgets.virtual_list import Moving
 
-WHEEL_LINES = 3
 
-
-class PageView(Paced[Page]):
+class PageView(Paced[Page], Moving):
     """It says at its last line how much is below."""
 
     can_focus = True
@@ -26,14 +22,6 @@ class PageView(Paced[Page]):
         .panel--hit { text-style: reverse; }
     }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "scroll_by(-1)", "Line before", show=False),
-        Binding("down,j", "scroll_by(1)", "Line after", show=False),
-        Binding("pageup", "scroll_page(-1)", "Page before", show=False),
-        Binding("pagedown", "scroll_page(1)", "Page after", show=False),
-        Binding("home", "scroll_to_line(0)", "Beginning", show=False),
-        Binding("end", "scroll_to_line(1000000000)", "End", show=False),
-    ]
 
     def __init__(self, *, is_ascii: bool = False, id: str | None = None) -> None:
         super().__init__(is_ascii=is_ascii, id=id)
@@ -57,23 +45,17 @@ class PageView(Paced[Page]):
     def _more(self, below: int) -> Sequence[tuple[str, str]]:
         return [(f"{plural(below, 'line')} below; J and K scroll", "muted")]
 
-    def action_scroll_by(self, by: int) -> None:
-        self.action_scroll_to_line(self._top + by)
+    @property
+    def num_rows(self) -> int:
+        return len(self.shown.lines) if self.shown else 0
 
-    def action_scroll_page(self, by: int) -> None:
-        self.action_scroll_by(by * max(1, self.size.height - 2))
+    @property
+    def page_rows(self) -> int:
+        """Leaves a line in sight, and one for what is below."""
+        return max(1, self.size.height - 2)
 
-    def action_scroll_to_line(self, line: int) -> None:
-        num_lines = len(self.shown.lines) if self.shown else 0
-        top = max(0, min(line, num_lines - self.size.height))
+    def action_move(self, by: int) -> None:
+        top = max(0, min(self._top + by, self.num_rows - self.size.height))
         if top != self._top:
             self._top = top
             self.repaint()
-
-    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
-        event.stop()
-        self.action_scroll_by(-WHEEL_LINES)
-
-    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
-        event.stop()
-        self.action_scroll_by(WHEEL_LINES)

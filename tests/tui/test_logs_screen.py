@@ -68,7 +68,7 @@ def shown_at(
 
 
 def at_cursor(app: Any) -> str:
-    row = app.screen.query_one(LogRows).row
+    row = app.screen.query_one(LogRows).at_cursor
     return "" if row is None else "".join(text for text, _ in row.runs)
 
 
@@ -191,7 +191,7 @@ def test_search_goes_down_up_and_round_the_ends(run: MadeRun) -> None:
             await until(pilot, lambda: at_cursor(app) == "NEEDLE 40 of it")
             await pilot.press("N")
             await until(pilot, lambda: at_cursor(app) == "needle b of it")
-            row = app.screen.query_one(LogRows).row
+            row = app.screen.query_one(LogRows).at_cursor
             assert row is not None
             assert row.runs[0] == ("needle", "hit")
             await pilot.press("escape")
@@ -201,7 +201,7 @@ def test_search_goes_down_up_and_round_the_ends(run: MadeRun) -> None:
 
 
 def row_runs(app: Any) -> tuple[tuple[str, str], ...]:
-    row = app.screen.query_one(LogRows).row
+    row = app.screen.query_one(LogRows).at_cursor
     return () if row is None else row.runs
 
 

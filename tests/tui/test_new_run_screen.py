@@ -74,7 +74,7 @@ async def take(pilot: Pilot[int], offer: str) -> None:
     await until(pilot, lambda: pilot.app.screen.query_one(OfferList).shown)
     await pilot.press("slash", *offer, "enter")
     offers = pilot.app.screen.query_one(OfferList)
-    await until(pilot, lambda: offers.has_focus and len(offers.found) == 1)
+    await until(pilot, lambda: offers.has_focus and offers.num_rows == 1)
     await pilot.press("enter")
 
 
