@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from halos_backend.config.schema import RunSettings
-from halos_backend.events import RunCreated, RunEvent, StageAdopted, SupervisorStarted
+from halos_backend.events import AnswerEvent, RunCreated, RunEvent, StageAdopted, SupervisorStarted
 from halos_backend.store import requests
 from halos_backend.store.identity import lock_holder
 from halos_backend.store.reader import JournalReader, run_journal
@@ -176,7 +176,8 @@ def answer_times(run: Run, *, until: Callable[[], bool] = lambda: False) -> list
 
 
 def has_answer(journal: JournalReader[RunEvent], request_id: str) -> bool:
-    return any(getattr(event, "request_id", "") == request_id for event in journal.read())
+    answers = (event for event in journal.read() if isinstance(event, AnswerEvent))
+    return any(event.request_id == request_id for event in answers)
 
 
 def measure_answers() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from halos_backend.events import (
     AbortRequested,
+    AnswerEvent,
     Event,
     PauseRequested,
     RequestRejected,
@@ -100,7 +101,8 @@ def test_each_request_is_accepted_in_its_states_and_rejected_in_all_others(
 ) -> None:
     event = ask(request_, STATES[state])
 
-    assert event.request_id == "r"  # type: ignore[union-attr]
+    assert isinstance(event, AnswerEvent)
+    assert event.request_id == "r"
     assert isinstance(event, kind if state in accepted else RequestRejected)
     if isinstance(event, RequestRejected):
         assert fold([event], fold(STATES[state])).status == fold(STATES[state]).status

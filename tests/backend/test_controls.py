@@ -8,6 +8,7 @@ from typing import Any
 
 from halos_backend.errors import ExitCode
 from halos_backend.events import (
+    AnswerEvent,
     PauseRequested,
     RequestRejected,
     RoundStarted,
@@ -31,9 +32,8 @@ def answered(run: FakeRun, request: requests.Request) -> RunEvent:
     """Ask a living supervisor and wait for its answer."""
     run.ask(request)
     assert requests.wait_for_answer(run.dir, request.request_id, timeout_s=DEADLINE_S)
-    return next(
-        event for event in run.events if getattr(event, "request_id", None) == request.request_id
-    )
+    answers = (event for event in run.events if isinstance(event, AnswerEvent))
+    return next(event for event in answers if event.request_id == request.request_id)
 
 
 def round_settings(run: FakeRun, round: int) -> dict[str, Any]:

@@ -8,9 +8,11 @@ import re
 import tarfile
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 import transformers
+from halos_backend.events import attempt_event_decoder, run_event_decoder
 from halos_backend.store.reader import run_journal
 from halos_backend.store.registry import load_state, read_snapshot
 from halos_backend.store.run_dir import RunDir
@@ -64,6 +66,20 @@ def assert_same_weights(ours: Path, theirs: Path, place: Place) -> None:
     )
     trained, difference = results[0] - initial, results[1] - results[0]
     assert difference.norm() < 0.01 * trained.norm()
+
+
+def test_events_are_written_as_they_were_recorded(place: Place) -> None:
+    run_dir = RunDir(place.path / "runs" / RUN)
+    journals = [(run_dir.events, run_event_decoder)]
+    journals += [
+        (path, attempt_event_decoder) for path in run_dir.path.rglob("attempt_*/events.jsonl")
+    ]
+
+    # two rounds of three stages, one of which was tried twice
+    assert len(journals) == 8
+    for path, decoder in journals:
+        lines = path.read_bytes().splitlines()
+        assert [msgspec.json.encode(decoder.decode(line)) for line in lines] == lines
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 from halos_backend.client.ask import asker
 from halos_backend.events import (
     AbortRequested,
+    AnswerEvent,
     RequestRejected,
     RunEvent,
     RunExtended,
@@ -124,7 +125,8 @@ def _completed(make_run: MakeRun, **loop: Any) -> FakeRun:
 
 
 def _last_answer(run: FakeRun) -> RunEvent:
-    return next(event for event in reversed(run.events) if getattr(event, "request_id", ""))
+    answers = (event for event in reversed(run.events) if isinstance(event, AnswerEvent))
+    return next(event for event in answers if event.request_id)
 
 
 # --- pause and resume -----------------------------------------------------------------------

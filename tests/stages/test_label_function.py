@@ -141,8 +141,10 @@ def test_only_the_first_traceback_goes_to_the_log(tmp_path: Path) -> None:
 
 def test_a_judge_that_always_fails_fails_the_stage_by_name(tmp_path: Path) -> None:
     source = "def judge(prompt, completion, row):\n    return row['answer']\n"
-    with pytest.raises(StageError, match=r"judge\.py:judge' scored none of 2 .*KeyError.*\(2 ti"):
+    wanted = r"judge\.py:judge' scored none of 2 .*KeyError.*\(2 ti"
+    with pytest.raises(StageError, match=wanted) as said:
         label_texts(tmp_path, source, ["a", "b"])
+    assert str(said.value).endswith("Mend it, then: halos-tui resume run"), "a whole command"
 
 
 def test_a_judge_that_declines_everything_leaves_no_feedback_and_succeeds(tmp_path: Path) -> None:

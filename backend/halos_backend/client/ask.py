@@ -18,7 +18,7 @@ import msgspec
 from halos_backend import clock
 from halos_backend.client import start
 from halos_backend.errors import HalosError, RunInUseError, UsageError
-from halos_backend.events import ProcessIdentity, RunEvent
+from halos_backend.events import AnswerEvent, ProcessIdentity, RunEvent
 from halos_backend.store import requests
 from halos_backend.store.liveness import describe_stall, living_supervisor, stalled_for_s
 from halos_backend.store.reader import JournalReader, run_journal
@@ -98,8 +98,8 @@ def _check(request: requests.Request) -> None:
 
 
 def _answer(journal: JournalReader[RunEvent], request_id: str) -> RunEvent | None:
-    found = [e for e in journal.read() if getattr(e, "request_id", None) == request_id]
-    return found[0] if found else None
+    events = (event for event in journal.read() if isinstance(event, AnswerEvent))
+    return next((event for event in events if event.request_id == request_id), None)
 
 
 def _end_of_lines(path: Path) -> int:

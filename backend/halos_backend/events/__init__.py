@@ -18,6 +18,7 @@ from halos_backend.events.attempt import (
 )
 from halos_backend.events.base import (
     STAGES,
+    AnswerEvent,
     Cause,
     Event,
     ProcessIdentity,
@@ -59,6 +60,7 @@ from halos_backend.events.run import (
 __all__ = [
     "STAGES",
     "AbortRequested",
+    "AnswerEvent",
     "AttemptEvent",
     "AttemptFailed",
     "Cause",

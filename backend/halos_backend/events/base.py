@@ -51,3 +51,12 @@ class StageEvent(Event, frozen=True, kw_only=True):
     round: int
     stage: Stage
     attempt: int
+
+
+class AnswerEvent(Event, frozen=True, kw_only=True):
+    """Is the root of the events that a request brings about, the first of them as its answer.
+
+    `request_id` names the request; it is empty where none did, or where it has no name.
+    """
+
+    request_id: str

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from halos_backend.events.base import Cause, Event, ProcessIdentity, Stage, StageEvent
+from halos_backend.events.base import AnswerEvent, Cause, Event, ProcessIdentity, Stage, StageEvent
 
 
 class ForkOrigin(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,34 +174,30 @@ class CheckpointPruned(Event, frozen=True, kw_only=True):
     freed_bytes: int
 
 
-class PauseRequested(Event, frozen=True, kw_only=True):
+class PauseRequested(AnswerEvent, frozen=True, kw_only=True):
     """The owner wants the run to stop at the next boundary, and to go on later."""
 
-    request_id: str
     at: Literal["round", "stage"] = "round"
 
 
-class AbortRequested(Event, frozen=True, kw_only=True):
+class AbortRequested(AnswerEvent, frozen=True, kw_only=True):
     """The owner wants the run to stop for good: now, or when the stage or round at hand is done."""
 
-    request_id: str
     when: Literal["now", "stage", "round"] = "now"
 
 
-class SettingsChanged(Event, frozen=True, kw_only=True):
+class SettingsChanged(AnswerEvent, frozen=True, kw_only=True):
     """Says that settings hold from `from_round` on: {dotted path: [before, now]}."""
 
-    request_id: str
     from_round: int
     changes: dict[str, tuple[Any, Any]]
     consequences: list[str] = []
     by: str = ""
 
 
-class RunExtended(Event, frozen=True, kw_only=True):
+class RunExtended(AnswerEvent, frozen=True, kw_only=True):
     """A completed run goes on for more rounds, with the settings that this takes."""
 
-    request_id: str
     num_rounds: int
     changes: dict[str, tuple[Any, Any]]
     by: str = ""
@@ -222,10 +218,9 @@ class GuardTripped(Event, frozen=True, kw_only=True):
     action: Literal["pause", "abort", "warn"]
 
 
-class RequestRejected(Event, frozen=True, kw_only=True):
+class RequestRejected(AnswerEvent, frozen=True, kw_only=True):
     """A request file changed nothing; `request_id` is empty where the file names none."""
 
-    request_id: str
     reason: str
 
 
@@ -235,10 +230,8 @@ class RunPaused(Event, frozen=True, kw_only=True):
     reason: str
 
 
-class RunAborted(Event, frozen=True, kw_only=True):
+class RunAborted(AnswerEvent, frozen=True, kw_only=True):
     """The run stopped for good; the last finished round's checkpoint is the result."""
-
-    request_id: str
 
 
 class RunFailed(Event, frozen=True, kw_only=True):
@@ -247,7 +240,7 @@ class RunFailed(Event, frozen=True, kw_only=True):
     reason: str
 
 
-class RunResumed(Event, frozen=True, kw_only=True):
+class RunResumed(AnswerEvent, frozen=True, kw_only=True):
     """A failed or paused run goes on; failed attempts are forgiven."""
 
     request_id: str = ""

@@ -17,6 +17,7 @@ from halos_backend.config.wording import Problem, find_problems
 from halos_backend.errors import CorruptFileError, SettingsError, UsageError
 from halos_backend.events import (
     AbortRequested,
+    AnswerEvent,
     PauseRequested,
     RequestRejected,
     RunEvent,
@@ -152,13 +153,17 @@ def _extend(request: Extend, state: RunState, now: float) -> RunEvent:
     )
 
 
+def _answered(journal: Iterable[RunEvent]) -> set[str]:
+    return {event.request_id for event in journal if isinstance(event, AnswerEvent)}
+
+
 def check_answered(run_dir: RunDir, journal: Iterable[RunEvent]) -> None:
     """Raises CorruptFileError where a request was filed whose answer is not in the journal.
 
     An answer is on disk before its request is filed. A run that lost one would go on with other
     settings, or though its owner had ended it.
     """
-    answered = {getattr(event, "request_id", "") for event in journal}
+    answered = _answered(journal)
     for path, request in requests.filed(run_dir):
         if isinstance(request, requests.Unreadable) or request.request_id in answered:
             continue
@@ -183,7 +188,7 @@ class RequestAnswerer:
         self.refusal: str | None = None
         self._run_dir = run_dir
         self._record = record
-        self._answered = {getattr(event, "request_id", "") for event in journal}
+        self._answered = _answered(journal)
         self._filed: set[str] = set()
 
     @property

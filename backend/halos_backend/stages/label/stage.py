@@ -187,7 +187,7 @@ def _report_unscored(attempt: Attempt, rewards: Sequence[RewardOrReason]) -> Non
         reason, count = next(iter(reasons.items()))
         raise StageError(
             f"{_judge_name(attempt)} scored none of {len(rewards)} completions:"
-            f" {reason} ({count} times). Mend it, then: halos-tui resume"
+            f" {reason} ({count} times). Mend it, then: halos-tui resume {attempt.job.run}"
         )
     told = ", ".join(f"{reason} ({count})" for reason, count in reasons.items())
     counts = f"{len(unscored)} of {len(rewards)} completions are unscored"
