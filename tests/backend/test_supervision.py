@@ -387,7 +387,7 @@ def test_a_request_to_an_ended_run_is_rejected(make_run: MakeRun) -> None:
 
     (rejected,) = of_type(run, RequestRejected)
     assert isinstance(rejected, RequestRejected)
-    assert (rejected.request_id, rejected.reason) == ("stop-it", "the run is completed already")
+    assert (rejected.request_id, rejected.reason) == ("stop-it", "the run run is completed already")
     assert run.state.status == "completed"
 
 
