@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
-from dataclasses import replace
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -13,17 +11,14 @@ from transformers import AutoModelForCausalLM
 from tests.support.place import Place
 
 
-def test_a_run_ends_with_a_plain_model_that_training_moved(place: Place) -> None:
-    finished = place.halos("run", str(place.config()), "--no-ui", "--name", "one")
-    assert finished.code == 0, finished.stderr
-
-    final = AutoModelForCausalLM.from_pretrained(place.runs / "one" / "final")
-    initial = AutoModelForCausalLM.from_pretrained(place.path / "policy")
+def test_a_run_ends_with_a_plain_model_that_training_moved(whole: Place) -> None:
+    final = AutoModelForCausalLM.from_pretrained(whole.runs / "whole" / "final")
+    initial = AutoModelForCausalLM.from_pretrained(whole.path / "policy")
     pairs = zip(final.parameters(), initial.parameters(), strict=True)
     assert all(torch.isfinite(ours).all() for ours in final.parameters())
     assert any(not torch.equal(ours, theirs) for ours, theirs in pairs)
 
-    kinds = Counter(event["type"] for event in place.events("one"))
+    kinds = Counter(event["type"] for event in whole.events("whole"))
     assert kinds["RoundFinished"] == 2
     assert kinds["StageFinished"] == 6
     assert kinds["RunCompleted"] == 1
@@ -39,17 +34,17 @@ def test_no_prompt_is_used_twice_before_all_are_used(place: Place) -> None:
     assert sorted(int(i) for ids in used for i in ids) == list(range(20))
 
 
-def test_the_same_seed_gives_the_same_bits(place: Place) -> None:
+def test_the_same_seed_gives_the_same_bits(whole: Place, plain_place: Place) -> None:
     """Also where every program begins by itself, with another seed of Python's for its hashes."""
-    config = str(place.config())
-    for name, python in (("first", place.python), ("second", sys.executable)):
-        started = replace(place, python=python)
-        assert started.halos("run", config, "--no-ui", "--name", name).code == 0
-    assert (
-        place.halos("run", config, "--set", "loop.seed=8", "--no-ui", "--name", "other").code == 0
-    )
-    assert place.weights("first") == place.weights("second")
-    assert place.weights("first") != place.weights("other")
+    again = plain_place.halos("run", str(plain_place.config()), "--no-ui", "--name", "again")
+    assert again.code == 0, again.stderr
+    assert plain_place.weights("again") == whole.weights("whole")
+
+
+def test_another_seed_gives_other_weights(whole: Place, place: Place) -> None:
+    other = place.halos("run", str(place.config(loop__seed=8)), "--no-ui", "--name", "other")
+    assert other.code == 0, other.stderr
+    assert place.weights("other") != whole.weights("whole")
 
 
 def test_a_round_without_pairs_says_so_and_the_run_goes_on(place: Place) -> None:
@@ -103,14 +98,13 @@ def test_a_judge_that_always_raises_fails_the_run_with_its_message(place: Place)
     assert first_round == [("sample", 1), ("label", 1), ("label", 2), ("train", 1)]
 
 
-def test_two_processes_label_and_train_a_run(place: Place) -> None:
+def test_two_processes_label_and_train_a_run(place: Place, one: Place) -> None:
     config = place.config(launch__num_processes=2, loop__num_rounds=1)
     finished = place.halos("run", str(config), "--no-ui", "--name", "two")
     assert finished.code == 0, finished.stderr
-    alone = place.halos("run", str(place.config(loop__num_rounds=1)), "--no-ui", "--name", "one")
-    assert alone.code == 0
     final = [
-        AutoModelForCausalLM.from_pretrained(place.runs / name / "final") for name in ("two", "one")
+        AutoModelForCausalLM.from_pretrained(runs / "final")
+        for runs in (place.runs / "two", one.runs / "one")
     ]
     initial = AutoModelForCausalLM.from_pretrained(place.path / "policy")
     updates = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -102,6 +103,10 @@ class Place:
         program = (self.python, "-m", "halos_tui")
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return {"program": program, "environment": environment, "cwd": cwd}
+
+    def take(self, run: str, *, of: Place) -> None:
+        """Have a copy of a run of another place, to go on from."""
+        shutil.copytree(of.runs / run, self.runs / run, symlinks=True)
 
     @property
     def runs(self) -> Path:
