@@ -1,4 +1,4 @@
-"""A real run of the demo, and apps that watch it. Nothing of it outlives `close`."""
+"""A run of the demo, and apps that watch it. Nothing of it outlives `close`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.support.command_line import run_halos
 from tests.support.journal import Event, read_events
+from tests.support.reference import fake_stages
 from tests.support.terminal import Terminal
 from tests.support.victims import MARK, Found, find, of_role
 from tests.support.waiting import wait_for
@@ -20,10 +21,14 @@ SMALL = ("--set", "loop.prompts_per_round=16")
 
 
 class DemoRun:
-    """`folder` is the run's own: for its runs directory and for a person's key map."""
+    """`folder` is the run's own: for its runs directory and for a person's key map.
 
-    def __init__(self, folder: Path, name: str = "sorting") -> None:
+    Where it has no models, fake stages last as long, and leave others the processor.
+    """
+
+    def __init__(self, folder: Path, name: str = "sorting", *, has_models: bool = True) -> None:
         self.name = name
+        self._stages = {} if has_models else fake_stages()
         self.runs = folder / "runs"
         self.config = folder / "config"
         self.runs.mkdir()
@@ -45,6 +50,7 @@ class DemoRun:
             "OMP_NUM_THREADS": "1",
             "COLORTERM": "truecolor",
             "TZ": "UTC",
+            **self._stages,
         }
 
     def begin(self, *, num_rounds: int = 1000) -> None:

@@ -55,6 +55,19 @@ STRINGS = re.compile(rb"\x1b[\]P_^X](?!22;)")
 """What begins a string for the terminal, but for the pointer's shape, which Textual sets."""
 
 
+SGR = re.compile(rb"\x1b\[([0-9;:]*)m")
+COLOURS_OF_SGR = {*range(30, 50), *range(90, 108), 58}
+
+
+def colours_in(raw: bytes) -> set[bytes]:
+    """The sequences that set a colour; those that say so in so many words, as 39, as well."""
+    return {
+        found[0]
+        for found in SGR.finditer(raw)
+        if COLOURS_OF_SGR & {int(number or 0) for number in re.split(rb"[;:]", found[1])}
+    }
+
+
 def steering_in(raw: bytes) -> list[bytes]:
     """What of a hostile run's texts reached the terminal."""
     found = [sequence for sequence in FORBIDDEN if sequence in raw]

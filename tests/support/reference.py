@@ -63,10 +63,7 @@ class Reference:
     @property
     def environment(self) -> dict[str, str]:
         """What the processes of such a run need in their environment."""
-        if self.has_models:
-            return {}
-        paths = [str(FAKE_PROGRAMS), os.environ.get("PYTHONPATH", "")]
-        return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+        return {} if self.has_models else fake_stages()
 
     @property
     def rounds(self) -> tuple[int, ...]:
@@ -105,6 +102,12 @@ class Reference:
         """In the order in which they were sampled."""
         path = self.finished / "rounds" / f"{round:04d}/sample/attempt_1/completions.jsonl"
         return [json.loads(line)["prompt_id"] for line in path.read_text().splitlines()]
+
+
+def fake_stages() -> dict[str, str]:
+    """The environment in which the programs of the sample and train stages are the fakes."""
+    paths = [str(FAKE_PROGRAMS), os.environ.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 
 def copy_run(run: Path, root: Path) -> Path:

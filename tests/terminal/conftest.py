@@ -28,8 +28,8 @@ def demo(tmp_path: Path) -> Iterator[DemoRun]:
 
 @pytest.fixture(scope="module")
 def long_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoRun]:
-    """One that goes on for longer than all tests of a module."""
-    run = DemoRun(tmp_path_factory.mktemp("long"))
+    """One that goes on for longer than all tests of a module, and leaves them the processor."""
+    run = DemoRun(tmp_path_factory.mktemp("long"), has_models=False)
     run.begin()
     yield run
     run.close()

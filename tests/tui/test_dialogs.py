@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from halos_tui.screens.dialogs import Choice, ChoiceDialog, EntryDialog, check_r
 from halos_tui.tracking.status import observe
 from tests.support.answering import wait_for_guardians
 from tests.support.app_fixtures import OneScreenApp, drive, opened, screen_text, until, until_shown
+from tests.support.forks import forking_python
 from tests.support.made_run import STARTED_T, MadeRun
 from tests.support.place import Place, make_place, make_policy
 
@@ -216,8 +218,11 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_real_fork_is_made_and_started(policy: Path, tmp_path: Path) -> None:
-    place: Place = make_place(policy, tmp_path)
+def test_a_real_fork_is_made_and_started(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", forking_python())
+    place: Place = make_place(policy, tmp_path, python=sys.executable)
     config = str(place.config(loop__num_rounds=1))
     assert place.halos("run", config, "--no-ui", "--name", "old").code == 0
 
