@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 VLLM_VENV := .venv-vllm
 VLLM_READY := $(VLLM_VENV)/.ready
-JOBS ?= 2
+# One test in three waits for a timer or another process: one worker more than there are cores.
+JOBS ?= $(shell $(PYTHON) -c "import os; print(min(len(os.sched_getaffinity(0)) + 1, 8))")
 SEED ?= $(shell date +%Y%m%d)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # What a test imports is compiled once, also where Python is told to write none of it down.
