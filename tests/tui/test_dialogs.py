@@ -16,7 +16,7 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widgets import Input
 
-from halos_tui.control.stop_dialogs import abort_dialog
+from halos_tui.control.actions import abort_dialog
 from halos_tui.control.stopping import abort_times, stays, stops
 from halos_tui.new_run.fork_dialog import ForkDialog
 from halos_tui.screens.dialogs import Choice, ChoiceDialog, EntryDialog, check_rounds
