@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from halos_backend.events import STAGES, Stage
-from halos_backend.store.reward_change import Significance, number_of, reward_of, significance_of
+from halos_backend.events.summaries import StageSummary
+from halos_backend.store.reward_change import Significance, reward_of, significance_of
 from halos_backend.store.round_state import RoundState
 
 Unit = Literal["number", "count", "share", "time", "size"]
@@ -126,19 +127,19 @@ def compare_results(
 def _figures(round: RoundState | None) -> dict[Measure, Figure]:
     if round is None:
         return {}
-    summaries: dict[Stage, dict[str, Any]] = {
+    summaries: dict[Stage, StageSummary] = {
         name: stage.summary for name, stage in round.stages.items() if stage.status == "finished"
     }
     found: dict[Measure, Figure] = {}
     for measure in MEASURES:
-        value = number_of(summaries.get(measure.stage, {}).get(measure.key))
+        summary = summaries.get(measure.stage)
+        value: float | None = None if summary is None else getattr(summary, measure.key)
         if value is not None:
             found[measure] = Figure(value)
     if (reward := reward_of(round)) is not None:
         found[REWARD] = Figure(reward.mean, reward.stderr)
     if KL in found:
-        stderr = number_of(summaries["train"].get("kl_initial_stderr"))
-        found[KL] = Figure(found[KL].value, stderr)
+        found[KL] = Figure(found[KL].value, round.train_summary.kl_initial_stderr)
     for stage, measure in TIMES:
         elapsed_s = round.stages[stage].elapsed_s if stage in summaries else None
         if elapsed_s is not None:

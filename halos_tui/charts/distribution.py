@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from halos_tui.charts.axis import Scale
 
@@ -26,18 +25,6 @@ class Distribution:
     edges: Sequence[float] = ()
     counts: Sequence[float] = ()
     quantiles: Mapping[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def of_rewards(cls, name: str, summary: Mapping[str, Any]) -> Distribution:
-        """Reads a label stage's summary: `reward_histogram` and `reward_q05` to `reward_q95`."""
-        histogram = summary.get("reward_histogram") or {}
-        found = {quantile: summary.get(f"reward_{quantile}") for quantile in QUANTILES}
-        return cls(
-            name,
-            tuple(histogram.get("edges", ())),
-            tuple(histogram.get("counts", ())),
-            {quantile: value for quantile, value in found.items() if value is not None},
-        )
 
     @property
     def bins(self) -> list[tuple[float, float, float]]:

@@ -94,12 +94,10 @@ def _about_cut_off(state: RunState) -> str:
     them.
     """
     for round in reversed(state.rounds):
-        label = rounds.summary_of(round, "label")
-        if found := label.get("num_cut_off"):
-            done = rounds.about_cut_off(label) or f"{count(found)} cut off"
-            return (
-                f"{rounds.place(state, round.round)}: {done} of {count(label['num_completions'])}"
-            )
-        if label:
+        label = round.label_summary
+        if label.num_cut_off:
+            done = rounds.about_cut_off(label) or f"{count(label.num_cut_off)} cut off"
+            return f"{rounds.place(state, round.round)}: {done} of {count(label.num_completions)}"
+        if label.num_completions is not None:
             return ""
     return ""

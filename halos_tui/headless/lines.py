@@ -7,7 +7,7 @@ comes of it.
 from __future__ import annotations
 
 import sys
-from typing import Any, assert_never
+from typing import assert_never
 
 from halos_backend.events import (
     AbortRequested,
@@ -41,7 +41,13 @@ from halos_backend.events import (
     WorkerReplaced,
     WorkersChosen,
 )
-from halos_backend.store.reward_change import number_of, reward_of
+from halos_backend.events.summaries import (
+    LabelSummary,
+    SampleSummary,
+    TrainSummary,
+    as_summary,
+)
+from halos_backend.store.reward_change import reward_of
 from halos_backend.store.round_state import (
     WAIT_FOR_OWNER,
     StageState,
@@ -347,47 +353,57 @@ def _is_past(event: StageFailed, stage: StageState) -> bool:
 
 
 def _summary(event: StageFinished) -> str:
-    found = event.summary
     match event.stage:
         case "sample":
-            parts = [
-                f"{count(found.get('num_completions'))} completions of"
-                f" {number(found.get('length_mean'))} tokens on average",
-                f"{percent(found.get('truncated_frac'))} cut off",
-                rate(found.get("tokens_per_s"), "tokens"),
-            ]
+            parts = _about_sampling(as_summary(event.summary, SampleSummary))
         case "label":
-            parts = [
-                f"{_reward(found)}, spread {number(found.get('reward_std'))}",
-            ]
-            if (num_rows := found.get("num_feedback")) is not None:
-                parts.append(f"{count(num_rows)} rows of feedback")
-            if found.get("num_unscored"):
-                parts.append(f"{count(found['num_unscored'])} unscored{_reasons(found)}")
-            if equal := found.get("num_equal_groups"):
-                parts.append(f"{plural(equal, 'group')} of equal rewards")
-            if cut_off := about_cut_off(found):
-                parts.append(cut_off)
-        case "train" if found.get("untrained"):
-            parts = [f"nothing to train on: {found['untrained']}"]
+            parts = _about_labels(as_summary(event.summary, LabelSummary))
         case "train":
-            parts = [
-                plural(found.get("num_steps", 0), "step"),
-                f"loss {number(found.get('loss_first'))} to {number(found.get('loss_last'))}",
-                f"KL {kl_initial(found)}",
-            ]
-            if masked := found.get("num_masked"):
-                parts.append(f"{count(masked)} cut off and masked")
+            parts = _about_training(as_summary(event.summary, TrainSummary))
     return ", ".join(parts)
 
 
-def _reward(label: dict[str, Any]) -> str:
-    mean = number_of(label.get("reward_mean"))
-    if mean is None:
+def _about_sampling(found: SampleSummary) -> list[str]:
+    return [
+        f"{count(found.num_completions)} completions of"
+        f" {number(found.length_mean)} tokens on average",
+        f"{percent(found.truncated_frac)} cut off",
+        rate(found.tokens_per_s, "tokens"),
+    ]
+
+
+def _about_labels(found: LabelSummary) -> list[str]:
+    parts = [f"{_reward(found)}, spread {number(found.reward_std)}"]
+    if found.num_feedback is not None:
+        parts.append(f"{count(found.num_feedback)} rows of feedback")
+    if found.num_unscored:
+        parts.append(f"{count(found.num_unscored)} unscored{_reasons(found)}")
+    if found.num_equal_groups:
+        parts.append(f"{plural(found.num_equal_groups, 'group')} of equal rewards")
+    if cut_off := about_cut_off(found):
+        parts.append(cut_off)
+    return parts
+
+
+def _about_training(found: TrainSummary) -> list[str]:
+    if found.untrained:
+        return [f"nothing to train on: {found.untrained}"]
+    parts = [
+        plural(found.num_steps or 0, "step"),
+        f"loss {number(found.loss_first)} to {number(found.loss_last)}",
+        f"KL {kl_initial(found)}",
+    ]
+    if found.num_masked:
+        parts.append(f"{count(found.num_masked)} cut off and masked")
+    return parts
+
+
+def _reward(label: LabelSummary) -> str:
+    if label.reward_mean is None:
         return f"reward {ABSENT}"
-    return f"reward {measured(mean, number_of(label.get('reward_stderr')))}"
+    return f"reward {measured(label.reward_mean, label.reward_stderr)}"
 
 
-def _reasons(summary: dict[str, Any]) -> str:
-    reasons = summary.get("unscored_reasons") or {}
+def _reasons(label: LabelSummary) -> str:
+    reasons = label.unscored_reasons or {}
     return f" ({'; '.join(f'{n} x {reason}' for reason, n in reasons.items())})" if reasons else ""

@@ -168,7 +168,7 @@ def _figures_of(round: RoundState) -> Iterator[tuple[str, float]]:
         if stage.status == "finished":
             if stage.elapsed_s is not None:
                 yield f"{name}.elapsed_s", stage.elapsed_s
-            yield from _numbers(name, stage.summary)
+            yield from _numbers(name, stage.figures)
     if (reward := reward_of(round)) is not None and reward.stderr is not None:
         yield "label.reward_stderr", reward.stderr  # an older run has none in its summary
 

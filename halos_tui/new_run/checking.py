@@ -7,15 +7,14 @@ that is gone afterwards.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from halos_backend.client import start
 from halos_backend.config.schema import RunSettings
 from halos_backend.doctor import examine_settings
-from halos_backend.findings import Finding, InputsError, prepared_findings, problems_in
+from halos_backend.findings import Finding, InputsError, Prepared, problems_in
 from halos_backend.store.run_dir import RunDir
 
 Report = Callable[[str, int, int], None]
@@ -29,7 +28,7 @@ class Examined:
     """Holds all findings, and what the check of the inputs measured, as far as it could."""
 
     findings: list[Finding]
-    prepared: Mapping[str, Any]
+    prepared: Prepared
 
 
 def examine(settings: RunSettings, config_text: str, *, root: Path, report: Report) -> Examined:
@@ -42,10 +41,10 @@ def examine(settings: RunSettings, config_text: str, *, root: Path, report: Repo
     return Examined(all_findings(settings, prepared, root), prepared)
 
 
-def all_findings(settings: RunSettings, prepared: Mapping[str, Any], root: Path) -> list[Finding]:
+def all_findings(settings: RunSettings, prepared: Prepared, root: Path) -> list[Finding]:
     """Returns what is known once the inputs were looked at, each finding once."""
     about_settings = examine_settings(settings, prepared=prepared, runs_root=root)
-    return list(dict.fromkeys([*about_settings, *prepared_findings(prepared)]))
+    return list(dict.fromkeys([*about_settings, *prepared.findings]))
 
 
 def refuse_problems(findings: list[Finding], tell: Tell) -> None:

@@ -10,9 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import msgspec
 from halos_backend.client import fork, start
 from halos_backend.client.fork import Origin, find_origin, fork_settings
 from halos_backend.config.schema import RunSettings
@@ -42,7 +40,7 @@ def make_run(
         refuse_problems(all_findings(settings, error.prepared, root), warn)
         raise
     try:
-        refuse_problems(all_findings(settings, _read_prepared(run_dir), root), warn)
+        refuse_problems(all_findings(settings, start.read_prepared(run_dir), root), warn)
     except BaseException:
         shutil.rmtree(run_dir.path)  # nothing has run in it
         raise
@@ -65,12 +63,6 @@ def start_made(run_dir: RunDir) -> None:
 def default_name(settings: RunSettings, root: Path) -> str:
     """Names a run by loss and time; numbered where two runs start in one second."""
     return free_name(f"{settings.train.loss.kind}-{time.strftime('%m%d-%H%M%S')}", root)
-
-
-def _read_prepared(run_dir: RunDir) -> dict[str, Any]:
-    """Returns what the check of the inputs found."""
-    prepared: dict[str, Any] = msgspec.json.decode(run_dir.prepared.read_bytes())
-    return prepared
 
 
 @dataclass(frozen=True)

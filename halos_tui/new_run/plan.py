@@ -8,6 +8,7 @@ from pathlib import Path
 from halos_backend.client.dry_run import PlannedRounds, RunPlan, make_plan
 from halos_backend.config.guards import Guard
 from halos_backend.config.schema import RunSettings
+from halos_backend.findings import refuse_inputs
 from halos_backend.store.run_dir import RunDir, check_run_name
 
 from halos_tui.formatting import count, number, percent, plural, size, visible
@@ -27,7 +28,8 @@ def find_plan(
     guards = {
         key: _guard_words(guard) for key, guard in settings.guards.items() if guard.action != "off"
     }
-    return make_plan(settings, examined.prepared, RunDir(root / name), guards=guards)
+    inputs = refuse_inputs(examined.prepared)
+    return make_plan(settings, inputs, RunDir(root / name), guards=guards)
 
 
 def _guard_words(guard: Guard) -> str:

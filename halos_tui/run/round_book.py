@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import sys
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from halos_backend.events import STAGES
-from halos_backend.store.reward_change import Reward, number_of, reward_of
+from halos_backend.events.summaries import LabelSummary, RewardHistogram
+from halos_backend.store.reward_change import Reward, reward_of
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.state import RunState
 
@@ -99,16 +99,16 @@ class RoundBook:
     def _write(self, round: RoundState) -> None:
         now, before = reward_of(round), next(filter(None, reversed(self._rewards)), None)
         change = rounds.reward_change(round, before)
-        train, trained = round.stages.get("train"), rounds.summary_of(round, "train")
+        train, trained = round.stages.get("train"), round.train_summary
         self._rewards.append(now)
         self._rows.append(
             RoundRow(
                 round=round.round,
                 cells=tuple(map(sys.intern, rounds.cells(round, change))),
                 change=0 if change is None else change.direction,
-                rewards=_statistics(rounds.summary_of(round, "label"), now),
-                kl_initial=number_of(trained.get("kl_initial")),
-                kl_initial_stderr=number_of(trained.get("kl_initial_stderr")),
+                rewards=_statistics(round.label_summary, now),
+                kl_initial=trained.kl_initial,
+                kl_initial_stderr=trained.kl_initial_stderr,
                 train_attempt=None if train is None else train.attempt,
                 is_running=round.active is not None,
                 is_closing=round.closing is not None,
@@ -125,17 +125,24 @@ class RoundBook:
         )
 
 
-def _statistics(label: Mapping[str, Any], reward: Reward | None) -> RewardStatistics | None:
+def _statistics(label: LabelSummary, reward: Reward | None) -> RewardStatistics | None:
     """Returns None where nothing is labelled yet, or nothing could be scored."""
     if reward is None:
         return None
-    histogram = label.get("reward_histogram") or {}
+    histogram = label.reward_histogram or RewardHistogram()
+    quantiles = (
+        label.reward_q05,
+        label.reward_q25,
+        label.reward_q50,
+        label.reward_q75,
+        label.reward_q95,
+    )
     return RewardStatistics(
         mean=reward.mean,
         stderr=_float(reward.stderr),
-        quantiles=array("f", [_float(label.get(f"reward_{name}")) for name in QUANTILES]),
-        edges=array("f", histogram.get("edges", ())),
-        counts=array("f", histogram.get("counts", ())),
+        quantiles=array("f", [_float(value) for value in quantiles]),
+        edges=array("f", histogram.edges),
+        counts=array("f", histogram.counts),
     )
 
 
@@ -165,19 +172,18 @@ def _reward_view(rows: Sequence[RoundRow]) -> RewardView:
 
 def _notices(round: RoundState) -> Iterator[Notice]:
     """Yields what a person should know from the summaries of a round's stages, and from its end."""
-    sample, label = rounds.summary_of(round, "sample"), rounds.summary_of(round, "label")
+    label = round.label_summary
     about = rounds.FINAL if round.closing else f"round {round.round}"
-    truncated = sample.get("truncated_frac") or 0.0
+    truncated = round.sample_summary.truncated_frac or 0.0
     if truncated > TRUNCATED_LIMIT:
         done = rounds.about_cut_off(label)
         text = f"{about}: {percent(truncated)} of the completions were cut off"
         text += f" ({done})" if done else ""
         yield Notice("warning", text, "truncated")
-    if unscored := label.get("num_unscored"):
-        of = label.get("num_completions")
-        reasons = "; ".join(map(str, label.get("unscored_reasons") or ()))
-        why = f" ({reasons})" if reasons else ""
-        text = f"{about}: {plural(unscored, 'completion')} of {of} unscored{why}"
+    if label.num_unscored:
+        why = f" ({'; '.join(label.unscored_reasons)})" if label.unscored_reasons else ""
+        unscored = plural(label.num_unscored, "completion")
+        text = f"{about}: {unscored} of {label.num_completions} unscored{why}"
         yield Notice("warning", text, "unscored")
     if round.untrained:
         yield Notice("warning", f"{about} was not trained: {round.untrained}")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from halos_backend.events import STAGES, Stage
+from halos_backend.events.summaries import LabelSummary, TrainSummary
 from halos_backend.settings_json import Change
 from halos_backend.store.reward_change import (
     Reward,
     RewardChange,
     change_between,
-    number_of,
     reward_of,
 )
 from halos_backend.store.round_state import RoundState
@@ -154,42 +151,38 @@ def prompts_taken(cursor: int, num_prompts: int) -> str:
 
 def cells(round: RoundState, change: RewardChange | None) -> list[str]:
     """Returns one row, in the order of HEADER."""
-    train, reward = summary_of(round, "train"), reward_of(round)
+    train, reward = round.train_summary, reward_of(round)
     return [
         "final" if round.closing else str(round.round),
         count(round.num_prompts),
         number(None if reward is None else reward.mean),
         describe_reward_change(change),
-        count(summary_of(round, "label").get("num_feedback")),
+        count(round.label_summary.num_feedback),
         _loss_cell(round, train),
         kl_initial(train),
         *[_stage_cell(round, stage) for stage in STAGES],
     ]
 
 
-def summary_of(round: RoundState, stage: Stage) -> dict[str, Any]:
-    """Returns the stage's summary; empty until it has finished."""
-    found = round.stages.get(stage)
-    return {} if found is None else found.summary
-
-
-def kl_initial(train: Mapping[str, Any]) -> str:
+def kl_initial(train: TrainSummary) -> str:
     """Writes the KL to the initial policy, with its standard error where it has one: 2.70 ±0.11."""
-    kl, stderr = (number_of(train.get(key)) for key in ("kl_initial", "kl_initial_stderr"))
-    return ABSENT if kl is None else measured(kl, stderr or None)
+    if train.kl_initial is None:
+        return ABSENT
+    return measured(train.kl_initial, train.kl_initial_stderr or None)
 
 
-def _loss_cell(round: RoundState, train: Mapping[str, Any]) -> str:
+def _loss_cell(round: RoundState, train: TrainSummary) -> str:
     if round.closing is not None:
         return "unscored" if round.unscored else ABSENT
-    return "untrained" if round.untrained else number(train.get("loss_last"))
+    return "untrained" if round.untrained else number(train.loss_last)
 
 
-def about_cut_off(label: Mapping[str, Any]) -> str:
+def about_cut_off(label: LabelSummary) -> str:
     """Says what became of completions that were cut off; "" where nothing did."""
-    for key, words in (("num_cut_off_dropped", "dropped"), ("num_cut_off_penalized", "penalized")):
-        if found := label.get(key):
-            return f"{count(found)} cut off and {words}"
+    if label.num_cut_off_dropped:
+        return f"{count(label.num_cut_off_dropped)} cut off and dropped"
+    if label.num_cut_off_penalized:
+        return f"{count(label.num_cut_off_penalized)} cut off and penalized"
     return ""
 
 

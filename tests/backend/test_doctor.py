@@ -40,7 +40,8 @@ from halos_backend.doctor.settings import (
     examine_prompts,
     examine_warmth,
 )
-from halos_backend.findings import GIB, MIB, Finding, in_gib
+from halos_backend.findings import GIB, MIB, Finding, Prepared, in_gib
+from msgspec.structs import replace
 
 
 def settings(**tables: Any) -> RunSettings:
@@ -534,7 +535,7 @@ def test_without_sizes_needs_are_said_to_be_unknown() -> None:
 
 
 def test_with_sizes_disk_and_memory_are_judged(tmp_path: Path) -> None:
-    prepared = {"num_parameters": 10**15, "checkpoint_bytes": 2 * 10**15, "num_prompts": 100}
+    prepared = Prepared(num_parameters=10**15, checkpoint_bytes=2 * 10**15, num_prompts=100)
     levels = {
         finding.subject: finding.level
         for finding in examine_settings(settings(), prepared=prepared, runs_root=tmp_path / "runs")
@@ -559,10 +560,10 @@ def test_whether_programs_stay_is_foreseen(
     wanted: bool | str, room: int, level: str, said: str
 ) -> None:
     """A function and a tiny policy: 800 MiB together."""
-    prepared = {"num_parameters": 1000, "checkpoint_bytes": 4000, "judge_parameters": 0}
+    prepared = Prepared(num_parameters=1000, checkpoint_bytes=4000, judge_parameters=0)
     made = settings(launch={"warm_workers": wanted})
     (found,) = examine_warmth(
-        made, {**prepared, "sampler": "transformers"}, room_bytes=room, gpu_bytes=None
+        made, replace(prepared, sampler="transformers"), room_bytes=room, gpu_bytes=None
     )
     assert found.level == level
     assert found.text.startswith(said)

@@ -129,7 +129,7 @@ def test_a_closing_round_is_none_of_the_runs_rounds() -> None:
     state = state_of(*COMPLETED)
     assert (state.num_rounds, state.cursor, state.round_at_hand) == (1, 4, 2)
     assert state.closing is not None
-    assert state.closing.stages["label"].summary["reward_mean"] == 0.7
+    assert state.closing.stages["label"].summary.reward_mean == 0.7
 
 
 def test_a_stage_that_goes_on_failing_ends_the_scoring_and_not_the_run() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from halos_backend.events.summaries import LabelSummary
 from halos_backend.store.reward_change import (
     Reward,
     change_between,
@@ -93,12 +94,13 @@ def test_what_may_be_noise_has_no_direction() -> None:
 
 
 def test_a_summary_of_an_older_version_has_the_greatest_error_that_it_can_be() -> None:
-    found = reward_in({"reward_mean": 0.5, "reward_std": 0.3}, 1, 10)
+    found = reward_in(LabelSummary(reward_mean=0.5, reward_std=0.3), 1, 10)
 
     assert found == Reward(1, 0.5, pytest.approx(0.1))  # as of 10 prompts: .3 / sqrt(9)
-    assert reward_in({"reward_mean": 0.5, "reward_std": 0.3}, 1, 1) == Reward(1, 0.5)
-    assert reward_in({"reward_mean": 0.5, "reward_stderr": None}, 1, 10) == Reward(1, 0.5)
-    assert reward_in({"reward_mean": None}, 1, 10) is None
+    assert reward_in(LabelSummary(reward_mean=0.5, reward_std=0.3), 1, 1) == Reward(1, 0.5)
+    newer = LabelSummary(reward_mean=0.5, reward_std=0.3, reward_change_stderrs=[])
+    assert reward_in(newer, 1, 10) == Reward(1, 0.5)
+    assert reward_in(LabelSummary(), 1, 10) is None
 
 
 def round_of(number: int, *, cursor: int = 0, status: Any = "finished", **label: Any) -> RoundState:

@@ -48,7 +48,7 @@ def test_the_result_is_scored_by_a_sample_and_a_label_stage(scored_run: FakeRun)
 
     check_result(run)
     assert run.attempts == [*ROUND_1, *SCORING]
-    assert closing(run).stages["label"].summary["reward_mean"] == 0.75
+    assert closing(run).stages["label"].summary.reward_mean == 0.75
     sample = read_job(run.dir.attempt(2, "sample", 1).job).inputs
     assert isinstance(sample, SampleInputs)
     assert (sample.policy, sample.policy_version) == (str(run.dir.path / FINAL), 1)

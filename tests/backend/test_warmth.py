@@ -25,7 +25,7 @@ from halos_backend.events import STAGES, RunEvent, Stage, WorkersChosen
 from halos_backend.findings import GIB, MIB
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState, apply, fold
-from halos_backend.supervisor.warm_choice import OWN_PEAK, WarmChoice
+from halos_backend.supervisor.warm_choice import WarmChoice
 
 from tests.support.journals import (
     created,
@@ -126,7 +126,7 @@ class Chosen:
         self._record(round_started(round, self.settings))
         for stage in STAGES:
             self._record(started(round, stage))
-            self._record(finished(round, stage, **{OWN_PEAK: peaks[stage]}))
+            self._record(finished(round, stage, host_own_peak_memory_bytes=peaks[stage]))
         self._record(round_finished(round))
 
     def _record(self, event: RunEvent) -> None:

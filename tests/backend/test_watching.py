@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from halos_backend.errors import ExitCode
 from halos_backend.events import GuardTripped, RequestRejected, VersionsChanged
-from halos_backend.store.input_files import InputFile
+from halos_backend.findings import InputFile
 from halos_backend.telemetry.log import telemetry_tail
 
 from tests.support.fake_run import FakeRun
@@ -142,7 +142,7 @@ def test_what_a_stage_used_is_in_its_summary_and_on_record(make_run: MakeRun) ->
     assert reading.host.memory_total_bytes is not None
     assert reading.host.disk_free_bytes is not None
     summary = run.state.rounds[0].stages["label"].summary
-    assert 0 < summary["host_peak_memory_bytes"] <= reading.host.memory_total_bytes
+    assert 0 < summary.host_peak_memory_bytes <= reading.host.memory_total_bytes
 
 
 def test_a_guard_that_trips_in_the_last_round_leaves_nothing_to_pause(make_run: MakeRun) -> None:

@@ -80,7 +80,7 @@ def test_a_fork_of_the_last_round_takes_prompts_and_moments_as_the_next_round_wo
     assert inputs["trainer_state"] == str(rest.initial.trainer_state)
     assert inputs["reset_optimizer"] is None
     assert prompt_ids(place, "rest", 1) == prompt_ids(whole, "whole", 2)
-    assert state_of(place, "rest").rounds[0].stages["train"].summary["optimizer"] == "kept"
+    assert state_of(place, "rest").rounds[0].stages["train"].summary.optimizer == "kept"
     assert not rest.initial.trainer_state.exists(), "it goes once a round is trained"
 
 

@@ -13,7 +13,7 @@ import transformers as t
 from halos_backend import atomic
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import UsageError
-from halos_backend.findings import refuse_inputs
+from halos_backend.findings import Prepared, refuse_inputs
 from halos_backend.stages.label.stage import execute as label_round
 from halos_backend.stages.models import is_recurrent
 from halos_backend.stages.packing import is_packed, pack
@@ -80,7 +80,7 @@ class Round:
             }
         )
 
-    def prepare(self) -> dict[str, Any]:
+    def prepare(self) -> Prepared:
         """What the check found. Raises InputsError."""
         written = self.settings.model_dump_json().encode()
         atomic.write_bytes(self.run_dir.resolved_config, written)
@@ -121,8 +121,8 @@ class Round:
 
 
 def _done(attempt: AttemptDir, result: StageResult) -> dict[str, Any]:
-    write_done(attempt.path, result.outputs, result.summary)
-    return result.summary
+    write_done(attempt.path, result.outputs, result.summary.as_json())
+    return result.summary.as_json()
 
 
 def logits(model: Any, ids: Sequence[int] = (5, 9, 33, 12, 60, 7, 21, 40, 41, 42, 8)) -> Any:

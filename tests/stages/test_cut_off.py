@@ -73,7 +73,7 @@ def labelled(
         feedback={"kind": kind},
         label=settings,
     )
-    summary = label(path).summary
+    summary = label(path).summary.as_json()
     return path, summary, list(read_rows(AttemptDir(path).feedback, Feedback))
 
 

@@ -147,7 +147,7 @@ def test_groups_of_equal_completions_are_left_out_of_scalar_feedback_and_counted
         tmp_path / "attempt", [group("p", same), group("q", other)],
         reward_model_judge(one_logit, batch_tokens=16), feedback={"kind": "scalar"},
     )  # fmt: skip
-    summary = label(path).summary
+    summary = label(path).summary.as_json()
     assert summary["num_equal_groups"] == summary["num_pairs_dropped"] == 1
     assert len(set(rewards_of(path)[:4])) == 1
 

@@ -12,7 +12,6 @@ from halos_backend.findings import (
     Finding,
     InputsError,
     complaint,
-    prepared_findings,
     problem_of,
     problems_in,
 )
@@ -30,7 +29,7 @@ def place(tmp_path: Path) -> PreparePlace:
 
 def found(place: PreparePlace, source: Path, **tables: dict[str, Any]) -> list[Finding]:
     place.write_settings(source, **tables)
-    return prepared_findings(prepare(place.run_dir))
+    return prepare(place.run_dir).findings
 
 
 def judge_of(place: PreparePlace, spec: str) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pytest
-from halos_backend.findings import InputsError, prepared_findings
+from halos_backend.client.start import read_prepared
+from halos_backend.findings import InputsError
 from halos_backend.records import Prompt, read_rows
 from pyarrow import parquet
 
@@ -334,7 +335,7 @@ def test_a_column_with_numbers_that_json_has_not_is_named(place: PreparePlace) -
     ]
     prompts = place.prepare(place.json_lines(rows))
     assert [prompt.columns["score"] for prompt in prompts] == [None, 1.0, None]
-    warnings = [f for f in prepared_findings(place.prepared) if f.level == "warning"]
+    warnings = [f for f in read_prepared(place.run_dir).findings if f.level == "warning"]
     assert [warning.text.partition(" (the")[0] for warning in warnings] == [
         "column 'score' is NaN or infinite in 2 of 3 prompts",
         "column 'deep' is NaN or infinite in 1 of 3 prompts",

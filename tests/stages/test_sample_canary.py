@@ -72,13 +72,13 @@ def test_rows_of_completions_taken_over_are_taken_over(place: SamplePlace, num_l
     lines = whole.completions.read_bytes().splitlines(keepends=True)
     whole.completions.write_bytes(b"".join(lines[:num_lines]))
     later = place.attempt("later", earlier=[whole])
-    assert run_here(later).summary["num_reused"] == (14 if num_lines == 7 else 6)
+    assert run_here(later).summary.num_reused == (14 if num_lines == 7 else 6)
     assert {row.completion_id: row for row in rows_of(later)} == expected
 
 
 def test_the_attempt_says_what_sampled_and_why(place: SamplePlace) -> None:
     attempt = place.attempt("said", engine="transformers")
-    summary = run_here(attempt).summary
+    summary = run_here(attempt).summary.as_json()
     said = json.loads(attempt.sampler.read_bytes())
     assert said["engine"] == "transformers"
     assert summary["engine"] == f"transformers {said['version']}"

@@ -321,7 +321,7 @@ def test_summary_numbers_by_hand() -> None:
     tally.start()
     tally.add(group_with(["a", "b"], [3, 5]))
     tally.stop()
-    summary = tally.summary(elapsed_s=9.0)
+    summary = tally.summary(elapsed_s=9.0).as_json()
     rate = summary.pop("tokens_per_s")
     assert rate > 0
     assert summary == {
@@ -349,12 +349,12 @@ def test_tokens_per_s_counts_only_what_was_generated(monkeypatch: pytest.MonkeyP
     tally.start()
     tally.add(group_with(["a", "b"], [3, 5]))
     tally.stop()
-    assert tally.summary(elapsed_s=9.0)["tokens_per_s"] == 2.0
+    assert tally.summary(elapsed_s=9.0).tokens_per_s == 2.0
 
 
 def test_stage_summary_counts_what_is_in_the_file(place: SamplePlace) -> None:
     attempt = place.attempt("summary", group_size=3)
-    summary = run_here(attempt).summary
+    summary = run_here(attempt).summary.as_json()
     rows = [c for group in groups_of(attempt) for c in group.completions]
     assert summary["num_prompts"] == 7
     assert summary["num_completions"] == len(rows) == 21

@@ -76,7 +76,7 @@ def test_whole_batches_are_taken_over_and_the_rest_is_made_again(
     expected = finished.completions.read_bytes()
     cut(finished, num_lines)
     later = place.attempt("later", earlier=[finished])
-    summary = run_here(later).summary
+    summary = run_here(later).summary.as_json()
     assert summary["num_reused"] == num_reused
     assert (summary["num_prompts"], summary["num_completions"]) == (7, 14)
     assert later.completions.read_bytes() == expected
@@ -90,7 +90,7 @@ def test_a_torn_or_damaged_line_ends_what_is_taken_over(
     expected = finished.completions.read_bytes()
     cut(finished, 3, rest=torn)
     later = place.attempt("later", earlier=[finished])
-    assert run_here(later).summary["num_reused"] == 6
+    assert run_here(later).summary.num_reused == 6
     assert later.completions.read_bytes() == expected
 
 
@@ -100,7 +100,7 @@ def test_a_line_that_lacks_only_its_newline_is_not_taken_over(
     lines = cut(finished, 0)
     finished.completions.write_bytes(b"".join(lines[:3]).removesuffix(b"\n"))
     later = place.attempt("later", earlier=[finished])
-    assert run_here(later).summary["num_reused"] == 0
+    assert run_here(later).summary.num_reused == 0
 
 
 def test_the_longest_of_several_attempts_is_taken_over(
@@ -110,7 +110,7 @@ def test_the_longest_of_several_attempts_is_taken_over(
     shutil.copytree(finished.path, short.path)
     cut(short, 3)
     later = place.attempt("later", earlier=[short, finished])
-    assert run_here(later).summary["num_reused"] == 14
+    assert run_here(later).summary.num_reused == 14
 
 
 def other_policy(place: SamplePlace) -> dict[str, object]:
@@ -137,7 +137,7 @@ def test_rows_of_another_job_are_ignored(
 ) -> None:
     changed = change(place)
     later = place.attempt("later", earlier=[finished], **changed)  # type: ignore[arg-type]
-    assert run_here(later).summary["num_reused"] == 0
+    assert run_here(later).summary.num_reused == 0
     alone = place.attempt("alone", **changed)  # type: ignore[arg-type]
     run_here(alone)
     assert later.completions.read_bytes() == alone.completions.read_bytes()
@@ -147,9 +147,9 @@ def test_rows_of_a_finished_attempt_are_made_anew(place: SamplePlace) -> None:
     """It was rejected, for another policy had sampled it."""
     rejected = place.attempt("rejected")
     result = run_here(rejected)
-    write_done(rejected.path, result.outputs, result.summary)
+    write_done(rejected.path, result.outputs, result.summary.as_json())
     later = place.attempt("later", earlier=[rejected])
-    assert run_here(later).summary["num_reused"] == 0
+    assert run_here(later).summary.num_reused == 0
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_groups_in_another_order_are_ignored(place: SamplePlace, finished: Attem
     lines = finished.completions.read_bytes().splitlines(keepends=True)
     finished.completions.write_bytes(b"".join(reversed(lines)))
     later = place.attempt("later", earlier=[finished])
-    assert run_here(later).summary["num_reused"] == 0
+    assert run_here(later).summary.num_reused == 0
 
 
 def test_rows_taken_over_are_not_generated_again(place: SamplePlace, finished: AttemptDir) -> None:
@@ -195,4 +195,4 @@ def test_an_earlier_attempt_without_its_files_is_no_obstacle(
 ) -> None:
     (finished.path / lost).unlink()
     later = place.attempt("later", earlier=[finished])
-    assert run_here(later).summary["num_reused"] == 0
+    assert run_here(later).summary.num_reused == 0

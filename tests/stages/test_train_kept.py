@@ -59,7 +59,7 @@ def make_round(
 
 def train_warm(attempt: AttemptDir, cache: ModelCache) -> None:
     result = rounds.train_round(open_attempt(attempt.path, stays=True), cache)
-    write_done(attempt.path, result.outputs, result.summary)
+    write_done(attempt.path, result.outputs, result.summary.as_json())
 
 
 class Watched(ModelCache):

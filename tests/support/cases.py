@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from halos_backend.client.start import read_prepared
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import ExitCode
-from halos_backend.findings import prepared_findings, problems_in
+from halos_backend.findings import problems_in
 from halos_backend.records import Prompt, read_rows
 from halos_backend.stages.prepare.__main__ import main as prepare_main
 from halos_backend.store.input_files import read_inputs
@@ -89,10 +90,8 @@ def check_inputs(run_dir: RunDir, settings: dict[str, Any]) -> str:
 
 def _incoherent(run_dir: RunDir, done: Outcome) -> str:
     """Inputs are right, and everything is there, or there is a problem with words of its own."""
-    import msgspec
-
-    prepared = msgspec.json.decode(run_dir.prepared.read_bytes())
-    problems = problems_in(prepared_findings(prepared))
+    prepared = read_prepared(run_dir)
+    problems = problems_in(prepared.findings)
     if bool(problems) != (done.code == ExitCode.USAGE):
         return f"exit code {done.code} with {problems}"
     if any(not problem.text.strip() for problem in problems):
@@ -100,8 +99,8 @@ def _incoherent(run_dir: RunDir, done: Outcome) -> str:
     if problems:
         return ""
     rows = list(read_rows(run_dir.prompts, Prompt))
-    if not rows or len(rows) != prepared["num_prompts"] or not read_inputs(run_dir):
-        return f"accepted, with {len(rows)} prompts of {prepared['num_prompts']}"
+    if not rows or len(rows) != prepared.num_prompts or not read_inputs(run_dir):
+        return f"accepted, with {len(rows)} prompts of {prepared.num_prompts}"
     return ""
 
 

@@ -56,7 +56,9 @@ def main(stage: str, *attempts: str) -> None:
         torch.cuda.reset_peak_memory_stats()
         attempt = open_attempt(Path(path), stays=True)
         result = execute(attempt)
-        write_done(attempt.directory.path, result.outputs, result.summary, seals=attempt.seals)
+        write_done(
+            attempt.directory.path, result.outputs, result.summary.as_json(), seals=attempt.seals
+        )
         held = torch.cuda.max_memory_allocated()
         park()
         print(json.dumps({"at_most": held, "parked": torch.cuda.memory_allocated()}))  # noqa: T201

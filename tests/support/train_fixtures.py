@@ -257,8 +257,8 @@ def make_attempt(
 def train(attempt: AttemptDir) -> dict[str, Any]:
     """Run the attempt in this process, up to DONE; returns its summary."""
     result = execute(open_attempt(attempt.path))
-    write_done(attempt.path, result.outputs, result.summary)
-    return result.summary
+    write_done(attempt.path, result.outputs, result.summary.as_json())
+    return result.summary.as_json()
 
 
 def command(

@@ -415,7 +415,7 @@ def test_rewards_that_are_all_equal_have_no_noise(run: MadeRun) -> None:
 
 def test_a_round_whose_error_is_not_known_has_no_verdict(run: MadeRun) -> None:
     run.whole_round(1)
-    run.whole_round(2, reward_stderr=None)
+    run.whole_round(2, reward_stderr=None, reward_change_stderrs=[])
 
     found = results(run)["reward"]
 

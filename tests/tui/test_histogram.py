@@ -60,17 +60,6 @@ def test_what_is_there_at_all_is_seen() -> None:
     assert lines[1] == "▁█"
 
 
-def test_a_summary_of_a_round_is_taken_as_it_is() -> None:
-    summary = {"reward_histogram": {"edges": [0, 1], "counts": [4]}, "reward_q50": 0.5}
-
-    assert Distribution.of_rewards("round 1", summary) == Distribution(
-        "round 1", (0, 1), (4,), {"q50": 0.5}
-    )
-    assert Distribution.of_rewards("round 1", {"reward_histogram": None, "reward_q05": None}) == (
-        Distribution("round 1")
-    )
-
-
 @pytest.mark.parametrize(
     "broken",
     [

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
 from itertools import groupby
-from typing import Any
 
 import msgspec
 
@@ -18,6 +16,7 @@ from halos_backend.config.schema import RunSettings
 from halos_backend.doctor import disk_needed_bytes
 from halos_backend.doctor.disk import existing_parent
 from halos_backend.events import STAGES, Stage
+from halos_backend.findings import RightInputs
 from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor.plan import round_sizes, scoring_size
 from halos_backend.supervisor.processes.commands import num_stage_processes, stage_command
@@ -63,13 +62,13 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 def make_plan(
     settings: RunSettings,
-    prepared: Mapping[str, Any],
+    inputs: RightInputs,
     run_dir: RunDir,
     *,
     guards: dict[str, str],
 ) -> RunPlan:
-    """Plans a run whose inputs were checked; `guards` has those that are on, in words."""
-    sizes = round_sizes(settings, prepared["num_prompts"])
+    """Plans a run; `guards` has those that are on, in words."""
+    sizes = round_sizes(settings, inputs.num_prompts)
     rounds, first = [], 1
     for num_prompts, group in groupby(sizes):
         num_rounds = len(list(group))
@@ -80,23 +79,23 @@ def make_plan(
         path=str(run_dir.path),
         loss=settings.train.loss.kind,
         num_rounds=len(sizes),
-        num_prompts=prepared["num_prompts"],
-        num_too_long=prepared["num_too_long"],
-        num_parameters=prepared["num_parameters"],
+        num_prompts=inputs.num_prompts,
+        num_too_long=inputs.num_too_long,
+        num_parameters=inputs.num_parameters,
         rounds=tuple(rounds),
         max_steps=sum(group.num_rounds * group.max_steps for group in rounds),
         effective_batch_size=settings.train.batch_size,
         example=example_noun(settings),
         num_processes=settings.launch.num_processes,
-        num_scored=_num_scored(settings, prepared, sum(sizes)),
-        num_held_out=prepared["num_held_out"],
+        num_scored=_num_scored(settings, inputs, sum(sizes)),
+        num_held_out=inputs.num_held_out,
         pause_after_each_round=settings.loop.pause_after_each_round,
         guards=guards,
         disk_needed_bytes=disk_needed_bytes(
             settings,
-            num_parameters=prepared["num_parameters"],
-            checkpoint_bytes=prepared["checkpoint_bytes"],
-            num_prompts=prepared["num_prompts"],
+            num_parameters=inputs.num_parameters,
+            checkpoint_bytes=inputs.checkpoint_bytes,
+            num_prompts=inputs.num_prompts,
         ),
         disk_free_bytes=shutil.disk_usage(existing_parent(run_dir.path)).free,
         commands={stage: _command(stage, settings, run_dir) for stage in STAGES},
@@ -119,13 +118,13 @@ def _plan_rounds(
     )
 
 
-def _num_scored(settings: RunSettings, prepared: Mapping[str, Any], cursor: int) -> int:
+def _num_scored(settings: RunSettings, inputs: RightInputs, cursor: int) -> int:
     """Counts the prompts on which the result is scored; 0 where it is not."""
     is_policy = settings.train.loss.kind != "bradley_terry"
     if settings.loop.score_final is False or not cursor or not is_policy:
         return 0
-    size = scoring_size(settings, cursor=cursor, num_prompts=prepared["num_prompts"])
-    return int(prepared["num_held_out"]) or size
+    size = scoring_size(settings, cursor=cursor, num_prompts=inputs.num_prompts)
+    return inputs.num_held_out or size
 
 
 def _command(stage: Stage, settings: RunSettings, run_dir: RunDir) -> list[str]:

@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from halos_backend import atomic
 from halos_backend.client import start
 from halos_backend.config.changes import forget_defaults
@@ -22,7 +24,7 @@ from halos_backend.config.load import overridden_keys, parse_settings, resolve
 from halos_backend.config.schema import RunSettings, TrainSettings
 from halos_backend.errors import HalosError, SettingsError, UsageError
 from halos_backend.events import ForkOrigin
-from halos_backend.findings import refuse_inputs
+from halos_backend.findings import RightInputs, refuse_inputs
 from halos_backend.store.manifest import (
     FileEntry,
     Manifest,
@@ -72,19 +74,19 @@ def create_fork(
             partial(report, "preparing prompts"),
             has_prompts=has_same_prompts(origin, settings),
         )
-        refuse_inputs(prepared)
+        inputs = refuse_inputs(prepared)
         if has_same_prompts(origin, settings):
-            _check_prompts(origin, prepared)
-            prepared["num_too_long"] = origin.state.num_too_long
+            _check_prompts(origin, inputs)
+            inputs = replace(inputs, num_too_long=origin.state.num_too_long)
         cursor = first_cursor(origin, settings)
-        _check_prompts_are_left(settings, cursor, prepared["num_prompts"], origin)
+        _check_prompts_are_left(settings, cursor, inputs.num_prompts, origin)
         made = _with_policy(settings, run_dir)
         start.write_resolved(unfinished, made)
         start.write_first_event(
             unfinished,
             name,
             made,
-            prepared,
+            inputs,
             first_cursor=cursor,
             forked_from=ForkOrigin(
                 run=origin.state.run,
@@ -185,8 +187,8 @@ def _copy(source: Path, target: Path) -> None:
         raise HalosError(f"copying {source} to {target.parent} failed: {error.strerror}") from error
 
 
-def _check_prompts(origin: Origin, prepared: dict[str, Any]) -> None:
-    if prepared["prompts_sha256"] != origin.state.prompts_sha256:
+def _check_prompts(origin: Origin, inputs: RightInputs) -> None:
+    if inputs.prompts_sha256 != origin.state.prompts_sha256:
         raise UsageError(
             f"{origin.run_dir.prompts} changed since {origin.state.run} was created: put it back,"
             " or start a new run"

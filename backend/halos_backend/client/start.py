@@ -18,7 +18,7 @@ import msgspec
 from halos_backend import SCHEMA_VERSION, __version__, atomic, clock
 from halos_backend.errors import ExitCode, HalosError, RunInUseError, UsageError
 from halos_backend.events import ForkOrigin, RunCreated
-from halos_backend.findings import refuse_inputs
+from halos_backend.findings import Prepared, RightInputs, refuse_inputs
 from halos_backend.interpreters.programs import program, program_environment
 from halos_backend.store.identity import lock_holder, send_signal
 from halos_backend.store.reader import tail_lines
@@ -70,8 +70,7 @@ def create_run(
     """
     with new_run_dir(root, name) as unfinished:
         prepared = prepare_inputs(unfinished, config_text, settings, report)
-        refuse_inputs(prepared)
-        write_first_event(unfinished, name, settings, prepared)
+        write_first_event(unfinished, name, settings, refuse_inputs(prepared))
     return RunDir(root / name)
 
 
@@ -110,7 +109,7 @@ def prepare_inputs(
     report: Report,
     *,
     has_prompts: bool = False,
-) -> dict[str, Any]:
+) -> Prepared:
     """Writes the run's settings into `run_dir`, checks the inputs there, and returns what it found.
 
     Problems are among its `findings` (see `refuse_inputs`). Raises HalosError where nothing was
@@ -123,8 +122,12 @@ def prepare_inputs(
     atomic.write_bytes(run_dir.config, config_text.encode())
     write_resolved(run_dir, settings)
     _run_prepare(run_dir, report, ["--has-prompts"] if has_prompts else [])
-    prepared: dict[str, Any] = msgspec.json.decode(run_dir.prepared.read_bytes())
-    return prepared
+    return read_prepared(run_dir)
+
+
+def read_prepared(run_dir: RunDir) -> Prepared:
+    """Returns what the check of the inputs found."""
+    return msgspec.json.decode(run_dir.prepared.read_bytes(), type=Prepared)
 
 
 def write_resolved(run_dir: RunDir, settings: Mapping[str, Any]) -> None:
@@ -238,12 +241,12 @@ def write_first_event(
     run_dir: RunDir,
     name: str,
     settings: Mapping[str, Any],
-    prepared: Mapping[str, Any],
+    inputs: RightInputs,
     *,
     first_cursor: int = 0,
     forked_from: ForkOrigin | None = None,
 ) -> None:
-    """Begins the journal; `prepared` is what the check of the inputs found."""
+    """Begins the journal."""
     with EventWriter(run_dir.events) as writer:
         writer.append(
             RunCreated(
@@ -252,12 +255,12 @@ def write_first_event(
                 run=name,
                 version=__version__,
                 settings=dict(settings),
-                num_prompts=prepared["num_prompts"],
-                num_too_long=prepared["num_too_long"],
-                prompts_sha256=prepared["prompts_sha256"],
-                policy_sha256=prepared["policy_sha256"],
-                checkpoint_bytes=prepared["checkpoint_bytes"],
-                num_held_out=prepared["num_held_out"],
+                num_prompts=inputs.num_prompts,
+                num_too_long=inputs.num_too_long,
+                prompts_sha256=inputs.prompts_sha256,
+                policy_sha256=inputs.policy_sha256,
+                checkpoint_bytes=inputs.checkpoint_bytes,
+                num_held_out=inputs.num_held_out,
                 first_cursor=first_cursor,
                 forked_from=forked_from,
             ),

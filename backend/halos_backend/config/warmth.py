@@ -8,7 +8,7 @@ round by the sizes of its models, and then by the memory that its programs took.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from halos_backend.config.losses import LOSSES_WITH_REFERENCE
 from halos_backend.config.needs import (
@@ -19,7 +19,7 @@ from halos_backend.config.needs import (
 )
 from halos_backend.config.schema import RewardModelJudge, RunSettings
 from halos_backend.events import Stage
-from halos_backend.findings import GIB, MIB, in_gib
+from halos_backend.findings import GIB, MIB, Prepared, in_gib
 
 LIBRARIES_BYTES = 350 * MIB
 """Is the memory of a process that has imported torch and transformers (344 MiB resident, 258 of
@@ -65,12 +65,15 @@ class ModelSizes(NamedTuple):
     sampler: str = "transformers"
 
     @classmethod
-    def of(cls, prepared: Mapping[str, Any]) -> ModelSizes | None:
+    def of(cls, prepared: Prepared) -> ModelSizes | None:
         """Takes the sizes from what the check of the inputs found; None where one is missing, as
         from an earlier version.
         """
-        found: dict[str, Any] = {name: prepared.get(name) for name in cls._fields}
-        return None if None in found.values() else cls(**found)
+        policy, weights = prepared.num_parameters, prepared.checkpoint_bytes
+        judge, sampler = prepared.judge_parameters, prepared.sampler
+        if policy is None or weights is None or judge is None or sampler is None:
+            return None
+        return cls(policy, weights, judge, sampler)
 
 
 class Warmth(NamedTuple):

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -28,7 +26,7 @@ from halos_backend.config.warmth import ModelSizes, foresee
 from halos_backend.doctor.disk import existing_parent
 from halos_backend.doctor.engines import examine_engine_memory
 from halos_backend.doctor.gpu import examine_devices, gpu_memory_bytes
-from halos_backend.findings import Finding, in_gib
+from halos_backend.findings import Finding, Prepared, in_gib
 from halos_backend.interpreters.device import device_of
 from halos_backend.store.run_dir import default_runs_root
 from halos_backend.telemetry.host import Host
@@ -38,15 +36,15 @@ TIGHT_SHARE = 0.8
 
 
 def examine_settings(
-    settings: RunSettings, *, prepared: Mapping[str, Any] | None, runs_root: Path | None = None
+    settings: RunSettings, *, prepared: Prepared | None, runs_root: Path | None = None
 ) -> list[Finding]:
     """Examines what a run of these settings needs.
 
-    `prepared` is what is known of the inputs, by the names of the prepare stage. Disk and memory
-    are judged only where it has `num_parameters` and `checkpoint_bytes`, vLLM's memory where its
-    `sampler` is vLLM.
+    `prepared` is what is known of the inputs. Disk and memory are judged only where it has
+    `num_parameters` and `checkpoint_bytes`, vLLM's memory where its `sampler` is vLLM.
     """
-    sizes = _sizes(prepared)
+    known = prepared or Prepared()
+    num_parameters, checkpoint_bytes = known.num_parameters, known.checkpoint_bytes
     findings = [
         examine_prompts(settings),
         examine_batch(settings),
@@ -54,7 +52,7 @@ def examine_settings(
         examine_devices(settings.launch),
         *examine_kernels(settings),
     ]
-    if sizes is None:
+    if num_parameters is None or checkpoint_bytes is None:
         return [
             *findings,
             Finding(
@@ -63,26 +61,25 @@ def examine_settings(
                 "known once the policy has been looked at, as halos-tui run FILE --dry-run does",
             ),
         ]
-    num_parameters, checkpoint_bytes = sizes
     needed = disk_needed_bytes(
         settings,
         num_parameters=num_parameters,
         checkpoint_bytes=checkpoint_bytes,
-        num_prompts=(prepared or {}).get("num_prompts"),
+        num_prompts=known.num_prompts,
     )
     root = existing_parent(runs_root or default_runs_root())
     memory = trainer_memory_bytes(
         settings, num_parameters=num_parameters, checkpoint_bytes=checkpoint_bytes
     )
     gpu = gpu_memory_bytes(settings.launch) if settings.launch.device == "auto" else None
-    if gpu is not None and (prepared or {}).get("sampler") == "vllm":
+    if gpu is not None and known.sampler == "vllm":
         findings.append(
             examine_engine_memory(settings, checkpoint_bytes=checkpoint_bytes, memory=gpu)
         )
     available = Host(root).read().memory_available_bytes
     return [
         *findings,
-        *examine_warmth(settings, prepared or {}, room_bytes=available, gpu_bytes=gpu),
+        *examine_warmth(settings, known, room_bytes=available, gpu_bytes=gpu),
         examine_disk(needed, shutil.disk_usage(root).free),
         examine_gpu_memory(memory, gpu)
         if gpu is not None
@@ -153,7 +150,7 @@ def examine_disk(needed: int, free: int) -> Finding:
 
 def examine_warmth(
     settings: RunSettings,
-    prepared: Mapping[str, Any],
+    prepared: Prepared,
     *,
     room_bytes: int | None,
     gpu_bytes: int | None,
@@ -192,12 +189,6 @@ def _examine_memory(needed: int, available: int, whose: str) -> Finding:
             "warning", "memory", text, "lower train.microbatch_tokens, set gradient_checkpointing"
         )
     return Finding("ok", "memory", text)
-
-
-def _sizes(prepared: Mapping[str, Any] | None) -> tuple[int, int] | None:
-    found = prepared or {}
-    parameters, checkpoint = found.get("num_parameters"), found.get("checkpoint_bytes")
-    return None if parameters is None or checkpoint is None else (int(parameters), int(checkpoint))
 
 
 def examine_kernels(settings: RunSettings) -> list[Finding]:

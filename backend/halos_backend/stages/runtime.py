@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
+from msgspec.structs import replace
 
 from halos_backend import clock
 from halos_backend.config.schema import RunSettings
@@ -48,6 +49,7 @@ from halos_backend.events import (
     Warned,
     split_finite,
 )
+from halos_backend.events.summaries import StageSummary
 from halos_backend.stages.serving import peak_bytes, serve
 from halos_backend.store.job import Job, read_job
 from halos_backend.store.manifest import Seals, write_done
@@ -64,11 +66,11 @@ LAST_WORD_POLL_S = 0.05
 @dataclass(frozen=True)
 class StageResult:
     """Is what a stage returns: `outputs` are files or directories that count; `summary` goes into
-    StageFinished.
+    StageFinished. Only the main rank has either.
     """
 
-    outputs: tuple[Path, ...]
-    summary: dict[str, Any]
+    outputs: tuple[Path, ...] = ()
+    summary: StageSummary = field(default_factory=StageSummary)
 
 
 @dataclass
@@ -249,8 +251,8 @@ def _execute(execute: Callable[[Attempt], StageResult], attempt: Attempt) -> Exi
         result = execute(attempt)
         if attempt.is_main:
             attempt.phase("verifying outputs")
-            peak = {"host_own_peak_memory_bytes": peak_bytes() * attempt.job.num_processes}
-            summary = {**result.summary, **peak}
+            peak = peak_bytes() * attempt.job.num_processes
+            summary = replace(result.summary, host_own_peak_memory_bytes=peak).as_json()
             write_done(attempt.directory.path, result.outputs, summary, seals=attempt.seals)
     except HalosError as error:
         _say_why(attempt, str(error), cause_of(error))

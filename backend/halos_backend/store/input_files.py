@@ -13,28 +13,10 @@ from pathlib import Path
 import msgspec
 
 from halos_backend import atomic
+from halos_backend.findings import InputFile, Prepared
 from halos_backend.records import BAD_JSON
 from halos_backend.store.manifest import sha256_of
 from halos_backend.store.run_dir import RunDir
-
-
-class InputFile(msgspec.Struct, frozen=True):
-    """Describes a file as it was when it was read.
-
-    `what` is the setting that names it, or `prompts.jsonl`. `path` is absolute, or relative to the
-    run directory for a file in it.
-    """
-
-    what: str
-    path: str
-    bytes: int
-    mtime_ns: int
-    inode: int
-    sha256: str
-
-
-class _Prepared(msgspec.Struct):
-    inputs: list[InputFile] = []
 
 
 def look_at(what: str, path: Path, run_dir: RunDir) -> InputFile:
@@ -68,7 +50,7 @@ def read_inputs(run_dir: RunDir) -> list[InputFile]:
     created it.
     """
     try:
-        return msgspec.json.decode(run_dir.prepared.read_bytes(), type=_Prepared).inputs
+        return msgspec.json.decode(run_dir.prepared.read_bytes(), type=Prepared).inputs or []
     except (OSError, *BAD_JSON):
         return []
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -73,23 +73,35 @@ def reward_of(round: RoundState) -> Reward | None:
     label = round.stages.get("label")
     if label is None or label.status != "finished":
         return None
-    return reward_in(label.summary, round.round, round.num_prompts)
+    return reward_in(round.label_summary, round.round, round.num_prompts)
 
 
-def reward_in(label: Mapping[str, Any], round: int, num_prompts: int) -> Reward | None:
+class RewardFigures(Protocol):
+    """Is the part of a label stage's summary that a mean reward is read from."""
+
+    @property
+    def reward_mean(self) -> float | None: ...
+    @property
+    def reward_std(self) -> float | None: ...
+    @property
+    def reward_stderr(self) -> float | None: ...
+    @property
+    def reward_change_stderrs(self) -> list[tuple[int, float | None]] | None: ...
+
+
+def reward_in(label: RewardFigures, round: int, num_prompts: int) -> Reward | None:
     """Reads the same from the label stage's summary.
 
     Where that has no `reward_stderr`, as in older versions, it is the greatest that it can be: as
     if all completions of a prompt had the same reward.
     """
-    mean = number_of(label.get("reward_mean"))
-    if mean is None:
+    if label.reward_mean is None:
         return None
-    stderr, std = number_of(label.get("reward_stderr")), number_of(label.get("reward_std"))
-    if "reward_stderr" not in label and std is not None and num_prompts > 1:
+    stderr, std = label.reward_stderr, label.reward_std
+    is_older = stderr is None and label.reward_change_stderrs is None
+    if is_older and std is not None and num_prompts > 1:
         stderr = std / math.sqrt(num_prompts - 1)
-    changes = dict(label.get("reward_change_stderrs") or ())
-    return Reward(round, mean, stderr, changes)
+    return Reward(round, label.reward_mean, stderr, dict(label.reward_change_stderrs or ()))
 
 
 def change_between(older: Reward, newer: Reward) -> RewardChange:
@@ -165,16 +177,3 @@ def rewards_in(scores: Path) -> Iterator[tuple[str, list[float]]]:
     for group in read_rows(scores, _Group):
         rewards = [row.reward for row in group.completions if row.reward is not None]
         yield group.prompt_id, rewards
-
-
-def number_of(value: object) -> float | None:
-    """Returns a finite number, or None: what an external command writes into a summary may be
-    anything.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:  # more digits than a float takes
-        return None
-    return number if math.isfinite(number) else None

@@ -21,6 +21,15 @@ from halos_backend.events import (
     StageFinished,
     StageStarted,
 )
+from halos_backend.events.summaries import (
+    SUMMARIES,
+    Kind,
+    LabelSummary,
+    SampleSummary,
+    StageSummary,
+    TrainSummary,
+    read_summary,
+)
 
 StageStatus = Literal["running", "finished", "failed"]
 StageOutcome = StageStatus | Literal["aborted", "stopped"]
@@ -72,8 +81,13 @@ class StageState(msgspec.Struct, frozen=True, kw_only=True):
         return "stopped" if self.cause == "stopped" else "failed"
 
     @property
-    def summary(self) -> dict[str, Any]:
-        """Returns what the finished stage said of itself; decoded anew each time."""
+    def summary(self) -> StageSummary:
+        """Returns what the finished stage said of itself, by its kind; decoded anew each time."""
+        return read_summary(self.summary_json, SUMMARIES[self.stage])
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Returns all that the stage said by name, also what only another version knows."""
         found: dict[str, Any] = msgspec.json.decode(self.summary_json)
         return found
 
@@ -101,6 +115,23 @@ class RoundState(msgspec.Struct, frozen=True, kw_only=True):
     def active(self) -> StageState | None:
         """Returns the stage that runs now; of two the earlier one."""
         return next((stage for stage in self.stages.values() if stage.status == "running"), None)
+
+    @property
+    def sample_summary(self) -> SampleSummary:
+        """Returns what sampling came to; nothing is known in it until it has finished."""
+        return self._summary("sample", SampleSummary)
+
+    @property
+    def label_summary(self) -> LabelSummary:
+        return self._summary("label", LabelSummary)
+
+    @property
+    def train_summary(self) -> TrainSummary:
+        return self._summary("train", TrainSummary)
+
+    def _summary(self, stage: Stage, kind: type[Kind]) -> Kind:
+        found = self.stages.get(stage)
+        return kind() if found is None else read_summary(found.summary_json, kind)
 
 
 def waits_for_owner(stage: StageState) -> bool:

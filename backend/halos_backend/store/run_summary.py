@@ -77,8 +77,8 @@ class _Settings(msgspec.Struct):
 class _Summary(msgspec.Struct):
     reward_mean: float | None = None
     reward_std: float | None = None
-    reward_stderr: float | msgspec.UnsetType | None = msgspec.UNSET
-    reward_change_stderrs: list[tuple[int, float | None]] = []
+    reward_stderr: float | None = None
+    reward_change_stderrs: list[tuple[int, float | None]] | None = None
 
 
 class _Stage(msgspec.Struct):
@@ -97,7 +97,7 @@ class _Round(msgspec.Struct):
         label = self.stages.get("label")
         if label is None or label.status != "finished":
             return None
-        return reward_in(msgspec.to_builtins(label.summary), self.round, self.num_prompts)
+        return reward_in(label.summary, self.round, self.num_prompts)
 
 
 class _State(msgspec.Struct):

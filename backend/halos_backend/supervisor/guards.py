@@ -8,6 +8,7 @@ guards; the state decides what a trip does to a run.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from halos_backend.events import (
     StageFinished,
     SupervisorStarted,
 )
+from halos_backend.findings import Prepared
 from halos_backend.records import BAD_JSON
 from halos_backend.store.round_state import RoundState, StageState
 from halos_backend.store.run_dir import RunDir
@@ -107,15 +109,15 @@ def _guards_of(settings: RunSettings, stage: Stage | None) -> Iterator[tuple[str
 def _is_not_finite(stage: StageState, metric: GuardMetric) -> bool:
     if stage.status == "failed":
         return metric == "loss_last" and stage.cause == "non_finite"
-    return metric in stage.summary.get("non_finite", ())
+    return metric in (stage.summary.non_finite or ())
 
 
 def _value(stage: StageState, metric: GuardMetric) -> float | None:
     """Returns the value; None of a stage that failed, and of a figure that is not finite or has no
     meaning.
     """
-    value = stage.summary.get(metric) if stage.status == "finished" else None
-    return float(value) if isinstance(value, int | float) else None
+    value: float | None = getattr(stage.summary, metric) if stage.status == "finished" else None
+    return value
 
 
 def _comparable(
@@ -237,10 +239,6 @@ class DiskRoom:
     last_round_bytes: int = 0
 
 
-class _Prepared(msgspec.Struct):
-    num_parameters: int
-
-
 def measure_disk(run_dir: RunDir, state: RunState) -> DiskRoom:
     """Measures the disk. Raises OSError for a disk that does not answer."""
     return DiskRoom(
@@ -254,10 +252,10 @@ def _num_parameters(run_dir: RunDir, state: RunState) -> int:
     """Counts parameters as the prepare stage did, else the most that the checkpoint's
     bytes can be.
     """
-    try:
-        return msgspec.json.decode(run_dir.prepared.read_bytes(), type=_Prepared).num_parameters
-    except (OSError, *BAD_JSON):
-        return state.checkpoint_bytes // LEAST_BYTES_PER_PARAMETER
+    known: int | None = None
+    with contextlib.suppress(OSError, *BAD_JSON):
+        known = msgspec.json.decode(run_dir.prepared.read_bytes(), type=Prepared).num_parameters
+    return state.checkpoint_bytes // LEAST_BYTES_PER_PARAMETER if known is None else known
 
 
 def _tree_bytes(run_dir: RunDir, round: int) -> int:

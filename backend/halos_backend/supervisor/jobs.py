@@ -94,7 +94,7 @@ def _train_inputs(
     trainer_state, reset_optimizer = _carried(round, state, run_dir)
     model = _model(round, state, settings, run_dir)
     steps = sum(
-        earlier.stages["train"].summary["num_steps"]
+        earlier.train_summary.num_steps or 0
         for earlier in state.rounds[: round.round - 1]
         if earlier.checkpoint
     )

@@ -89,8 +89,7 @@ def _trains_reward_model(round: RoundState) -> bool:
 
 def reward_mean(round: RoundState) -> float | None:
     """Returns the mean reward of the round's completions, once they are labelled."""
-    label = round.stages.get("label")
-    return None if label is None else label.summary.get("reward_mean")
+    return round.label_summary.reward_mean
 
 
 @dataclass(frozen=True)
@@ -353,7 +352,7 @@ def _next_stage(round: RoundState, settings: RunSettings, now: float) -> Action:
             return StartStage(round.round, name, attempt=1)
         if stage.status == "failed":
             return _after_failure(round.round, stage, settings, now)
-    return FinishRound(round.round, untrained=round.stages["train"].summary.get("untrained"))
+    return FinishRound(round.round, untrained=round.train_summary.untrained)
 
 
 def _next_scoring(round: RoundState, settings: RunSettings, now: float) -> Action:
@@ -386,12 +385,11 @@ def _after_failure(round: int, stage: StageState, settings: RunSettings, now: fl
 
 
 def _nothing_to_train_on(round: RoundState) -> str | None:
-    summary = round.stages["label"].summary
-    if summary["num_feedback"] > 0:
+    label = round.label_summary
+    if label.num_feedback:
         return None
-    num_dropped = summary.get("num_cut_off_dropped", 0)
-    if summary["num_completions"] == summary["num_unscored"]:
+    if label.num_completions == label.num_unscored:
         return "no completion could be scored"
-    if summary["num_completions"] == num_dropped:
+    if label.num_completions == (label.num_cut_off_dropped or 0):
         return "all completions were cut off, and label.cut_off = 'drop' leaves them out"
     return "no feedback is left: the rewards tell no two completions of a prompt apart"

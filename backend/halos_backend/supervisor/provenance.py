@@ -16,7 +16,8 @@ from pathlib import Path
 
 import halos_backend
 from halos_backend.config.schema import FunctionJudge, RewardModelJudge, RunSettings
-from halos_backend.store.input_files import InputFile, look_again, read_inputs, write_inputs
+from halos_backend.findings import InputFile
+from halos_backend.store.input_files import look_again, read_inputs, write_inputs
 from halos_backend.store.manifest import sha256_of
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState

@@ -127,10 +127,11 @@ def damaged_checkpoint(round: RoundState, damage: str) -> StageFailed:
 def round_metrics(round: RoundState) -> dict[str, Any]:
     """Returns the few numbers that a table of rounds shows."""
     return {
-        key: stage.summary[key]
+        key: figures[key]
         for name, stage in round.stages.items()
+        for figures in [stage.figures]
         for key in TABLE_METRICS[name]
-        if key in stage.summary
+        if key in figures
     }
 
 

@@ -28,6 +28,7 @@ from halos_backend.config.warmth import (
     gpu_shortage,
 )
 from halos_backend.events import STAGES, RunEvent, Stage, WorkersChosen
+from halos_backend.findings import Prepared
 from halos_backend.interpreters.device import device_names
 from halos_backend.records import BAD_JSON
 from halos_backend.store.run_dir import RunDir
@@ -36,9 +37,6 @@ from halos_backend.supervisor.promises import Promises
 from halos_backend.telemetry.devices import select_gpus
 from halos_backend.telemetry.host import Host
 from halos_backend.telemetry.reading import Reading
-
-OWN_PEAK = "host_own_peak_memory_bytes"
-"""Names, in the summary of a finished stage, the most that its processes had in host memory."""
 
 
 class WarmChoice:
@@ -121,7 +119,9 @@ class WarmChoice:
 
     def _sizes(self) -> ModelSizes | None:
         with contextlib.suppress(OSError, *BAD_JSON):
-            return ModelSizes.of(msgspec.json.decode(self._run_dir.prepared.read_bytes()))
+            return ModelSizes.of(
+                msgspec.json.decode(self._run_dir.prepared.read_bytes(), type=Prepared)
+            )
         return None
 
     def _gpu_bytes(self, settings: RunSettings) -> int | None:
@@ -142,8 +142,11 @@ def _measured(
     is none.
     """
     for round in reversed(state.rounds):
-        if all(name in round.stages and OWN_PEAK in round.stages[name].summary for name in STAGES):
-            peaks = {name: int(round.stages[name].summary[OWN_PEAK]) for name in STAGES}
+        own = {
+            name: stage.summary.host_own_peak_memory_bytes for name, stage in round.stages.items()
+        }
+        peaks = {name: peak for name, peak in own.items() if peak is not None}
+        if len(peaks) == len(STAGES):
             break
     else:
         return None

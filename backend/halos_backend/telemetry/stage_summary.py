@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from halos_backend.events.summaries import MeasuredUse
 from halos_backend.telemetry.devices import select_gpus
 from halos_backend.telemetry.reading import GpuReading, HostReading, Key, Reading
 
@@ -41,7 +42,9 @@ class StageUse:
         self._gpu_utilization = _Mean()
         self._cpu_utilization = _Mean()
         self._energy: dict[int, EnergyMeter] = {}
-        self._peaks: dict[str, int] = {}
+        self._gpu_peak_bytes: int | None = None
+        self._gpu_own_peak_bytes: int | None = None
+        self._host_peak_bytes: int | None = None
 
     def add(self, reading: Reading, *, at: float) -> None:
         """Takes a reading of while the stage ran. No mean has the first: it tells of the time
@@ -54,51 +57,38 @@ class StageUse:
             self._add_gpu(gpu, elapsed_s, at)
 
     def summary(self, *, at: float) -> dict[str, float | int]:
-        """Makes the numbers of `StageFinished.summary`, once. A key is absent where there was no
-        reading.
-
-        `gpu_utilization_frac`, `cpu_utilization_frac`: means, 0..1.
-
-        `gpu_peak_memory_bytes`: the most that was used on one GPU, by whomever.
-
-        `gpu_own_peak_memory_bytes`: the most that the stage's processes used on one GPU.
-
-        `gpu_energy_j`: of all the run's GPUs together.
-
-        `host_peak_memory_bytes`: the most that was used on the host, by whomever.
-        """
+        """Makes the figures for `StageFinished.summary`, once; see `MeasuredUse`."""
         for meter in self._energy.values():
             meter.finish(at=at)
         joules = [meter.joules for meter in self._energy.values() if meter.joules is not None]
-        means = {
-            "gpu_utilization_frac": self._gpu_utilization.value,
-            "cpu_utilization_frac": self._cpu_utilization.value,
-            "gpu_energy_j": round(sum(joules), 1) if joules else None,
-        }
-        return {name: value for name, value in means.items() if value is not None} | self._peaks
+        return MeasuredUse(
+            gpu_utilization_frac=self._gpu_utilization.value,
+            cpu_utilization_frac=self._cpu_utilization.value,
+            gpu_energy_j=round(sum(joules), 1) if joules else None,
+            gpu_peak_memory_bytes=self._gpu_peak_bytes,
+            gpu_own_peak_memory_bytes=self._gpu_own_peak_bytes,
+            host_peak_memory_bytes=self._host_peak_bytes,
+        ).as_json()
 
     def _add_host(self, host: HostReading, elapsed_s: float) -> None:
         if host.cpu_frac is not None:
             self._cpu_utilization.add(host.cpu_frac, elapsed_s)
         if host.memory_used_bytes is not None:
-            self._peak("host_peak_memory_bytes", host.memory_used_bytes)
+            self._host_peak_bytes = max(host.memory_used_bytes, self._host_peak_bytes or 0)
 
     def _add_gpu(self, gpu: GpuReading, elapsed_s: float, at: float) -> None:
         self._energy.setdefault(gpu.index, EnergyMeter()).add(gpu, at=at)
         if gpu.utilization_frac is not None:
             self._gpu_utilization.add(gpu.utilization_frac, elapsed_s)
         if gpu.memory_used_bytes is not None:
-            self._peak("gpu_peak_memory_bytes", gpu.memory_used_bytes)
+            self._gpu_peak_bytes = max(gpu.memory_used_bytes, self._gpu_peak_bytes or 0)
         own = [
             process.used_bytes
             for process in gpu.processes or ()
             if (process.round, process.stage) == self._key and process.used_bytes is not None
         ]
         if own:
-            self._peak("gpu_own_peak_memory_bytes", sum(own))
-
-    def _peak(self, name: str, value: int) -> None:
-        self._peaks[name] = max(value, self._peaks.get(name, 0))
+            self._gpu_own_peak_bytes = max(sum(own), self._gpu_own_peak_bytes or 0)
 
 
 class EnergyMeter:

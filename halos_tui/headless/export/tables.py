@@ -13,7 +13,6 @@ from halos_backend.records import is_plain
 from halos_backend.store.round_state import RoundState
 
 from halos_tui.completions.round_rows import RoundRows, num_tokens
-from halos_tui.tracking.rounds import summary_of
 
 COLUMNS = (
     "round",
@@ -89,7 +88,8 @@ def _round(round: RoundState) -> dict[str, Any]:
         **{
             f"{stage}_{name}": value
             for stage in STAGES
-            for name, value in summary_of(round, stage).items()
+            if stage in round.stages
+            for name, value in round.stages[stage].figures.items()
             if not isinstance(value, dict | list)
         },
     }

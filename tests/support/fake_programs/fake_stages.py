@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from halos_backend.errors import CorruptFileError, HalosError
+from halos_backend.events.summaries import SampleSummary, TrainSummary
 from halos_backend.records import Completion, Group, Prompt, encode_row, read_rows
 from halos_backend.stages.runtime import Attempt, StageResult, run_stage
 from halos_backend.store.job import SampleInputs, TrainInputs, read_job
@@ -32,6 +33,14 @@ HELD_AT = 4
 WEIGHTS = "model.safetensors"
 PADDING_BYTES = 80_000
 """Makes a checkpoint larger than any journal, so that a limit on file sizes meets it alone."""
+
+
+class Sampled(SampleSummary, frozen=True, kw_only=True):
+    took_over: int
+
+
+class Trained(TrainSummary, frozen=True, kw_only=True):
+    took_over: int
 
 
 def main(stage: str) -> NoReturn:
@@ -72,9 +81,10 @@ def sample(attempt: Attempt) -> StageResult:
             _work(attempt, number)
             file.write(encode_row(_group(prompt, origin, inputs, settings["group_size"])))
             attempt.progress(number, len(mine), "prompts")
-    summary = {"num_prompts": len(mine), "num_completions": total, "length_mean": 1.0}
-    outputs = (attempt.directory.completions,)
-    return StageResult(outputs, {**summary, "took_over": len(taken)})
+    summary = Sampled(
+        num_prompts=len(mine), num_completions=total, length_mean=1.0, took_over=len(taken)
+    )
+    return StageResult((attempt.directory.completions,), summary)
 
 
 def train(attempt: Attempt) -> StageResult:
@@ -98,8 +108,8 @@ def train(attempt: Attempt) -> StageResult:
     attempt.directory.trainer_state.mkdir(exist_ok=True)
     (attempt.directory.trainer_state / "state").write_text(f"{step} {chain}")
     outputs = (attempt.directory.checkpoint, attempt.directory.trainer_state)
-    summary = {"num_steps": step, "loss_last": 1 / step, "kl_initial": 0.0}
-    return StageResult(outputs, {**summary, "took_over": taken})
+    summary = Trained(num_steps=step, loss_last=1 / step, kl_initial=0.0, took_over=taken)
+    return StageResult(outputs, summary)
 
 
 def digest(*parts: Any) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, assert_never
+from typing import NamedTuple, assert_never
 
 from msgspec.structs import replace
 
@@ -48,25 +48,32 @@ def is_cut_off(completion: Completion) -> bool:
     return completion.finish_reason == "length"
 
 
-def cut_off_summary(groups: Sequence[Group], settings: LabelSettings) -> dict[str, Any]:
-    """Returns the stage's counts, and where there are penalties the mean reward that
-    training sees.
+class CutOff(NamedTuple):
+    """Counts completions that were cut off, and what became of them; where there are penalties, it
+    has the mean reward that training sees.
     """
+
+    num: int
+    num_dropped: int | None = None
+    num_penalized: int | None = None
+    reward_mean: float | None = None
+
+
+def count_cut_off(groups: Sequence[Group], settings: LabelSettings) -> CutOff:
     completions = [completion for group in groups for completion in group.completions]
-    num_cut_off = sum(map(is_cut_off, completions))
-    found: dict[str, Any] = {"num_cut_off": num_cut_off}
+    num = sum(map(is_cut_off, completions))
     match settings.cut_off:
         case "score":
-            return found
+            return CutOff(num)
         case "drop":
-            return {**found, "num_cut_off_dropped": num_cut_off}
+            return CutOff(num, num_dropped=num)
         case "penalty":
             seen = [reward for each in completions if (reward := training_reward(each)) is not None]
-            return {
-                **found,
-                "num_cut_off_penalized": sum(each.penalty is not None for each in completions),
-                "reward_mean_penalized": statistics.fmean(seen) if seen else None,
-            }
+            return CutOff(
+                num,
+                num_penalized=sum(each.penalty is not None for each in completions),
+                reward_mean=statistics.fmean(seen) if seen else None,
+            )
         case _:
             assert_never(settings.cut_off)
 

@@ -12,16 +12,22 @@ import msgspec
 from halos_backend import clock
 from halos_backend.config import schema
 from halos_backend.errors import CorruptFileError, StageError
+from halos_backend.events.summaries import LabelSummary
 from halos_backend.records import Group, write_rows
 from halos_backend.stages.label.completions import Completions
-from halos_backend.stages.label.cut_off import as_training_sees, cut_off_summary, with_penalties
+from halos_backend.stages.label.cut_off import (
+    CutOff,
+    as_training_sees,
+    count_cut_off,
+    with_penalties,
+)
 from halos_backend.stages.label.feedback import MadeFeedback, make_feedback, num_equal_groups
 from halos_backend.stages.label.function import open_function
 from halos_backend.stages.label.judge import Judge, LabelRow, RewardOrReason, Unscored, label_rows
 from halos_backend.stages.label.judge_cache import JudgeCache
 from halos_backend.stages.label.ledger import KnownRewards, LedgerWriter, block_digest
 from halos_backend.stages.label.ranks import check_world_size
-from halos_backend.stages.label.statistics import reward_errors, reward_statistics
+from halos_backend.stages.label.statistics import RewardErrors, reward_errors, reward_statistics
 from halos_backend.stages.runtime import Attempt, StageResult
 from halos_backend.store.job import LabelInputs
 from halos_backend.store.prompt_order import derived_seed
@@ -41,7 +47,7 @@ def execute(attempt: Attempt, *, cache: JudgeCache | None = None) -> StageResult
     settings = attempt.settings.label
     check_world_size(attempt.job.num_processes)
     if isinstance(settings.judge, schema.FunctionJudge) and not attempt.is_main:
-        return StageResult((), {})  # a Python function is called by rank 0 alone
+        return StageResult()  # a Python function is called by rank 0 alone
     judges = cache or JudgeCache()
     try:
         groups, rewards, judge = _score(attempt, judges)
@@ -49,7 +55,7 @@ def execute(attempt: Attempt, *, cache: JudgeCache | None = None) -> StageResult
         if not attempt.stays:
             judges.close()
     if not attempt.is_main:
-        return StageResult((), {})
+        return StageResult()
     _report_unscored(attempt, rewards)
     scored = with_penalties(scored_groups(groups, rewards), settings)
     seen = as_training_sees(scored, settings)
@@ -57,18 +63,18 @@ def execute(attempt: Attempt, *, cache: JudgeCache | None = None) -> StageResult
     feedback = _feedback(attempt, seen, rounding)
     write_rows(attempt.directory.scores, scored)
     write_rows(attempt.directory.feedback, feedback.rows)
-    summary = {
-        **summarize(scored, feedback, rounding=rounding),
-        "num_equal_groups": num_equal_groups(seen, rounding),
-        **_reward_errors(attempt, scored),
-        **cut_off_summary(scored, settings),
-    }
-    if not _wants_feedback(attempt):
-        summary["num_feedback"] = None
-    if judge and judge.engine:
-        summary["engine"] = judge.engine
-    outputs = (attempt.directory.scores, attempt.directory.feedback)
-    return StageResult(outputs, {**summary, "elapsed_s": clock.monotonic() - started})
+    summary = summarize(
+        scored,
+        feedback,
+        rounding=rounding,
+        num_feedback=len(feedback.rows) if _wants_feedback(attempt) else None,
+        num_equal_groups=num_equal_groups(seen, rounding),
+        errors=_reward_errors(attempt, scored),
+        cut_off=count_cut_off(scored, settings),
+        engine=judge.engine if judge and judge.engine else None,
+        elapsed_s=clock.monotonic() - started,
+    )
+    return StageResult((attempt.directory.scores, attempt.directory.feedback), summary)
 
 
 def _feedback(attempt: Attempt, seen: Sequence[Group], rounding: float) -> MadeFeedback:
@@ -215,7 +221,7 @@ def _warn_of_poor_feedback(attempt: Attempt, feedback: MadeFeedback) -> None:
         attempt.warn(f"all {len(feedback.rows)} completions are {word} by label.feedback.threshold")
 
 
-def _reward_errors(attempt: Attempt, groups: Sequence[Group]) -> dict[str, Any]:
+def _reward_errors(attempt: Attempt, groups: Sequence[Group]) -> RewardErrors:
     """Computes errors; without the rows of an earlier round a change from it is taken for that of
     other prompts.
     """
@@ -242,25 +248,51 @@ def reason_counts(reasons: Sequence[str]) -> dict[str, int]:
 
 
 def summarize(
-    groups: Sequence[Group], feedback: MadeFeedback, *, rounding: float
-) -> dict[str, Any]:
-    """Returns what StageFinished says of the stage, all but its time.
-
-    `num_pairs_kept` and `num_pairs_dropped` count pairs; completions where feedback is binary,
-    groups where it is scalar.
-    """
+    groups: Sequence[Group],
+    feedback: MadeFeedback,
+    *,
+    rounding: float,
+    num_feedback: int | None,
+    num_equal_groups: int,
+    errors: RewardErrors,
+    cut_off: CutOff,
+    engine: str | None,
+    elapsed_s: float,
+) -> LabelSummary:
+    """Sums the stage up; `num_feedback` is None where none is wanted."""
     completions = [completion for group in groups for completion in group.completions]
     scored = [completion for completion in completions if completion.reward is not None]
     reasons = [completion.unscored for completion in completions if completion.unscored is not None]
     rewards = [completion.reward for completion in scored if completion.reward is not None]
-    return {
-        "num_completions": len(completions),
-        "num_unscored": len(reasons),
-        "unscored_reasons": reason_counts(reasons),
-        **reward_statistics(rewards, [len(each.token_ids) for each in scored], rounding=rounding),
-        "num_feedback": len(feedback.rows),
-        "num_pairs_kept": len(feedback.rows),
-        "num_pairs_dropped": feedback.num_dropped,
-        "margin_mean": feedback.margin_mean,
-        "num_desirable": feedback.num_desirable,
-    }
+    lengths = [len(completion.token_ids) for completion in scored]
+    found = reward_statistics(rewards, lengths, rounding=rounding)
+    return LabelSummary(
+        num_completions=len(completions),
+        num_unscored=len(reasons),
+        unscored_reasons=reason_counts(reasons),
+        reward_mean=found.mean,
+        reward_std=found.std,
+        reward_min=found.min,
+        reward_max=found.max,
+        reward_q05=found.q05,
+        reward_q25=found.q25,
+        reward_q50=found.q50,
+        reward_q75=found.q75,
+        reward_q95=found.q95,
+        reward_histogram=found.histogram,
+        reward_length_corr=found.length_corr,
+        num_feedback=num_feedback,
+        num_pairs_kept=len(feedback.rows),
+        num_pairs_dropped=feedback.num_dropped,
+        margin_mean=feedback.margin_mean,
+        num_desirable=feedback.num_desirable,
+        num_equal_groups=num_equal_groups,
+        reward_stderr=errors.stderr,
+        reward_change_stderrs=errors.change_stderrs,
+        num_cut_off=cut_off.num,
+        num_cut_off_dropped=cut_off.num_dropped,
+        num_cut_off_penalized=cut_off.num_penalized,
+        reward_mean_penalized=cut_off.reward_mean,
+        engine=engine,
+        elapsed_s=elapsed_s,
+    )

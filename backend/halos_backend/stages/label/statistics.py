@@ -6,46 +6,68 @@ import statistics
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
+from halos_backend.events.summaries import RewardHistogram
 from halos_backend.stages.quantiles import quantiles
 from halos_backend.store.reward_change import change_stderr, pulls_of, rewards_in, stderr_of
 
 NUM_BINS = 20
 
 
+class RewardStatistics(NamedTuple):
+    """Holds the statistics of a round's rewards."""
+
+    mean: float | None = None
+    std: float | None = None
+    min: float | None = None
+    max: float | None = None
+    q05: float | None = None
+    q25: float | None = None
+    q50: float | None = None
+    q75: float | None = None
+    q95: float | None = None
+    histogram: RewardHistogram | None = None
+    length_corr: float | None = None
+
+
+class RewardErrors(NamedTuple):
+    """Holds the standard errors of the mean reward and of its change from each earlier round."""
+
+    stderr: float | None
+    change_stderrs: list[tuple[int, float | None]]
+
+
 def reward_statistics(
     rewards: Sequence[float], lengths: Sequence[int], *, rounding: float = 0.0
-) -> dict[str, Any]:
-    """Returns the `reward_*` keys of the stage's summary. `lengths` are the completions' tokens.
+) -> RewardStatistics:
+    """Computes the statistics. `lengths` are the completions' tokens.
 
     Rewards that differ by no more than the judge's rounding have no correlation with anything.
     """
-    low, high = min(rewards, default=0.0), max(rewards, default=0.0)
+    if not rewards:
+        return RewardStatistics()
+    low, high, spread = min(rewards), max(rewards), quantiles(rewards)
     is_noise = high - low <= rounding * max(abs(low), abs(high))
-    names = ("mean", "std", "min", "max", *quantiles([0.0]))
-    values: dict[str, float | None] = dict.fromkeys(names)
-    if rewards:
-        is_constant = min(rewards) == max(rewards)
-        values = {
-            "mean": rewards[0] if is_constant else statistics.fmean(rewards),
-            "std": 0.0 if is_constant else statistics.pstdev(rewards),
-            "min": min(rewards),
-            "max": max(rewards),
-            **quantiles(rewards),
-        }
-    return {
-        **{f"reward_{name}": value for name, value in values.items()},
-        "reward_histogram": histogram(rewards) if rewards else None,
-        "reward_length_corr": None if is_noise else correlation(rewards, lengths),
-    }
+    return RewardStatistics(
+        mean=low if low == high else statistics.fmean(rewards),
+        std=0.0 if low == high else statistics.pstdev(rewards),
+        min=low,
+        max=high,
+        q05=spread["q05"],
+        q25=spread["q25"],
+        q50=spread["q50"],
+        q75=spread["q75"],
+        q95=spread["q95"],
+        histogram=histogram(rewards),
+        length_corr=None if is_noise else correlation(rewards, lengths),
+    )
 
 
 def reward_errors(
     rewards: Sequence[tuple[str, Sequence[float]]], earlier: Mapping[str, str]
-) -> dict[str, Any]:
-    """Returns standard errors of the mean reward, over prompts, and of its change from each earlier
-    round.
+) -> RewardErrors:
+    """Computes standard errors of the mean reward, over prompts, and of its changes.
 
     `rewards` are those of each prompt, `earlier` the `scores.jsonl` of rounds by their numbers.
     Raises CorruptFileError, OSError.
@@ -55,22 +77,22 @@ def reward_errors(
         (int(round), change_stderr(pulls_of(rewards_in(Path(path))), pulls))
         for round, path in earlier.items()
     ]
-    return {"reward_stderr": stderr_of(pulls), "reward_change_stderrs": changes}
+    return RewardErrors(stderr_of(pulls), changes)
 
 
-def histogram(values: Sequence[float]) -> dict[str, list[float] | list[int]]:
+def histogram(values: Sequence[float]) -> RewardHistogram:
     """Counts values in 20 equal bins from the least to the greatest value; the last bin is closed.
 
     Equal values get one bin of width 1 around them.
     """
     low, high = min(values), max(values)
     if low == high:
-        return {"edges": [low - 0.5, high + 0.5], "counts": [len(values)]}
+        return RewardHistogram((low - 0.5, high + 0.5), (len(values),))
     edges = [low + (high - low) * index / NUM_BINS for index in range(NUM_BINS)] + [high]
     counts = [0] * NUM_BINS
     for value in values:
         counts[min(bisect_right(edges, value), NUM_BINS) - 1] += 1
-    return {"edges": edges, "counts": counts}
+    return RewardHistogram(tuple(edges), tuple(counts))
 
 
 def correlation(xs: Sequence[float], ys: Sequence[float]) -> float | None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from halos_backend.config.schema import FunctionJudge, RunSettings
-from halos_backend.store.input_files import InputFile, look_at
+from halos_backend.findings import InputFile
+from halos_backend.store.input_files import look_at
 from halos_backend.store.run_dir import RunDir
 
 BESIDE_WEIGHTS = (

@@ -66,15 +66,6 @@ class CheckedPolicy:
     weights: tuple[Path, ...]
     outline: PreTrainedModel
 
-    def measures(self) -> dict[str, int | str]:
-        """Returns the measures by the names of `prepared.json`."""
-        return {
-            "context_length": self.context_length,
-            "num_parameters": self.num_parameters,
-            "checkpoint_bytes": self.checkpoint_bytes,
-            "policy_dtype": self.dtype,
-        }
-
 
 def check_policy(settings: RunSettings, config: PretrainedConfig) -> CheckedPolicy:
     """Measures the policy of this configuration by its files. Raises UsageError."""

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import msgspec
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -19,7 +19,7 @@ from halos_backend import atomic
 from halos_backend.config.changes import REFERENCE_WORDS
 from halos_backend.config.schema import RewardModelJudge, RunSettings
 from halos_backend.errors import UsageError
-from halos_backend.findings import Finding, problem_of
+from halos_backend.findings import Finding, Prepared, problem_of
 from halos_backend.interpreters.engine_choice import EngineChoice, check_judge_engine, check_sampler
 from halos_backend.stages.kernels_check import check_kernels
 from halos_backend.stages.models import load_config, load_tokenizer
@@ -51,7 +51,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def prepare(run_dir: RunDir, *, has_prompts: bool = False) -> dict[str, Any]:
+def prepare(run_dir: RunDir, *, has_prompts: bool = False) -> Prepared:
     """Writes `prepared.json`, and `prompts.jsonl` where the prompts are right; returns the former.
 
     Its `findings` say what is wrong; what could not be measured then is not in it. `has_prompts`:
@@ -66,11 +66,9 @@ def prepare(run_dir: RunDir, *, has_prompts: bool = False) -> dict[str, Any]:
     inspection.prompts(has_prompts=has_prompts)
     inspection.held_out(is_fork=has_prompts)
     inspection.digests()
-    found: dict[str, Any] = msgspec.to_builtins(
-        {**inspection.measured, "findings": inspection.findings}
-    )
-    atomic.write_bytes(run_dir.prepared, msgspec.json.format(msgspec.json.encode(found)) + b"\n")
-    return found
+    found = msgspec.json.format(msgspec.json.encode(inspection.found.as_json()))
+    atomic.write_bytes(run_dir.prepared, found + b"\n")
+    return inspection.found
 
 
 @dataclass
@@ -81,8 +79,7 @@ class Inspection:
 
     run_dir: RunDir
     settings: RunSettings
-    findings: list[Finding] = field(default_factory=list)
-    measured: dict[str, Any] = field(default_factory=dict)
+    found: Prepared = field(default_factory=Prepared)
     _judge: CheckedJudge | None = None
     _config: PretrainedConfig | None = None
     _policy: CheckedPolicy | None = None
@@ -97,18 +94,18 @@ class Inspection:
             self._name_adapter("label.judge.path", judge.path)
         self._judge = self._check("judge", check_judge, self.settings, self.run_dir)
         if self._judge is not None:
-            self.findings.append(Finding("ok", "judge", self._judge.about))
-            self.measured["judge_parameters"] = self._judge.num_parameters
+            self.found.findings.append(Finding("ok", "judge", self._judge.about))
+            self.found.judge_parameters = self._judge.num_parameters
         engine = self._check("judge", check_judge_engine, self.settings)
-        self.measured["judge_engine"] = engine
+        self.found.judge_engine = msgspec.to_builtins(engine)
         if engine is not None:
-            self.findings.append(_judge_engine_finding(engine, self.settings))
+            self.found.findings.append(_judge_engine_finding(engine, self.settings))
 
     def sampler(self) -> None:
         """Checks what samples."""
         if (engine := self._check("sampler", check_sampler, self.settings)) is not None:
-            self.findings.append(_sampler_finding(engine, self.settings))
-            self.measured["sampler"] = engine.engine
+            self.found.findings.append(_sampler_finding(engine, self.settings))
+            self.found.sampler = engine.engine
 
     def policy(self) -> None:
         """Checks the policy, its configuration first: without that nothing else of it can
@@ -125,10 +122,13 @@ class Inspection:
         self._check("kernels", check_kernels, settings, policy.path)
         self._policy = self._check("policy", check_policy, settings, config)
         if self._policy is not None:
-            self.findings.append(_policy_finding(self._policy))
-            self.measured |= self._policy.measures()
+            self.found.findings.append(_policy_finding(self._policy))
+            self.found.context_length = self._policy.context_length
+            self.found.num_parameters = self._policy.num_parameters
+            self.found.checkpoint_bytes = self._policy.checkpoint_bytes
+            self.found.policy_dtype = self._policy.dtype
             self._check("policy", check_training, settings)
-            if self.measured.get("sampler") == "transformers":
+            if self.found.sampler == "transformers":
                 self._check("sampler", check_transformers_engine, policy, self._policy.outline)
         self._tokenizer = self._check("policy", load_tokenizer, policy.path, policy)
         if self._tokenizer is not None:
@@ -155,7 +155,7 @@ class Inspection:
         sources = None
         if not has_prompts:
             sources = self._check("prompts", read_prompts, settings.prompts)
-            self.findings += find_non_finite(sources or ())
+            self.found.findings += find_non_finite(sources or ())
         config = self._config
         if tokenizer is None or max_tokens is None or config is None:
             return
@@ -174,12 +174,13 @@ class Inspection:
                 config,
             )
         if counts is not None:
-            self.findings.append(_prompts_finding(counts, max_tokens))
-            self.measured |= msgspec.to_builtins(counts)
+            self.found.findings.append(_prompts_finding(counts, max_tokens))
+            self.found.num_prompts = counts.num_prompts
+            self.found.num_too_long = counts.num_too_long
 
     def held_out(self, *, is_fork: bool) -> None:
         """Checks the prompts that the result is scored on, where any are named."""
-        self.measured["num_held_out"] = 0
+        self.found.num_held_out = 0
         if self.settings.prompts.held_out is None:
             return
         tokenizer, max_tokens, config = self._tokenizer, self._max_tokens, self._config
@@ -196,14 +197,16 @@ class Inspection:
             is_fork=is_fork,
         )
         if found is not None:
-            self.measured["num_held_out"] = found
-            self.findings.append(
+            self.found.num_held_out = found
+            self.found.findings.append(
                 Finding("ok", "held out", f"the result is scored on {found:,} prompts")
             )
 
     def digests(self) -> None:
         """Digests all files that the run depends on, once they are right."""
-        if self._policy is None or any(finding.level == "problem" for finding in self.findings):
+        if self._policy is None or any(
+            finding.level == "problem" for finding in self.found.findings
+        ):
             return
         policy = self.settings.policy
         inputs = note_inputs(
@@ -213,15 +216,13 @@ class Inspection:
             judge=self._judge.files if self._judge is not None else (),
             reference=self._reference,
         )
-        self.measured |= {
-            "prompts_sha256": inputs[0].sha256,
-            "policy_sha256": policy_digest(inputs),
-            "inputs": inputs,
-        }
+        self.found.prompts_sha256 = inputs[0].sha256
+        self.found.policy_sha256 = policy_digest(inputs)
+        self.found.inputs = inputs
 
     def _name_adapter(self, setting: str, path: str) -> None:
         if (found := find_adapter(setting, path)) is not None:
-            self.findings.append(found)
+            self.found.findings.append(found)
 
     def _check(
         self, subject: str, check: Callable[P, T], *args: P.args, **kwargs: P.kwargs
@@ -230,12 +231,12 @@ class Inspection:
         try:
             return check(*args, **kwargs)
         except UsageError as error:
-            self.findings.append(problem_of(subject, error))
+            self.found.findings.append(problem_of(subject, error))
         except OSError as error:
             if error.filename is None or self._is_ours(error):
                 raise
             text = f"{error.filename} cannot be read: {error.strerror}"
-            self.findings.append(Finding("problem", subject, text, "see who may read it"))
+            self.found.findings.append(Finding("problem", subject, text, "see who may read it"))
         return None
 
     def _is_ours(self, error: OSError) -> bool:

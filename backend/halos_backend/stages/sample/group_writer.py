@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from halos_backend import clock
+from halos_backend.events.summaries import SampleSummary
 from halos_backend.records import Group, encode_row
 from halos_backend.stages.quantiles import quantiles
 from halos_backend.store.run_dir import AttemptDir
@@ -89,21 +90,28 @@ class Tally:
     def stop(self) -> None:
         self._generating_s = clock.monotonic() - self._started
 
-    def summary(self, *, elapsed_s: float) -> dict[str, Any]:
-        """Returns the summary, flat, with the names of every stage's summary; lengths are in
-        tokens.
-        """
+    def summary(
+        self, *, elapsed_s: float, engine: str | None = None, engine_reason: str | None = None
+    ) -> SampleSummary:
+        """Sums up what was written, and what sampled it."""
         count, num_tokens = len(self._lengths), sum(self._lengths)
         generated = num_tokens - self._tokens_before if self._generating_s else 0
-        return {
-            "num_prompts": self._num_prompts,
-            "num_completions": count,
-            "num_tokens": num_tokens,
-            "tokens_per_s": generated / self._generating_s if self._generating_s else None,
-            "length_mean": num_tokens / count,
-            **{f"length_{name}": value for name, value in quantiles(self._lengths).items()},
-            "truncated_frac": self._num_truncated / count,
-            "unique_frac": self._num_unique / count,
-            "num_reused": self.num_reused,
-            "elapsed_s": elapsed_s,
-        }
+        spread = quantiles(self._lengths)
+        return SampleSummary(
+            num_prompts=self._num_prompts,
+            num_completions=count,
+            num_tokens=num_tokens,
+            tokens_per_s=generated / self._generating_s if self._generating_s else None,
+            length_mean=num_tokens / count,
+            length_q05=spread["q05"],
+            length_q25=spread["q25"],
+            length_q50=spread["q50"],
+            length_q75=spread["q75"],
+            length_q95=spread["q95"],
+            truncated_frac=self._num_truncated / count,
+            unique_frac=self._num_unique / count,
+            num_reused=self.num_reused,
+            engine=engine,
+            engine_reason=engine_reason,
+            elapsed_s=elapsed_s,
+        )

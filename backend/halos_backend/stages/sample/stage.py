@@ -58,11 +58,11 @@ def sample_round(attempt: Attempt, cache: EngineCache | None = None) -> StageRes
             generating = _Generating(attempt, inputs, prompts, canary, tally)
             for index, group in generating.groups(sampler, plan, cache):
                 writer.add(index, group)
-    summary = {
-        **tally.summary(elapsed_s=clock.monotonic() - started),
-        "engine": f"{sampler.engine} {sampler.version}",
-        "engine_reason": sampler.why,
-    }
+    summary = tally.summary(
+        elapsed_s=clock.monotonic() - started,
+        engine=f"{sampler.engine} {sampler.version}",
+        engine_reason=sampler.why,
+    )
     return StageResult((attempt.directory.completions, canary.path), summary)
 
 

@@ -7,7 +7,7 @@ What the two may differ by is measured: the same policy, computed in the checkpo
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,17 +37,28 @@ precision, which gave 0.004.
 """
 
 
+class CanaryFigures(NamedTuple):
+    """Says how far the log-probabilities of the sampler's tokens are from the trainer's, and how
+    far they may be.
+    """
+
+    num_tokens: int
+    diff_mean: float
+    diff_max: float
+    diff_limit: float
+
+
 def check_canary(
     attempt: Attempt, inputs: TrainInputs, ranks: Ranks, trainee: Trainee, pad_token_id: int
-) -> dict[str, Any]:
-    """Returns what the summary says of the comparison; nothing where there is none to make.
+) -> CanaryFigures | None:
+    """Returns what the comparison found; None where there is none to make.
 
     Every engine leaves a canary, so that one that is missing or empty is worth a warning. Every
     rank must call it, before the first step. Raises OtherPolicyError where the sampler's policy is
     another one.
     """
     if isinstance(attempt.settings.train.loss, BradleyTerry):
-        return {}
+        return None
     canary = AttemptDir(Path(inputs.completions).parent).canary
     rows = _rows(canary)
     if not rows:
@@ -55,7 +66,7 @@ def check_canary(
             f"whether round {attempt.job.round} was sampled by the policy to be trained cannot be"
             f" told: {canary} has no log-probabilities of the sampler's"
         )
-        return {}
+        return None
     attempt.phase("comparing with the sampler")
     sequences = [TokenSequence(row.prompt_token_ids, row.token_ids) for row in rows]
     theirs = torch.tensor([value for row in rows for value in row.logps])
@@ -67,12 +78,9 @@ def check_canary(
     mean = float(differences.mean())
     if not mean <= limit:
         raise OtherPolicyError(_why_other(attempt, canary.parent, mean, limit, trainee.dtype))
-    return {
-        "num_canary_tokens": len(theirs),
-        "canary_diff_mean": mean,
-        "canary_diff_max": float(differences.max()),
-        "canary_diff_limit": limit,
-    }
+    return CanaryFigures(
+        num_tokens=len(theirs), diff_mean=mean, diff_max=float(differences.max()), diff_limit=limit
+    )
 
 
 def _rows(canary: Path) -> list[CanaryRow]:

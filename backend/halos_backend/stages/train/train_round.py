@@ -75,7 +75,7 @@ def train_round(attempt: Attempt, cache: ModelCache | None = None) -> StageResul
     )
     if settings.train.kernels == "liger" and (reason := use_liger(trainee.model)):
         attempt.warn(reason)
-    compared = check_canary(attempt, inputs, ranks, trainee, pad_token_id)
+    canary = check_canary(attempt, inputs, ranks, trainee, pad_token_id)
     prefix = control_tokens(settings.train.loss, tokenizer, is_desirable=True)
     references = ReferencePass(
         attempt, inputs, ranks, trainee, pad_token_id, prefix, cache
@@ -101,7 +101,7 @@ def train_round(attempt: Attempt, cache: ModelCache | None = None) -> StageResul
     peak_bytes = int(ranks.max(peak_memory_bytes(ranks.device)))
     whole, trained_moments = gathered(trainee, optimizer, ranks)
     if not attempt.is_main:
-        return StageResult((), {})
+        return StageResult()
     outputs = save_round(
         attempt.directory,
         whole,
@@ -118,11 +118,12 @@ def train_round(attempt: Attempt, cache: ModelCache | None = None) -> StageResul
         history,
         num_masked=made.num_masked if settings.train.mask_cut_off else None,
         kl=references.kl,
+        canary=canary,
         peak_memory_bytes=peak_bytes,
         optimizer=outcome,
         elapsed_s=clock.monotonic() - started,
     )
-    return StageResult(outputs, {**summary, **compared})
+    return StageResult(outputs, summary)
 
 
 def _train_inputs(attempt: Attempt) -> TrainInputs:
