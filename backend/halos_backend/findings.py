@@ -110,6 +110,11 @@ def complaint(finding: Finding) -> str:
     return f"{finding.subject}: {finding.text}{fix}"
 
 
+def with_level(finding: Finding) -> str:
+    """Returns a finding on one line, its level first."""
+    return f"{finding.level}: {complaint(finding)}"
+
+
 def problem_of(subject: str, error: HalosError) -> Finding:
     """Returns what an error says, on one line, as a finding."""
     return Finding("problem", subject, " ".join(error.text.splitlines()), error.fix)

@@ -9,7 +9,7 @@ from halos_backend.client.start import create_run
 from halos_backend.config.load import defaults_taken
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import ExitCode
-from halos_backend.findings import Finding
+from halos_backend.findings import Finding, with_level
 from halos_backend.store.run_dir import RunDir
 
 from halos_tui.app_options import AppOptions
@@ -17,7 +17,6 @@ from halos_tui.cli import following, opening
 from halos_tui.formatting import visible
 from halos_tui.headless import notices
 from halos_tui.headless.interrupts import ends_tidily
-from halos_tui.headless.notices import marked
 from halos_tui.headless.progress import ProgressBar
 from halos_tui.new_run.checking import prompts_reporter
 from halos_tui.new_run.create import default_name, make_run
@@ -94,4 +93,4 @@ def say_defaults(overrides: Sequence[str] | None, settings: RunSettings) -> None
 
 
 def say_warning(finding: Finding) -> None:
-    notices.say(marked(finding))
+    notices.say(with_level(finding))

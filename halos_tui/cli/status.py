@@ -13,11 +13,10 @@ from halos_backend.store.state import AT_WORK, RunState
 from halos_tui.cli.options import Json, RunName, RunsDir, runs_root
 from halos_tui.commands import command_for
 from halos_tui.formatting import columns, count, date_time, rate, visible
-from halos_tui.run.notices import describe_workers
 from halos_tui.tracking import rounds
 from halos_tui.tracking.attempt_tail import foresee
 from halos_tui.tracking.eta import Forecast, describe
-from halos_tui.tracking.status import Observation, as_json, observe
+from halos_tui.tracking.status import Observation, as_json, describe_workers, observe
 
 
 def command(run: RunName, json: Json = False, runs_dir: RunsDir = None) -> None:

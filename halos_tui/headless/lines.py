@@ -70,7 +70,6 @@ from halos_tui.formatting import (
     size,
     visible,
 )
-from halos_tui.run.notices import describe_restart, describe_workers
 from halos_tui.tracking.rounds import (
     FINAL,
     about_cut_off,
@@ -82,7 +81,7 @@ from halos_tui.tracking.rounds import (
     reward_changes,
 )
 from halos_tui.tracking.run_tail import RunTail
-from halos_tui.tracking.status import SeenStatus
+from halos_tui.tracking.status import SeenStatus, describe_restart, describe_workers
 
 RequestNews = (
     PauseRequested

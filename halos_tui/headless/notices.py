@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from halos_backend.findings import Finding, complaint
+from halos_backend.findings import Finding
 from halos_backend.store.liveness import describe_stall
 from halos_backend.store.reader import tail_lines
 from halos_backend.store.reward_change import change_between, reward_of
@@ -189,8 +189,3 @@ def finding_lines(findings: Sequence[Finding]) -> list[str]:
         if finding.fix:
             lines.append(f"{'':8} -> {visible(as_called(finding.fix))}")
     return lines
-
-
-def marked(finding: Finding) -> str:
-    """Returns a finding on one line, its level first."""
-    return f"{finding.level}: {complaint(finding)}"

@@ -11,10 +11,9 @@ from pathlib import Path
 from halos_backend.client import start
 from halos_backend.config.schema import RunSettings
 from halos_backend.doctor import examine_settings
-from halos_backend.findings import Finding
+from halos_backend.findings import Finding, with_level
 from halos_backend.store.run_dir import RunDir
 
-from halos_tui.headless.notices import marked
 from halos_tui.new_run.checking import Report, prompts_reporter
 from halos_tui.new_run.create import default_name, make_run, start_made
 from halos_tui.new_run.plan import find_plan, plan_lines
@@ -50,7 +49,7 @@ def findings_of(found: Checked, root: Path) -> Lines:
     findings = examine_settings(settings, prepared=None, runs_root=root)
     levels = list(STYLES)
     return tuple(
-        (marked(finding), STYLES[finding.level])
+        (with_level(finding), STYLES[finding.level])
         for finding in sorted(findings, key=lambda finding: levels.index(finding.level))
     )
 
@@ -67,7 +66,7 @@ def plan_of(draft: Draft, report: Report) -> Lines:
         report=report,
         warn=warnings.append,
     )
-    told = [(marked(finding), "warning") for finding in warnings]
+    told = [(with_level(finding), "warning") for finding in warnings]
     return (*told, *((line, "") for line in plan_lines(plan)))
 
 

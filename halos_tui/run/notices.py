@@ -21,7 +21,7 @@ from halos_backend.store.state import AT_WORK, RunState
 
 from halos_tui.formatting import clock_time
 from halos_tui.run.view import Notice, RoundRow
-from halos_tui.tracking.status import SeenStatus
+from halos_tui.tracking.status import SeenStatus, describe_restart, describe_workers
 
 MOST_NOTICES = 50
 NUM_ROUNDS_BACK = 5
@@ -82,22 +82,6 @@ def hint_for(status: SeenStatus, keys: Mapping[str, str]) -> str:
     if status == "created":
         return "its supervisor has not begun yet"
     return HINTS.get(status, "").format_map(keys) if keys else ""
-
-
-def describe_workers(chosen: WorkersChosen) -> str:
-    """Says what `launch.warm_workers = "auto"` came to."""
-    if chosen.is_warm:
-        return f"programs stay between rounds: {chosen.reason}"
-    return f"each stage starts a program of its own: {chosen.reason}"
-
-
-def describe_restart(event: SupervisorStarted) -> str:
-    """Says what happened while nobody supervised; "" where nothing went wrong."""
-    if not event.after_crash:
-        return ""
-    stages = [f"the {stage} stage went on" for stage in event.went_on]
-    stages += [f"the {stage} stage ended meanwhile" for stage in event.gone]
-    return "; ".join(["supervisor restarted after a crash", *(stages or ["no stage ran"])])
 
 
 def _told(event: RunEvent) -> Notice | None:

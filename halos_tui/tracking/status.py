@@ -1,4 +1,7 @@
-"""Observes a run as a reader does: its folded state, its supervisor, how far its stages are."""
+"""Observes a run as a reader does: its folded state, its supervisor, how far its stages are.
+
+What became of supervisor and programs is put into words here, for screens and verbs alike.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
-from halos_backend.events import ProcessIdentity, Stage
+from halos_backend.events import ProcessIdentity, Stage, SupervisorStarted, WorkersChosen
 from halos_backend.store.attempt_state import LiveStage, fold_attempt
 from halos_backend.store.liveness import living_supervisor, stalled_for_s
 from halos_backend.store.reader import attempt_journal
@@ -123,3 +126,19 @@ def as_json(seen: Observation, run_dir: RunDir, ahead: Forecast) -> dict[str, An
             for (round, stage), live in seen.live.items()
         ],
     }
+
+
+def describe_workers(chosen: WorkersChosen) -> str:
+    """Says what `launch.warm_workers = "auto"` came to."""
+    if chosen.is_warm:
+        return f"programs stay between rounds: {chosen.reason}"
+    return f"each stage starts a program of its own: {chosen.reason}"
+
+
+def describe_restart(event: SupervisorStarted) -> str:
+    """Says what happened while nobody supervised; "" where nothing went wrong."""
+    if not event.after_crash:
+        return ""
+    stages = [f"the {stage} stage went on" for stage in event.went_on]
+    stages += [f"the {stage} stage ended meanwhile" for stage in event.gone]
+    return "; ".join(["supervisor restarted after a crash", *(stages or ["no stage ran"])])
