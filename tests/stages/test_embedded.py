@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -35,6 +36,8 @@ from transformers import (
     AutoTokenizer,
 )
 
+from tests.support.forks import forking_python
+
 REDUCED = Recipe(
     hidden_size=16,
     intermediate_size=32,
@@ -46,6 +49,14 @@ REDUCED = Recipe(
     num_prompts=30,
     num_held_out=10,
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_stages() -> Iterator[None]:
+    """The stages that build models begin with their libraries imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", forking_python())
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +30,7 @@ from halos_backend.store.manifest import write_done
 from halos_backend.store.reader import attempt_journal
 from halos_backend.store.run_dir import AttemptDir
 
+from tests.support.forks import forking_python, kill_fork
 from tests.support.label_fixtures import (
     function_judge,
     make_attempt,
@@ -86,7 +85,7 @@ def follower(path: Path, sampling: Sampling, like: Path, *, earlier: Sequence[Pa
 @contextmanager
 def stage(path: Path) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "halos_backend.stages.label", "--attempt-dir", str(path)],
+        [forking_python(), "-m", "halos_backend.stages.label", "--attempt-dir", str(path)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -94,8 +93,8 @@ def stage(path: Path) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
-        process.kill()
-        process.wait()
+        if process.poll() is None:
+            kill_fork(process)
 
 
 def num_rewards(path: Path) -> int:
@@ -112,12 +111,13 @@ def with_group_size(path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def whole(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The attempt that had all completions from its beginning."""
-    judge = reward_model_judge(save_classifier(tmp_path / "judge"))
+    folder = tmp_path_factory.mktemp("whole")
+    judge = reward_model_judge(save_classifier(folder / "judge"))
     groups = ragged_groups(NUM_GROUPS, GROUP_SIZE)
-    path = with_group_size(make_attempt(tmp_path / "whole", groups, judge))
+    path = with_group_size(make_attempt(folder / "attempt", groups, judge))
     with stage(path) as process:
         assert process.wait(timeout=120) == 0
     return path
@@ -156,7 +156,7 @@ def test_a_killed_follower_leaves_its_blocks_to_the_next_attempt(
     with stage(first) as process:
         sampling.write(40)
         wait_for(lambda: num_rewards(first) == BLOCK_COMPLETIONS, deadline_s=60.0)
-        process.send_signal(signal.SIGKILL)
+        kill_fork(process)
     marked = AttemptDir(first).rewards.read_bytes()
     changed = re.sub(rb'"reward":[^}]*', b'"reward":1000.5', marked, count=1)
     AttemptDir(first).rewards.write_bytes(changed)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -23,6 +21,7 @@ from halos_backend.store.job import read_job
 from halos_backend.store.run_dir import AttemptDir
 from safetensors.torch import load_file
 
+from tests.support.forks import forking_python, kill_fork
 from tests.support.train_fixtures import (
     command,
     environment,
@@ -63,7 +62,7 @@ CASES: dict[str, dict[str, Any]] = {
 def killed_in_mid_round(attempt: AttemptDir) -> None:
     """Run the attempt as a real process and SIGKILL it once it has saved its state twice."""
     process = subprocess.Popen(
-        command(attempt), env=environment(), stderr=subprocess.DEVNULL, start_new_session=True
+        command(attempt, python=forking_python()), env=environment(), stderr=subprocess.DEVNULL
     )
     try:
         deadline = time.monotonic() + 60
@@ -72,8 +71,7 @@ def killed_in_mid_round(attempt: AttemptDir) -> None:
             assert time.monotonic() < deadline
             time.sleep(POLL_S)
     finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        kill_fork(process)
     assert not attempt.done.exists()
 
 

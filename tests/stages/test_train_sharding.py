@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ from halos_backend.store.run_dir import AttemptDir
 from safetensors.torch import load_file
 
 from tests.support.train_fixtures import (
-    environment,
     groups,
     make_attempt,
     make_gemma2,
@@ -24,6 +21,7 @@ from tests.support.train_fixtures import (
     make_policy,
     metrics,
     pairs,
+    run_in_process,
     summary_of,
     train,
     train_in_process,
@@ -212,28 +210,15 @@ def test_a_later_attempt_goes_on_from_the_parts_that_an_earlier_one_left(
 
 def cut_after_step_5(attempt: AttemptDir) -> None:
     """The attempt fails in step 6, on both ranks."""
-    program = attempt.path / "failing.py"
-    program.write_text(
+    change = attempt.path / "failing.py"
+    change.write_text(
         "from halos_backend.stages.train.train_step import Trainer\n"
-        "from halos_backend.stages.train.__main__ import execute\n"
-        "from halos_backend.stages.runtime import run_stage\n"
         "own = Trainer.step\n"
         "def step(self, number, *args, **settings):\n"
         "    if number == 6:\n"
         "        raise SystemExit('cut')\n"
         "    return own(self, number, *args, **settings)\n"
         "Trainer.step = step\n"
-        "run_stage(execute)\n"
     )
-    ended = subprocess.run(
-        [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-            str(program), "--attempt-dir", str(attempt.path),
-        ],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )  # fmt: skip
+    ended = run_in_process(attempt, num_processes=2, change=change)
     assert ended.returncode != 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -34,7 +33,9 @@ from halos_backend.store.run_dir import AttemptDir
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.support.forks import forking_python, kill_fork
 from tests.support.train_fixtures import (
+    command,
     environment,
     events,
     make_attempt,
@@ -55,8 +56,6 @@ DPO: dict[str, Any] = {
 SLOW_DISK = """
 import time
 from halos_backend import atomic
-from halos_backend.stages.runtime import run_stage
-from halos_backend.stages.train.__main__ import execute
 
 def slowly(flush):
     def flush_slowly(path):
@@ -66,7 +65,6 @@ def slowly(flush):
     return flush_slowly
 
 atomic.fsync_file, atomic.fsync_dir = slowly(atomic.fsync_file), slowly(atomic.fsync_dir)
-run_stage(execute)
 """
 Tensors = Mapping[str, Mapping[str, Tensor]]
 
@@ -277,10 +275,11 @@ def test_a_kill_while_a_state_is_written_leaves_a_whole_one(
 ) -> None:
     settings: dict[str, Any] = {"model": policy, "reference": policy, **DPO}
     first = make_attempt(tmp_path / "attempt_1", **settings)
+    change = tmp_path / "slow_disk.py"
+    change.write_text(SLOW_DISK)
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOW_DISK, "--attempt-dir", str(first.path)],
-        env=environment(), stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        command(first, python=forking_python()), env=environment(change), stderr=subprocess.DEVNULL
+    )
     try:
         deadline = time.monotonic() + PATIENCE_S
         while not (first.partial_state / moment).exists():
@@ -288,8 +287,7 @@ def test_a_kill_while_a_state_is_written_leaves_a_whole_one(
             assert time.monotonic() < deadline
             time.sleep(0.002)
     finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        kill_fork(process)
     assert not first.done.exists()
 
     warnings: list[str] = []

@@ -23,6 +23,8 @@ FORKED = (
 BOOTSTRAP = "/halos_backend/interpreters/bootstrap.py"
 """Begins a program of ours in an interpreter that is not ours."""
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+KILLS = signal.SIGUSR1
+"""Kills the program, and this process once that is gone; SIGKILL would reach this process first."""
 AS_STAND_IN = (
     "import runpy, sys; sys.executable = sys.argv.pop(1);"
     " runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
@@ -54,6 +56,7 @@ def ask(address: str, program: dict[str, object]) -> None:
         server.connect(address)
         for number in PASSED_ON:
             signal.signal(number, lambda which, _frame: server.sendall(bytes([which])))
+        signal.signal(KILLS, lambda *_: server.sendall(bytes([signal.SIGKILL])))
         content = json.dumps(about).encode() + b"\n"
         socket.send_fds(server, [content[:1]], [0, 1, 2])
         server.sendall(content[1:])

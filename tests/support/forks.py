@@ -6,11 +6,14 @@ import atexit
 import functools
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
+from tests.support.fork_client import KILLS
 from tests.support.waiting import wait_for
 
 FOLDER = Path(__file__).parent
@@ -59,3 +62,9 @@ def forking_python(
     wait_for(lambda: address.exists() or server.poll() is not None)
     assert address.exists(), log.read_text()
     return str(path)
+
+
+def kill_fork(process: subprocess.Popen[Any]) -> None:
+    """Kill a program that `forking_python` started, and return once it is gone."""
+    process.send_signal(KILLS)
+    assert process.wait() == -signal.SIGKILL

@@ -40,6 +40,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from tests.support.fork_server import CHANGE
 from tests.support.forks import forking_python
 from tests.support.word_level import word_level
 
@@ -271,25 +272,33 @@ def command(
     return [python, *launcher, str(num_processes), *stage]
 
 
-def environment() -> dict[str, str]:
+def environment(change: Path | None = None) -> dict[str, str]:
+    """Forks execute the `change` to the product before their program."""
     return {
         **os.environ,
         "ACCELERATE_USE_CPU": "true",
         "OMP_NUM_THREADS": "1",
+        **({} if change is None else {CHANGE: str(change)}),
     }
 
 
 def train_in_process(attempt: AttemptDir, *, num_processes: int = 1) -> None:
     """Run the attempt as the supervisor would, in processes that have their libraries already."""
-    ended = subprocess.run(
+    ended = run_in_process(attempt, num_processes=num_processes)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+
+
+def run_in_process(
+    attempt: AttemptDir, *, num_processes: int = 1, change: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         command(attempt, num_processes=num_processes, python=forking_python()),
-        env=environment(),
+        env=environment(change),
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    assert ended.returncode == 0, ended.stderr[-3000:]
 
 
 def events(attempt: AttemptDir) -> list[AttemptEvent]:
