@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -43,6 +44,7 @@ def run(*arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_round_shaped_like_that_of_halos_labels_and_trains(tmp_path: Path) -> None:
     run("-c", MAKE.format(shape=TINY), tmp_path)
     samples = [

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from halos_backend.store.identity import process_status
 
 from tests.support.place import Place
@@ -39,6 +40,7 @@ def _begin_round_two(place: Place, run: str, **changes: Any) -> subprocess.Popen
     return replace(place, python=sys.executable).start("resume", run, "--no-ui")
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_round_two_recovers_by_itself_to_the_same_weights(
     place: Place, whole: Place
 ) -> None:
@@ -68,6 +70,7 @@ def test_a_run_killed_in_round_two_recovers_by_itself_to_the_same_weights(
     assert attempts.count((2, "train", 2)) == 1
 
 
+@pytest.mark.slow
 def test_a_living_stage_is_adopted_after_all_others_were_killed(place: Place, whole: Place) -> None:
     client = _begin_round_two(place, "orphan")
     wait_for(lambda: _started(place, "orphan", 2, "train"))

@@ -15,7 +15,7 @@ def times(place: Place, run: str, kind: str) -> dict[tuple[int, str], float]:
     return {(e["round"], e["stage"]): e["t"] for e in place.events(run) if e["type"] == kind}
 
 
-@pytest.mark.parametrize("is_warm", [False, True])
+@pytest.mark.parametrize("is_warm", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_reward_model_gives_the_same_run(place: Place, is_warm: bool) -> None:
     judge = save_classifier(place.path / "judge")
     for name, overlaps in (("turns", False), ("overlapped", True)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
+import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -34,6 +35,7 @@ def test_no_prompt_is_used_twice_before_all_are_used(place: Place) -> None:
     assert sorted(int(i) for ids in used for i in ids) == list(range(20))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits(whole: Place, plain_place: Place) -> None:
     """Also where every program begins by itself, with another seed of Python's for its hashes."""
     again = plain_place.halos("run", str(plain_place.config()), "--no-ui", "--name", "again")
@@ -98,6 +100,7 @@ def test_a_judge_that_always_raises_fails_the_run_with_its_message(place: Place)
     assert first_round == [("sample", 1), ("label", 1), ("label", 2), ("train", 1)]
 
 
+@pytest.mark.slow
 def test_two_processes_label_and_train_a_run(place: Place, one: Place) -> None:
     config = place.config(launch__num_processes=2, loop__num_rounds=1)
     finished = place.halos("run", str(config), "--no-ui", "--name", "two")

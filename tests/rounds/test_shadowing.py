@@ -51,6 +51,7 @@ def test_files_of_a_folder_hide_no_modules(folder: Place, command: tuple[str, ..
     halos_tui(folder, *command)
 
 
+@pytest.mark.slow
 def test_stages_of_a_run_that_starts_there_find_their_modules(folder: Place) -> None:
     halos_tui(folder, "run", "run.toml", "--no-ui", "--set", "loop.num_rounds=1")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from transformers import AutoModelForCausalLM
 
 from tests.support.place import Place
 
 
+@pytest.mark.slow
 def test_a_sharded_run_ends_in_a_plain_checkpoint(place: Place) -> None:
     config = place.config(
         launch__num_processes=2,

@@ -30,7 +30,13 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", list(CASES))
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.slow if number else ())
+        for number, case in enumerate(CASES)
+    ],
+)
 def test_warm_and_cold_runs_give_the_same_bits(place: Place, case: str) -> None:
     changes = {"loop__num_rounds": 3, "loop__prompts_per_round": 4, **CASES[case]}
     for name, is_warm in (("cold", False), ("warm", "auto")):
@@ -48,6 +54,7 @@ def test_warm_and_cold_runs_give_the_same_bits(place: Place, case: str) -> None:
             assert warm.read_bytes() == cold.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_reward_model_stays_and_scores_the_same(place: Place) -> None:
     """Its padding token is chosen anew for each round's texts, as by a model that was just read."""
     judge = save_classifier(place.path / "judge", pad_token_id=None)

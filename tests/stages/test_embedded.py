@@ -193,6 +193,7 @@ def kill_a_build_once_it_trains(cache: Path) -> None:
         build.kill()
 
 
+@pytest.mark.slow
 def test_a_killed_build_is_built_again_with_the_same_bytes_after_its_stage_has_ended(
     built: EmbeddedFiles, tmp_path: Path
 ) -> None:

@@ -83,6 +83,7 @@ def check_equal(sharded: AttemptDir, alone: AttemptDir) -> None:
         torch.testing.assert_close(kept[name], moment, atol=1e-6, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [make_gemma2, make_gemma3])
 def test_models_of_eager_attention_or_with_other_senses_are_gathered_too(
     make: Callable[[Path], Path], tmp_path: Path
@@ -128,6 +129,7 @@ def test_the_gathered_checkpoint_has_the_files_of_one_process(tied: Path, tmp_pa
         assert ours.read_bytes() == theirs.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_low_dtype_keeps_its_master_weights_and_the_next_round_goes_on(tmp_path: Path) -> None:
     policy = make_policy(tmp_path / "bf16", dtype=torch.bfloat16)
     settings: dict[str, Any] = {

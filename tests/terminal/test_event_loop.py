@@ -6,6 +6,8 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks.made_events import Shape
 from benchmarks.made_runs import make_run
 from tests.support import watched_app
@@ -18,6 +20,7 @@ NUM_OTHERS = 200
 NUM_TOURS = 3
 
 
+@pytest.mark.slow
 def test_no_call_blocks_the_event_loop(demo: DemoRun) -> None:
     """Each tour is a new process, so that what is imported late counts too. A block that is the
     app's own comes back in every tour; one that a busy machine made does not.

@@ -16,7 +16,7 @@ from tests.support.tour import tour
 
 @pytest.mark.parametrize(
     ("is_failed", "environment"),
-    [(False, {}), (True, {"NO_COLOR": "1"})],
+    [(False, {}), pytest.param(True, {"NO_COLOR": "1"}, marks=pytest.mark.slow)],
     ids=["at work", "failed, without colours"],
 )
 def test_no_text_of_a_run_reaches_the_terminal_as_a_sequence(

@@ -7,6 +7,8 @@ import re
 import signal
 import time
 
+import pytest
+
 from tests.support.demo_run import DemoRun
 from tests.support.terminal import Terminal
 from tests.support.waiting import wait_for
@@ -41,6 +43,7 @@ def test_quitting_leaves_the_run_alone_and_the_terminal_as_it_was(long_run: Demo
     long_run.goes_on()
 
 
+@pytest.mark.slow
 def test_a_terminal_that_stops_reading_costs_nothing_and_is_right_afterwards(
     long_run: DemoRun,
 ) -> None:
@@ -61,6 +64,7 @@ def test_a_terminal_that_stops_reading_costs_nothing_and_is_right_afterwards(
         terminal.wait()
 
 
+@pytest.mark.slow
 def test_a_storm_of_sizes_ends_with_the_right_screen(long_run: DemoRun) -> None:
     numbers = random.Random(4)
     with long_run.attach() as terminal:
