@@ -15,7 +15,7 @@ from halos_backend.config.schema import RunSettings
 from halos_backend.errors import UsageError
 from halos_backend.findings import Prepared, refuse_inputs
 from halos_backend.stages.label.stage import execute as label_round
-from halos_backend.stages.models import is_recurrent
+from halos_backend.stages.model_limits import is_recurrent
 from halos_backend.stages.packing import is_packed, pack
 from halos_backend.stages.prepare.prepare import prepare
 from halos_backend.stages.runtime import StageResult, open_attempt

@@ -12,15 +12,13 @@ import torch
 from halos_backend.config.schema import PolicySettings
 from halos_backend.errors import UsageError
 from halos_backend.stages.carried_files import LARGEST_BYTES
+from halos_backend.stages.model_limits import NO_LIMIT, context_length, usable_context
 from halos_backend.stages.models import (
-    NO_LIMIT,
-    context_length,
     empty_classifier,
     load_config,
     load_policy,
     load_tokenizer,
     surplus_weights,
-    usable_context,
 )
 from peft import LoraConfig, get_peft_model
 from transformers import (

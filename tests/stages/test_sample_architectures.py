@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from halos_backend.config.schema import RunSettings
-from halos_backend.stages.models import is_recurrent
+from halos_backend.stages.model_limits import is_recurrent
 from halos_backend.stages.sample.engine import Request
 from halos_backend.stages.sample.transformers_engine import load_engine
 

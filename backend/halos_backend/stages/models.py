@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -34,6 +33,7 @@ from transformers.utils import logging as transformers_logging
 from halos_backend.config.needs import INDEX, WEIGHTS
 from halos_backend.config.schema import LaunchSettings, PolicySettings
 from halos_backend.errors import UsageError
+from halos_backend.stages.model_limits import has_embedding
 
 T = TypeVar("T")
 WEIGHTS_FAILURES = (OSError, ValueError, KeyError, ImportError, SafetensorError)
@@ -46,14 +46,6 @@ TOKENIZER_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken")
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_FILES = "adapter_"
 """Begins the names of peft's files."""
-ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
-"""Names layers, as configurations do, that find their past by the attention mask."""
-UNSCALED_ROPE = {"linear", "dynamic"}
-"""Lists scalings of rotary positions whose factor `max_position_embeddings` does not include; that
-of yarn, longrope and llama3 does. Source: vLLM 0.32, `_get_and_verify_max_len`.
-"""
-NO_LIMIT = 1 << 20
-"""Is the number of tokens of a model that knows no limit."""
 
 
 def pick_device(launch: LaunchSettings, *, local_rank: int = 0) -> torch.device:
@@ -172,22 +164,6 @@ def load_config(path: str, *, trust_remote_code: bool, **changes: Any) -> Pretra
     return config
 
 
-def has_embedding(token_id: int, config: PretrainedConfig) -> bool:
-    """Says whether the model knows the token."""
-    vocabulary = getattr(config.get_text_config(), "vocab_size", None)
-    return token_id >= 0 and (not isinstance(vocabulary, int) or token_id < vocabulary)
-
-
-def filling_id(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> int:
-    """Returns what fills rows where a mask hides it: the tokenizer's own, if the model
-    knows that.
-    """
-    for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if token_id is not None and has_embedding(token_id, config):
-            return int(token_id)
-    return 0
-
-
 def load_policy(path: str, policy: PolicySettings, *, dtype: torch.dtype) -> PreTrainedModel:
     """Loads a causal language model on the CPU, in evaluation mode. Raises UsageError."""
     return _load_policy(path, policy, dtype=dtype)
@@ -275,37 +251,6 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
 
 
-def context_length(config: PretrainedConfig) -> int:
-    """Counts the tokens that a model of the configuration sees, prompt and completion together.
-
-    Windows and ALiBi set no limit. What a table of positions takes for itself, `usable_context`
-    knows.
-    """
-    text_config = config.get_text_config()
-    if getattr(text_config, "alibi", False):
-        return NO_LIMIT
-    length = getattr(text_config, "max_position_embeddings", None)
-    length = length or getattr(text_config, "max_seq_len", None) or NO_LIMIT
-    return int(length * _rope_factor(text_config))
-
-
-def usable_context(model: PreTrainedModel) -> int:
-    """Counts the tokens that the model, or its outline, sees.
-
-    RoBERTa and its kin count positions from behind the padding id, so that their table has fewer
-    places than rows.
-    """
-    length = context_length(model.config)
-    tables = [
-        module.num_embeddings - module.padding_idx - 1
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Embedding)
-        and "position" in name.rpartition(".")[2]
-        and module.padding_idx is not None
-    ]
-    return min([length, *tables])
-
-
 def surplus_weights(path: str) -> str | None:
     """Finds a safetensors file beside the model's own that vLLM would take for a part of it."""
     folder = Path(path)
@@ -313,24 +258,6 @@ def surplus_weights(path: str) -> str | None:
         names = {file.name for file in folder.glob("*.safetensors")} - {WEIGHTS}
         return min(names, default=None)
     return None
-
-
-def is_recurrent(model: PreTrainedModel) -> bool:
-    """Says whether layers carry a state from token to token (Mamba, convolutions, linear
-    attention).
-    """
-    kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
-    return bool(getattr(model, "_is_stateful", False)) or not ATTENTION_LAYERS.issuperset(kinds)
-
-
-def _rope_factor(config: PretrainedConfig) -> float:
-    """Returns by how much positions are stretched beyond the configuration's own limit."""
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    parts = [rope, *(part for part in rope.values() if isinstance(part, dict))]
-    if config.model_type.startswith("gemma3"):  # whose limit has the factor in it
-        return 1.0
-    factors = [part.get("factor") for part in parts if part.get("rope_type") in UNSCALED_ROPE]
-    return max([1.0, *(float(factor) for factor in factors if factor)])
 
 
 def load_generation_config(path: str, config: PretrainedConfig) -> GenerationConfig:

@@ -31,11 +31,10 @@ from halos_backend.stages.label.conversations import load_judge_tokenizer, token
 from halos_backend.stages.label.function import check_function
 from halos_backend.stages.label.judge import LabelRow
 from halos_backend.stages.label.reward_model import check_vocabulary, most_tokens
+from halos_backend.stages.model_limits import context_length, has_embedding
 from halos_backend.stages.models import (
     ADAPTER_CONFIG,
-    context_length,
     end_token_ids,
-    has_embedding,
     load_config,
     load_generation_config,
     outline_classifier,

@@ -15,7 +15,8 @@ from halos_backend.errors import PromptsError, UsageError
 from halos_backend.findings import Finding
 from halos_backend.records import Prompt, encode_row, read_rows, write_rows
 from halos_backend.stages.chat import prompt_token_ids
-from halos_backend.stages.models import has_embedding, one_line
+from halos_backend.stages.model_limits import has_embedding
+from halos_backend.stages.models import one_line
 from halos_backend.stages.prepare.model_checks import describe_token, resizing, unknown
 from halos_backend.stages.prepare.rows import SourcePrompt, non_finite_columns, source_prompts
 from halos_backend.stages.prepare.source import read_source

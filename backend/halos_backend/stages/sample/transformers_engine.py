@@ -20,9 +20,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import NonFiniteError, UsageError
+from halos_backend.stages.model_limits import filling_id, is_recurrent
 from halos_backend.stages.models import (
-    filling_id,
-    is_recurrent,
     load_config,
     load_policy,
     load_tokenizer,

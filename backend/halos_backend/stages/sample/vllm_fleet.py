@@ -13,7 +13,8 @@ from transformers import PretrainedConfig
 
 from halos_backend.config.schema import RunSettings
 from halos_backend.interpreters.device import device_of
-from halos_backend.stages.models import context_length, resolve_dtype
+from halos_backend.stages.model_limits import context_length
+from halos_backend.stages.models import resolve_dtype
 from halos_backend.stages.runtime import Attempt
 from halos_backend.stages.sample.replicated_engine import ReplicatedEngine
 from halos_backend.stages.sample.sampling import Sampling

@@ -11,7 +11,8 @@ from halos_backend import clock
 from halos_backend.config.losses import KTO
 from halos_backend.errors import StageError
 from halos_backend.stages.kernels_check import check_kernels
-from halos_backend.stages.models import filling_id, load_config, load_tokenizer
+from halos_backend.stages.model_limits import filling_id
+from halos_backend.stages.models import load_config, load_tokenizer
 from halos_backend.stages.runtime import Attempt, StageResult
 from halos_backend.stages.train.batches import Step, plan_steps
 from halos_backend.stages.train.canary_check import check_canary
