@@ -6,7 +6,7 @@ and how the run is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -22,9 +22,11 @@ from halos_tui.changes.comparison import moved
 from halos_tui.changes.page import page_text, whole_text
 from halos_tui.changes.reader import ChangesReader
 from halos_tui.changes.view import ChangesQuery, ChangesView
-from halos_tui.feed import Updated, in_background
+from halos_tui.feed import FeedFailed, Updated, in_background
 from halos_tui.formatting import count, plural, visible
-from halos_tui.screens.list_screen import MUCH_TO_COPY, Filtering
+from halos_tui.screens.asking import MUCH_TO_COPY, Asked, Filter, MakeText, Writing
+from halos_tui.screens.base import HalosScreen
+from halos_tui.search_term import SearchTerm
 from halos_tui.text_layout import Page
 from halos_tui.widgets.ask_line import AskLine
 from halos_tui.widgets.footer import Footer
@@ -37,13 +39,12 @@ BESIDE = 120
 """From this width on history and page stand beside each other."""
 
 
-class ChangesScreen(Filtering):
+class ChangesScreen(HalosScreen):
     """The screen is about one run; its page follows the cursor until a person chooses rounds by
     hand.
     """
 
     NAME: ClassVar[ScreenName] = "changes"
-    HINT = "a setting's name, or /pattern"
     BINDINGS: ClassVar[list[BindingType]]
     DEFAULT_CSS = """
     ChangesScreen {
@@ -61,8 +62,17 @@ class ChangesScreen(Filtering):
         super().__init__()
         self.run_dir = run_dir
         self.view: ChangesView | None = None
-        self._query = ChangesQuery()
-        self._reader = ChangesReader(run_dir, self._query)
+        self._reader = ChangesReader(run_dir, ChangesQuery())
+        self.asked = Asked(ChangesQuery(), self._reader.ask)
+        self._filter = Filter(
+            self,
+            term=lambda: self.asked.query.term,
+            use=self._use_filter,
+            leave=self.focus_main,
+            hint="a setting's name, or /pattern",
+        )
+        self._writing = Writing(self, content=self.content, leave=self.focus_main)
+        self._problem = ""
         self._is_zoomed = False
 
     def compose(self) -> ComposeResult:
@@ -76,8 +86,8 @@ class ChangesScreen(Filtering):
 
     def on_mount(self) -> None:
         self._list.focus()
-        self.ask_for(is_ascii=self.halos.options.is_ascii)
-        self._feed = self.follow(self._reader.read, interval_s=INTERVAL_S)
+        self.ask_for(replace(self.asked.query, is_ascii=self.halos.options.is_ascii))
+        self.asked.answered_by(self.follow(self._reader.read, interval_s=INTERVAL_S))
 
     def on_resize(self) -> None:
         self._arrange()
@@ -91,15 +101,26 @@ class ChangesScreen(Filtering):
         is_same = before is not None and _subject(before) == _subject(view)
         self._page.show_from(Page(view.lines), None if is_same else 0)
         if self._list.number != number:  # such as when the filter hides the change
-            self.ask_for(number=self._list.number)
+            self.ask_for(replace(self.asked.query, number=self._list.number))
+        self.say()
+
+    def on_feed_failed(self, message: FeedFailed) -> None:
+        """Says what is wrong for as long as it is so, beside the notice that every screen gives."""
+        self._problem = message.problem
         self.say()
 
     @on(VirtualList.Moved)
     def _follow_cursor(self) -> None:
         """Shows the change that a person went to, with the rounds around it."""
-        if self._list.number != self._query.number:
-            self.ask_for(number=self._list.number, rounds=None)
+        if self._list.number != self.asked.query.number:
+            self.ask_for(replace(self.asked.query, number=self._list.number, rounds=None))
         self.say()
+
+    def action_search(self) -> None:
+        self._filter.ask()
+
+    def action_write(self) -> None:
+        self._writing.ask()
 
     def action_previous(self) -> None:
         """Compares with the round before the newer one."""
@@ -137,19 +158,29 @@ class ChangesScreen(Filtering):
         """Leaves the question, the page, the chosen rounds, the filter; then goes to the screen
         before.
         """
-        if self.bar.display:
-            self.close_bar(forget=self.bar.purpose == "filter")
+        if self.query_one(AskLine).display:
+            self._filter.close_bar()
         elif self._is_zoomed:
             self.action_compare()
-        elif self._query.rounds is not None:
-            self.ask_for(rounds=None)
-        elif self._query.term is not None:
-            self.ask_for(term=None)
+        elif self.asked.query.rounds is not None:
+            self.ask_for(replace(self.asked.query, rounds=None))
+        elif self.asked.query.term is not None:
+            self.ask_for(replace(self.asked.query, term=None))
         else:
             super().action_back()
 
-    def content(self) -> Callable[[], str] | None:
-        return None if self.view is None else partial(whole_text, self.view, self.run_dir.name)
+    def ask_for(self, query: ChangesQuery) -> None:
+        """Shows something else."""
+        self.asked.ask(query)
+        self.say()
+
+    def _use_filter(self, term: SearchTerm | None) -> None:
+        self.ask_for(replace(self.asked.query, term=term))
+
+    def content(self) -> MakeText | None:
+        """Returns what writes the page and the history."""
+        view = self.view
+        return None if view is None else lambda _path: whole_text(view, self.run_dir.name)
 
     async def _copy(self, view: ChangesView) -> None:
         text = await in_background(partial(page_text, view))
@@ -162,8 +193,13 @@ class ChangesScreen(Filtering):
         """Chooses rounds by hand."""
         if self.view is None or self.view.rounds is None:
             return
-        rounds = self._query.rounds or self.view.rounds
-        self.ask_for(rounds=moved(rounds, older=older, newer=newer, last=self.view.last))
+        rounds = self.asked.query.rounds or self.view.rounds
+        self.ask_for(
+            replace(
+                self.asked.query,
+                rounds=moved(rounds, older=older, newer=newer, last=self.view.last),
+            )
+        )
 
     def _arrange(self) -> None:
         """Makes room for the pane that the person reads."""
@@ -179,18 +215,22 @@ class ChangesScreen(Filtering):
 
     def _settle(self) -> None:
         """Draws once the panes have their sizes."""
-        if not self.bar.display:
+        if not self.query_one(AskLine).display:
             self.focus_main()
         width = max(1, self._page.size.width)
-        if width != self._query.width:
-            self.ask_for(width=width)
+        if width != self.asked.query.width:
+            self.ask_for(replace(self.asked.query, width=width))
 
     def focus_main(self) -> None:
         self.set_focus(self._list if self._list.display else self._page)
 
     def say(self) -> None:
         title = title_of(
-            self.run_dir, self.view, self._query, place=self._list.cursor, problem=self._problem
+            self.run_dir,
+            self.view,
+            self.asked.query,
+            place=self._list.cursor,
+            problem=self._problem,
         )
         self.query_one(TitleLine).show(title)
 

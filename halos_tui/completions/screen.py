@@ -7,9 +7,7 @@ what order, and how far the list is.
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from halos_backend.store.run_dir import RunDir
@@ -34,9 +32,11 @@ from halos_tui.completions.view import (
     PageKind,
     Seen,
 )
-from halos_tui.feed import Feed, Updated
+from halos_tui.feed import Feed, FeedFailed, Updated
 from halos_tui.formatting import count, percent, plural
-from halos_tui.screens.list_screen import MUCH_TO_COPY, Filtering, WritingOut
+from halos_tui.screens.asking import MUCH_TO_COPY, Asked, Filter, MakeText, Writing
+from halos_tui.screens.base import HalosScreen
+from halos_tui.search_term import SearchTerm
 from halos_tui.tracking.rounds import FINAL
 from halos_tui.widgets.ask_line import AskLine
 from halos_tui.widgets.footer import Footer
@@ -50,49 +50,7 @@ LOW = 10
 """Below this height there is room for only one of the two."""
 
 
-class TakingOut(WritingOut):
-    """This is a screen that shows a completion with its group, and lets a person take it out."""
-
-    @abstractmethod
-    def current(self) -> Seen | None:
-        """Returns what is shown of the completion at the cursor, once that is decoded."""
-
-    def content(self) -> Callable[[], str] | None:
-        seen = self.current()
-        if seen is None or seen.group is None:
-            return None
-        return partial(as_text, seen.group.prompt, _answers(seen))
-
-    def action_copy(self) -> None:
-        """Copies exactly what the policy said, by OSC 52."""
-        if (seen := self.current()) is None or seen.group is None:
-            self.notify("there is nothing to copy yet", severity="warning", markup=False)
-            return
-        if seen.pair is not None:
-            text = as_text((), _answers(seen))
-        else:
-            text = seen.group.completions[seen.index].text
-        self.app.copy_to_clipboard(text)
-        much = "; many terminals take less than that, w writes a file"
-        more = much if len(text) > MUCH_TO_COPY else ""
-        self.notify(f"copied {plural(len(text), 'character')}{more}", markup=False)
-
-
-def _answers(seen: Seen) -> list[tuple[str, str]]:
-    """Returns the completions that are shown, with headings for a file."""
-    assert seen.group is not None
-    if seen.pair is not None:
-        return [("chosen", seen.pair.chosen.text), ("rejected", seen.pair.rejected.text)]
-    completions = seen.group.completions
-    if seen.query.kind == "group":
-        return [
-            (f"completion {count(place)}", completion.text)
-            for place, completion in enumerate(completions, start=1)
-        ]
-    return [("assistant", completions[seen.index].text)]
-
-
-class CompletionsScreen(Filtering, TakingOut):
+class CompletionsScreen(HalosScreen):
     """The screen is about one run; it begins at `round`, or at the newest with completions."""
 
     NAME: ClassVar[ScreenName] = "completions"
@@ -117,8 +75,14 @@ class CompletionsScreen(Filtering, TakingOut):
         self.view = ListView()
         self.seen: Seen | None = None
         self.kind: PageKind = "completion"
-        self._query = ListQuery(round=NEWEST if round is None else round)
-        self._reader = CompletionsReader(run_dir, self._query)
+        query = ListQuery(round=NEWEST if round is None else round)
+        self._reader = CompletionsReader(run_dir, query)
+        self.asked = Asked(query, self._reader.ask)
+        self._filter = Filter(
+            self, term=lambda: self.asked.query.term, use=self._use_filter, leave=self.focus_main
+        )
+        self._writing = Writing(self, content=self.content, leave=self.focus_main)
+        self._problem = ""
         self._details: CompletionDetails | None = None
         self._details_feed: Feed[Seen] | None = None
         self._is_zoomed = False
@@ -137,7 +101,7 @@ class CompletionsScreen(Filtering, TakingOut):
         self._list.focus()
         self.say()
         self._details = CompletionDetails(self._reader.index, is_ascii=self.halos.options.is_ascii)
-        self._feed = self.follow(self._reader.read)
+        self.asked.answered_by(self.follow(self._reader.read))
         self._details_feed = self.follow(self._details.read)
 
     def on_unmount(self) -> None:
@@ -164,13 +128,38 @@ class CompletionsScreen(Filtering, TakingOut):
             cursor=listed.at_cursor,
             kind=self.kind,
             width=max(1, self._page.size.width),
-            term=self._query.term,
+            term=self.asked.query.term,
             generation=self.view.generation,
         )
         if self._details is not None and self._details_feed is not None:
             self._details.ask(query)
             self._details_feed.hurry()
         self.say()
+
+    def on_feed_failed(self, message: FeedFailed) -> None:
+        """Says what is wrong for as long as it is so, beside the notice that every screen gives."""
+        self._problem = message.problem
+        self.say()
+
+    def action_search(self) -> None:
+        self._filter.ask()
+
+    def action_write(self) -> None:
+        self._writing.ask()
+
+    def action_copy(self) -> None:
+        """Copies exactly what the policy said, by OSC 52."""
+        if (seen := self.current()) is None or seen.group is None:
+            self.notify("there is nothing to copy yet", severity="warning", markup=False)
+            return
+        if seen.pair is not None:
+            text = as_text((), _answers(seen))
+        else:
+            text = seen.group.completions[seen.index].text
+        self.app.copy_to_clipboard(text)
+        much = "; many terminals take less than that, w writes a file"
+        more = much if len(text) > MUCH_TO_COPY else ""
+        self.notify(f"copied {plural(len(text), 'character')}{more}", markup=False)
 
     def action_previous(self) -> None:
         """Goes to the round before; from all rounds to the newest."""
@@ -180,16 +169,30 @@ class CompletionsScreen(Filtering, TakingOut):
         self._turn(1)
 
     def action_all_rounds(self) -> None:
-        self.ask_for(round=NEWEST if self._query.round == ALL_ROUNDS else ALL_ROUNDS)
+        self.ask_for(
+            replace(
+                self.asked.query,
+                round=NEWEST if self.asked.query.round == ALL_ROUNDS else ALL_ROUNDS,
+            )
+        )
 
     def action_sort(self) -> None:
-        self.ask_for(order=ORDERS[(ORDERS.index(self._query.order) + 1) % len(ORDERS)])
+        self.ask_for(
+            replace(
+                self.asked.query,
+                order=ORDERS[(ORDERS.index(self.asked.query.order) + 1) % len(ORDERS)],
+            )
+        )
 
     def action_reverse(self) -> None:
-        self.ask_for(ascending=not self._query.ascending)
+        self.ask_for(replace(self.asked.query, ascending=not self.asked.query.ascending))
 
     def action_only(self) -> None:
-        self.ask_for(only=ONLY[(ONLY.index(self._query.only) + 1) % len(ONLY)])
+        self.ask_for(
+            replace(
+                self.asked.query, only=ONLY[(ONLY.index(self.asked.query.only) + 1) % len(ONLY)]
+            )
+        )
 
     def action_group(self) -> None:
         self._show_kind("completion" if self.kind == "group" else "group")
@@ -217,16 +220,32 @@ class CompletionsScreen(Filtering, TakingOut):
         """Leaves the question, the zoom, the comparison, the filter; then goes to the screen
         before.
         """
-        if self.bar.display:
-            self.close_bar(forget=self.bar.purpose == "filter")
+        if self.query_one(AskLine).display:
+            self._filter.close_bar()
         elif self._is_zoomed:
             self.action_zoom()
         elif self.kind != "completion":
             self._show_kind("completion")
-        elif self._query.term is not None:
-            self.ask_for(term=None)
+        elif self.asked.query.term is not None:
+            self.ask_for(replace(self.asked.query, term=None))
         else:
             super().action_back()
+
+    def ask_for(self, query: ListQuery) -> None:
+        """Lists something else."""
+        self.asked.ask(query)
+        self.say()
+
+    def _use_filter(self, term: SearchTerm | None) -> None:
+        self.ask_for(replace(self.asked.query, term=term))
+
+    def content(self) -> MakeText | None:
+        """Returns what writes the page, once that is decoded."""
+        seen = self.current()
+        if seen is None or seen.group is None:
+            return None
+        prompt, answers = seen.group.prompt, _answers(seen)
+        return lambda _path: as_text(prompt, answers)
 
     def _take_list(self, view: ListView) -> None:
         self.view, self._problem = view, ""
@@ -246,16 +265,19 @@ class CompletionsScreen(Filtering, TakingOut):
         )
 
     def current(self) -> Seen | None:
+        """Returns what is shown of the completion at the cursor, once that is decoded."""
         seen = self.seen
         is_current = seen is not None and seen.query.cursor == self._list.at_cursor
         return seen if is_current and seen is not None and seen.query.kind == self.kind else None
 
     def _turn(self, by: int) -> None:
         rounds = self.view.rounds
-        now = self.view.round if self._query.round == NEWEST else self._query.round
+        now = self.view.round if self.asked.query.round == NEWEST else self.asked.query.round
         place = rounds.index(now) + by if now in rounds else len(rounds) - 1
         if rounds:
-            self.ask_for(round=rounds[max(0, min(place, len(rounds) - 1))])
+            self.ask_for(
+                replace(self.asked.query, round=rounds[max(0, min(place, len(rounds) - 1))])
+            )
 
     def _show_kind(self, kind: PageKind) -> None:
         self.kind = kind
@@ -273,7 +295,7 @@ class CompletionsScreen(Filtering, TakingOut):
 
     def _settle(self) -> None:
         """Draws once the panes have their sizes."""
-        if not self.bar.display:
+        if not self.query_one(AskLine).display:
             self.focus_main()
         self._ask_details()
 
@@ -283,7 +305,7 @@ class CompletionsScreen(Filtering, TakingOut):
     def say(self) -> None:
         place = self._list.cursor if self.view.keys else None
         self.query_one(TitleLine).show(
-            title_of(self.run_dir, self.view, self._query, place=place, problem=self._problem)
+            title_of(self.run_dir, self.view, self.asked.query, place=place, problem=self._problem)
         )
 
     @property
@@ -293,6 +315,20 @@ class CompletionsScreen(Filtering, TakingOut):
     @property
     def _page(self) -> PageView:
         return self.query_one(PageView)
+
+
+def _answers(seen: Seen) -> list[tuple[str, str]]:
+    """Returns the completions that are shown, with headings for a file."""
+    assert seen.group is not None
+    if seen.pair is not None:
+        return [("chosen", seen.pair.chosen.text), ("rejected", seen.pair.rejected.text)]
+    completions = seen.group.completions
+    if seen.query.kind == "group":
+        return [
+            (f"completion {count(place)}", completion.text)
+            for place, completion in enumerate(completions, start=1)
+        ]
+    return [("assistant", completions[seen.index].text)]
 
 
 def title_of(

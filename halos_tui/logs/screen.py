@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from halos_backend.errors import UsageError
 from halos_backend.events import Stage
 from halos_backend.store.run_dir import RunDir
 from textual import on
@@ -20,15 +21,16 @@ from textual.containers import Container
 from halos_tui.actions import ScreenName
 from halos_tui.feed import FeedFailed, Updated
 from halos_tui.formatting import percent, size
-from halos_tui.logs.file import LogFile
+from halos_tui.logs.file import Direction
 from halos_tui.logs.find_next import FindProgress
 from halos_tui.logs.log_view import LogRows, SourceList
 from halos_tui.logs.reader import LogQuery, LogReader, LogView
-from halos_tui.logs.rows import END, LogRow
-from halos_tui.logs.search_actions import Copied, SearchingLogs, copy_lines
-from halos_tui.screens.list_screen import Asking
-from halos_tui.search_term import SearchTerm
-from halos_tui.widgets.ask_line import AskLine
+from halos_tui.logs.rows import END, LogRow, RowStyle
+from halos_tui.logs.search_actions import Copied, FindProgressed, LogSearch, copy_lines
+from halos_tui.screens.asking import Asked
+from halos_tui.screens.base import HalosScreen
+from halos_tui.search_term import read_term
+from halos_tui.widgets.ask_line import AskLine, Question
 from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.title_line import Title, TitleLine
 
@@ -36,12 +38,11 @@ INTERVAL_S = 0.35
 """A whole screen of new lines that often is what a slow line takes."""
 
 
-class LogsScreen(SearchingLogs, Asking):
+class LogsScreen(HalosScreen):
     """The screen is about one run; it begins with the log that is written now, or was last."""
 
     NAME: ClassVar[ScreenName] = "logs"
     BINDINGS: ClassVar[list[BindingType]]
-    _query: LogQuery
     DEFAULT_CSS = """
     LogsScreen {
         #panes { height: 1fr; }
@@ -54,8 +55,13 @@ class LogsScreen(SearchingLogs, Asking):
         super().__init__()
         self.run_dir = run_dir
         self.view: LogView | None = None
-        self._query = LogQuery(round=round, stage=stage)
-        self._reader = LogReader(run_dir, self._query)
+        query = LogQuery(round=round, stage=stage)
+        self._reader = LogReader(run_dir, query)
+        self.asked = Asked(query, self._reader.ask)
+        self._search = LogSearch(self)
+        self._searching = Question(
+            "search", "words, or /pattern", typed=self._typed, answered=self._answered
+        )
         self._problem = ""
 
     def compose(self) -> ComposeResult:
@@ -69,23 +75,12 @@ class LogsScreen(SearchingLogs, Asking):
 
     def on_mount(self) -> None:
         self.set_focus(self._rows)
-        self._restyle(is_ascii=self.halos.options.is_ascii)
+        self._restyle(replace(self._query.style, is_ascii=self.halos.options.is_ascii))
         self.say()
-        self._feed = self.follow(self._reader.read, interval_s=INTERVAL_S)
+        self.asked.answered_by(self.follow(self._reader.read, interval_s=INTERVAL_S))
 
     def on_unmount(self) -> None:
-        self.stop_searching()
-
-    @property
-    def term(self) -> SearchTerm | None:
-        return self._query.style.term
-
-    def here(self) -> tuple[LogFile, LogRow] | None:
-        file, row = None if self.view is None else self.view.file, self._rows.at_cursor
-        return None if file is None or row is None else (file, row)
-
-    def mark(self, term: SearchTerm | None) -> None:
-        self._restyle(term=term)
+        self._search.stop()
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._fit)
@@ -100,7 +95,9 @@ class LogsScreen(SearchingLogs, Asking):
             self._rows.refill(view.window)
         moved_by = view.left - view.query.style.left
         if moved_by and (view.query.jump, view.query.path) == (self._query.jump, self._query.path):
-            self._restyle(left=max(0, self._query.style.left + moved_by))
+            self._restyle(
+                replace(self._query.style, left=max(0, self._query.style.left + moved_by))
+            )
         self.say()
 
     def on_feed_failed(self, message: FeedFailed) -> None:
@@ -112,16 +109,18 @@ class LogsScreen(SearchingLogs, Asking):
     def _moved(self, message: LogRows.Turned) -> None:
         row = self._rows.at_cursor
         if message.up and self._query.follows and not self._rows.is_at_end:
-            self._query = replace(self._query, follows=False)
+            self.asked.query = replace(self._query, follows=False)
             message.needs_rows = True
         if message.needs_rows and row is not None:
-            self.ask_view(place=self._place())
+            self.asked.ask(replace(self._query, place=self._place()))
         self.say()
 
     @on(LogRows.Sideways)
     def _moved_sideways(self, message: LogRows.Sideways) -> None:
         if not self._query.style.wraps:
-            self._restyle(left=max(0, self._query.style.left + message.by))
+            self._restyle(
+                replace(self._query.style, left=max(0, self._query.style.left + message.by))
+            )
 
     @on(SourceList.Chosen, "#sources")
     def _source_chosen(self) -> None:
@@ -146,19 +145,29 @@ class LogsScreen(SearchingLogs, Asking):
             self.set_focus(self._sources)
 
     def action_follow(self) -> None:
-        self.ask_view(
-            follows=not self._query.follows, place=self._place(), jump=self._query.jump + 1
-        )
+        follows, jump = not self._query.follows, self._query.jump + 1
+        self.asked.ask(replace(self._query, follows=follows, place=self._place(), jump=jump))
         self.say()
 
     def action_top(self) -> None:
         self.go_to(0)
 
     def action_bottom(self) -> None:
-        self.ask_view(place=END, jump=self._query.jump + 1, to_hit=False)
+        self.asked.ask(replace(self._query, place=END, jump=self._query.jump + 1, to_hit=False))
+
+    def action_search(self) -> None:
+        term = self._query.style.term
+        before = "" if term is None else f"{'/' * term.is_regex}{term.text}"
+        self._bar.ask(self._searching, text=before)
+
+    def action_next_hit(self) -> None:
+        self._find("forward")
+
+    def action_previous_hit(self) -> None:
+        self._find("backward")
 
     def action_wrap(self) -> None:
-        self._restyle(wraps=not self._query.style.wraps, left=0)
+        self._restyle(replace(self._query.style, wraps=not self._query.style.wraps, left=0))
 
     def action_choose_lines(self) -> None:
         self._rows.choose_lines()
@@ -172,19 +181,55 @@ class LogsScreen(SearchingLogs, Asking):
 
     def action_back(self) -> None:
         """Leaves the question, the search, the list, the choice; then goes to the screen before."""
-        if self.bar.display:
-            self.close_bar()
-        elif self.finding is not None:
-            self.stop_searching()
+        if self._bar.display:
+            self._close_bar()
+        elif self._search.progress is not None:
+            self._search.stop()
             self.say()
         elif self._sources.display:
             self._close_list()
         elif self._rows.chosen_from is not None:
             self.action_choose_lines()
-        elif self.term is not None:
-            self.mark(None)
+        elif self._query.style.term is not None:
+            self._restyle(replace(self._query.style, term=None))
         else:
             super().action_back()
+
+    def _typed(self, text: str) -> None:
+        """Says at once only that a text is no pattern."""
+        try:
+            read_term(text)
+            self._bar.refuse("")
+        except UsageError as error:
+            self._bar.refuse(str(error))
+
+    def _answered(self, text: str) -> None:
+        try:
+            term = read_term(text)
+        except UsageError as error:
+            self._bar.refuse(str(error))
+            return
+        self._close_bar()
+        self._restyle(replace(self._query.style, term=term))
+        self._find("forward", from_here=True)
+
+    def _find(self, direction: Direction, *, from_here: bool = False) -> None:
+        """Searches for the term from the cursor on, or asks for one."""
+        term, file = self._query.style.term, None if self.view is None else self.view.file
+        row = self._rows.at_cursor
+        if term is None and not from_here:
+            self.action_search()
+        if term is None or file is None or row is None:
+            return
+        self._search.begin(file, row, term, direction, from_here=from_here)
+        self.say()
+
+    @on(FindProgressed)
+    def _found(self, message: FindProgressed) -> None:
+        line = self._search.take(message)
+        if line is not None:
+            self.go_to(line, to_hit=True)
+        self.say()
 
     @on(Copied)
     def _copied(self, message: Copied) -> None:
@@ -207,13 +252,16 @@ class LogsScreen(SearchingLogs, Asking):
 
     def _open(self, path: Path) -> None:
         """Opens a log at its end, following."""
-        self.stop_searching()
+        self._search.stop()
         self._rows.chosen_from = None
         style = replace(self._query.style, left=0)
-        self.ask_view(path=path, place=END, follows=True, style=style, to_hit=False)
+        self.asked.ask(
+            replace(self._query, path=path, place=END, follows=True, style=style, to_hit=False)
+        )
 
     def go_to(self, line: int, *, to_hit: bool = False) -> None:
-        self.ask_view(place=(line, 0), jump=self._query.jump + 1, follows=False, to_hit=to_hit)
+        place, jump = (line, 0), self._query.jump + 1
+        self.asked.ask(replace(self._query, place=place, jump=jump, follows=False, to_hit=to_hit))
 
     def _place(self) -> tuple[int, int]:
         """Returns the place of the cursor's row; where a jump is not answered yet, the place it
@@ -224,17 +272,17 @@ class LogsScreen(SearchingLogs, Asking):
         row = self._rows.at_cursor
         return END if row is None else row.place
 
-    def _restyle(self, **changes: Any) -> None:
-        self.ask_view(place=self._place(), style=replace(self._query.style, **changes))
+    def _restyle(self, style: RowStyle) -> None:
+        self.asked.ask(replace(self._query, place=self._place(), style=style))
 
     def _fit(self) -> None:
         width, height = self._rows.size
         if width and height:
             style = replace(self._query.style, width=width)
-            self.ask_view(place=self._place(), height=height, style=style)
+            self.asked.ask(replace(self._query, place=self._place(), height=height, style=style))
 
-    def close_bar(self) -> None:
-        self.bar.close()
+    def _close_bar(self) -> None:
+        self._bar.close()
         self.set_focus(self._rows)
 
     def _close_list(self) -> None:
@@ -247,11 +295,19 @@ class LogsScreen(SearchingLogs, Asking):
             self._query,
             self.view,
             row=self._rows.at_cursor,
-            progress=self.finding,
+            progress=self._search.progress,
             problem=self._problem,
             is_choosing=self._rows.chosen_from is not None,
         )
         self.query_one(TitleLine).show(title)
+
+    @property
+    def _query(self) -> LogQuery:
+        return self.asked.query
+
+    @property
+    def _bar(self) -> AskLine:
+        return self.query_one(AskLine)
 
     @property
     def _rows(self) -> LogRows:

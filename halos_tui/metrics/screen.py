@@ -5,7 +5,8 @@ Its title says which runs and rounds it shows, and how they are drawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -17,15 +18,16 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from halos_tui.actions import ScreenName
-from halos_tui.feed import Updated, in_background
+from halos_tui.feed import FeedFailed, Updated, in_background
 from halos_tui.formatting import plural, visible
 from halos_tui.metrics.chart_grid import ChartGrid
 from halos_tui.metrics.export import as_csv, as_svg
 from halos_tui.metrics.reader import MetricsReader
 from halos_tui.metrics.view import MOST_LINES, WEIGHTS, MetricsQuery, MetricsView
-from halos_tui.screens.list_screen import Filtering
-from halos_tui.search_term import SearchTerm, read_term
-from halos_tui.widgets.ask_line import AskLine
+from halos_tui.screens.asking import Asked, Filter, MakeText, Writing
+from halos_tui.screens.base import HalosScreen
+from halos_tui.search_term import SearchTerm
+from halos_tui.widgets.ask_line import AskLine, Question
 from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.title_line import Title, TitleLine
 
@@ -33,14 +35,12 @@ INTERVAL_S = 1.0
 ZOOM = 2.0
 
 
-class MetricsScreen(Filtering):
+class MetricsScreen(HalosScreen):
     """It shows figures by round, or by step with rounds over each other; all charts zoom
     together.
     """
 
     NAME: ClassVar[ScreenName] = "metrics"
-    QUESTION = "charts"
-    HINT = "a pattern: reward|kl, ^train, time$"
     BINDINGS: ClassVar[list[BindingType]]
     DEFAULT_CSS = """
     MetricsScreen { #charts { height: 1fr; } }
@@ -51,9 +51,30 @@ class MetricsScreen(Filtering):
         self.runs = list(run_dirs[:MOST_LINES])
         self.view: MetricsView | None = None
         self._num_left_out = len(run_dirs) - len(self.runs)
-        self._query = MetricsQuery()
-        self._reader = MetricsReader(self.runs, self._query)
-        self._path = ""
+        self._reader = MetricsReader(self.runs, MetricsQuery())
+        self.asked = Asked(MetricsQuery(), self._reader.ask)
+        self._filter = Filter(
+            self,
+            term=lambda: self.asked.query.term,
+            use=self._use_filter,
+            leave=self.focus_main,
+            question="charts",
+            hint="a pattern: reward|kl, ^train, time$",
+            is_pattern=True,
+        )
+        self._writing = Writing(
+            self,
+            content=self.content,
+            leave=self.focus_main,
+            hint="a new file: .csv has the values, .svg the charts",
+        )
+        self._pinning = Question(
+            "run to add, or to take away",
+            "a run's name",
+            typed=lambda _text: self._bar.refuse(""),
+            answered=self._pin,
+        )
+        self._problem = ""
 
     def compose(self) -> ComposeResult:
         is_ascii = self.halos.options.is_ascii
@@ -65,7 +86,7 @@ class MetricsScreen(Filtering):
     def on_mount(self) -> None:
         self._charts.focus()
         self.say()
-        self._feed = self.follow(self._reader.read, interval_s=INTERVAL_S)
+        self.asked.answered_by(self.follow(self._reader.read, interval_s=INTERVAL_S))
         if self._num_left_out:
             self.notify(
                 f"{MOST_LINES} runs can be told apart; {self._num_left_out} more are left out",
@@ -80,6 +101,11 @@ class MetricsScreen(Filtering):
         self._charts.show(message.view.charts)
         self.say()
 
+    def on_feed_failed(self, message: FeedFailed) -> None:
+        """Says what is wrong for as long as it is so, beside the notice that every screen gives."""
+        self._problem = message.problem
+        self.say()
+
     @on(ChartGrid.Turned)
     def _turned(self) -> None:
         self.say()
@@ -87,8 +113,8 @@ class MetricsScreen(Filtering):
     def action_by(self) -> None:
         """Switches between rounds and steps."""
         if self.view is not None:
-            kind = self._query.kind or self.view.kind
-            self.ask_for(kind="step" if kind == "round" else "round")
+            kind = self.asked.query.kind or self.view.kind
+            self.ask_for(replace(self.asked.query, kind="step" if kind == "round" else "round"))
 
     def action_previous(self) -> None:
         self._turn(-1)
@@ -118,57 +144,57 @@ class MetricsScreen(Filtering):
 
     def action_smooth(self) -> None:
         """Smooths more, and after the most not at all."""
-        self.ask_for(weight=WEIGHTS[(WEIGHTS.index(self._query.weight) + 1) % len(WEIGHTS)])
+        self.ask_for(
+            replace(
+                self.asked.query,
+                weight=WEIGHTS[(WEIGHTS.index(self.asked.query.weight) + 1) % len(WEIGHTS)],
+            )
+        )
 
     def action_pin(self) -> None:
-        self.bar.ask("pin", "run to add, or to take away", hint="a run's name")
+        self._bar.ask(self._pinning)
+
+    def action_search(self) -> None:
+        self._filter.ask()
 
     def action_write(self) -> None:
-        if self.content() is None:
-            self.notify("there is nothing to write yet", severity="warning", markup=False)
-            return
-        self.bar.ask("write", "write to", hint="a new file: .csv has the values, .svg the charts")
+        self._writing.ask()
 
     def action_back(self) -> None:
         """Leaves the question, the cursor, the zoom, the filter; then goes to the screen before."""
         look = self._charts.look
-        if self.bar.display:
-            self.close_bar(forget=self.bar.purpose == "filter")
+        if self._bar.display:
+            self._filter.close_bar()
         elif look.cursor is not None:
             self._charts.move_cursor(None)
         elif look.window != (None, None):
             self._charts.zoom()
-        elif self._query.term is not None:
-            self.ask_for(term=None)
+        elif self.asked.query.term is not None:
+            self.ask_for(replace(self.asked.query, term=None))
         else:
             super().action_back()
 
-    def answered(self, purpose: str, text: str) -> None:
-        if purpose == "pin":
-            self.run_worker(self._pin(text.strip()), group="pin", exclusive=True)
-            return
-        self._path = text
-        super().answered(purpose, text)
+    def ask_for(self, query: MetricsQuery) -> None:
+        """Shows something else."""
+        self.asked.ask(query)
+        self.say()
 
-    def read_filter(self, text: str) -> SearchTerm | None:
-        """Reads the text as a pattern, always."""
-        return read_term(f"/{text}")
-
-    def filter_text(self, term: SearchTerm) -> str:
-        return term.text
+    def _use_filter(self, term: SearchTerm | None) -> None:
+        self.ask_for(replace(self.asked.query, term=term))
 
     def focus_main(self) -> None:
         self.set_focus(self._charts)
 
-    def content(self) -> Callable[[], str] | None:
+    def content(self) -> MakeText | None:
+        """Returns what writes the values or the charts, where there are any."""
         view = self.view
-        return None if view is None or not view.charts else partial(self._written, view, self._path)
+        return None if view is None or not view.charts else partial(self._written, view)
 
-    def _written(self, view: MetricsView, path: str) -> str:
+    def _written(self, view: MetricsView, path: Path) -> str:
         """Writes the file, in a thread. Raises UsageError for a path that does not say the
         format.
         """
-        match Path(path).suffix.lower():
+        match path.suffix.lower():
             case ".csv":
                 return as_csv(view)
             case ".svg":
@@ -176,47 +202,59 @@ class MetricsScreen(Filtering):
                 return as_svg(view, window=look.window, is_log=look.is_log)
         raise UsageError("end it in .csv or .svg")
 
-    async def _pin(self, name: str) -> None:
+    def _pin(self, text: str) -> None:
+        self.run_worker(self._pin_run(text.strip()), group="pin", exclusive=True)
+
+    async def _pin_run(self, name: str) -> None:
         """Shows that run too, or no longer."""
         try:
             run = await in_background(partial(find_run, self.halos.options.runs_root, name))
         except HalosError as error:
-            self.bar.refuse(visible(str(error)))
+            self._bar.refuse(visible(str(error)))
             return
         runs = [known for known in self.runs if known.path.resolve() != run.path.resolve()]
         if len(runs) == len(self.runs):
             runs.append(run)
         if not 1 <= len(runs) <= MOST_LINES:
-            self.bar.refuse(f"1 to {MOST_LINES} runs can be told apart")
+            self._bar.refuse(f"1 to {MOST_LINES} runs can be told apart")
             return
         self.runs = runs
         self._reader.pin(runs)
-        self.close_bar()
-        self.ask_for()
+        self._bar.close()
+        self.focus_main()
+        self.ask_for(self.asked.query)
 
     def _turn(self, by: int) -> None:
         """Goes to an older or a newer round; by step."""
         view = self.view
         if view is not None and view.rounds:
-            newest = max(1, (self._query.newest or view.rounds[-1]) + by)
-            self.ask_for(kind="step", newest=None if newest >= view.last else newest)
+            newest = max(1, (self.asked.query.newest or view.rounds[-1]) + by)
+            self.ask_for(
+                replace(
+                    self.asked.query, kind="step", newest=None if newest >= view.last else newest
+                )
+            )
 
     def _overlay(self, by: int) -> None:
         most = max(1, MOST_LINES // len(self.runs))
-        num = max(1, min(self._query.num_overlaid + by, most))
-        self.ask_for(kind="step", num_overlaid=num)
+        num = max(1, min(self.asked.query.num_overlaid + by, most))
+        self.ask_for(replace(self.asked.query, kind="step", num_overlaid=num))
 
     def say(self) -> None:
         charts = self._charts
         title = title_of(
             self.runs,
             self.view,
-            self._query,
+            self.asked.query,
             is_log=charts.look.is_log,
             hidden=charts.num_hidden,
             problem=self._problem,
         )
         self.query_one(TitleLine).show(title)
+
+    @property
+    def _bar(self) -> AskLine:
+        return self.query_one(AskLine)
 
     @property
     def _charts(self) -> ChartGrid:

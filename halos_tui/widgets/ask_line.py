@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.events import Key
-from textual.message import Message
 from textual.widgets import Input, Static
 
 from halos_tui.formatting import visible
@@ -41,8 +43,18 @@ class Field(Input):
             self.app.post_message(again)
 
 
+@dataclass(frozen=True, eq=False)
+class Question:
+    """Is what a line asks: `typed` hears every other text, `answered` the confirmed one."""
+
+    words: str
+    hint: str
+    typed: Callable[[str], object]
+    answered: Callable[[str], object]
+
+
 class AskLine(Horizontal):
-    """It is hidden until it asks. `purpose` says what the answer is for; the screen closes it."""
+    """It is hidden until it asks; whoever asked closes it."""
 
     DEFAULT_CSS = """
     AskLine {
@@ -53,35 +65,25 @@ class AskLine(Horizontal):
     }
     """
 
-    class Changed(Message):
-        """This message brings another text, not confirmed yet."""
-
-        def __init__(self, purpose: str, text: str) -> None:
-            super().__init__()
-            self.purpose = purpose
-            self.text = text
-
-    class Answered(Changed):
-        """This message brings the confirmed text."""
-
     def __init__(self) -> None:
         super().__init__()
-        self.purpose = ""
+        self.question: Question | None = None
+        """It is the one that is asked now."""
 
     def compose(self) -> ComposeResult:
         yield Static("", id="question", markup=False)
         yield Field(id="answer")
         yield Static("", classes="problem", markup=False)
 
-    def ask(self, purpose: str, question: str, *, text: str = "", hint: str = "") -> None:
+    def ask(self, question: Question, *, text: str = "") -> None:
         """Shows the line with the cursor in it."""
-        self.purpose = purpose
-        self.query_one("#question", Static).update(f"{visible(question)} ")
+        self.question = question
+        self.query_one("#question", Static).update(f"{visible(question.words)} ")
         field = self.query_one(Field)
         with field.prevent(Input.Changed):
             field.value = text
         field.cursor_position = len(text)
-        field.placeholder = hint
+        field.placeholder = question.hint
         self.refuse("")
         self.display = True
         self.screen.set_focus(field)  # at once, since the next key belongs to it
@@ -95,14 +97,15 @@ class AskLine(Horizontal):
 
     def close(self) -> None:
         self.display = False
-        self.purpose = ""
+        self.question = None
         self.query_one(Field).release()
 
     def on_input_changed(self, message: Input.Changed) -> None:
         message.stop()
-        if self.display:
-            self.post_message(self.Changed(self.purpose, message.value))
+        if self.display and self.question is not None:
+            self.question.typed(message.value)
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         message.stop()
-        self.post_message(self.Answered(self.purpose, message.value))
+        if self.question is not None:
+            self.question.answered(message.value)

@@ -193,7 +193,7 @@ def test_a_hit_stays_in_sight_when_one_moves_while_it_is_looked_for(
         await pilot.press("right")
         held.let_go()
         await until_shown(pilot, "0090")
-        await until(pilot, lambda: app.screen._query == app.screen.view.query)
+        await until(pilot, lambda: app.screen.asked.query == app.screen.view.query)
         assert "0090" in screen_text(app)
 
     on(run, lambda: LogsScreen(run.dir), act)
@@ -275,7 +275,7 @@ def test_keys_count_while_charts_are_being_made(
         await held.hold(pilot, lambda: app.simulate_key("x"))
         await pilot.press("x")
         held.let_go()
-        await until(pilot, lambda: app.screen.view.query == app.screen._query)
+        await until(pilot, lambda: app.screen.view.query == app.screen.asked.query)
         assert app.screen.view.kind == "round"
         await held.hold(pilot, lambda: app.simulate_key(BACK))
         await pilot.press(BACK)

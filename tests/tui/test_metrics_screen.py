@@ -16,6 +16,7 @@ from textual.screen import Screen
 from halos_tui.metrics.chart_grid import ChartGrid
 from halos_tui.metrics.screen import MetricsScreen
 from halos_tui.screens.too_small import has_room
+from halos_tui.widgets.ask_line import AskLine
 from tests.support.app_fixtures import (
     OneScreenApp,
     drive,
@@ -243,7 +244,7 @@ def test_values_and_charts_are_written(run: MadeRun, tmp_path: Path) -> None:
             await until_told(pilot, "written to")
             await pilot.press("w", *str(tmp_path / "out.svg"), "enter")
             await until(pilot, (tmp_path / "out.svg").exists)
-            await until(pilot, lambda: not pilot.app.screen.bar.display)
+            await until(pilot, lambda: not pilot.app.screen.query_one(AskLine).display)
             await pilot.press("w", *str(tmp_path / "out.csv"), "enter")
             await until_shown(pilot, "exists; enter overwrites it")
 
