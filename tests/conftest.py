@@ -19,7 +19,7 @@ pytest.register_assert_rewrite("tests.support.invariants")
 
 
 LONGEST_FIRST = (
-    *("vllm", "chaos", "model", "architecture", "rounds"),
+    *("model", "vllm", "chaos", "architecture", "rounds"),
     *("compat", "terminal", "fuzz", "stages"),
 )
 """Folders whose cases take seconds to minutes: at the end of a session all processes have work."""
