@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from halos_backend.store.reward_change import NUM_STDERRS
+from halos_backend.store.standard_error import NUM_STDERRS
 
 from halos_tui.changes.comparison import START, Comparison
 from halos_tui.changes.entries import Entry, fate_of

@@ -11,7 +11,9 @@ from halos_backend.events import ForkOrigin, RequestRejected, RunCreated, RunEve
 from halos_backend.store import requests
 from halos_backend.store.reader import run_journal
 from halos_backend.store.registry import check_readable, load_state
-from halos_backend.store.reward_change import (
+from halos_backend.store.round_state import RoundState
+from halos_backend.store.run_dir import AttemptDir, RunDir
+from halos_backend.store.standard_error import (
     Pulls,
     change_stderr,
     may_share_prompts,
@@ -19,8 +21,6 @@ from halos_backend.store.reward_change import (
     reward_of,
     rewards_in,
 )
-from halos_backend.store.round_state import RoundState
-from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.state import RunState, apply
 
 from halos_tui.changes.comparison import (

@@ -8,8 +8,8 @@ from typing import Literal
 
 from halos_backend.events import STAGES, Stage
 from halos_backend.events.summaries import StageSummary
-from halos_backend.store.reward_change import Significance, reward_of, significance_of
 from halos_backend.store.round_state import RoundState
+from halos_backend.store.standard_error import Significance, reward_of, significance_of
 
 Unit = Literal["number", "count", "share", "time", "size"]
 

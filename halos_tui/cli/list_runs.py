@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 from halos_backend.errors import HalosError
 from halos_backend.store.registry import check_readable, list_runs, load_state
-from halos_backend.store.reward_change import reward_of
 from halos_backend.store.run_dir import RunDir
+from halos_backend.store.standard_error import reward_of
 from halos_backend.store.state import AT_WORK
 
 from halos_tui.cli.options import Json, RunsDir, runs_root

@@ -47,13 +47,13 @@ from halos_backend.events.summaries import (
     TrainSummary,
     as_summary,
 )
-from halos_backend.store.reward_change import reward_of
 from halos_backend.store.round_state import (
     WAIT_FOR_OWNER,
     StageState,
     retry_delay_s,
     waits_for_owner,
 )
+from halos_backend.store.standard_error import reward_of
 from halos_backend.store.state import RunState
 
 from halos_tui.formatting import (

@@ -12,8 +12,8 @@ from pathlib import Path
 from halos_backend.findings import Finding
 from halos_backend.store.liveness import describe_stall
 from halos_backend.store.reader import tail_lines
-from halos_backend.store.reward_change import change_between, reward_of
 from halos_backend.store.run_dir import RunDir, cache_root
+from halos_backend.store.standard_error import change_between, reward_of
 from halos_backend.store.state import ENDED, RunState
 
 from halos_tui.commands import as_called, command_for

@@ -10,9 +10,9 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from halos_backend.store.reward_change import reward_of
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.run_dir import RunDir
+from halos_backend.store.standard_error import reward_of
 from halos_backend.store.state import RunState
 
 from halos_tui.metrics.view import MetricLine

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 
 from halos_backend.events import STAGES
 from halos_backend.events.summaries import LabelSummary, RewardHistogram
-from halos_backend.store.reward_change import Reward, reward_of
 from halos_backend.store.round_state import RoundState
+from halos_backend.store.standard_error import Reward, reward_of
 from halos_backend.store.state import RunState
 
 from halos_tui.charts.distribution import QUANTILES, Distribution

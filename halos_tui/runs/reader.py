@@ -9,9 +9,9 @@ from stat import S_ISREG
 from typing import Literal
 
 from halos_backend.errors import HalosError
-from halos_backend.store.reward_change import RewardChange
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.run_summary import RunSummary, summarize_run
+from halos_backend.store.standard_error import RewardChange
 from halos_backend.store.state import AT_WORK
 
 from halos_tui.runs.filter import FIELDS, setting_at

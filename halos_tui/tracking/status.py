@@ -14,9 +14,9 @@ from halos_backend.store.attempt_state import LiveStage, fold_attempt
 from halos_backend.store.liveness import living_supervisor, stalled_for_s
 from halos_backend.store.reader import attempt_journal
 from halos_backend.store.registry import load_state
-from halos_backend.store.reward_change import reward_of
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.run_summary import RunSummary
+from halos_backend.store.standard_error import reward_of
 from halos_backend.store.state import AT_WORK, RunState, RunStatus
 
 from halos_tui.tracking import eta

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from halos_backend.config.check import find_conflicts
+from halos_backend.config.conflicts import find_conflicts
 from halos_backend.config.load import parse_settings
 from halos_backend.config.losses import FEEDBACK_OF_LOSS, LOSSES_WITH_REFERENCE
 from halos_backend.config.schema import RunSettings

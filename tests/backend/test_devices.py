@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from halos_backend.client.start import refuse_busy
-from halos_backend.config.check import find_conflicts
+from halos_backend.config.conflicts import find_conflicts
 from halos_backend.config.schema import LaunchSettings, RunSettings
 from halos_backend.doctor.gpu import examine_devices
 from halos_backend.errors import HalosError, RunInUseError, UsageError

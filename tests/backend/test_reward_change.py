@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from halos_backend.events.summaries import LabelSummary
-from halos_backend.store.reward_change import (
+from halos_backend.store.round_state import RoundState, StageState
+from halos_backend.store.standard_error import (
     Reward,
     change_between,
     change_stderr,
@@ -18,7 +19,6 @@ from halos_backend.store.reward_change import (
     significance_of,
     stderr_of,
 )
-from halos_backend.store.round_state import RoundState, StageState
 from msgspec import Raw
 from msgspec import json as msgspec_json
 

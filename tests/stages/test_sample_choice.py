@@ -14,8 +14,8 @@ from halos_backend.interpreters.engine_choice import EngineChoice
 from halos_backend.stages.models import load_config
 from halos_backend.stages.runtime import open_attempt
 from halos_backend.stages.sample import vllm_fleet
+from halos_backend.stages.sample.choose_weights import Weights
 from halos_backend.stages.sample.vllm_fleet import Fleet, plan_fleet
-from halos_backend.stages.sample.weights import Weights
 from halos_backend.stages.vllm import choose
 
 from tests.support.sample_fixtures import SamplePlace

@@ -14,9 +14,9 @@ from halos_backend.config.schema import RunSettings
 from halos_backend.errors import EngineDiedError, OutOfMemoryError, StageError, UsageError
 from halos_backend.stages.runtime import cause_of
 from halos_backend.stages.sample import replicated_engine
+from halos_backend.stages.sample.choose_weights import Weights
 from halos_backend.stages.sample.replicated_engine import ReplicatedEngine
 from halos_backend.stages.sample.sampling import Ending, Sampling
-from halos_backend.stages.sample.weights import Weights
 
 from tests.support.command_line import SUPPORT
 from tests.support.place import make_tokenizer

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from halos_backend.errors import EngineDiedError, OutOfMemoryError, StageError
-from halos_backend.stages.sample.weights import Weights
+from halos_backend.stages.sample.choose_weights import Weights
 
 from tests.support.sample_fake_vllm import ENDED, EngineDeadError, FakeVllm, fake_vllm
 

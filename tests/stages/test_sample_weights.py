@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from halos_backend.config.schema import RunSettings
-from halos_backend.stages.sample.weights import Weights, choose_weights
+from halos_backend.stages.sample.choose_weights import Weights, choose_weights
 from halos_backend.store.job import SampleInputs
 from transformers import LlamaConfig
 

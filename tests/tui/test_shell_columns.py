@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from halos_backend.store.reward_change import RewardChange
 from halos_backend.store.run_dir import RunDir
+from halos_backend.store.standard_error import RewardChange
 from rich.cells import cell_len
 
 from halos_tui.runs.columns import COLUMNS, SORTS, fitting_columns, in_order, texts_of

@@ -13,7 +13,7 @@ from tests.vllm.conftest import make_place
 pytestmark = pytest.mark.vllm
 
 READS_NO_WEIGHTS = """
-from halos_backend.stages.sample.vllm_worker import ReloadingWorker
+from halos_backend.stages.sample.vllm_reload import ReloadingWorker
 def refuse(self, weights_path):
     raise AssertionError(weights_path)
 ReloadingWorker.halos_reload = refuse

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.vllm
 
 
 KEEPS_OLD_WEIGHTS = """
-from halos_backend.stages.sample.vllm_worker import ReloadingWorker
+from halos_backend.stages.sample.vllm_reload import ReloadingWorker
 ReloadingWorker.halos_reload = lambda self, weights_path: None
 """
 

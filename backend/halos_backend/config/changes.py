@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halos_backend.config.check import find_conflicts
+from halos_backend.config.conflicts import find_conflicts
 from halos_backend.config.consequences import find_consequences
 from halos_backend.config.load import (
     PATH_KEYS,

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from halos_backend.config.check import find_conflicts
+from halos_backend.config.conflicts import find_conflicts
 from halos_backend.config.guards import with_default_guards
 from halos_backend.config.schema import RunSettings
 from halos_backend.config.shape import field_at, kinds_of, table_at, value_types

@@ -18,15 +18,15 @@ from halos_backend.events import ClosingPrompts
 from halos_backend.records import BAD_JSON
 from halos_backend.settings_json import Change
 from halos_backend.store.registry import check_readable, load_state
-from halos_backend.store.reward_change import (
+from halos_backend.store.round_state import StageStatus
+from halos_backend.store.run_dir import RunDir
+from halos_backend.store.standard_error import (
     Reward,
     RewardChange,
     change_between,
     reward_in,
     reward_of,
 )
-from halos_backend.store.round_state import StageStatus
-from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState, RunStatus
 
 

@@ -8,9 +8,9 @@ from halos_backend.config.schema import RunSettings, TrainSettings
 from halos_backend.events import Stage
 from halos_backend.store.job import Job, LabelInputs, SampleInputs, TrainInputs
 from halos_backend.store.prompt_order import expected_total
-from halos_backend.store.reward_change import compared_rounds, may_share_prompts
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.run_dir import AttemptDir, RunDir
+from halos_backend.store.standard_error import compared_rounds, may_share_prompts
 from halos_backend.store.state import RunState
 from halos_backend.supervisor.plan import StartStage
 from halos_backend.supervisor.processes.commands import num_stage_processes

@@ -11,7 +11,7 @@ from typing import Any
 
 from halos_backend import clock
 from halos_backend.config.changes import Change, change_settings, refuse_for_begun_round
-from halos_backend.config.check import find_conflicts
+from halos_backend.config.conflicts import find_conflicts
 from halos_backend.config.schema import RunSettings
 from halos_backend.config.wording import Problem, find_problems
 from halos_backend.errors import CorruptFileError, SettingsError, UsageError

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from halos_backend.events.summaries import RewardHistogram
 from halos_backend.stages.quantiles import quantiles
-from halos_backend.store.reward_change import change_stderr, pulls_of, rewards_in, stderr_of
+from halos_backend.store.standard_error import change_stderr, pulls_of, rewards_in, stderr_of
 
 NUM_BINS = 20
 

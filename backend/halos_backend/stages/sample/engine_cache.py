@@ -18,10 +18,10 @@ from halos_backend.records import Prompt, read_rows
 from halos_backend.stages.chat import sampling_prefix
 from halos_backend.stages.models import load_config
 from halos_backend.stages.runtime import Attempt
+from halos_backend.stages.sample.choose_weights import choose_weights
 from halos_backend.stages.sample.engine import Engine
 from halos_backend.stages.sample.sampling import load_sampling
 from halos_backend.stages.sample.transformers_engine import load_engine
-from halos_backend.stages.sample.weights import choose_weights
 from halos_backend.store.job import SampleInputs
 
 

@@ -29,9 +29,9 @@ from halos_backend.errors import (
 from halos_backend.interpreters.programs import program_environment
 from halos_backend.records import FinishReason
 from halos_backend.stages.companion import Companion
+from halos_backend.stages.sample.choose_weights import Weights
 from halos_backend.stages.sample.engine import Generated, Request
 from halos_backend.stages.sample.sampling import Sampling
-from halos_backend.stages.sample.weights import Weights
 
 WINDOW = 512
 """Is how many completions a replica is asked for at a time at most: more than it has in

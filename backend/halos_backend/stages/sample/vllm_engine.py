@@ -15,9 +15,9 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from halos_backend.errors import EngineDiedError, NonFiniteError, StageError
 from halos_backend.records import FinishReason
+from halos_backend.stages.sample.choose_weights import Weights
 from halos_backend.stages.sample.engine import Generated, Request
 from halos_backend.stages.sample.sampling import Sampling
-from halos_backend.stages.sample.weights import Weights
 from halos_backend.stages.vllm.loading import Wanted, load_engine
 
 FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}

@@ -16,9 +16,9 @@ from halos_backend.interpreters.device import device_of
 from halos_backend.stages.model_limits import context_length
 from halos_backend.stages.models import resolve_dtype
 from halos_backend.stages.runtime import Attempt
+from halos_backend.stages.sample.choose_weights import Weights
 from halos_backend.stages.sample.replicated_engine import ReplicatedEngine
 from halos_backend.stages.sample.sampling import Sampling
-from halos_backend.stages.sample.weights import Weights
 from halos_backend.stages.vllm.environment import (
     cache_arguments,
     check_devices,
@@ -31,7 +31,7 @@ BATCHED_TOKENS = 4096
 """Is how many tokens vLLM computes at a time on a CPU."""
 IN_PROGRESS = 256
 """Is how many completions vLLM works on at a time, unless `max_num_seqs` says otherwise."""
-WORKER = "halos_backend.stages.sample.vllm_worker.ReloadingWorker"
+WORKER = "halos_backend.stages.sample.vllm_reload.ReloadingWorker"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from halos_backend.stages.train.examples import TokenSequence
 from halos_backend.stages.train.logps import token_kls
 from halos_backend.stages.train.ranks import Ranks
 from halos_backend.stages.train.reference import FrozenModel, per_token
-from halos_backend.store.reward_change import pulls_of, stderr_of
+from halos_backend.store.standard_error import pulls_of, stderr_of
 
 
 @dataclass(frozen=True)
