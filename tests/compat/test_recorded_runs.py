@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 
 from halos_tui.app import AppOptions, HalosApp
 from tests.support.app_fixtures import until_shown
+from tests.support.forks import forking_python
 from tests.support.place import Place
 
 ARCHIVE = Path(__file__).with_name("recorded-0.1.0.tar.xz")
@@ -31,7 +32,10 @@ RUN = "recorded"
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """The recorded run beside its policy, judge and prompts, as if it had been made there."""
+    """The recorded run beside its policy, judge and prompts, as if it had been made there.
+
+    The programs of the place begin with their libraries imported.
+    """
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
     run_dir = RunDir(tmp_path / "runs" / RUN)
@@ -40,7 +44,7 @@ def place(tmp_path: Path) -> Place:
             path.write_text(path.read_text().replace(MADE_IN, str(tmp_path)))
     offset = f'"offset":{run_dir.events.stat().st_size},'  # the whole journal, which is longer now
     run_dir.state.write_text(re.sub(r'"offset":\d+,', offset, run_dir.state.read_text(), count=1))
-    return Place(tmp_path)
+    return Place(tmp_path, forking_python())
 
 
 def platform() -> tuple[str, str, str, list[str]]:

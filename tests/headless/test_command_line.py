@@ -54,9 +54,9 @@ def test_help_and_init_import_no_machine_learning(
     assert not _imports(environment, *arguments) & set(HEAVY)
 
 
-def test_version_and_help_are_data(halos: Halos) -> None:
-    assert halos("--version").stdout == "halos-tui 0.1.0\n"
-    helped = halos("--help")
+def test_version_and_help_are_data(plain_halos: Halos) -> None:
+    assert plain_halos("--version").stdout == "halos-tui 0.1.0\n"
+    helped = plain_halos("--help")
     assert helped.returncode == 0
     for verb in VERBS:
         assert f"\n  {verb} " in helped.stdout
@@ -152,29 +152,29 @@ def test_doctor_examines_the_machine_and_leaves_nothing(halos: Halos, runs: Path
     assert list(runs.iterdir()) == []
 
 
-def test_doctor_of_a_wrong_run_file_is_exit_code_2(halos: Halos, tmp_path: Path) -> None:
+def test_doctor_of_a_wrong_run_file_is_exit_code_2(plain_halos: Halos, tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text("[policy]\npaht = 'x'\n")
-    refused = halos("doctor", "run.toml")
+    refused = plain_halos("doctor", "run.toml")
     assert refused.returncode == 2
     assert "did you mean 'path'?" in refused.stderr
 
 
 def test_errors_show_control_characters_of_a_run_file_as_escapes(
-    halos: Halos, tmp_path: Path
+    plain_halos: Halos, tmp_path: Path
 ) -> None:
     (tmp_path / "run.toml").write_text('[policy]\n"\\u001b[31m" = 1\n')
-    refused = halos("run", "run.toml")
+    refused = plain_halos("run", "run.toml")
     assert refused.returncode == 2
     assert "\x1b" not in refused.stderr
     assert "\\x1b[31m" in refused.stderr
 
 
 def test_a_file_that_cannot_be_opened_is_named_without_a_traceback(
-    halos: Halos, runs: Path, tmp_path: Path
+    plain_halos: Halos, runs: Path, tmp_path: Path
 ) -> None:
     MadeRun(runs).whole_round(1)
     (tmp_path / "file").write_text("")
-    refused = halos("export", "a-run", "--to", "csv", "--output", "file/inside")
+    refused = plain_halos("export", "a-run", "--to", "csv", "--output", "file/inside")
     assert refused.returncode == 1
     assert "file/inside: Not a directory" in refused.stderr
     assert "Traceback" not in refused.stderr

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.place import JUDGE, Place, make_policy
+from tests.support.place import Place
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    make_policy(tmp_path / "policy")
-    (tmp_path / "judge.py").write_text(JUDGE)
-    (tmp_path / "prompts.jsonl").write_text('{"prompt": "say a"}\n{"prompt": "say b"}\n')
-    return Place(tmp_path)
+def place(place: Place) -> Place:
+    """It has two prompts."""
+    (place.path / "prompts.jsonl").write_text('{"prompt": "say a"}\n{"prompt": "say b"}\n')
+    return place
 
 
 def examined(place: Place, **changes: Any) -> tuple[int, list[dict[str, str]]]:

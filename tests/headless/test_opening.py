@@ -26,8 +26,8 @@ def test_without_a_terminal_one_sentence_says_what_there_is_instead(
     assert "halos-tui list" in refused.stderr
 
 
-def test_attach_names_a_run_that_is_not_there(halos: Halos) -> None:
-    refused = halos("attach", "nope")
+def test_attach_names_a_run_that_is_not_there(plain_halos: Halos) -> None:
+    refused = plain_halos("attach", "nope")
     assert refused.returncode == 4
     assert "nope" in refused.stderr
 

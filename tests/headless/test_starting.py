@@ -14,25 +14,8 @@ from halos_backend.store.run_dir import RunDir
 
 from tests.headless.conftest import Halos
 from tests.support.fake_run import FakeRun
-from tests.support.place import JUDGE, LETTERS, Place, make_policy
+from tests.support.place import Place
 from tests.support.waiting import wait_for
-
-
-@pytest.fixture(scope="session")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "policy"
-    make_policy(path)
-    return path
-
-
-@pytest.fixture
-def place(policy: Path, tmp_path: Path) -> Place:
-    """Twenty prompts, six a round, four completions each, pairs in batches of two."""
-    (tmp_path / "policy").symlink_to(policy)
-    (tmp_path / "judge.py").write_text(JUDGE)
-    rows = [{"prompt": f"say {LETTERS[i]}"} for i in range(20)]
-    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return Place(tmp_path)
 
 
 def _plan(place: Place, **changes: Any) -> dict[str, Any]:

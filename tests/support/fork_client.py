@@ -18,6 +18,8 @@ FORKED = (
     "halos_backend.stages.sample",
     "halos_backend.stages.train",
     "halos_backend.stages.vllm.choose",
+    "tests.support.drive_halos",
+    "tests.support.drive_supervisor",
     "torch.distributed.run",
 )
 BOOTSTRAP = "/halos_backend/interpreters/bootstrap.py"

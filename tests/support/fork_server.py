@@ -19,6 +19,7 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ BACKLOG = 64
 BLOCK = 1 << 16
 READ_ON_IMPORT = (
     *("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TORCH", "PYTORCH_", "CUDA", "VLLM_"),
-    "PYTHONPATH",
+    *("PYTHONPATH", "PYTHONIOENCODING", "PYTHONUTF8", "LANG", "LC_", "TYPER_"),
 )
 CHANGE = "HALOS_TEST_CHANGE"
 """Names a file of Python that is executed before the program."""
@@ -40,19 +41,26 @@ def main(address: Path, modules: Sequence[str]) -> None:
     owner, given = os.getppid(), dict(os.environ)
     import_libraries(modules)
     imported = {name: value for name, value in os.environ.items() if given.get(name) != value}
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
         unfinished = address.with_suffix(".new")
         listening.bind(str(unfinished))
         listening.listen(BACKLOG)
         unfinished.rename(address)
         while os.getppid() == owner:
+            reap_keepers()
             if select.select([listening], [], [], 1.0)[0]:
                 connection, _ = listening.accept()
                 if os.fork() == 0:
                     listening.close()
                     keep(connection, given, imported)
                 connection.close()
+
+
+def reap_keepers() -> None:
+    """What they and their programs took is counted as this process's, and so as the test's."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def import_libraries(modules: Sequence[str]) -> None:
@@ -71,7 +79,6 @@ def keep(
 
     `given` are the variables that the libraries were imported with, `imported` those that they set.
     """
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     content, files, _, _ = socket.recv_fds(connection, BLOCK, 3)
     while not content.endswith(b"\n"):
         content += connection.recv(BLOCK)
@@ -118,6 +125,7 @@ def become(program: dict[str, Any], files: list[int]) -> NoReturn:
     os.chdir(program["folder"])
     os.environ.clear()
     os.environ.update(program["environment"])
+    time.tzset()
     sys.executable = program["python"]
     module, *arguments = program["arguments"]
     sys.argv = [module, *arguments]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -24,6 +25,7 @@ from halos_tui.run.screen import RunScreen
 from halos_tui.settings.editor import SettingsEditor
 from tests.support.answering import wait_for_guardians
 from tests.support.app_fixtures import OneScreenApp, drive, opened, screen_text, until, until_shown
+from tests.support.forks import forking_python
 from tests.support.made_run import MadeRun
 from tests.support.place import Place, make_place, make_policy
 
@@ -39,8 +41,10 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(policy: Path, tmp_path: Path) -> Place:
-    return make_place(policy, tmp_path)
+def place(policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """What the app starts begins with its libraries imported."""
+    monkeypatch.setattr(sys, "executable", forking_python())
+    return make_place(policy, tmp_path, python=sys.executable)
 
 
 def on_new_run(
