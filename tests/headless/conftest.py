@@ -61,3 +61,9 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def place(policy: Path, tmp_path: Path) -> Place:
     """Its programs, and the stages too, begin with their libraries imported."""
     return make_place(policy, tmp_path, python=forking_python())
+
+
+@pytest.fixture
+def plain_place(policy: Path, tmp_path: Path) -> Place:
+    """Its programs begin as anybody's, for what they leave when they are cut off."""
+    return make_place(policy, tmp_path)

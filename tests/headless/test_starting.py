@@ -100,15 +100,20 @@ def test_warnings_come_before_the_start_on_stderr(place: Place) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_run_that_is_cut_off_before_it_exists_leaves_nothing(
-    place: Place, number: signal.Signals
+    plain_place: Place, number: signal.Signals
 ) -> None:
-    process = place.start("run", str(place.config()), "--no-ui", "--name", "never")
-    wait_for(lambda: place.runs.is_dir() and any(place.runs.glob(".never.creating-*/prepare.log")))
+    process = plain_place.start("run", str(plain_place.config()), "--no-ui", "--name", "never")
+    wait_for(
+        lambda: (
+            plain_place.runs.is_dir()
+            and any(plain_place.runs.glob(".never.creating-*/prepare.log"))
+        )
+    )
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (130, "")
     assert "Traceback" not in stderr
-    assert list(place.runs.iterdir()) == []
+    assert list(plain_place.runs.iterdir()) == []
 
 
 def test_a_name_that_is_taken_is_refused(place: Place) -> None:

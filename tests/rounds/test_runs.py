@@ -86,7 +86,7 @@ def test_a_judge_that_always_raises_fails_the_run_with_its_message(place: Place)
     finished = place.halos("run", str(config), "--no-ui", "--name", "broken")
     assert finished.code == 1
     assert "the judge is broken" in finished.stderr + finished.stdout
-    assert "halos_tui resume broken" in finished.stderr  # as this program was called
+    assert "halos-tui resume broken" in finished.stderr
     assert finished.stderr.count("Traceback") == 1  # the judge's own, from the end of the log
     assert 'judge.py", line' in finished.stderr
     assert "label_round" not in finished.stderr

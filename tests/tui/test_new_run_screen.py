@@ -47,6 +47,12 @@ def place(policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plac
     return make_place(policy, tmp_path, python=sys.executable)
 
 
+@pytest.fixture
+def plain_place(policy: Path, tmp_path: Path) -> Place:
+    """What the app starts takes its time to begin, as anybody's."""
+    return make_place(policy, tmp_path)
+
+
 def on_new_run(
     root: Path,
     act: Act,
@@ -357,20 +363,20 @@ def test_a_name_that_is_taken_is_said(place: Place) -> None:
     on_new_run(place.runs, act, size=(200, 60))
 
 
-def test_leaving_while_the_run_is_made_takes_it_back(place: Place) -> None:
+def test_leaving_while_the_run_is_made_takes_it_back(plain_place: Place) -> None:
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
-        await take_file(pilot, place.config())
+        await take_file(pilot, plain_place.config())
         await until(pilot, lambda: editor(app).view)
         await pilot.press("ctrl+s")
         await until_shown(pilot, "checking the inputs")
         await app.action_quit()
 
-    on_new_run(place.runs, act)
+    on_new_run(plain_place.runs, act)
 
-    left = list(place.runs.iterdir()) if place.runs.exists() else []
+    left = list(plain_place.runs.iterdir()) if plain_place.runs.exists() else []
     for path in left:  # it was too fast for us: then it is a whole run, which goes on
         assert not path.name.startswith(".")
-        assert place.halos("watch", path.name).code == 0
+        assert plain_place.halos("watch", path.name).code == 0
     wait_for_guardians()
 
 
