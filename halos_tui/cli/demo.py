@@ -62,7 +62,7 @@ def command(
     settings = resolve(parse_settings(table, source="demo", overrides=overrides or ()))
     starting.say_defaults(overrides, settings)
     if dry_run:
-        from halos_tui.cli.dry_run import show_plan
+        from halos_tui.cli.starting import show_plan
 
         return show_plan(settings, dump_toml(table), root=root, name=name, json=json)
     is_headless = no_ui or json or detach or pause_on_term or not can_show_app()

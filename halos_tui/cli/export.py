@@ -15,9 +15,8 @@ from halos_backend.store.state import RunState
 from halos_tui.cli import completing
 from halos_tui.cli.options import RunName, RunsDir, runs_root
 from halos_tui.completions.round_rows import RoundRows, sampled_rounds
-from halos_tui.headless.export.halos import write_halos
+from halos_tui.headless.export.feedback import write_halos, write_trl
 from halos_tui.headless.export.tables import write_csv
-from halos_tui.headless.export.trl import write_trl
 
 Format = Literal["halos", "trl", "csv"]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 from halos_backend.client.start import create_run
 from halos_backend.config.load import defaults_taken
 from halos_backend.config.schema import RunSettings
@@ -20,6 +22,7 @@ from halos_tui.headless.interrupts import ends_tidily
 from halos_tui.headless.progress import ProgressBar
 from halos_tui.new_run.checking import prompts_reporter
 from halos_tui.new_run.create import default_name, make_run
+from halos_tui.new_run.draft import find_plan, plan_lines
 
 
 def start(
@@ -94,3 +97,21 @@ def say_defaults(overrides: Sequence[str] | None, settings: RunSettings) -> None
 
 def say_warning(finding: Finding) -> None:
     notices.say(with_level(finding))
+
+
+def show_plan(
+    settings: RunSettings, config_text: str, *, root: Path, name: str | None, json: bool
+) -> ExitCode:
+    """Prints what a run would do, and leaves nothing behind. Raises UsageError for wrong inputs."""
+    with ends_tidily(), ProgressBar() as bar:
+        plan = find_plan(
+            settings,
+            config_text,
+            root=root,
+            name=name or default_name(settings, root),
+            report=bar.update,
+            warn=say_warning,
+        )
+    text = msgspec.json.encode(plan).decode() if json else "\n".join(plan_lines(plan))
+    sys.stdout.write(text + "\n")
+    return ExitCode.COMPLETED

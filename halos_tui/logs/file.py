@@ -1,7 +1,9 @@
 """Reads a log of any size for a screen: pages of lines by position, while the file grows.
 
 A position is a byte offset, so nothing is read that is not shown: the last page comes from the end
-of the file, others from wherever one jumps to. Line numbers come later, from `LineIndex`; what is
+of the file, others from wherever one jumps to. A line is what a
+terminal is left with: a carriage return begins it anew, so of a progress bar the last state is
+shown. Line numbers come later, from `LineIndex`; what is
 searched for, from `search`. Everything here reads files and belongs into a thread; what goes
 wrong with the file is a `LogStatus`, never an exception.
 """
@@ -15,13 +17,51 @@ from threading import Event
 from typing import Literal
 
 from halos_tui.logs.blocks import LineIndex, LogBytes, LogSizes
-from halos_tui.logs.line import LogLine, read_line
 from halos_tui.logs.search import SearchBatch, search_backward, search_forward
 from halos_tui.search_term import SearchTerm
 
 Condition = Literal["absent", "present", "deleted", "unreadable"]
 Restart = Literal["replaced", "truncated"]
 Direction = Literal["forward", "backward"]
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """This is bytes [start, end) of the file, with the newline where there is one.
+
+    In `text` bytes that are no UTF-8 are escapes; it is not safe for a terminal yet. `num_left_out`
+    are the bytes after it that are not shown. A line is complete when nothing more can come to it.
+    """
+
+    start: int
+    end: int
+    text: str
+    num_left_out: int = 0
+    is_complete: bool = True
+
+
+def read_line(log: LogBytes, start: int, *, size: int) -> LogLine:
+    """Reads the line that starts at `start` in a file of `size` bytes."""
+    end = log.line_end(start, size)
+    has_newline = log.read(end - 1, end) == b"\n"
+    stop = _before_returns(log, start, end - has_newline)
+    begin = max(start, log.rfind(b"\r", start, stop) + 1)
+    shown = log.read(begin, min(begin + log.sizes.shown, stop))
+    text = shown.decode(errors="backslashreplace")
+    left_out = stop - begin - len(shown)
+    return LogLine(start, end, text, left_out, is_complete=has_newline or end < size)
+
+
+def _before_returns(log: LogBytes, start: int, end: int) -> int:
+    """Returns one past the last byte of [start, end) that is no carriage return."""
+    while start < end:
+        begin = max(start, end - log.sizes.shown)
+        content = log.read(begin, end)
+        kept = content.rstrip(b"\r")
+        if kept or begin == start:
+            return begin + len(kept)
+        end = begin
+    return end
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from halos_backend.errors import UsageError
 
 from halos_tui.formatting import size
-from halos_tui.logs.file import LogFile
-from halos_tui.logs.line import LogLine
+from halos_tui.logs.file import LogFile, LogLine
 from halos_tui.search_term import SearchTerm
 from halos_tui.text_layout import Line, cropped, laid_out, marked, num_cells, shown
 

@@ -22,11 +22,16 @@ from halos_tui.actions import ScreenName
 from halos_tui.feed import FeedFailed, Updated
 from halos_tui.formatting import percent, size
 from halos_tui.logs.file import Direction
-from halos_tui.logs.find_next import FindProgress
 from halos_tui.logs.log_view import LogRows, SourceList
 from halos_tui.logs.reader import LogQuery, LogReader, LogView
 from halos_tui.logs.rows import END, LogRow, RowStyle
-from halos_tui.logs.search_actions import Copied, FindProgressed, LogSearch, copy_lines
+from halos_tui.logs.search_actions import (
+    Copied,
+    FindProgress,
+    FindProgressed,
+    LogSearch,
+    copy_lines,
+)
 from halos_tui.screens.asking import Asked
 from halos_tui.screens.base import HalosScreen
 from halos_tui.search_term import read_term

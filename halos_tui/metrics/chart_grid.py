@@ -13,7 +13,7 @@ from textual.message import Message
 from halos_tui.charts.line_chart import LineChart
 from halos_tui.charts.picture import ChartLook, draw_chart
 from halos_tui.metrics.view import Chart
-from halos_tui.run.train_panel import GAP, grid
+from halos_tui.run.chart_panels import GAP, grid
 from halos_tui.widgets.canvas import Row
 from halos_tui.widgets.panel import merged
 from halos_tui.widgets.virtual_list import Moving

@@ -1,22 +1,26 @@
 """Owns a new run that is being set up: the doctor's findings, its plan, and making it.
 
-Nothing here is drawn. What takes seconds is called in threads only, and tells how far it is.
+`--dry-run` shows the same plan. Nothing here is drawn. What takes seconds is called in threads
+only, and tells how far it is.
 """
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from halos_backend.client import start
+from halos_backend.client.dry_run import PlannedRounds, RunPlan, make_plan
+from halos_backend.config.guards import Guard
 from halos_backend.config.schema import RunSettings
 from halos_backend.doctor import examine_settings
-from halos_backend.findings import Finding, with_level
-from halos_backend.store.run_dir import RunDir
+from halos_backend.findings import Finding, refuse_inputs, with_level
+from halos_backend.store.run_dir import RunDir, check_run_name
 
-from halos_tui.new_run.checking import Report, prompts_reporter
+from halos_tui.formatting import count, number, percent, plural, size, visible
+from halos_tui.new_run.checking import Report, Tell, examine, prompts_reporter, refuse_problems
 from halos_tui.new_run.create import default_name, make_run, start_made
-from halos_tui.new_run.plan import find_plan, plan_lines
 from halos_tui.new_run.starts import Start
 from halos_tui.settings.form import Checked
 
@@ -24,6 +28,74 @@ Lines = tuple[tuple[str, str], ...]
 """These are texts, each with the name of its style."""
 STYLES = {"problem": "bad", "warning": "warning", "ok": "muted"}
 """The doctor's levels have these styles, the worst first."""
+
+
+def find_plan(
+    settings: RunSettings, config_text: str, *, root: Path, name: str, report: Report, warn: Tell
+) -> RunPlan:
+    """Returns the plan, after a real check of the inputs in a temporary directory.
+
+    Raises InputsError for what the checks refuse, UsageError for a name that no run can have.
+    """
+    check_run_name(root, name)
+    examined = examine(settings, config_text, root=root, report=report)
+    refuse_problems(examined.findings, warn)
+    guards = {
+        key: _guard_words(guard) for key, guard in settings.guards.items() if guard.action != "off"
+    }
+    inputs = refuse_inputs(examined.prepared)
+    return make_plan(settings, inputs, RunDir(root / name), guards=guards)
+
+
+def _guard_words(guard: Guard) -> str:
+    """Returns `kl_initial above 10: pause`."""
+    limits = [
+        f"above {number(guard.above)}" if guard.above is not None else "",
+        f"below {number(guard.below)}" if guard.below is not None else "",
+        f"{percent(guard.drop_frac)} under its best" if guard.drop_frac is not None else "",
+        "not finite" if guard.not_finite else "",
+    ]
+    return f"{guard.metric} {' or '.join(filter(None, limits))}: {guard.action}"
+
+
+def plan_lines(plan: RunPlan) -> list[str]:
+    """Writes the plan as text, line by line."""
+    skipped = f", {count(plan.num_too_long)} too long and skipped" if plan.num_too_long else ""
+    lines = [
+        f"{visible(plan.run)}: {plural(plan.num_rounds, 'round')} of {plan.loss},"
+        f" {plural(plan.num_prompts, 'prompt')}{skipped}",
+        visible(plan.path),
+        "",
+        *(_rounds_line(group, plan.example) for group in plan.rounds),
+        *_scoring_lines(plan),
+        "",
+        f"one step sees {count(plan.effective_batch_size)} {plan.example} on"
+        f" {plan.num_processes} process{'es' if plan.num_processes > 1 else ''};"
+        f" at most {plural(plan.max_steps, 'step')} in all",
+        f"disk: up to {size(plan.disk_needed_bytes)}, {size(plan.disk_free_bytes)} free",
+        *(f"guard {visible(name)}: {words}" for name, words in plan.guards.items()),
+        *(["it pauses after each round"] if plan.pause_after_each_round else []),
+        "",
+    ]
+    commands = plan.commands.items()
+    return [*lines, *(f"{stage:7}{visible(shlex.join(words))}" for stage, words in commands)]
+
+
+def _scoring_lines(plan: RunPlan) -> list[str]:
+    if not plan.num_scored:
+        return ["the final policy is not scored"]
+    noun = "held-out prompt" if plan.num_held_out else "prompt"
+    return [f"then the final policy is scored on {plural(plan.num_scored, noun)}"]
+
+
+def _rounds_line(group: PlannedRounds, example: str) -> str:
+    first, last = group.first_round, group.first_round + group.num_rounds - 1
+    which = f"round {first}" if first == last else f"rounds {first} to {last}, each"
+    return (
+        f"{which}: {plural(group.num_prompts, 'prompt')},"
+        f" {count(group.num_completions)} completions, at most {count(group.max_examples)}"
+        f" {example}, {plural(group.max_steps, 'step')}"
+    )
 
 
 @dataclass(frozen=True)

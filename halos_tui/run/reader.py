@@ -1,6 +1,7 @@
 """Reads one run for its screen, in the feed's thread: files in, a frozen `RunView` out.
 
-Each part is made anew only when it changed, and no more often than a person can use.
+Each part is made anew only when it changed, and no more often than a person can use. The log
+is that of the stage that runs, or ran last.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from halos_backend.store.liveness import describe_stall
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import AT_WORK, ENDED, RunState
 
+from halos_tui.logs.blocks import LogSizes
+from halos_tui.logs.file import LogFile
 from halos_tui.run.curves import RunCurves
-from halos_tui.run.log_tail import RunLog
 from halos_tui.run.machine import MachineHistory
 from halos_tui.run.notices import JournalNotices, all_notices, hint_for
 from halos_tui.run.round_book import RoundBook
 from halos_tui.run.view import (
     DistributionView,
     HeaderView,
+    LogView,
     Notice,
     RunView,
     StageView,
@@ -28,11 +31,16 @@ from halos_tui.run.view import (
 from halos_tui.tracking import rounds
 from halos_tui.tracking.attempt_tail import AttemptTail, Key, work_at_hand
 from halos_tui.tracking.eta import Forecast, forecast
+from halos_tui.tracking.rounds import place
 from halos_tui.tracking.state_tail import StateTail
 from halos_tui.tracking.status import Supervision, supervision_of
 
 STAGE_EVERY_S = 0.5
 REST_EVERY_S = 1.0
+
+NUM_LINES = 60
+MOST_CHARACTERS = 400
+SIZES = LogSizes(block=1 << 14, shown=1 << 12)
 
 
 class RunReader:
@@ -199,3 +207,47 @@ class RunReader:
         if supervisor is None or stalled_s is None:
             return None
         return Notice("bad", describe_stall(self.run_dir, supervisor, stalled_s // 10 * 10))
+
+
+class RunLog:
+    """`view` is as of the last `read`."""
+
+    def __init__(self, run_dir: RunDir) -> None:
+        self._run_dir = run_dir
+        self._about: tuple[int, str, int] | None = None
+        self._file: LogFile | None = None
+        self._seen: tuple[int, int] | None = None
+        self.view = LogView()
+
+    def read(self, state: RunState) -> None:
+        self._turn_to(state)
+        if self._file is None or self._about is None:
+            return
+        status = self._file.refresh()
+        seen = (status.generation, status.num_bytes)
+        if seen == self._seen and status.problem == self.view.problem:
+            return
+        self._seen = seen
+        round, stage, attempt = self._about
+        again = f", attempt {attempt}" if attempt > 1 else ""
+        lines = [line.text[:MOST_CHARACTERS] for line in self._file.last_page(NUM_LINES)]
+        self.view = LogView(
+            f"{stage} of {place(state, round)}{again}", tuple(lines), status.problem
+        )
+
+    def _turn_to(self, state: RunState) -> None:
+        """Turns to the newest attempt of all."""
+        attempts = [
+            (stage.started_t, (round.round, stage.stage, stage.attempt))
+            for round in state.rounds[-2:]
+            for stage in round.stages.values()
+        ]
+        about = max(attempts)[1] if attempts else None
+        if about == self._about:
+            return
+        self._about, self._seen = about, None
+        if self._file is not None:
+            self._file.close()
+        self._file = None
+        if about is not None:
+            self._file = LogFile(self._run_dir.attempt(*about).log, sizes=SIZES)

@@ -1,11 +1,13 @@
 """This screen shows one run: how far it is, whether the reward rises, what is in the way.
 
 Everything is read and counted by `RunReader` in the feed's thread; panels draw what arrives.
+Those of warnings and of the log are here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -23,22 +25,25 @@ from textual.widgets import Input
 from halos_tui.actions import ScreenName
 from halos_tui.control.actions import RunActions
 from halos_tui.feed import Feed, FeedFailed, Updated
+from halos_tui.formatting import visible
 from halos_tui.keymap import keys_of
+from halos_tui.run.chart_panels import RewardChart, RewardDistribution, TrainCurves
 from halos_tui.run.layout import Needs, PanelName, arrange
-from halos_tui.run.log_panel import LogTail
 from halos_tui.run.machine_panel import MachinePanel
-from halos_tui.run.notices_panel import NoticesPanel
 from halos_tui.run.reader import RunReader
-from halos_tui.run.reward_panel import RewardChart, RewardDistribution
 from halos_tui.run.round_table import RoundTable
 from halos_tui.run.run_header import RunHeader, num_lines
 from halos_tui.run.stage_progress import StageProgress
-from halos_tui.run.train_panel import TrainCurves
-from halos_tui.run.view import HeaderView, RunView
+from halos_tui.run.view import HeaderView, LogView, Notice, RunView
 from halos_tui.widgets.footer import Footer
+from halos_tui.widgets.panel import Line, Panel
 
 AT_WORK_AS_SEEN = frozenset({"running", "pausing", "aborting", "stalled", "lost"})
 """Between two stages of such a run nothing should move."""
+
+Notices = tuple[Notice, ...]
+MOST_LINES_EACH = 3
+MARKS = {"bad": "!! ", "warning": "! ", "muted": "- "}
 
 
 class RunScreen(RunActions):
@@ -191,3 +196,52 @@ def _put(panel: Widget, region: Region | None) -> None:
     if region is not None:
         panel.styles.width, panel.styles.height = region.size
         panel.styles.offset = region.offset
+
+
+class LogTail(Panel[LogView]):
+    """It has a title where there are three lines or more."""
+
+    def lines(self, shown: LogView, width: int, height: int) -> Iterator[Line]:
+        del width
+        if height > 2:
+            yield [("log", "title"), (f"  {shown.title}" if shown.title else "", "muted")]
+        room = height - (height > 2)
+        if shown.problem:
+            yield [(shown.problem, "warning")]
+        if not shown.lines:
+            what = f"{shown.title} has written nothing" if shown.title else "no stage has run yet"
+            yield [(what, "muted")]
+        for line in shown.lines[-room:] if room > 0 else ():
+            yield [(line.expandtabs(4), "")]
+
+
+class NoticesPanel(Panel[Notices]):
+    """It has a title where there are three lines or more; on a single line it shows the first
+    one.
+    """
+
+    def lines(self, shown: Notices, width: int, height: int) -> Iterator[Line]:
+        if height <= 2:
+            for notice in shown[:height]:
+                left = len(shown) - height
+                more = f"({left} more) " if left > 0 and notice is shown[height - 1] else ""
+                yield [(f"{MARKS[notice.severity]}{more}{notice.text}", notice.severity)]
+            return
+        counted = f"  {len(shown)}" if len(shown) > 1 else ""
+        yield [("warnings", "title"), (counted, "muted")]
+        if not shown:
+            yield [("none", "muted")]
+        for notice in shown:
+            yield from _wrapped(notice, width)
+
+
+def _wrapped(notice: Notice, width: int) -> Iterator[Line]:
+    mark = MARKS[notice.severity]
+    lines = textwrap.wrap(
+        visible(notice.text)[: width * MOST_LINES_EACH * 2],
+        max(10, width - len(mark)),
+        max_lines=MOST_LINES_EACH,
+        placeholder=" ...",
+    )
+    for index, line in enumerate(lines):
+        yield [((mark if index == 0 else " " * len(mark)) + line, notice.severity)]

@@ -21,7 +21,6 @@ from halos_backend.doctor import (
     examine_settings,
 )
 from halos_backend.doctor.disk import examine_runs_root
-from halos_backend.doctor.engines import examine_engine_memory
 from halos_backend.doctor.gpu import examine_devices, examine_gpus, gpu_memory_bytes
 from halos_backend.doctor.machine import (
     examine_logout,
@@ -35,6 +34,7 @@ from halos_backend.doctor.settings import (
     examine_batch,
     examine_cpu_memory,
     examine_disk,
+    examine_engine_memory,
     examine_gpu_memory,
     examine_lengths,
     examine_prompts,

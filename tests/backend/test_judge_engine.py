@@ -10,7 +10,7 @@ import pytest
 from halos_backend.config.consequences import find_consequences, judging
 from halos_backend.config.load import load_settings, parse_settings
 from halos_backend.config.schema import RunSettings
-from halos_backend.doctor.engines import examine_engine_memory
+from halos_backend.doctor.settings import examine_engine_memory
 from halos_backend.errors import SettingsError, UsageError
 from halos_backend.findings import GIB
 from halos_backend.interpreters.device import Device

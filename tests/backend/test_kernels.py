@@ -15,8 +15,8 @@ from halos_backend.config.load import parse_settings
 from halos_backend.config.schema import RunSettings
 from halos_backend.doctor.settings import examine_kernels
 from halos_backend.errors import SettingsError, UsageError
-from halos_backend.stages import kernels_check
-from halos_backend.stages.kernels_check import check_kernels
+from halos_backend.stages.train import kernels as train_kernels
+from halos_backend.stages.train.kernels import check_kernels
 
 from tests.support.place import make_policy
 
@@ -118,7 +118,7 @@ def test_a_policy_that_liger_does_not_know_is_refused_before_it_is_loaded(
         asked.update(known)
         return "it cannot be", "write 'torch'"
 
-    monkeypatch.setattr(kernels_check, "find_liger_obstacle", obstacle)
+    monkeypatch.setattr(train_kernels, "find_liger_obstacle", obstacle)
     check_kernels(settings(), str(tmp_path / "policy"))
     assert not asked
     with pytest.raises(UsageError, match="it cannot be; write 'torch'"):

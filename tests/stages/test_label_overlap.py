@@ -15,7 +15,7 @@ import pytest
 from halos_backend.errors import StageError
 from halos_backend.events import AttemptFailed, Progressed
 from halos_backend.records import Group, encode_row
-from halos_backend.stages import presence
+from halos_backend.stages import serving
 from halos_backend.stages.label.completions import (
     BLOCK_COMPLETIONS,
     Follower,
@@ -248,8 +248,8 @@ def test_a_file_that_is_not_what_was_read_is_refused(tmp_path: Path) -> None:
 def test_without_a_supervisor_nobody_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presence, "LOOK_S", 0.0)
-    monkeypatch.setattr(presence, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(serving, "LOOK_S", 0.0)
+    monkeypatch.setattr(serving, "TIMEOUT_S", 0.2)
     sampling, patience = open_follower(tmp_path, ragged_groups(3, 2))
     sampling.write(2)
     reading = Follower(sampling.directory, 3, patience).groups()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from halos_backend.errors import StageError
 from halos_backend.records import CanaryRow, read_rows, write_rows
-from halos_backend.stages.sample import canary
+from halos_backend.stages.sample import stage
 from halos_backend.store.run_dir import AttemptDir
 from transformers import AutoModelForCausalLM
 
@@ -46,7 +46,7 @@ def test_log_probabilities_are_the_policys_own_whatever_the_temperature(
     run_here(attempt)
     completions = {c.completion_id: c for group in groups_of(attempt) for c in group.completions}
     rows = rows_of(attempt)
-    assert len({row.completion_id for row in rows}) == canary.NUM_COMPLETIONS == 2
+    assert len({row.completion_id for row in rows}) == stage.NUM_COMPLETIONS == 2
     assert all(row.completion_id.endswith(".0") for row in rows)
     for row in rows:
         assert row.token_ids == completions[row.completion_id].token_ids
@@ -56,8 +56,8 @@ def test_log_probabilities_are_the_policys_own_whatever_the_temperature(
 def test_a_few_completions_and_their_first_tokens_are_enough(
     place: SamplePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(canary, "NUM_COMPLETIONS", 1)
-    monkeypatch.setattr(canary, "NUM_TOKENS", 3)
+    monkeypatch.setattr(stage, "NUM_COMPLETIONS", 1)
+    monkeypatch.setattr(stage, "NUM_TOKENS", 3)
     attempt = place.attempt("few")
     run_here(attempt)
     assert len(rows_of(attempt)) == 1

@@ -23,7 +23,7 @@ PROGRAM = """
 import os, sys
 from pathlib import Path
 from halos_backend.errors import ExitCode
-from halos_backend.stages import presence, serving
+from halos_backend.stages import serving, serving
 
 presence.TIMEOUT_S = float(sys.argv[2])
 presence.LOOK_S = 0.05

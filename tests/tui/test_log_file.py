@@ -16,8 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from halos_tui.logs.blocks import LineIndex, LogBytes, LogSizes
-from halos_tui.logs.file import LogFile
-from halos_tui.logs.line import LogLine
+from halos_tui.logs.file import LogFile, LogLine
 from halos_tui.logs.search import Hit, SearchBatch
 from halos_tui.search_term import SearchTerm
 

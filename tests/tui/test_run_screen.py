@@ -32,8 +32,8 @@ from halos_backend.store.writer import EventWriter
 from halos_backend.telemetry.log import TelemetryLog
 from halos_backend.telemetry.reading import GpuProcess, GpuReading, HostReading, Reading
 
+from halos_tui.run.chart_panels import TrainCurves
 from halos_tui.run.round_table import RoundTable
-from halos_tui.run.train_panel import TrainCurves
 from tests.support.app_fixtures import drive, opened, run_screen, screen_text, until, until_shown
 from tests.support.made_run import STARTED_T, MadeRun
 from tests.support.watchdog import Block, Watchdog, drive_unblocked

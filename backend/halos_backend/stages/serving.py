@@ -21,10 +21,14 @@ from typing import NoReturn
 
 import psutil
 
+from halos_backend import clock
 from halos_backend.errors import ExitCode
-from halos_backend.stages.presence import Presence
 from halos_backend.store.handover import read_task, write_exit_code
 from halos_backend.store.run_dir import AttemptDir, RunDir, WorkerDir, run_containing
+
+LOOK_S = 1.0
+TIMEOUT_S = 60.0
+"""Is how long a heartbeat may stay the same; then the supervisor is gone and was not replaced."""
 
 POLL_S = 0.01
 GROWTH_LIMIT = 1.5
@@ -34,6 +38,30 @@ GROWTH_FLOOR_BYTES = 1 << 30
 CLOSE_TIMEOUT_S = 10.0
 """Is how long engines get to end their own processes before this one leaves them."""
 GIB = 1 << 30
+
+
+class Presence:
+    """Says whether a supervisor is there, by its heartbeat and this process's own clock."""
+
+    def __init__(self, run_dir: RunDir) -> None:
+        self._heartbeat = run_dir.heartbeat
+        self._seen: bytes | None = None
+        self._since = self._looked = clock.monotonic()
+
+    def is_gone(self) -> bool:
+        now = clock.monotonic()
+        if now - self._looked < LOOK_S:
+            return False
+        if now - self._looked > TIMEOUT_S / 2:
+            self._since = now  # we were at work, or stopped, and could not look
+        self._looked = now
+        try:
+            beat = self._heartbeat.read_bytes()
+        except OSError:
+            beat = b""
+        if beat != self._seen:
+            self._seen, self._since = beat, now
+        return now - self._since > TIMEOUT_S
 
 
 def serve(

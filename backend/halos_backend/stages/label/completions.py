@@ -18,8 +18,8 @@ from halos_backend import clock
 from halos_backend.config.schema import FunctionJudge, RunSettings
 from halos_backend.errors import CorruptFileError, MissingInputError, StageError
 from halos_backend.records import BAD_JSON, Group, read_rows
-from halos_backend.stages.presence import Presence
 from halos_backend.stages.runtime import Attempt
+from halos_backend.stages.serving import Presence
 from halos_backend.store.job import LabelInputs
 from halos_backend.store.manifest import read_done
 from halos_backend.store.run_dir import AttemptDir, RunDir, run_containing

@@ -21,7 +21,6 @@ from halos_backend.config.schema import RewardModelJudge, RunSettings
 from halos_backend.errors import UsageError
 from halos_backend.findings import Finding, Prepared, problem_of
 from halos_backend.interpreters.engine_choice import EngineChoice, check_judge_engine, check_sampler
-from halos_backend.stages.kernels_check import check_kernels
 from halos_backend.stages.models import load_config, load_tokenizer
 from halos_backend.stages.prepare.input_notes import model_files, note_inputs, policy_digest
 from halos_backend.stages.prepare.model_checks import (
@@ -45,6 +44,7 @@ from halos_backend.stages.prepare.prompts import (
     freeze_held_out,
     read_prompts,
 )
+from halos_backend.stages.train.kernels import check_kernels
 from halos_backend.store.run_dir import RunDir
 
 P = ParamSpec("P")

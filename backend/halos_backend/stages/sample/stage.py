@@ -1,10 +1,14 @@
 """Owns the course of the sample stage: the round's prompts in, whole groups out as they are
 finished.
+
+It writes a canary too: for some completions, the log-probabilities that the sampler gave their
+tokens. The train stage compares them with the policy that it is about to train.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,13 +16,12 @@ import msgspec
 import torch
 
 from halos_backend import atomic, clock
-from halos_backend.errors import OutOfMemoryError, StageError
+from halos_backend.errors import CorruptFileError, OutOfMemoryError, StageError
 from halos_backend.interpreters.engine_choice import EngineChoice
-from halos_backend.records import Completion, Group, Prompt, read_rows
+from halos_backend.records import CanaryRow, Completion, Group, Prompt, encode_row, read_rows
 from halos_backend.stages.chat import sampling_prefix
 from halos_backend.stages.runtime import Attempt, StageResult
 from halos_backend.stages.sample.batches import Batch, Row
-from halos_backend.stages.sample.canary import Canary
 from halos_backend.stages.sample.engine import Engine, Generated, Request
 from halos_backend.stages.sample.engine_cache import EngineCache
 from halos_backend.stages.sample.group_writer import GroupWriter, Tally
@@ -26,6 +29,11 @@ from halos_backend.stages.sample.resume import RoundPlan, plan_round, similar_at
 from halos_backend.stages.vllm.choose import choose_sampler
 from halos_backend.store.job import SampleInputs
 from halos_backend.store.prompt_order import derived_seed, prompt_rows
+from halos_backend.store.run_dir import AttemptDir
+
+NUM_COMPLETIONS = 2
+NUM_TOKENS = 32
+"""Is how many tokens of each completion count, from its beginning."""
 
 
 def sample_round(attempt: Attempt, cache: EngineCache | None = None) -> StageResult:
@@ -167,3 +175,53 @@ class _Generating:
             columns=prompt.columns,
             tools=prompt.tools,
         )
+
+
+class Canary:
+    """Takes the first completion of some prompts: those taken over from earlier attempts, then new
+    ones.
+
+    `taken_over` are ids of completions that are not generated again.
+    """
+
+    def __init__(
+        self, directory: AttemptDir, earlier: Sequence[AttemptDir], taken_over: Collection[str]
+    ) -> None:
+        self.path = directory.canary
+        kept = {
+            row.completion_id: row
+            for attempt in earlier
+            for row in _read(attempt.canary)
+            if row.completion_id in taken_over
+        }
+        rows = list(kept.values())[:NUM_COMPLETIONS]
+        self.path.write_bytes(b"".join(map(encode_row, rows)))
+        self._prompts: set[int] = set()
+        self._num_left = NUM_COMPLETIONS - len(rows)
+
+    def wants(self, row: Row) -> bool:
+        """Says whether this completion is one of them; the first prompts asked for are taken."""
+        if row.k != 0:
+            return False
+        if row.prompt_index not in self._prompts and self._num_left:
+            self._prompts.add(row.prompt_index)
+            self._num_left -= 1
+        return row.prompt_index in self._prompts
+
+    def add(self, completion_id: str, request: Request, generated: Generated) -> None:
+        """Writes a completion down whose log-probabilities were asked for."""
+        row = CanaryRow(
+            completion_id,
+            request.prompt_token_ids,
+            generated.token_ids[:NUM_TOKENS],
+            generated.logps[:NUM_TOKENS],
+        )
+        with self.path.open("ab") as file:
+            file.write(encode_row(row))
+
+
+def _read(path: Path) -> list[CanaryRow]:
+    rows: list[CanaryRow] = []
+    with suppress(CorruptFileError, OSError):
+        rows.extend(read_rows(path, CanaryRow, torn_tail=True))
+    return rows

@@ -2,7 +2,8 @@
 
 Liger replaces the rotary embedding of all models of the process or of none, so it is left out; the
 log-softmax of the completions is `logps`'s own. A model that the policy is compared with has the
-policy's kernels: equal weights must give equal log-probabilities.
+policy's kernels: equal weights must give equal log-probabilities. Kernels that cannot be used are
+refused before any weights are loaded.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from halos_backend.config.kernels import ARCHITECTURES
+from halos_backend.config.kernels import ARCHITECTURES, find_liger_obstacle
+from halos_backend.config.schema import RunSettings
+from halos_backend.errors import UsageError
+from halos_backend.stages.models import load_config, pick_device
 
 MARK = "halos_uses_liger"
 BOUND = ("forward", "extra_repr", "_get_name")
@@ -114,3 +118,14 @@ def _hidden_states(model: PreTrainedModel) -> Tensor:
     with torch.no_grad():
         hidden: Tensor = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     return hidden.float()
+
+
+def check_kernels(settings: RunSettings, path: str) -> None:
+    """Checks the kernels; `path` is the policy's. Raises UsageError with the fix."""
+    if settings.train.kernels == "torch":
+        return
+    config = load_config(path, trust_remote_code=settings.policy.trust_remote_code)
+    has_gpu = pick_device(settings.launch).type != "cpu"
+    text, fix = find_liger_obstacle(has_gpu=has_gpu, model_type=config.model_type)
+    if text:
+        raise UsageError(text, fix=fix)

@@ -10,7 +10,6 @@ from transformers import PreTrainedTokenizerBase
 from halos_backend import clock
 from halos_backend.config.losses import KTO
 from halos_backend.errors import StageError
-from halos_backend.stages.kernels_check import check_kernels
 from halos_backend.stages.model_limits import filling_id
 from halos_backend.stages.models import load_config, load_tokenizer
 from halos_backend.stages.runtime import Attempt, StageResult
@@ -18,7 +17,7 @@ from halos_backend.stages.train.batches import Step, plan_steps
 from halos_backend.stages.train.canary_check import check_canary
 from halos_backend.stages.train.checkpoint import gathered, save_round
 from halos_backend.stages.train.examples import RoundExamples, control_tokens, read_examples
-from halos_backend.stages.train.kernels import use_liger
+from halos_backend.stages.train.kernels import check_kernels, use_liger
 from halos_backend.stages.train.model_cache import ModelCache
 from halos_backend.stages.train.optimizer import (
     Moments,

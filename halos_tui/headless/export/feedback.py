@@ -1,14 +1,14 @@
-"""Writes the JSON arrays that the loaders of ContextualAI/HALOs read.
+"""Writes samples and feedback as ContextualAI/HALOs and TRL read them, row by row.
 
-These loaders are `get_sampled_data` and `get_feedback` in its train/data.py.
+HALOs' loaders are `get_sampled_data` and `get_feedback` in its train/data.py, and read JSON arrays.
 `prompt_id` is a number there and restarts every round; here it is the prompt's row in the run, so
 that it is the same prompt in every round. Which completion of a pair is `output_A` is drawn from a
-hash of the pair, so that an export of the same run gives the same bytes.
+hash of the pair, so that an export of the same run gives the same bytes. TRL reads JSON Lines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from halos_backend.store.prompt_order import derived_seed
 from halos_backend.store.run_dir import RunDir
 
 from halos_tui.completions.round_rows import RoundRows
-from halos_tui.headless.export.json_files import assistant, write_array
 
 SPLIT = "train"
 """Feedback is for training; HALOs' loaders skip samples whose split is not the one they load."""
@@ -37,10 +36,10 @@ def write_halos(output: Path, rounds: Sequence[RoundRows], dataset: str) -> list
     for rows in rounds:
         number = rows.round.round
         path = output / f"R{number}_samples.json"
-        write_array(path, _samples(rows, numbers, dataset))
+        _write_array(path, _samples(rows, numbers, dataset))
         written.append(path)
         path = output / f"R{number}_feedback.json"
-        if write_array(path, _feedback(rows, numbers)):
+        if _write_array(path, _halos_rows(rows, numbers)):
             written.append(path)
         else:
             path.unlink()  # HALOs refuses an empty array
@@ -67,16 +66,16 @@ def _samples(rows: RoundRows, numbers: Mapping[str, int], dataset: str) -> Itera
             }
 
 
-def _feedback(rows: RoundRows, numbers: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+def _halos_rows(rows: RoundRows, numbers: Mapping[str, int]) -> Iterator[dict[str, Any]]:
     for row in rows.feedback():
         about = {
             "prompt_id": numbers[row.prompt_id],
             "prompt": msgspec.to_builtins(row.prompt),
         }
-        yield from ({**about, **fields} for fields in _fields(row, rows.round.round))
+        yield from ({**about, **fields} for fields in _halos_fields(row, rows.round.round))
 
 
-def _fields(row: Feedback, round: int) -> Iterator[dict[str, Any]]:
+def _halos_fields(row: Feedback, round: int) -> Iterator[dict[str, Any]]:
     match row:
         case PreferencePair():
             yield _pair_fields(row, round)
@@ -112,3 +111,84 @@ def _pair_fields(row: PreferencePair, round: int) -> dict[str, Any]:
         "reward_difference": abs(reward_a - reward_b),
         "type": "pairwise_feedback",
     }
+
+
+def assistant(text: str) -> list[dict[str, str]]:
+    """Returns a completion as a conversation's next turns."""
+    return [{"role": "assistant", "content": text}]
+
+
+def write_trl(output: Path, rounds: Sequence[RoundRows]) -> list[Path]:
+    """Writes `R{n}_prompts.jsonl` of each round, and its feedback where TRL has rows for its kind.
+
+    Whole groups with rewards (scalar feedback) have no TRL row: GRPO samples for itself there.
+    """
+    written = []
+    for rows in rounds:
+        number = rows.round.round
+        path = output / f"R{number}_prompts.jsonl"
+        _write_lines(path, (_about(group) for group in rows.groups()))
+        written.append(path)
+        kind = _kind(rows)
+        if kind is not None:
+            path = output / f"R{number}_{kind}.jsonl"
+            _write_lines(path, _trl_rows(rows))
+            written.append(path)
+    return written
+
+
+def _kind(rows: RoundRows) -> str | None:
+    """Returns TRL's name of the round's feedback; None without any."""
+    match next(rows.feedback(), None):
+        case PreferencePair():
+            return "preference"
+        case UnpairedFeedback():
+            return "unpaired"
+        case _:
+            return None
+
+
+def _trl_rows(rows: RoundRows) -> Iterator[dict[str, Any]]:
+    for row in rows.feedback():
+        yield {**_about(row), **_trl_fields(row)}
+
+
+def _about(row: Group | Feedback) -> dict[str, Any]:
+    """Returns the messages of a row, and the tools that may be called, where there are any."""
+    tools = {"tools": list(row.tools)} if row.tools else {}
+    return {"prompt": list(row.prompt), **tools}
+
+
+def _trl_fields(row: Feedback) -> dict[str, Any]:
+    match row:
+        case PreferencePair():
+            return {
+                "chosen": assistant(row.chosen.text),
+                "rejected": assistant(row.rejected.text),
+            }
+        case UnpairedFeedback():
+            return {"completion": assistant(row.completion.text), "label": row.is_desirable}
+        case Group():
+            raise TypeError("a round has feedback of one kind")
+
+
+def _write_array(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Writes a JSON array, one row a line; returns the number of rows."""
+    count = 0
+    with path.open("wb") as file:
+        file.write(b"[")
+        for row in rows:
+            file.write((b",\n" if count else b"\n") + msgspec.json.encode(row))
+            count += 1
+        file.write(b"\n]\n")
+    return count
+
+
+def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Writes JSON Lines; returns the number of rows."""
+    count = 0
+    with path.open("wb") as file:
+        for row in rows:
+            file.write(msgspec.json.encode(row) + b"\n")
+            count += 1
+    return count
