@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command_line import PROGRAM, run_halos
-from tests.support.forks import COMMANDS, forking_python
+from tests.support.forks import forking, forking_python
 from tests.support.place import Place, make_place, make_policy
 
 Halos = Callable[..., subprocess.CompletedProcess[str]]
@@ -33,8 +33,7 @@ def environment(runs: Path) -> dict[str, str]:
 @pytest.fixture
 def halos(environment: dict[str, str], tmp_path: Path) -> Halos:
     """Run a command to its end, outside the source tree; it begins with its modules imported."""
-    program = (forking_python(modules=COMMANDS), "-m", "halos_tui")
-    return runner(program, environment, tmp_path)
+    return runner(forking("halos_tui"), environment, tmp_path)
 
 
 @pytest.fixture

@@ -25,7 +25,8 @@ from halos_backend.events import (
 from halos_backend.store.identity import lock_holder
 
 from tests.support.command_line import WITH_FAKE_STAGES, start_halos
-from tests.support.fake_run import MARK, FakeRun
+from tests.support.fake_run import MARK, SUPERVISOR, FakeRun
+from tests.support.forks import forking
 from tests.support.waiting import DEADLINE_S, wait_for
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -35,13 +36,16 @@ MakeRun = Callable[..., FakeRun]
 
 @pytest.fixture
 def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
-    """Start a verb; the supervisors that it starts have fake stages."""
+    """Start a verb; the supervisors that it starts have fake stages.
+
+    It begins with its modules imported, but where `is_plain` or it has variables of its own.
+    """
     started: list[subprocess.Popen[str]] = []
 
-    def begin(*arguments: str, **more: str) -> subprocess.Popen[str]:
+    def begin(*arguments: str, is_plain: bool = False, **more: str) -> subprocess.Popen[str]:
         process = start_halos(
             *arguments,
-            program=WITH_FAKE_STAGES,
+            program=WITH_FAKE_STAGES if is_plain or more else forking("tests.support.drive_halos"),
             environment={**environment, MARK: str(tmp_path / "runs" / "a-run"), **more},
             cwd=tmp_path,
         )
@@ -58,7 +62,7 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
 def verb(start: Start) -> Verb:
     """Run a verb to its end."""
 
-    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
         process = start(*arguments, **more)
         stdout, stderr = process.communicate(timeout=60)
         assert "Traceback" not in stderr, stderr
@@ -71,8 +75,10 @@ def verb(start: Start) -> Verb:
 def make_run(runs: Path) -> Iterator[MakeRun]:
     made: list[FakeRun] = []
 
-    def make(**loop: Any) -> FakeRun:
-        made.append(FakeRun(runs / "a-run", **loop))
+    def make(*, is_plain: bool = False, **loop: Any) -> FakeRun:
+        """Unless `is_plain` its first supervisor begins with its modules imported."""
+        supervisor = SUPERVISOR if is_plain else forking("tests.support.drive_supervisor")
+        made.append(FakeRun(runs / "a-run", supervisor=supervisor, **loop))
         return made[-1]
 
     yield make
@@ -212,7 +218,7 @@ def test_resume_of_a_run_that_runs_is_exit_code_5(make_run: MakeRun, verb: Verb)
 def test_retry_starts_a_new_attempt_of_the_failed_stage(make_run: MakeRun, verb: Verb) -> None:
     run = _failed(make_run)
 
-    retried = verb("retry", "a-run")
+    retried = verb("retry", "a-run", is_plain=True)
 
     assert retried.returncode == 0, retried.stderr
     assert run.attempts[-2:] == [(1, "train", 1), (1, "train", 2)]
@@ -249,7 +255,7 @@ def test_a_failed_run_says_what_it_waits_for_with_the_end_of_its_log(
 def test_extend_adds_rounds_to_a_completed_run(make_run: MakeRun, verb: Verb) -> None:
     run = _completed(make_run)
 
-    extended = verb("extend", "a-run", "--rounds", "2", "--set", "train.lr=1e-3")
+    extended = verb("extend", "a-run", "--rounds", "2", "--set", "train.lr=1e-3", is_plain=True)
 
     assert extended.returncode == 0, extended.stderr
     assert len(run.state.rounds) == 3
@@ -405,7 +411,7 @@ def _lose(run: FakeRun) -> None:
 
 
 def test_a_verb_takes_a_lost_run_up_and_says_so(make_run: MakeRun, verb: Verb) -> None:
-    run = _held(make_run)
+    run = _held(make_run, is_plain=True)
     _lose(run)
 
     paused = verb("pause", "a-run")
@@ -448,7 +454,7 @@ def _kill_with_guardian(run: FakeRun) -> None:
 def test_supervisors_that_die_at_once_are_not_started_for_ever(
     make_run: MakeRun, verb: Verb
 ) -> None:
-    run = _held(make_run)
+    run = _held(make_run, is_plain=True)
     _lose(run)
 
     followed = verb("resume", "a-run", TEST_SUPERVISOR_DIES="1")
@@ -462,7 +468,7 @@ def test_supervisors_that_die_at_once_are_not_started_for_ever(
 
 
 def test_a_watcher_of_a_lost_run_leaves_it_alone(make_run: MakeRun, verb: Verb) -> None:
-    run = _held(make_run)
+    run = _held(make_run, is_plain=True)
     _lose(run)
 
     watched = verb("watch", "a-run")
@@ -487,7 +493,7 @@ def _stall(run: FakeRun) -> int:
 
 
 def test_a_stopped_supervisor_is_stalled_and_not_replaced(make_run: MakeRun, verb: Verb) -> None:
-    run = _held(make_run)
+    run = _held(make_run, is_plain=True)
     pid = _stall(run)
 
     status = json.loads(verb("status", "a-run", "--json").stdout)
@@ -514,7 +520,7 @@ def test_a_stopped_supervisor_is_stalled_and_not_replaced(make_run: MakeRun, ver
 def test_a_watcher_says_that_the_supervisor_is_stalled_and_that_it_goes_on(
     make_run: MakeRun, start: Start
 ) -> None:
-    run = _held(make_run)
+    run = _held(make_run, is_plain=True)
     pid = _stall(run)
     watcher = start("watch", "a-run")
     assert watcher.stderr is not None
@@ -588,7 +594,7 @@ def test_pause_on_term_of_a_run_that_nobody_follows_is_refused(
 def test_a_run_that_may_not_be_written_is_left_as_it_is(
     make_run: MakeRun, start: Start, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
-    run = _held(make_run)
+    run = _held(make_run, is_plain=True)
     _lose(run)
     before = run.dir.events.read_bytes()
     run.dir.path.chmod(0o500)

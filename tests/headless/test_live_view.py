@@ -14,6 +14,7 @@ from halos_backend.store.writer import EventWriter
 
 from tests.support.command_line import SUPPORT
 from tests.support.fake_run import FakeRun
+from tests.support.forks import forking
 from tests.support.made_run import MadeRun
 from tests.support.pty_output import OWN_SEQUENCES, Terminal
 from tests.support.waiting import wait_for
@@ -136,7 +137,7 @@ def test_no_color_sends_no_colour(follow: Follow, runs: Path, environment: dict[
 @pytest.fixture
 def fake_run(runs: Path) -> Iterator[FakeRun]:
     """A real supervisor whose first stage holds until the test releases it."""
-    run = FakeRun(runs / "held")
+    run = FakeRun(runs / "held", supervisor=forking("tests.support.drive_supervisor"))
     run.behave(r1_sample_1="hold")
     run.start()
     run.hold(1, "sample")

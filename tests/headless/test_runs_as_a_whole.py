@@ -22,8 +22,9 @@ from halos_backend.supervisor.gpus.locks import RUNTIME_DIR
 from halos_backend.supervisor.gpus.reservation import Reservation
 
 from tests.headless.conftest import Halos
-from tests.support.command_line import WITH_FAKE_STAGES, run_halos
+from tests.support.command_line import run_halos
 from tests.support.fake_run import MARK, FakeRun
+from tests.support.forks import forking
 from tests.support.made_run import MadeRun
 from tests.support.pty_output import Terminal
 from tests.support.waiting import wait_for
@@ -55,7 +56,7 @@ def fake_halos(environment: dict[str, str], runs: Path, tmp_path: Path) -> Halos
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         done = run_halos(
             *arguments,
-            program=WITH_FAKE_STAGES,
+            program=forking("tests.support.drive_halos"),
             environment={**environment, MARK: str(runs / "a-run")},
             cwd=tmp_path,
         )

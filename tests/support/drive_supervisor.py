@@ -14,7 +14,8 @@ FAKE_STAGE = Path(__file__).with_name("fake_stage.py")
 
 
 def fake_command(stage: Stage, attempt_dir: Path, num_processes: int) -> list[str]:
-    return [sys.executable, "-I", "-S", str(FAKE_STAGE), str(attempt_dir)]
+    python = sys.orig_argv[0]  # also where another program stands for it
+    return [python, "-I", "-S", str(FAKE_STAGE), str(attempt_dir)]
 
 
 if __name__ == "__main__":

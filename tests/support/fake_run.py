@@ -26,14 +26,24 @@ from tests.support.journals import created, settings
 from tests.support.waiting import DEADLINE_S, wait_for
 
 DRIVER = Path(__file__).with_name("drive_supervisor.py")
+SUPERVISOR = (sys.executable, str(DRIVER))
 MARK = "HALOS_TEST_RUN"
 
 
 class FakeRun:
-    """A run of `num_rounds` rounds of two prompts, whose result is scored only on demand."""
+    """A run of `num_rounds` rounds of two prompts, whose result is scored only on demand.
+
+    `supervisor` is the program of those that it starts itself.
+    """
 
     def __init__(
-        self, path: Path, *, num_rounds: int = 1, num_held_out: int = 0, **loop: Any
+        self,
+        path: Path,
+        *,
+        num_rounds: int = 1,
+        num_held_out: int = 0,
+        supervisor: Sequence[str] = SUPERVISOR,
+        **loop: Any,
     ) -> None:
         path.mkdir()
         self.dir = RunDir(path)
@@ -43,6 +53,7 @@ class FakeRun:
         with EventWriter(self.dir.events) as writer:
             first = replace(created(made), num_held_out=num_held_out)
             writer.append(first, durable=True)
+        self._supervisor = supervisor
         self._supervisors: list[subprocess.Popen[bytes]] = []
 
     def behave(self, **behaviours: str) -> None:
@@ -62,7 +73,7 @@ class FakeRun:
 
         `guarded`: under a guardian, which is then what is returned.
         """
-        command = [*prefix, sys.executable, str(DRIVER), "--run-dir", str(self.dir.path)]
+        command = [*prefix, *self._supervisor, "--run-dir", str(self.dir.path)]
         return self.launch(self.guard(command) if guarded else command, **environment)
 
     def guard(self, command: Sequence[str]) -> list[str]:

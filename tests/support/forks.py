@@ -75,6 +75,11 @@ def forking_python(
     return str(path)
 
 
+def forking(module: str) -> tuple[str, str, str]:
+    """How to start a module of ours that needs no libraries of models."""
+    return forking_python(modules=COMMANDS), "-m", module
+
+
 def kill_fork(process: subprocess.Popen[Any]) -> None:
     """Kill a program that `forking_python` started, and return once it is gone."""
     process.send_signal(KILLS)
