@@ -19,14 +19,7 @@ from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import ENDED
 
 from halos_tui.cli import asking, completing
-from halos_tui.cli.options import (
-    Detach,
-    FollowJson,
-    NoUi,
-    PauseOnTerm,
-    RunsDir,
-    runs_root,
-)
+from halos_tui.cli.options import Detach, FollowJson, NoUi, PauseOnTerm, RunsDir, runs_root
 from halos_tui.control import requests
 from halos_tui.formatting import visible
 from halos_tui.headless import notices

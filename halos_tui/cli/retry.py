@@ -5,15 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from halos_tui.cli import asking
-from halos_tui.cli.options import (
-    Detach,
-    FollowJson,
-    NoUi,
-    PauseOnTerm,
-    RunName,
-    RunsDir,
-    runs_root,
-)
+from halos_tui.cli.options import Detach, FollowJson, NoUi, PauseOnTerm, RunName, RunsDir, runs_root
 from halos_tui.control import requests
 
 

@@ -41,12 +41,7 @@ from halos_backend.events import (
     WorkerReplaced,
     WorkersChosen,
 )
-from halos_backend.events.summaries import (
-    LabelSummary,
-    SampleSummary,
-    TrainSummary,
-    as_summary,
-)
+from halos_backend.events.summaries import LabelSummary, SampleSummary, TrainSummary, as_summary
 from halos_backend.store.round_state import (
     WAIT_FOR_OWNER,
     StageState,

@@ -19,15 +19,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from halos_tui.formatting import (
-    clipped,
-    count,
-    duration,
-    measured_in_ascii,
-    number,
-    rate,
-    visible,
-)
+from halos_tui.formatting import clipped, count, duration, measured_in_ascii, number, rate, visible
 from halos_tui.theme import load_theme
 from halos_tui.tracking import rounds
 from halos_tui.tracking.rounds import place

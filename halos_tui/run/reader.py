@@ -20,14 +20,7 @@ from halos_tui.run.curves import RunCurves
 from halos_tui.run.machine import MachineHistory
 from halos_tui.run.notices import JournalNotices, all_notices, hint_for
 from halos_tui.run.round_book import RoundBook
-from halos_tui.run.view import (
-    DistributionView,
-    HeaderView,
-    LogView,
-    Notice,
-    RunView,
-    StageView,
-)
+from halos_tui.run.view import DistributionView, HeaderView, LogView, Notice, RunView, StageView
 from halos_tui.tracking import rounds
 from halos_tui.tracking.attempt_tail import AttemptTail, Key, work_at_hand
 from halos_tui.tracking.eta import Forecast, forecast

@@ -6,23 +6,10 @@ from halos_backend.events import STAGES, Stage
 from halos_backend.events.summaries import LabelSummary, TrainSummary
 from halos_backend.settings_json import Change
 from halos_backend.store.round_state import RoundState
-from halos_backend.store.standard_error import (
-    Reward,
-    RewardChange,
-    change_between,
-    reward_of,
-)
+from halos_backend.store.standard_error import Reward, RewardChange, change_between, reward_of
 from halos_backend.store.state import RunState
 
-from halos_tui.formatting import (
-    ABSENT,
-    count,
-    duration,
-    measured,
-    number,
-    plural,
-    setting_changes,
-)
+from halos_tui.formatting import ABSENT, count, duration, measured, number, plural, setting_changes
 
 FINAL = "final policy"
 REWARD_NOTE = "reward: of the policy before the round's training"

@@ -25,12 +25,7 @@ from halos_backend.config.schema import RunSettings, TrainSettings
 from halos_backend.errors import HalosError, SettingsError, UsageError
 from halos_backend.events import ForkOrigin
 from halos_backend.findings import RightInputs, refuse_inputs
-from halos_backend.store.manifest import (
-    FileEntry,
-    Manifest,
-    find_damage,
-    read_done,
-)
+from halos_backend.store.manifest import FileEntry, Manifest, find_damage, read_done
 from halos_backend.store.prompt_order import round_size
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.run_dir import AttemptDir, RunDir

@@ -13,12 +13,7 @@ from halos_backend.config.consequences import judging
 from halos_backend.config.schema import LoopSettings, RunSettings
 from halos_backend.events import STAGES, ClosingPrompts, Stage
 from halos_backend.store.prompt_order import round_size
-from halos_backend.store.round_state import (
-    RoundState,
-    StageState,
-    retry_delay_s,
-    waits_for_owner,
-)
+from halos_backend.store.round_state import RoundState, StageState, retry_delay_s, waits_for_owner
 from halos_backend.store.state import AT_WORK, RunState
 
 FORKED_STATE = "initial/trainer_state"

@@ -21,11 +21,7 @@ from halos_backend.stages.packing import is_packed
 from halos_backend.stages.train.batches import alone, microbatches
 from halos_backend.stages.train.collate import TokenBatch, collate
 from halos_backend.stages.train.examples import TokenSequence
-from halos_backend.stages.train.logps import (
-    CHUNK_ELEMENTS,
-    idle_batch,
-    token_logps,
-)
+from halos_backend.stages.train.logps import CHUNK_ELEMENTS, idle_batch, token_logps
 from halos_backend.stages.train.ranks import Ranks
 from halos_backend.stages.train.sharding import is_sharded
 from halos_backend.stages.train.trainee import Trainee

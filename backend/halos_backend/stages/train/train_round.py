@@ -19,11 +19,7 @@ from halos_backend.stages.train.checkpoint import gathered, save_round
 from halos_backend.stages.train.examples import RoundExamples, control_tokens, read_examples
 from halos_backend.stages.train.kernels import check_kernels, use_liger
 from halos_backend.stages.train.model_cache import ModelCache
-from halos_backend.stages.train.optimizer import (
-    Moments,
-    make_optimizer,
-    restore_moments,
-)
+from halos_backend.stages.train.optimizer import Moments, make_optimizer, restore_moments
 from halos_backend.stages.train.ranks import join_ranks, make_deterministic
 from halos_backend.stages.train.reference_pass import ReferencePass
 from halos_backend.stages.train.summary import (
@@ -35,11 +31,7 @@ from halos_backend.stages.train.summary import (
 from halos_backend.stages.train.train_loop import train_steps
 from halos_backend.stages.train.train_step import Trainer
 from halos_backend.stages.train.trainee import Trainee, load_trainee, trainee_dtype
-from halos_backend.stages.train.trainer_state import (
-    OPTIMIZER,
-    TrainerState,
-    open_trainer_state,
-)
+from halos_backend.stages.train.trainer_state import OPTIMIZER, TrainerState, open_trainer_state
 from halos_backend.store.job import TrainInputs
 from halos_backend.store.prompt_order import derived_seed
 
