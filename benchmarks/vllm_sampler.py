@@ -35,9 +35,7 @@ def make_ours(job: dict[str, Any]) -> Callable[[int], int]:
             directory.job,
             Job("benchmark", number, "sample", 1, 0, threads, 1, job["settings"], inputs),
         )
-        return int(
-            sample_round(open_attempt(directory.path, stays=True), cache).summary["num_tokens"]
-        )
+        return int(sample_round(open_attempt(directory.path, stays=True), cache).summary.num_tokens)
 
     return run
 
