@@ -14,7 +14,9 @@ from threading import Event
 from typing import Generic, TypeVar
 
 from halos_backend.errors import HalosError
+from textual.app import App
 from textual.message import Message
+from textual.worker import NoActiveWorker, get_current_worker
 
 from halos_tui.formatting import visible
 
@@ -131,7 +133,8 @@ class FeedFailed(Message):
 async def in_background(work: Callable[[], Result]) -> Result:
     """Does `work` in a thread of its own, and returns or raises what it does.
 
-    Quitting the app does not wait for it: a request that was sent is answered all the same.
+    Quitting the app does not wait for it: a request that was sent is answered all the same. A
+    worker of a screen that closed meanwhile ends here, as its widgets are gone.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
@@ -155,7 +158,23 @@ async def in_background(work: Callable[[], Result]) -> Result:
             loop.call_soon_threadsafe(settle, result, failure)
 
     threading.Thread(target=run, name="background", daemon=True).start()
-    return await future
+    result = await future
+    if _is_leaving():
+        raise asyncio.CancelledError
+    return result
+
+
+def _is_leaving() -> bool:
+    """Says whether the screen is being removed whose worker this is. Textual cancels its workers
+    once all widgets below are gone; a screen is displayed until its removal begins.
+    """
+    try:
+        node = get_current_worker().node
+    except NoActiveWorker:
+        return False
+    if isinstance(node, App):
+        return False
+    return not node.is_attached or not node.screen.display
 
 
 class LeftError(HalosError):

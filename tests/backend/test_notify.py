@@ -225,8 +225,7 @@ def test_a_command_that_leaves_a_child_behind_is_done(
 
 
 def test_messengers_that_ended_are_no_zombies(notifier: Notifier) -> None:
-    tell(notifier, PAUSED, "true")
-    (messenger,) = psutil.Process().children()
+    messenger = the_messenger(notifier, "true")
     wait_for(lambda: messenger.status() == psutil.STATUS_ZOMBIE)
     notifier.poll()
     assert not messenger.is_running()
@@ -237,12 +236,19 @@ def test_the_messenger_shares_the_supervisors_session_but_not_its_group(
 ) -> None:
     go = tmp_path / "go"
     os.mkfifo(go)
-    tell(notifier, PAUSED, *python("import sys; open(sys.argv[1]).read()", go))
-    (messenger,) = psutil.Process().children()
+    messenger = the_messenger(notifier, *python("import sys; open(sys.argv[1]).read()", go))
     assert os.getsid(messenger.pid) == os.getsid(0)
     assert os.getpgid(messenger.pid) == messenger.pid
     go.write_text("go on")
     notifier.finish(LONG_S)
+
+
+def the_messenger(notifier: Notifier, *command: str) -> psutil.Process:
+    """The process that is started to run the command; other tests may have left their own."""
+    others = psutil.Process().children()
+    tell(notifier, PAUSED, *command)
+    (messenger,) = (child for child in psutil.Process().children() if child not in others)
+    return messenger
 
 
 def is_running(pid: int) -> bool:
