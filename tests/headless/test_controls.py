@@ -457,7 +457,7 @@ def test_supervisors_that_die_at_once_are_not_started_for_ever(
     run = _held(make_run, is_plain=True)
     _lose(run)
 
-    followed = verb("resume", "a-run", TEST_SUPERVISOR_DIES="1")
+    followed = verb("resume", "a-run", TEST_SUPERVISOR_DIES="1", TEST_GONE_LIMIT_S="0.1")
 
     assert followed.returncode == 6
     assert followed.stderr.count("a new one takes the run up") == 6, "its own start, and 5 more"

@@ -37,4 +37,8 @@ if __name__ == "__main__":
     if os.environ.pop("TEST_BOUND_BY_PERMISSIONS", ""):
         become_bound_by_permissions()
     start._guarded_supervisor = fake_supervisor
+    if limit := os.environ.get("TEST_GONE_LIMIT_S"):
+        from halos_tui.headless import follow
+
+        follow.GONE_LIMIT_S = float(limit)
     sys.exit(main())

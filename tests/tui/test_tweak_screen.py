@@ -68,12 +68,18 @@ def paths(app: OneScreenApp) -> list[str]:
     return [] if shown is None else [row.path for row in shown.rows]
 
 
-async def go_to(pilot: Pilot[int], path: str) -> None:
-    """As a person would: search for it; then show all again, with the cursor there."""
+async def search_for(pilot: Pilot[int], path: str) -> None:
+    """As a person would; then show all again, with the cursor there."""
     await pilot.press("slash", *path, "enter")
     await until(pilot, lambda: (row := rows(app_of(pilot)).row) and row.path.endswith(path))
     rows(app_of(pilot)).go_to(path)
     await pilot.press("escape")
+
+
+async def go_to(pilot: Pilot[int], path: str) -> None:
+    """Have the cursor there, without the keys of a search."""
+    rows(app_of(pilot)).go_to(path)
+    await until(pilot, lambda: (row := rows(app_of(pilot)).row) and row.path == path)
 
 
 def app_of(pilot: Pilot[int]) -> OneScreenApp:
@@ -100,7 +106,7 @@ def test_it_shows_what_is_now_and_what_holds_next(run: MadeRun, size: tuple[int,
     run.say(SettingsChanged(t=STARTED_T + 20, request_id="r1", from_round=3, changes=changes))
 
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
-        await go_to(pilot, "train.lr")
+        await search_for(pilot, "train.lr")
         shown = await until_shown(pilot, "train.lr: Peak learning rate.")
         assert "a-run is running, round 2 of 5; changes hold from round 3 on" in shown
         line = next(line for line in shown.splitlines() if line.startswith("  lr "))
