@@ -23,10 +23,10 @@ PROGRAM = """
 import os, sys
 from pathlib import Path
 from halos_backend.errors import ExitCode
-from halos_backend.stages import serving, serving
+from halos_backend.stages import serving
 
-presence.TIMEOUT_S = float(sys.argv[2])
-presence.LOOK_S = 0.05
+serving.TIMEOUT_S = float(sys.argv[2])
+serving.LOOK_S = 0.05
 
 def execute(attempt):
     print("at", attempt.path.name)
