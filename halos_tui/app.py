@@ -26,13 +26,15 @@ from halos_tui.app_options import AppOptions as AppOptions
 from halos_tui.feed import in_background
 from halos_tui.formatting import visible_lines
 from halos_tui.keymap import UserConfig, load_config
-from halos_tui.screens.base import HalosScreen, TooSmallScreen, has_room
+from halos_tui.screens.base import HalosScreen
+from halos_tui.screens.too_small import TooSmallScreen, has_room
 from halos_tui.terminal.diff_output import SparingApp
 from halos_tui.terminal.filters import AsciiOnly, NoColours, SixteenColours
+from halos_tui.terminal.key_order import OrderedKeysApp
 from halos_tui.theme import DEFAULT_THEME, MONOCHROME, load_app_themes, monochrome_theme
 
 
-class HalosApp(SparingApp[None]):
+class HalosApp(OrderedKeysApp[None], SparingApp[None]):
     """Opens on the list of runs, or on `run`.
 
     Once it has ended, `failure` is the first error that nothing in it handled, and `ended_by` the
@@ -189,9 +191,10 @@ class HalosApp(SparingApp[None]):
 
         async def push() -> None:
             opener = self.screen
-            make = await in_background(load)
-            if self.screen is opener:
-                await self.push_screen(make())
+            with self.keys_held():
+                make = await in_background(load)
+                if self.screen is opener:
+                    await self.push_screen(make())
 
         self.run_worker(push(), group="open", exclusive=True)
 
@@ -207,14 +210,15 @@ class HalosApp(SparingApp[None]):
             state = observe_closely(run_dir).state
             return lambda: ForkDialog(run_dir, state, root=self.options.runs_root)
 
-        try:
-            make = await in_background(load)
-        except HalosError as error:
-            self.notify(visible_lines(str(error)), severity="error", markup=False)
-            return
-        made = await self.push_screen_wait(make())
-        if made is not None:
-            self.open_run(made)
+        with self.keys_held():
+            try:
+                make = await in_background(load)
+            except HalosError as error:
+                self.notify(visible_lines(str(error)), severity="error", markup=False)
+                return
+            made = await self.push_screen_wait(make())
+            if made is not None:
+                self.open_run(made)
 
     def _handle_exception(self, error: Exception) -> None:
         """Textual calls this for every error that nothing handles."""

@@ -20,6 +20,7 @@ from halos_tui.feed import in_background
 from halos_tui.formatting import plural, visible, visible_lines
 from halos_tui.screens.base import HalosScreen
 from halos_tui.screens.dialogs import Choice, ChoiceDialog, EntryDialog, check_rounds
+from halos_tui.terminal.key_order import keys_held
 from halos_tui.tracking import rounds
 from halos_tui.tracking.status import Observation
 
@@ -107,8 +108,11 @@ class RunActions(HalosScreen):
         decide: Callable[[list[ObservedRun]], Coroutine[Any, Any, list[PlannedRequest]]],
     ) -> None:
         try:
-            observed = await in_background(lambda: [batch.observe_run(run_dir) for run_dir in runs])
-            planned = await decide(observed)
+            with keys_held(self.app):
+                observed = await in_background(
+                    lambda: [batch.observe_run(run_dir) for run_dir in runs]
+                )
+                planned = await decide(observed)
             if planned:
                 self._tell(await in_background(lambda: batch.send(planned)))
         finally:

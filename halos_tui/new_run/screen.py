@@ -30,6 +30,7 @@ from halos_tui.screens.dialogs import Choice, ChoiceDialog, EntryDialog
 from halos_tui.settings.editor import SettingsEditor
 from halos_tui.settings.form import SettingsForm
 from halos_tui.settings.form_screen import FormActions
+from halos_tui.terminal.key_order import keys_held
 from halos_tui.widgets.footer import Footer
 
 
@@ -160,7 +161,8 @@ class NewRunScreen(FormActions):
 
     async def _show_offers(self) -> None:
         root = self.root
-        self._offers.show_offers(await in_background(lambda: starts.offers(root)))
+        with keys_held(self.app):
+            self._offers.show_offers(await in_background(lambda: starts.offers(root)))
 
     def _take(self, offer: Offer | None) -> None:
         """Begins with an offer; None is a run file, whose path is asked for."""
@@ -177,7 +179,8 @@ class NewRunScreen(FormActions):
     async def _load(self, load: Callable[[], Start]) -> None:
         self._title("reading ...")
         try:
-            start = await asyncio.to_thread(load)
+            with keys_held(self.app):
+                start = await asyncio.to_thread(load)
         except (HalosError, OSError) as error:
             self.notify(visible_lines(str(error)), severity="error", markup=False, timeout=12)
             self._title("A new run begins with ...")

@@ -25,6 +25,7 @@ from halos_tui.formatting import plural, visible
 from halos_tui.settings.form import FormView, SettingsForm
 from halos_tui.settings.rows import Row
 from halos_tui.settings.rows_list import SettingsRows
+from halos_tui.terminal.key_order import keys_held
 from halos_tui.widgets.panel import Line, Panel
 
 BESIDE = 110
@@ -121,9 +122,10 @@ class SettingsEditor(Container):
         self._show_details()
 
     def check(self) -> None:
-        """Has the form checked, and shows it."""
+        """Has the form checked, and shows it; later keys are about what is shown then."""
         if self._form is not None:
-            self.run_worker(self._check(self._form), exclusive=True, group="check")
+            work = self._check_with_keys_held(self._form)
+            self.run_worker(work, exclusive=True, group="check")
 
     def search(self, text: str) -> None:
         self.rows.search(text)
@@ -179,7 +181,8 @@ class SettingsEditor(Container):
         row = self.rows.row
         if self.is_editing and row is not None and self._form is not None and not row.makes_entry:
             self._form.edit(row.path, message.value)
-            self.check()
+            # keys are not held for it: they are more of the same text
+            self.run_worker(self._check(self._form), exclusive=True, group="check")
 
     @on(Input.Submitted, "#value")
     def _entered(self, message: Input.Submitted) -> None:
@@ -235,6 +238,10 @@ class SettingsEditor(Container):
     @property
     def _field(self) -> Input:
         return self.query_one("#value", Input)
+
+    async def _check_with_keys_held(self, form: SettingsForm) -> None:
+        with keys_held(self.app):
+            await self._check(form)
 
     async def _check(self, form: SettingsForm) -> None:
         view = await in_background(form.copy().view)

@@ -20,6 +20,7 @@ from halos_tui.settings.editor import SettingsEditor
 from halos_tui.settings.form import FormView, SettingsForm
 from halos_tui.settings.form_screen import FormActions
 from halos_tui.settings.tweaking import Tweak, why_not_tweak
+from halos_tui.terminal.key_order import hold_keys, keys_held, release_keys
 from halos_tui.tracking.rounds import num_rounds
 from halos_tui.tracking.state_tail import StateTail
 from halos_tui.widgets.footer import Footer
@@ -55,6 +56,7 @@ class TweakScreen(FormActions):
     def on_mount(self) -> None:
         self._say("reading ...")
         self.editor.rows.focus()
+        hold_keys(self)  # they are about settings that are not shown yet
         self.follow(self._read, interval_s=1.0)
 
     def on_updated(self, message: Updated[RunState]) -> None:
@@ -62,6 +64,7 @@ class TweakScreen(FormActions):
         next.
         """
         self._turn_to(message.view, self._tweak.chosen if self._tweak else None)
+        release_keys(self)
 
     def action_apply(self) -> None:
         self._confirm(and_resume=False)
@@ -134,14 +137,15 @@ class TweakScreen(FormActions):
 
     async def _apply(self, tweak: Tweak, form: SettingsForm, *, and_resume: bool) -> None:
         try:
-            view = await in_background(form.view)
-            if problem := _why_not(view, tweak.state, and_resume=and_resume):
-                self.app.notify(visible_lines(problem), severity="error", markup=False)
-            elif await self.app.push_screen_wait(_question(tweak, view, and_resume=and_resume)):
-                said = await in_background(
-                    lambda: tweak.apply(view.assignments, and_resume=and_resume)
-                )
-                self._tell(said)
+            with keys_held(self.app):
+                view = await in_background(form.view)
+                if problem := _why_not(view, tweak.state, and_resume=and_resume):
+                    self.app.notify(visible_lines(problem), severity="error", markup=False)
+                elif await self.app.push_screen_wait(_question(tweak, view, and_resume=and_resume)):
+                    said = await in_background(
+                        lambda: tweak.apply(view.assignments, and_resume=and_resume)
+                    )
+                    self._tell(said)
         except HalosError as error:
             self.app.notify(
                 visible_lines(str(error)), severity="error", markup=False, timeout=LONG_S

@@ -11,36 +11,20 @@ from textual.events import Key
 from textual.widgets import Input, Static
 
 from halos_tui.formatting import visible
-
-HOLD_S = 1.0
-"""Keys are held no longer than that, whatever becomes of the answer."""
+from halos_tui.terminal.key_order import hold_keys, release_keys
 
 
 class Field(Input):
-    """Holds what is typed after enter or escape until the screen has dealt with the answer.
-
-    It is no part of the answer, also where a slow line delivers it all at once.
+    """Has what is typed after enter or escape wait until the screen has dealt with the answer,
+    such as in a thread: it is no part of the answer.
     """
 
-    held: list[Key] | None = None
-
-    async def _on_key(self, event: Key) -> None:
-        if self.held is not None:
-            event.stop()
-            event.prevent_default()
-            self.held.append(event)
-            return
+    def on_key(self, event: Key) -> None:
         if event.key in ("enter", "escape"):
-            self.held = []
-            self.set_timer(HOLD_S, self.release)
+            hold_keys(self)
 
     def release(self) -> None:
-        """Gives the held keys to the widget that they belong to by now."""
-        held, self.held = self.held or [], None
-        for event in held:
-            again = Key(event.key, event.character)
-            again.set_sender(self.app)  # a key bubbles no further than to its sender
-            self.app.post_message(again)
+        release_keys(self)
 
 
 @dataclass(frozen=True, eq=False)

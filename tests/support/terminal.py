@@ -33,6 +33,7 @@ KEYS = {
     "escape": "\x1b",
     "tab": "\t",
     "backspace": "\x7f",
+    "delete": "\x1b[3~",
     "up": "\x1b[A",
     "down": "\x1b[B",
     "right": "\x1b[C",
@@ -43,9 +44,11 @@ KEYS = {
     "end": "\x1b[F",
     "space": " ",
     "ctrl+c": "\x03",
+    "ctrl+k": "\x0b",
     "ctrl+p": "\x10",
     "ctrl+s": "\x13",
     "ctrl+t": "\x14",
+    "ctrl+u": "\x15",
 }
 
 
@@ -107,6 +110,10 @@ class Terminal:
             time.sleep(pause_s)
             if key == "escape":
                 time.sleep(0.3)  # what follows at once would be one sequence with it
+
+    def press_at_once(self, *keys: str) -> None:
+        """Type keys as a slow line delivers them: the program gets all of them in one read."""
+        os.write(self._master, "".join(KEYS.get(key, key) for key in keys).encode())
 
     def resize(self, columns: int, lines: int) -> None:
         """The kernel tells the program by SIGWINCH."""
