@@ -137,6 +137,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("copy", "y", "Copy", "To the clipboard, by way of the terminal",
            ("completions", "logs", "changes", *FORMS)),
     # run
+    Action("next_prompt", "o", "Prompt", "The next prompt of what the model says", ("run",)),
+    Action("open_prompt", "enter", "Read", "All that the model says to this prompt", ("run",)),
     Action("next_curve", "v", "Curve", "The next train curve", ("run",), in_footer=False),
 )  # fmt: skip
 

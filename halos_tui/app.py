@@ -142,11 +142,13 @@ class HalosApp(OrderedKeysApp[None], SparingApp[None]):
 
         self.push_screen(RunScreen(run_dir))
 
-    def open_completions(self, run_dir: RunDir, *, round: int | None = None) -> None:
-        """Opens the completions of the newest round, unless one is named."""
+    def open_completions(
+        self, run_dir: RunDir, *, round: int | None = None, prompt_id: str | None = None
+    ) -> None:
+        """Opens the completions of the newest round, unless one is named; at a prompt's group."""
         from halos_tui.completions.screen import CompletionsScreen
 
-        self.push_screen(CompletionsScreen(run_dir, round=round))
+        self.push_screen(CompletionsScreen(run_dir, round=round, prompt_id=prompt_id))
 
     def open_logs(
         self, run_dir: RunDir, *, round: int | None = None, stage: Stage | None = None

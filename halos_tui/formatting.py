@@ -59,6 +59,23 @@ def signed(value: float | None, digits: int = 3) -> str:
     return f"{'+' if value > 0 else '-'}{number(abs(value), digits)}"
 
 
+def fixed(value: float, places: int) -> str:
+    """Writes so many places after the point; what rounds to zero has no sign: 0.00."""
+    shown = f"{value:.{max(0, places)}f}"
+    return shown.lstrip("-") if not shown.strip("-0.") else shown
+
+
+def aligned(values: Sequence[float | None]) -> list[str]:
+    """Writes values that stand below each other with the same places, the points in one column."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    places = 0 if all(value == int(value) for value in known) else 2
+    if places and max(map(abs, known)) >= 100:
+        places = 1
+    texts = [ABSENT if value is None else fixed(value, places) for value in values]
+    width = max(map(len, texts), default=0)
+    return [text.rjust(width) for text in texts]
+
+
 def measured(value: float, stderr: float | None, *, is_signed: bool = False) -> str:
     """Writes a value with its standard error: 0.512 ±0.021, or +0.03 ±0.02 by `is_signed`.
 

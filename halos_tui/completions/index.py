@@ -104,6 +104,14 @@ class CompletionsIndex:
         index = self._indexes.get(round)
         return None if index is None or number >= len(index) else index.row(number)
 
+    def first_key(self, round: int, prompt_id: str) -> int | None:
+        """Returns the key of a prompt's first completion in a round; None where there is none."""
+        index, code = self._indexes.get(round), self._prompts.known_code(prompt_id)
+        if index is None or code is None or code not in index.prompt_codes:
+            return None
+        group = index.prompt_codes.index(code)
+        return key_of(round, index.first_rows[group]) if group < index.num_groups else None
+
     def group_keys(self, key: int) -> list[int]:
         """Returns the keys of all completions of the same prompt in the same round."""
         round, number = split_key(key)

@@ -51,7 +51,10 @@ LOW = 10
 
 
 class CompletionsScreen(HalosScreen):
-    """The screen is about one run; it begins at `round`, or at the newest with completions."""
+    """The screen is about one run; it begins at `round`, or at the newest with completions.
+
+    With `prompt_id` it begins with all completions of that prompt.
+    """
 
     NAME: ClassVar[ScreenName] = "completions"
     BINDINGS: ClassVar[list[BindingType]]
@@ -69,8 +72,11 @@ class CompletionsScreen(HalosScreen):
     }
     """
 
-    def __init__(self, run_dir: RunDir, round: int | None = None) -> None:
+    def __init__(
+        self, run_dir: RunDir, round: int | None = None, prompt_id: str | None = None
+    ) -> None:
         super().__init__()
+        self._wanted_prompt = prompt_id
         self.run_dir = run_dir
         self.view = ListView()
         self.seen: Seen | None = None
@@ -250,7 +256,17 @@ class CompletionsScreen(HalosScreen):
     def _take_list(self, view: ListView) -> None:
         self.view, self._problem = view, ""
         self._list.take(view)
+        if self._wanted_prompt is not None:
+            self._find(self._wanted_prompt)
         self._ask_details()
+
+    def _find(self, prompt_id: str) -> None:
+        """Goes to the group of a prompt once it is listed."""
+        key = self._reader.index.first_key(self.view.round, prompt_id)
+        if key is not None and key in self.view.keys:
+            self._wanted_prompt = None
+            self._list.go_to(key)
+            self._show_kind("group")
 
     def _take_seen(self, seen: Seen) -> None:
         before, self.seen = self.seen, seen

@@ -13,7 +13,16 @@ from typing import Literal
 from textual.geometry import Region
 
 PanelName = Literal[
-    "header", "stage", "rounds", "rewards", "distribution", "curves", "machine", "notices", "log"
+    "header",
+    "stage",
+    "rounds",
+    "says",
+    "rewards",
+    "distribution",
+    "curves",
+    "machine",
+    "notices",
+    "log",
 ]
 Places = dict[PanelName, Region]
 
@@ -28,15 +37,21 @@ GAP = 2
 MIN_CHART = 6
 MIN_ROUNDS = 5
 MIN_NOTICES = 3
+MIN_LOG = 3
+FEW_SAYS = 3
+ALL_SAYS = 5
+"""It takes so many lines to show what the policy says at least, and with a title and all four."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Says what the panels at the top have to say."""
+    """Says what the panels have to say; without notices their room goes to the log."""
 
     num_stages: int = 1
     num_header_lines: int = 2
     num_devices: int = 1
+    num_device_notes: int = 0
+    has_notices: bool = True
 
 
 def arrange(width: int, height: int, needs: Needs) -> Places:
@@ -48,7 +63,7 @@ def arrange(width: int, height: int, needs: Needs) -> Places:
     if width >= MEDIUM and height - top >= 16:
         _beside_each_other(places, width, top, height, needs)
     else:
-        _below_each_other(places, width, top, height)
+        _below_each_other(places, width, top, height, needs)
     return places
 
 
@@ -65,66 +80,83 @@ def _top(places: Places, width: int, height: int, needs: Needs) -> int:
     return header + stage + gap
 
 
-def _below_each_other(places: Places, width: int, top: int, bottom: int) -> None:
+def _below_each_other(places: Places, width: int, top: int, bottom: int, needs: Needs) -> None:
     """Gives the rounds what the others leave, at least `MIN_ROUNDS` lines."""
     left = bottom - top
     if left >= 8:
-        places["notices"] = Region(0, bottom - 2, width, 1)
-        places["log"] = Region(0, bottom - 1, width, 1)
-        bottom, left = bottom - 2, left - 2
-    if left >= 32:
-        bottom = _row(places, bottom, width, 6, ["log"])
-        bottom = _row(places, bottom, width, 5, ["notices"])
-        left = bottom - top
-    if left >= MIN_ROUNDS + 2 * (MIN_CHART + 2):
+        log = 6 if left >= 32 else 2 if left >= 17 else 1
+        bottom = _row(places, bottom, width, log, ["log"])
+        if needs.has_notices:
+            notices = 5 if left >= 32 else 1
+            bottom = _row(places, bottom, width, notices, ["notices"])
+    left = bottom - top
+    if left >= MIN_ROUNDS + 2 * (MIN_CHART + 2) + ALL_SAYS:
         names: list[PanelName] = ["distribution", "machine"]
         bottom = _row(places, bottom, width, min(12, left // 3), _fitting(names, width))
         left = bottom - top
-    if left >= MIN_ROUNDS + MIN_CHART:
-        chart = min(12, max(MIN_CHART, left // 2))
+    says = ALL_SAYS if left >= 22 else FEW_SAYS if left >= MIN_ROUNDS + FEW_SAYS else 0
+    if left - says >= MIN_ROUNDS + MIN_CHART:
+        chart = min(12, max(MIN_CHART, (left - says) // 2))
         bottom = _row(places, bottom, width, chart, _fitting(["rewards", "curves"], width))
+    if says:
+        bottom = _row(places, bottom, width, says, ["says"])
     if bottom > top:
         places["rounds"] = Region(0, top, width, bottom - top)
 
 
 def _beside_each_other(places: Places, width: int, top: int, bottom: int, needs: Needs) -> None:
-    """Places rounds and machine, below them charts, below them the log."""
-    log = min(14, max(3, (bottom - top) // 5))
-    bottom = _row(places, bottom, width, log, ["log"])
+    """Places rounds beside machine and log, below them what the policy says, below that charts."""
     left = bottom - top
-    upper = max(MIN_ROUNDS, left * 9 // 20)
+    gap = 1 if left > 28 else 0
+    says = max(ALL_SAYS, min(11, left // 6))
+    upper = max(MIN_ROUNDS, (left - says) // 2)
     middle = top + upper
+    _columns(places, middle, middle + says, width, ["says"])
+    says += gap
     names: list[PanelName] = ["rewards", "curves"]
     if width < WIDE:
         names.insert(1, "distribution")
-        _columns(places, middle, bottom, width, names)
-        side = _side(places, top, middle, width, ["machine"], needs)
+        _columns(places, middle + says, bottom, width, names)
+        side = _side(places, top, middle - gap, width, ["machine"], needs)
     else:
         third = width // 3
-        _columns(places, middle, bottom, third, ["rewards"])
-        _columns(places, middle, bottom, width - third - GAP, ["curves"], x=third + GAP)
-        side = _side(places, top, middle, width, ["distribution", "machine"], needs)
-    places["rounds"] = Region(0, top, side - GAP, upper)
+        _columns(places, middle + says, bottom, third, ["rewards"])
+        rest = width - third - GAP
+        _columns(places, middle + says, bottom, rest, ["curves"], x=third + GAP)
+        side = _side(places, top, middle - gap, width, ["distribution", "machine"], needs)
+    places["rounds"] = Region(0, top, side - GAP, upper - gap)
 
 
 def _side(
     places: Places, top: int, bottom: int, width: int, names: list[PanelName], needs: Needs
 ) -> int:
-    """Places panels beside each other right of the rounds, the warnings below the last."""
+    """Places panels beside each other right of the rounds; below the last the warnings and the
+    log.
+    """
     left = min(ROUNDS_WIDTH, width * 2 // 3) + GAP
     _columns(places, top, bottom, width - left, names, x=left)
     x, _, inner, height = places[names[-1]]
-    machine = _machine_height(height, needs.num_devices)
+    least = MIN_LOG + (MIN_NOTICES if needs.has_notices else 0)
+    machine = _machine_height(height - least, needs)
+    notices = (
+        max(MIN_NOTICES, (height - machine - MIN_LOG) // 2)
+        if needs.has_notices and height - machine - MIN_LOG >= MIN_NOTICES
+        else 0
+    )
     places["machine"] = Region(x, top, inner, machine)
-    places["notices"] = Region(x, top + machine, inner, height - machine)
+    if notices:
+        places["notices"] = Region(x, top + machine, inner, notices)
+    if machine + notices < height:
+        start = top + machine + notices
+        places["log"] = Region(x, start, inner, height - machine - notices)
     return left
 
 
-def _machine_height(height: int, num_devices: int) -> int:
-    """Returns two lines a device, or one, and a title; at least `MIN_NOTICES` lines are left."""
-    most = height - MIN_NOTICES
-    roomy = 2 + 2 * num_devices
-    return max(2, min(most, roomy if roomy <= most else 2 + num_devices))
+def _machine_height(most: int, needs: Needs) -> int:
+    """Returns two lines a device, or one, with a title and what is said of devices besides."""
+    least = 1 + needs.num_devices + needs.num_device_notes
+    roomy = least + needs.num_devices
+    return max(2, min(most, roomy if roomy <= most else least))
 
 
 def _fitting(names: list[PanelName], width: int) -> list[PanelName]:

@@ -20,6 +20,7 @@ from halos_tui.run.curves import RunCurves
 from halos_tui.run.machine import MachineHistory
 from halos_tui.run.notices import JournalNotices, all_notices, hint_for
 from halos_tui.run.round_book import RoundBook
+from halos_tui.run.says import Says
 from halos_tui.run.view import DistributionView, HeaderView, LogView, Notice, RunView, StageView
 from halos_tui.tracking import rounds
 from halos_tui.tracking.attempt_tail import AttemptTail, Key, work_at_hand
@@ -37,7 +38,7 @@ SIZES = LogSizes(block=1 << 14, shown=1 << 12)
 
 
 class RunReader:
-    """Reads one run. `select` may be called from another thread than `read`.
+    """Reads one run. `select` and `take_next_prompt` may be called from another thread than `read`.
 
     `keys` are those of the actions by which a person can steer the run, for its hints.
     """
@@ -52,6 +53,7 @@ class RunReader:
         self._machine = MachineHistory(run_dir)
         self._curves = RunCurves(run_dir, self._book)
         self._log = RunLog(run_dir)
+        self._says = Says(run_dir)
         self._attempts: dict[Key, AttemptTail] = {}
         self._attempt_numbers: dict[Key, int] = {}
         self._supervision = Supervision(None)
@@ -68,6 +70,10 @@ class RunReader:
         """Selects the round whose distribution and curves are shown; None selects the newest."""
         self._selected = round
 
+    def take_next_prompt(self) -> None:
+        """Turns to the next prompt of what the policy says."""
+        self._says.number += 1
+
     def read(self) -> RunView | None:
         """Returns the view, or None where it is the same as before.
 
@@ -76,6 +82,8 @@ class RunReader:
         selected = self._selected
         self._told.add(self._tail.read())
         is_new = self._book.update(self._tail.state)
+        if is_new:
+            self._says.turn_to(self._tail.state)
         self._tail.forget_old_rounds()
         state = self._tail.state
         is_new = self._follow_attempts(state) or is_new
@@ -118,6 +126,9 @@ class RunReader:
             self._machine.read(is_due=state.status in AT_WORK)
             self._log.read(state)
             self._curves.refresh()
+            self._says.read()
+        elif self._says.is_due:
+            self._says.read()
         self._curves.select(selected, self._attempts)
 
     def _stage_view(self, state: RunState, key: Key) -> StageView:
@@ -150,6 +161,7 @@ class RunReader:
             curves=self._curves.view,
             machine=self._machine.view,
             log=self._log.view,
+            says=self._says.view,
             notices=self._notices(state, selected),
         )
 

@@ -33,6 +33,7 @@ from halos_tui.run.machine_panel import MachinePanel
 from halos_tui.run.reader import RunReader
 from halos_tui.run.round_table import RoundTable
 from halos_tui.run.run_header import RunHeader, num_lines
+from halos_tui.run.says_panel import SaysPanel
 from halos_tui.run.stage_progress import StageProgress
 from halos_tui.run.view import HeaderView, LogView, Notice, RunView
 from halos_tui.widgets.footer import Footer
@@ -74,6 +75,7 @@ class RunScreen(RunActions):
             yield RunHeader(is_ascii=is_ascii, id="header")
             yield StageProgress(is_ascii=is_ascii, id="stage")
             yield RoundTable(is_ascii=is_ascii, id="rounds")
+            yield SaysPanel(is_ascii=is_ascii, id="says")
             yield RewardChart(is_ascii=is_ascii, id="rewards")
             yield RewardDistribution(is_ascii=is_ascii, id="distribution")
             yield TrainCurves(is_ascii=is_ascii, id="curves")
@@ -125,6 +127,19 @@ class RunScreen(RunActions):
     def action_next_curve(self) -> None:
         self.query_one(TrainCurves).show_next()
 
+    def action_next_prompt(self) -> None:
+        self._reader.take_next_prompt()
+        if self._feed is not None:
+            self._feed.hurry()
+
+    def action_open_prompt(self) -> None:
+        """Opens the completions at the prompt that is shown."""
+        says = None if self.view is None else self.view.says
+        if says is None:
+            self.notify("nothing is scored yet", severity="warning", markup=False)
+            return
+        self.halos.open_completions(self.run_dir, round=says.round, prompt_id=says.prompt_id)
+
     def action_search(self) -> None:
         """Asks for a round to jump to."""
         jump = self.query_one("#jump", Input)
@@ -158,11 +173,17 @@ class RunScreen(RunActions):
         """Yields what draws the panels anew, once there is room for them."""
         is_at_work = view.header.status in AT_WORK_AS_SEEN
         num_devices = len(view.machine.gpus) + (view.machine.host is not None)
-        needs = Needs(max(is_at_work, len(view.stages)), num_devices=num_devices)
+        needs = Needs(
+            max(is_at_work, len(view.stages)),
+            num_devices=num_devices,
+            num_device_notes=sum(bool(gpu.others) for gpu in view.machine.gpus),
+            has_notices=bool(view.notices),
+        )
         yield partial(self._make_room, view.header, needs)
         yield partial(self.query_one(RunHeader).show, view.header)
         yield partial(self.query_one(StageProgress).show, view.stages)
         yield partial(self.query_one(RoundTable).show, view.rounds)
+        yield partial(self.query_one(SaysPanel).show, view.says)
         yield partial(self.query_one(RewardChart).show, view.rewards)
         yield partial(self.query_one(RewardDistribution).show, view.distribution)
         yield partial(self.query_one(TrainCurves).show, view.curves)

@@ -195,6 +195,38 @@ class MachineView:
 
 
 @dataclass(frozen=True)
+class Said:
+    """This is one completion, and what was asked; both are raw and cut off where they are long.
+
+    `what` says which one it is: `round 1`, `best`.
+    """
+
+    what: str
+    prompt: str
+    text: str
+    reward: float | None
+
+
+@dataclass(frozen=True)
+class SaysView:
+    """Holds what the policy said to the prompt at hand, and its best and worst in `round`.
+
+    `first` is of the first round: its answer to the same prompt, or else to another one. `best` and
+    `worst` are None until all of the round is read.
+    """
+
+    round: int
+    prompt_id: str
+    number: int
+    num_prompts: int
+    is_same_prompt: bool
+    first: Said | None
+    now: Said | None
+    best: Said | None
+    worst: Said | None
+
+
+@dataclass(frozen=True)
 class LogView:
     """Holds the end of the output of the stage that runs, or ran last."""
 
@@ -217,4 +249,5 @@ class RunView:
     curves: CurvesView = CurvesView()
     machine: MachineView = MachineView()
     log: LogView = LogView()
+    says: SaysView | None = None
     notices: tuple[Notice, ...] = ()

@@ -25,8 +25,10 @@ class Navigator(Protocol):
 
     def open_run(self, run_dir: RunDir) -> None: ...
 
-    def open_completions(self, run_dir: RunDir, *, round: int | None = None) -> None:
-        """Opens the completions of the newest round, unless one is named."""
+    def open_completions(
+        self, run_dir: RunDir, *, round: int | None = None, prompt_id: str | None = None
+    ) -> None:
+        """Opens the completions of the newest round, unless one is named; at a prompt's group."""
 
     def open_logs(
         self, run_dir: RunDir, *, round: int | None = None, stage: Stage | None = None

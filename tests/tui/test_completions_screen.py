@@ -620,3 +620,16 @@ def test_everything_is_there_with_read_only(run: MadeRun) -> None:
     labelled(run, 1)
 
     shown_at(run, "2 completions", keys=("g", "o", "o", "o"), read_only=True)
+
+
+def test_it_can_begin_with_all_completions_of_a_prompt(run: MadeRun) -> None:
+    labelled(run, 1, 2)
+
+    async def look() -> None:
+        screen = CompletionsScreen(run.dir, round=2, prompt_id="alpha")
+        async with opened(lambda: screen, root=run.dir.path.parent, size=WIDE) as (_, pilot):
+            await until_shown(pilot, "round 2 of 2", "3 of 4", "What is 1 + 1?", "three or so")
+            await pilot.press("home")
+            await until_shown(pilot, "1 of 4", "Say hello.")
+
+    drive(look())

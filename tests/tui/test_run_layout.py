@@ -18,6 +18,7 @@ ALL = {
     "header",
     "stage",
     "rounds",
+    "says",
     "rewards",
     "distribution",
     "curves",
@@ -29,7 +30,12 @@ ALL = {
 
 @pytest.mark.parametrize(
     "needs",
-    [Needs(0), Needs(1), Needs(2, num_header_lines=3), Needs(5, num_header_lines=9)],
+    [
+        Needs(0),
+        Needs(1, has_notices=False),
+        Needs(2, num_header_lines=3, num_devices=8),
+        Needs(5, num_header_lines=9),
+    ],
     ids=str,
 )
 def test_panels_lie_inside_and_never_over_each_other(needs: Needs) -> None:
@@ -47,11 +53,12 @@ def test_panels_lie_inside_and_never_over_each_other(needs: Needs) -> None:
 
 
 def test_a_small_terminal_has_what_one_needs_to_know() -> None:
-    places = arrange(80, 23, Needs(1))
+    places = arrange(80, 23, Needs(1, has_notices=False))
 
-    assert set(places) == {"header", "stage", "rounds", "rewards", "curves", "notices", "log"}
-    assert places["rounds"].height >= 6
-    assert places["notices"].height == places["log"].height == 1
+    assert set(places) == {"header", "stage", "rounds", "says", "rewards", "curves", "log"}
+    assert places["rounds"].height >= 5
+    assert places["says"].height == 3
+    assert places["log"].height in (1, 2)
 
 
 @pytest.mark.parametrize("size", [(120, 39), (200, 59), (100, 30), (160, 44), (80, 50)])
@@ -75,3 +82,17 @@ def test_the_more_lines_the_more_rounds(width: int) -> None:
 
 def test_nothing_is_shown_where_there_is_nothing() -> None:
     assert arrange(0, 0, Needs(1)) == {}
+
+
+@pytest.mark.parametrize("size", [(80, 23), (100, 29), (120, 39), (160, 47), (200, 59)])
+@pytest.mark.parametrize("num_devices", [1, 8])
+def test_without_warnings_their_room_goes_to_a_neighbour(
+    size: tuple[int, int], num_devices: int
+) -> None:
+    def covered(*, has_notices: bool) -> int:
+        needs = Needs(1, num_devices=num_devices, has_notices=has_notices)
+        places = arrange(*size, needs)
+        assert ("notices" in places) <= has_notices
+        return sum(region.area for region in places.values())
+
+    assert covered(has_notices=False) >= covered(has_notices=True)

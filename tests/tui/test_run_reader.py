@@ -21,18 +21,20 @@ from halos_backend.events import (
     SupervisorStarted,
     Warned,
 )
+from halos_backend.records import Group, write_rows
 from halos_backend.store.registry import load_state, write_snapshot
 from halos_backend.store.run_dir import AttemptDir
 from halos_backend.telemetry.log import TelemetryLog
 from halos_backend.telemetry.reading import HostReading, Reading
 
 from halos_tui.formatting import clock_time
+from halos_tui.run import says
 from halos_tui.run.reader import RunReader
-from halos_tui.run.view import RunView
+from halos_tui.run.view import RunView, SaysView
 from halos_tui.tracking import attempt_tail
 from halos_tui.tracking.attempt_tail import AttemptTail
 from halos_tui.tracking.series import BoundedSeries, ProgressMarks
-from tests.support.made_run import GONE, STARTED_T, MadeRun
+from tests.support.made_run import GONE, STARTED_T, MadeRun, completion
 
 ABOUT = {"round": 1, "stage": "train", "attempt": 1}
 HISTOGRAM = {"edges": [0.0, 1.0, 2.0], "counts": [1, 3]}
@@ -483,3 +485,115 @@ def test_a_long_watch_adds_little_memory(run: MadeRun, monkeypatch: pytest.Monke
         tracemalloc.stop()
 
     assert added < 5 << 20
+
+
+def scored(
+    run: MadeRun, round: int, *groups: tuple[str, str, tuple[tuple[str, float], ...]]
+) -> None:
+    """A round whose scores are these: prompt_id, what it asks, texts with their rewards."""
+    run.whole_round(round)
+    write_rows(
+        run.dir.attempt(round, "label", 1).scores,
+        [
+            Group(
+                prompt_id,
+                ({"role": "user", "content": asked},),
+                (1,),
+                round - 1,
+                tuple(completion(n, text, reward) for n, (text, reward) in enumerate(answers)),
+            )
+            for prompt_id, asked, answers in groups
+        ],
+    )
+
+
+def says_of(reader: RunReader) -> SaysView:
+    says = view_of(reader).says
+    assert says is not None
+    return says
+
+
+def test_a_prompt_that_comes_again_is_answered_then_and_now(run: MadeRun) -> None:
+    scored(run, 1, ("a", "sort 2 1", (("2 1", -1.0), ("1", 0.0))), ("b", "sort 4 3", (("4", 0.5),)))
+    scored(run, 2, ("c", "sort 9 8", (("9", -2.0),)), ("b", "sort 4 3", (("3 4", 1.0), ("3", 0.0))))
+
+    says = says_of(RunReader(run.dir))
+
+    assert (says.prompt_id, says.is_same_prompt, says.number, says.num_prompts) == ("b", True, 1, 2)
+    assert (says.first.what, says.first.text, says.first.reward) == ("round 1", "4", 0.5)
+    assert (says.now.what, says.now.prompt, says.now.text) == ("round 2", "sort 4 3", "3 4")
+    assert (says.best.text, says.best.reward) == ("3 4", 1.0)
+    assert (says.worst.prompt, says.worst.text, says.worst.reward) == ("sort 9 8", "9", -2.0)
+
+
+def test_without_a_common_prompt_the_next_of_each_round_stand_beside_each_other(
+    run: MadeRun,
+) -> None:
+    scored(run, 1, ("a", "sort 2 1", (("2 1", -1.0),)), ("b", "sort 4 3", (("4", 0.5),)))
+    scored(run, 2, ("c", "sort 9 8", (("9", 1.0),)), ("d", "sort 7 6", (("7", 1.0),)))
+    reader = RunReader(run.dir)
+    first = says_of(reader)
+
+    reader.take_next_prompt()
+    second = says_of(reader)
+    reader.take_next_prompt()
+    third = says_of(reader)
+
+    assert (first.is_same_prompt, first.first.prompt, first.now.prompt) == (
+        False,
+        "sort 2 1",
+        "sort 9 8",
+    )
+    assert (second.prompt_id, second.first.prompt, second.now.text) == ("d", "sort 4 3", "7")
+    assert third == first
+    assert first.best.text == "9"
+    assert first.worst is None
+
+
+def test_a_held_out_prompt_is_not_the_one_with_the_same_number(run: MadeRun) -> None:
+    scored(run, 1, ("a", "sort 2 1", (("2 1", -1.0),)))
+    run.score_result(round=2)
+    path = run.dir.attempt(2, "label", 1).scores
+    write_rows(
+        path,
+        [Group("a", ({"role": "user", "content": "add 1"},), (1,), 1, (completion(0, "2", 1.0),))],
+    )
+
+    says = says_of(RunReader(run.dir))
+
+    assert (says.now.what, says.now.prompt, says.is_same_prompt) == ("final policy", "add 1", False)
+
+
+def test_scores_are_passed_over_a_piece_at_a_time_and_only_once(
+    run: MadeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(says, "PASS_BYTES", 1)
+    prompts = [(f"p{n}", f"sort {n}", ((f"{n}", float(n)),)) for n in range(3)]
+    scored(run, 1, *prompts)
+    reader = says.Says(run.dir)
+    reader.turn_to(load_state(run.dir))
+
+    bests = []
+    for _ in range(5):
+        reader.read()
+        assert reader.view is not None
+        bests.append(reader.view.best and reader.view.best.text)
+    run.dir.attempt(1, "label", 1).scores.unlink()
+    before = reader.view
+    reader.read()
+
+    assert bests == [None, None, None, "2", "2"]
+    assert reader.view is before
+
+
+def test_no_scores_say_nothing_and_lines_that_are_no_groups_are_left_out(run: MadeRun) -> None:
+    run.whole_round(1)
+    reader = RunReader(run.dir)
+    assert view_of(reader).says is None
+    scored(run, 2, ("a", "sort 2 1", (("1 2", 1.0),)))
+    path = run.dir.attempt(2, "label", 1).scores
+    path.write_bytes(b"no group\n" + path.read_bytes())
+
+    says = says_of(reader)
+
+    assert (says.now.text, says.first, says.num_prompts) == ("1 2", None, 1)

@@ -27,6 +27,7 @@ from halos_backend.events import (
     VersionsChanged,
     Warned,
 )
+from halos_backend.records import Group, write_rows
 from halos_backend.store.run_dir import AttemptDir
 from halos_backend.store.writer import EventWriter
 from halos_backend.telemetry.log import TelemetryLog
@@ -35,7 +36,7 @@ from halos_backend.telemetry.reading import GpuProcess, GpuReading, HostReading,
 from halos_tui.run.chart_panels import TrainCurves
 from halos_tui.run.round_table import RoundTable
 from tests.support.app_fixtures import drive, opened, run_screen, screen_text, until, until_shown
-from tests.support.made_run import STARTED_T, MadeRun
+from tests.support.made_run import STARTED_T, MadeRun, completion, write_round_files
 from tests.support.watchdog import Block, Watchdog, drive_unblocked
 
 REWARDS = {
@@ -302,6 +303,49 @@ def test_a_small_screen_has_the_essentials(run: MadeRun) -> None:
     )
 
 
+def test_what_the_policy_says_is_shown_and_the_next_prompt_and_its_completions(
+    run: MadeRun,
+) -> None:
+    for round in (1, 2):
+        run.whole_round(round, **REWARDS)
+        write_round_files(run, round)
+
+    async def look() -> None:
+        async with opened(run_screen(run.dir), root=run.dir.path.parent, size=(120, 40)) as (
+            app,
+            pilot,
+        ):
+            await until_shown(pilot, "what it says", "prompt 1 of 2", "Say hello.")
+            await until_shown(pilot, "round 1 0.25 hello", "round 2 0.25 hello")
+            await until_shown(pilot, "best 1.00 What is 1 + 1? → two")
+            await until_shown(pilot, "worst 0.25 Say hello. → hello")
+            await pilot.press("o")
+            await until_shown(pilot, "prompt 2 of 2 What is 1 + 1?", "round 2 1.00 two")
+            await pilot.press("enter")
+            await until(pilot, lambda: app.opened)
+            wanted = {"round": 2, "prompt_id": "alpha"}
+            assert app.opened == [("completions", (run.dir,), wanted)]
+
+    drive(look())
+
+
+@pytest.mark.parametrize("is_ascii", [False, True])
+def test_long_and_hostile_completions_stay_in_their_lines(run: MadeRun, is_ascii: bool) -> None:
+    run.whole_round(1, **REWARDS)
+    long = f"first\nsecond {HOSTILE} " + "word " * 500
+    asked = ({"role": "user", "content": f"{HOSTILE}\n" + "ask " * 100},)
+    answers = (completion(0, long, 0.5), completion(1, "漢字" * 300, -1.25))
+    write_rows(run.dir.attempt(1, "label", 1).scores, [Group("a", asked, (1,), 0, answers)])
+
+    shown = shown_at(run, "round 1", "best", "worst", "-1.25", size=EVERYTHING, is_ascii=is_ascii)
+
+    assert f"{SHOWN[:14]}" in shown
+    assert ("first\\nsecond" if is_ascii else "first↵second") in shown
+    assert ">" in shown if is_ascii else "…" in shown
+    assert "\x1b" not in shown
+    assert not is_ascii or shown.isascii()
+
+
 def test_gpus_are_shown_with_history_and_who_else_is_there(run: MadeRun) -> None:
     log = TelemetryLog(run.dir)
     other = GpuProcess(pid=77, used_bytes=1 << 30, name="python", user="eve")
@@ -467,7 +511,7 @@ def test_eight_gpus_have_a_line_each_where_there_is_little_room(run: MadeRun) ->
 
     shown = shown_at(run, *[f"{10 + index}/80 GiB" for index in range(8)], size=(120, 40))
 
-    assert shown.count("▅▅▅▅▅▅  ") == 8
+    assert shown.count("▅▅▅▅▅▅  ") == 8 + 1  # the host too
 
 
 def test_the_next_curve_comes_first(run: MadeRun) -> None:
