@@ -26,8 +26,7 @@ from halos_tui.app_options import AppOptions as AppOptions
 from halos_tui.feed import in_background
 from halos_tui.formatting import visible_lines
 from halos_tui.keymap import UserConfig, load_config
-from halos_tui.screens.base import HalosScreen
-from halos_tui.screens.too_small import TooSmallScreen, has_room
+from halos_tui.screens.base import HalosScreen, TooSmallScreen, has_room
 from halos_tui.terminal.diff_output import SparingApp
 from halos_tui.terminal.filters import AsciiOnly, NoColours, SixteenColours
 from halos_tui.terminal.key_order import OrderedKeysApp

@@ -7,7 +7,10 @@ from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from halos_backend.events import Stage
 from halos_backend.store.run_dir import RunDir
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.screen import Screen
+from textual.widgets import Static
 
 from halos_tui.actions import ScreenName, actions_of, bindings_of
 from halos_tui.app_options import AppOptions
@@ -15,6 +18,8 @@ from halos_tui.feed import Feed, FeedFailed, Updated
 from halos_tui.keymap import UserConfig
 
 View = TypeVar("View")
+
+SMALLEST = (40, 10)
 
 
 class Navigator(Protocol):
@@ -137,3 +142,35 @@ class HalosScreen(Screen[None]):
         """Goes to the screen before; the last one stays."""
         if len(self.app.screen_stack) > 2:
             self.app.pop_screen()
+
+
+class TooSmallScreen(Screen[None]):
+    """It stands before a screen that has no room, so that a small terminal shows nothing broken; it
+    goes away by itself when the terminal is large enough.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Back", show=False),
+        Binding("q", "app.quit", "Quit", show=False),
+    ]
+
+    def compose(self) -> ComposeResult:
+        columns, lines = SMALLEST
+        yield Static(
+            f"This screen needs at least {columns}x{lines}. Make the terminal larger,"
+            " or escape goes back.",
+            markup=False,
+        )
+
+    def action_leave(self) -> None:
+        """Leaves the screen behind it too, where there is a screen before that one."""
+        screens = self.app.screen_stack
+        behind = screens[-2]
+        self.app.pop_screen()
+        if len(screens) > 3 and not behind.is_modal:
+            self.app.pop_screen()
+
+
+def has_room(size: tuple[int, int]) -> bool:
+    """Says whether a size of columns and lines has room."""
+    return size[0] >= SMALLEST[0] and size[1] >= SMALLEST[1]

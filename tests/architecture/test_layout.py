@@ -16,6 +16,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"halos_backend": ROOT / "backend", "halos_tui": ROOT}
 SMALL = 60
+MOST_MODULES = 340
+MOST_IMPORTS = 0.09
+"""Limits the share of lines that import; a project of thousands of small files has more."""
 REASON = re.compile(r"\b(because|so that|stands? alone)\b")
 ONE_THING_A_FILE = re.compile(r"\bone\b.*\b(a|per) file\b")
 
@@ -115,6 +118,16 @@ def says_why_it_is_small(name: str) -> bool:
     folder = sources()[name.rpartition(".")[0]]
     by_rule = ONE_THING_A_FILE.search(folder.first_line)
     return bool(by_rule or REASON.search(modules()[name].first_line))
+
+
+def test_there_are_few_modules_and_few_lines_of_them_are_imports() -> None:
+    assert len(modules()) <= MOST_MODULES
+    imports = sum(
+        (node.end_lineno or node.lineno) - node.lineno + 1
+        for module in sources().values()
+        for node in imports_in(module.tree)
+    )
+    assert imports < MOST_IMPORTS * sum(module.lines for module in sources().values())
 
 
 def test_no_module_is_longer_than_a_person_reads_at_once() -> None:

@@ -14,7 +14,7 @@ from textual.screen import Screen
 from halos_tui.actions import actions_of
 from halos_tui.changes.change_list import ChangeList
 from halos_tui.changes.screen import ChangesScreen
-from halos_tui.screens.too_small import has_room
+from halos_tui.screens.base import has_room
 from tests.support.app_fixtures import drive, opened, screen_text, until, until_shown, until_told
 from tests.support.changes_fixtures import change, steered_run
 from tests.support.hostile_texts import FORBIDDEN, HOSTILE

@@ -14,7 +14,7 @@ from textual.screen import Screen
 
 from halos_tui.completions.completion_list import CompletionList
 from halos_tui.completions.screen import CompletionsScreen
-from halos_tui.screens.too_small import has_room
+from halos_tui.screens.base import has_room
 from halos_tui.widgets.page_view import PageView
 from tests.support.app_fixtures import drive, opened, screen_text, until, until_shown, until_told
 from tests.support.made_run import GROUPS, MadeRun, write_round_files

@@ -13,7 +13,7 @@ from textual.screen import Screen
 
 from halos_tui.logs.log_view import LogRows
 from halos_tui.logs.screen import LogsScreen
-from halos_tui.screens.too_small import has_room
+from halos_tui.screens.base import has_room
 from tests.support.app_fixtures import drive, opened, screen_text, until, until_shown, until_told
 from tests.support.made_run import MadeRun
 from tests.support.watchdog import Block, Watchdog, drive_unblocked

@@ -15,7 +15,7 @@ from textual.screen import Screen
 
 from halos_tui.metrics.chart_grid import ChartGrid
 from halos_tui.metrics.screen import MetricsScreen
-from halos_tui.screens.too_small import has_room
+from halos_tui.screens.base import has_room
 from halos_tui.widgets.ask_line import AskLine
 from tests.support.app_fixtures import (
     OneScreenApp,
