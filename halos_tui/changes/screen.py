@@ -6,7 +6,7 @@ and how the run is.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
@@ -17,26 +17,101 @@ from textual.binding import BindingType
 from textual.containers import Container
 
 from halos_tui.actions import ScreenName
-from halos_tui.changes.change_list import ChangeList, Listing
 from halos_tui.changes.comparison import moved
+from halos_tui.changes.entries import Entry, Fate
 from halos_tui.changes.page import page_text, whole_text
 from halos_tui.changes.reader import ChangesReader
-from halos_tui.changes.view import ChangesQuery, ChangesView
+from halos_tui.changes.view import NEWEST, ChangesQuery, ChangesView
+from halos_tui.changes.wording import FATES, age
 from halos_tui.feed import FeedFailed, Updated, in_background
-from halos_tui.formatting import count, plural, visible
+from halos_tui.formatting import count, date_time, plural, visible
 from halos_tui.screens.asking import MUCH_TO_COPY, Asked, Filter, MakeText, Writing
 from halos_tui.screens.base import HalosScreen
 from halos_tui.search_term import SearchTerm
 from halos_tui.text_layout import Page
+from halos_tui.text_layout import shown as shown_text
 from halos_tui.widgets.ask_line import AskLine
 from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.page_view import PageView
+from halos_tui.widgets.panel import Line, Paced, beside
 from halos_tui.widgets.title_line import Title, TitleLine
 from halos_tui.widgets.virtual_list import VirtualList
 
 INTERVAL_S = 1.0
 BESIDE = 120
 """From this width on history and page stand beside each other."""
+
+WITH_DATE, WITH_WORDS = 60, 44
+"""From these widths on there is room for the date beside the age, and for whole words about what
+became of a change."""
+NUM_LETTERS = 4
+MOST_SHOWN = 500
+"""A change shows at most so many characters; no list is wider."""
+STYLES: dict[Fate, str] = {
+    "holds": "",
+    "replaced": "muted",
+    "waits": "accent",
+    "beyond": "warning",
+    "unused": "muted",
+    "refused": "bad",
+    "told": "warning",
+}
+NOTHING = "nothing was changed; any two rounds can be compared all the same"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The newest entry comes first. `now` is Unix seconds; `num_entries` counts without the
+    filter.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    num_entries: int = 0
+    now: float = 0.0
+
+
+class ChangeList(VirtualList[Listing, Entry], Paced[Listing]):
+    """The newest change comes first."""
+
+    def rows(self, shown: Listing) -> tuple[Entry, ...]:
+        return shown.entries
+
+    def key(self, entry: Entry) -> int:
+        return entry.number
+
+    @property
+    def number(self) -> int:
+        """Returns the number of the entry at the cursor."""
+        entry = self.at_cursor
+        return NEWEST if entry is None else entry.number
+
+    def heading(self, shown: Listing, width: int) -> Line:
+        if not shown.entries:
+            return [("nothing fits the filter" if shown.num_entries else NOTHING, "muted")]
+        return beside(
+            [(_cells(width, "when", "age", "round", "", "change"), "muted")],
+            [("by", "muted")],
+            width,
+        )
+
+    def line_of(self, shown: Listing, entry: Entry, width: int) -> Line:
+        cells = _cells(
+            width,
+            date_time(entry.t),
+            age(entry.t, shown.now),
+            str(entry.from_round),
+            FATES[entry.fate],
+            entry.what[:MOST_SHOWN],
+        )
+        by = entry.by[:MOST_SHOWN] or ("fork" if entry.verb == "fork" else "")
+        by = shown_text(visible(by), is_ascii=self.is_ascii)
+        return beside([(cells, STYLES[entry.fate])], [(by, "muted")], width)
+
+
+def _cells(width: int, when: str, age: str, round: str, fate: str, what: str) -> str:
+    date = f"{when:16} " if width >= WITH_DATE else ""
+    room = max(map(len, FATES.values())) if width >= WITH_WORDS else NUM_LETTERS
+    return f"{date}{age:>5} {round:>5} {fate[:room]:{room}} {what}"
 
 
 class ChangesScreen(HalosScreen):

@@ -80,7 +80,7 @@ def make_output(*, json: bool, footer: str) -> Output:
     lines.
     """
     if json:
-        from halos_tui.headless.json_lines import JsonLines
+        from halos_tui.headless.follow import JsonLines
 
         return JsonLines()
     if sys.stdout.isatty() and os.environ.get("TERM") not in (None, "", "dumb"):

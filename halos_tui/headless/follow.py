@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable
 from typing import Protocol
 
+import msgspec
 from halos_backend import clock
 from halos_backend.client import start
 from halos_backend.client.ask import asker
@@ -20,7 +21,9 @@ from halos_backend.config.notify import occasion_of
 from halos_backend.errors import ExitCode, RunInUseError
 from halos_backend.events import (
     AttemptEvent,
+    AttemptFailed,
     MetricsLogged,
+    PhaseChanged,
     ProcessIdentity,
     Progressed,
     RoundFinished,
@@ -267,3 +270,32 @@ class Bell:
         if any(occasion_of(event) in notify["on"] for event in events) and sys.stderr.isatty():
             sys.stderr.write("\a")
             sys.stderr.flush()
+
+
+LEFT_OUT = (PhaseChanged, Progressed, AttemptFailed)
+"""These events are worthless once past; why an attempt failed is in StageFailed."""
+
+
+class JsonLines:
+    """Writes one object per line to standard output, each batch as soon as it is there."""
+
+    def __init__(self) -> None:
+        self._encoder = msgspec.json.Encoder()
+
+    def show(
+        self,
+        events: list[RunEvent | AttemptEvent],
+        tail: RunTail,  # noqa: ARG002
+        *,
+        status: SeenStatus,  # noqa: ARG002
+    ) -> None:
+        for event in events:
+            if not isinstance(event, LEFT_OUT):
+                sys.stdout.write(self._encoder.encode(event).decode() + "\n")
+        sys.stdout.flush()
+
+    def hide(self) -> None:
+        """Does nothing: there is nothing to put away before a question."""
+
+    def close(self) -> None:
+        sys.stdout.flush()

@@ -17,9 +17,8 @@ import psutil
 import pytest
 import torch
 from halos_backend.config.load import parse_settings
-from halos_backend.embedded.build import embedded_files, ensure_built
+from halos_backend.embedded.build import Encoder, embedded_files, ensure_built
 from halos_backend.embedded.demo import LOSSES, demo_settings
-from halos_backend.embedded.examples import Encoder
 from halos_backend.embedded.recipe import EmbeddedFiles, Recipe
 from halos_backend.embedded.task import (
     Problem,

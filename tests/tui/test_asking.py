@@ -13,9 +13,8 @@ from halos_backend.store.registry import load_state
 from textual.pilot import Pilot
 from textual.screen import Screen
 
-from halos_tui.changes.change_list import ChangeList
 from halos_tui.changes.reader import ChangesReader
-from halos_tui.changes.screen import ChangesScreen
+from halos_tui.changes.screen import ChangeList, ChangesScreen
 from halos_tui.completions.reader import CompletionsReader
 from halos_tui.completions.screen import CompletionsScreen
 from halos_tui.feed import Feed, Updated

@@ -12,8 +12,7 @@ from halos_backend.events import RequestRejected
 from textual.screen import Screen
 
 from halos_tui.actions import actions_of
-from halos_tui.changes.change_list import ChangeList
-from halos_tui.changes.screen import ChangesScreen
+from halos_tui.changes.screen import ChangeList, ChangesScreen
 from halos_tui.screens.base import has_room
 from tests.support.app_fixtures import drive, opened, screen_text, until, until_shown, until_told
 from tests.support.changes_fixtures import change, steered_run

@@ -15,16 +15,16 @@ from textual.app import App, ComposeResult
 from textual.events import MouseScrollDown, MouseScrollUp
 from textual.pilot import Pilot
 
-from halos_tui.changes.change_list import ChangeList
-from halos_tui.changes.change_list import Listing as Changes
 from halos_tui.changes.entries import Entry
+from halos_tui.changes.screen import ChangeList
+from halos_tui.changes.screen import Listing as Changes
 from halos_tui.completions.completion_list import CompletionList, Listing
 from halos_tui.completions.round_index import CompletionRow
 from halos_tui.completions.view import ListView
 from halos_tui.logs.log_view import LogRows, SourceList, Sources
 from halos_tui.logs.reader import LogSource
 from halos_tui.logs.rows import LogRow, LogWindow
-from halos_tui.new_run.start_list import OfferList
+from halos_tui.new_run.screen import OfferList
 from halos_tui.new_run.starts import Offer
 from halos_tui.run.round_table import RoundTable
 from halos_tui.run.view import RoundRow, RoundsView

@@ -19,8 +19,7 @@ from textual.widgets import Input
 
 from halos_tui.new_run import starts
 from halos_tui.new_run.draft import Draft, Lines
-from halos_tui.new_run.screen import NewRunScreen
-from halos_tui.new_run.start_list import OfferList
+from halos_tui.new_run.screen import NewRunScreen, OfferList
 from halos_tui.run.screen import RunScreen
 from halos_tui.settings.editor import SettingsEditor
 from tests.support.answering import wait_for_guardians

@@ -20,7 +20,7 @@ ReloadingWorker.halos_reload = refuse
 """
 TAKES_NO_ADAPTERS = """
 import dataclasses
-from halos_backend.stages.sample import weights
+from halos_backend.stages.sample import choose_weights as weights
 choose = weights.choose_weights
 weights.choose_weights = lambda *given: dataclasses.replace(choose(*given), adapter=None)
 """
