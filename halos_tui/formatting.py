@@ -97,8 +97,8 @@ def measured_in_ascii(figure: str) -> str:
     return figure.replace(" ±", "+-")
 
 
-def percent(share: float | None) -> str:
-    return ABSENT if share is None else f"{100 * share:.1f}%"
+def percent(share: float | None, places: int = 1) -> str:
+    return ABSENT if share is None else f"{100 * share:.{places}f}%"
 
 
 def count(value: int | None) -> str:
@@ -183,6 +183,16 @@ def setting_changes(changes: Mapping[str, tuple[object, object]]) -> str:
 def clock_time(t: float) -> str:
     """Writes the local time of day: 14:03:22."""
     return time.strftime("%H:%M:%S", time.localtime(t))
+
+
+def rough_clock(t: float, now: float) -> str:
+    """Writes when something is likely to be: 04:10, Tue 04:10 after today, 24 Dec after a week."""
+    step = 60 if t - now < 3600 else 300
+    at = time.localtime((t + step / 2) // step * step)
+    if t - now >= 6 * 86400:
+        return time.strftime("%d %b", at)
+    is_today = at[:3] == time.localtime(now)[:3]
+    return time.strftime("%H:%M" if is_today else "%a %H:%M", at)
 
 
 def date_time(t: float) -> str:

@@ -22,22 +22,21 @@ PanelName = Literal[
     "curves",
     "machine",
     "notices",
-    "log",
+    "events",
 ]
 Places = dict[PanelName, Region]
 
 MEDIUM = 100
 WIDE = 160
-LINES_A_STAGE = 3
-MOST_STAGES = 2
+MOST_PROGRESS_LINES = 6
 MOST_HEADER_LINES = 5
 MIN_HEIGHT_FOR_HEADER = 20
-ROUNDS_WIDTH = 80
+ROUNDS_WIDTH = 78
 GAP = 2
 MIN_CHART = 6
 MIN_ROUNDS = 5
 MIN_NOTICES = 3
-MIN_LOG = 3
+MIN_EVENTS = 3
 FEW_SAYS = 3
 ALL_SAYS = 5
 """It takes so many lines to show what the policy says at least, and with a title and all four."""
@@ -45,10 +44,10 @@ ALL_SAYS = 5
 
 @dataclass(frozen=True)
 class Needs:
-    """Says what the panels have to say; without notices their room goes to the log."""
+    """Says what the panels have to say; without notices their room goes to the events."""
 
-    num_stages: int = 1
-    num_header_lines: int = 2
+    num_progress_lines: int = 4
+    num_header_lines: int = 1
     num_devices: int = 1
     num_device_notes: int = 0
     has_notices: bool = True
@@ -70,10 +69,9 @@ def arrange(width: int, height: int, needs: Needs) -> Places:
 def _top(places: Places, width: int, height: int, needs: Needs) -> int:
     """Places header and stages over the whole width; returns the first free row."""
     most = MOST_HEADER_LINES if height >= MIN_HEIGHT_FOR_HEADER else 2
-    header = min(height, most, max(2, needs.num_header_lines))
+    header = min(height, most, max(1, needs.num_header_lines))
     places["header"] = Region(0, 0, width, header)
-    wanted = max(1, LINES_A_STAGE * min(MOST_STAGES, needs.num_stages))
-    stage = min(wanted, height - header)
+    stage = min(MOST_PROGRESS_LINES, max(1, needs.num_progress_lines), height - header)
     if stage:
         places["stage"] = Region(0, header, width, stage)
     gap = 1 if height - header - stage > 30 else 0
@@ -84,8 +82,8 @@ def _below_each_other(places: Places, width: int, top: int, bottom: int, needs: 
     """Gives the rounds what the others leave, at least `MIN_ROUNDS` lines."""
     left = bottom - top
     if left >= 8:
-        log = 6 if left >= 32 else 2 if left >= 17 else 1
-        bottom = _row(places, bottom, width, log, ["log"])
+        events = 6 if left >= 32 else 2 if left >= 17 else 1
+        bottom = _row(places, bottom, width, events, ["events"])
         if needs.has_notices:
             notices = 5 if left >= 32 else 1
             bottom = _row(places, bottom, width, notices, ["notices"])
@@ -105,7 +103,7 @@ def _below_each_other(places: Places, width: int, top: int, bottom: int, needs: 
 
 
 def _beside_each_other(places: Places, width: int, top: int, bottom: int, needs: Needs) -> None:
-    """Places rounds beside machine and log, below them what the policy says, below that charts."""
+    """Places rounds beside machine and events, below what the policy says, and charts last."""
     left = bottom - top
     gap = 1 if left > 28 else 0
     says = max(ALL_SAYS, min(11, left // 6))
@@ -131,16 +129,16 @@ def _side(
     places: Places, top: int, bottom: int, width: int, names: list[PanelName], needs: Needs
 ) -> int:
     """Places panels beside each other right of the rounds; below the last the warnings and the
-    log.
+    events.
     """
     left = min(ROUNDS_WIDTH, width * 2 // 3) + GAP
     _columns(places, top, bottom, width - left, names, x=left)
     x, _, inner, height = places[names[-1]]
-    least = MIN_LOG + (MIN_NOTICES if needs.has_notices else 0)
+    least = MIN_EVENTS + (MIN_NOTICES if needs.has_notices else 0)
     machine = _machine_height(height - least, needs)
     notices = (
-        max(MIN_NOTICES, (height - machine - MIN_LOG) // 2)
-        if needs.has_notices and height - machine - MIN_LOG >= MIN_NOTICES
+        max(MIN_NOTICES, (height - machine - MIN_EVENTS) // 2)
+        if needs.has_notices and height - machine - MIN_EVENTS >= MIN_NOTICES
         else 0
     )
     places["machine"] = Region(x, top, inner, machine)
@@ -148,7 +146,7 @@ def _side(
         places["notices"] = Region(x, top + machine, inner, notices)
     if machine + notices < height:
         start = top + machine + notices
-        places["log"] = Region(x, start, inner, height - machine - notices)
+        places["events"] = Region(x, start, inner, height - machine - notices)
     return left
 
 

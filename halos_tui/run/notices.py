@@ -1,31 +1,69 @@
 """Collects what a person should know of a run besides its numbers: events in, sentences out. Pure.
 
-It comes from the run's journal, its stages and its state.
+Notices are what is wrong; the other part is what happened, in its order. Both come from the run's
+journal, its stages and its state.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from halos_backend.events import (
+    AttemptEvent,
+    CheckpointPruned,
     GuardTripped,
+    MetricsLogged,
+    PhaseChanged,
     RequestRejected,
+    RoundFinished,
+    RoundStarted,
+    RunAborted,
     RunEvent,
+    RunFailed,
+    Stage,
+    StageEvent,
+    StageFailed,
+    StageFinished,
+    StageStarted,
     SupervisorStarted,
     VersionsChanged,
+    Warned,
     WorkerReplaced,
     WorkersChosen,
 )
+from halos_backend.events.summaries import LabelSummary, SampleSummary, TrainSummary, as_summary
+from halos_backend.store.standard_error import reward_in
 from halos_backend.store.state import AT_WORK, RunState
 
-from halos_tui.formatting import clock_time
-from halos_tui.run.view import Notice, RoundRow
+from halos_tui.formatting import clock_time, count, duration, fixed, plural, size
+from halos_tui.headless.lines import RunNews, describe_run_event, describe_stage_event
+from halos_tui.run.view import Happened, Notice, RoundRow, Severity
+from halos_tui.tracking.rounds import FINAL, describe_reward
 from halos_tui.tracking.status import SeenStatus, describe_restart, describe_workers
 
 MOST_NOTICES = 50
 NUM_ROUNDS_BACK = 5
 """Older rounds keep their notices until a person selects them."""
+MOST_EVENTS = 60
+LEAST_PHASE_S = 0.1
+"""What took less is not told."""
+DONE = {
+    "starting an engine": "engine started",
+    "loading policy": "policy loaded",
+    "loading judge": "judge loaded",
+    "loading reward model": "reward model loaded",
+    "generating": "completions sampled",
+    "scoring": "completions scored",
+    "making feedback": "feedback made",
+    "comparing with the sampler": "compared with the sampler",
+    "KL to the initial policy": "KL to the initial policy computed",
+    "reference log-probabilities": "log-probabilities of the reference computed",
+    "training": "trained",
+    "verifying outputs": "outputs verified",
+}
+SAVING = "saving checkpoint"
 
 
 class JournalNotices:
@@ -103,3 +141,123 @@ def _told(event: RunEvent) -> Notice | None:
             return Notice("warning", f"a request was refused: {reason}")
         case _:
             return None
+
+
+class StageEvents:
+    """Keeps what happened last, and what the stages do now."""
+
+    def __init__(self) -> None:
+        self.events: tuple[Happened, ...] = ()
+        self._phases: dict[tuple[int, Stage], PhaseChanged] = {}
+
+    def add(self, events: Sequence[RunEvent | AttemptEvent], state: RunState) -> None:
+        """Takes in events of one tick, of whichever journals; `state` is the one after them."""
+        if not events:
+            return
+        found = [*self.events]
+        for event in sorted(events, key=lambda event: event.t)[-2 * MOST_EVENTS :]:
+            found += self._happened(event, state)
+        self.events = tuple(sorted(found, key=lambda one: one.t))[-MOST_EVENTS:]
+
+    @property
+    def now(self) -> tuple[Happened, ...]:
+        """Returns the phases that are not over."""
+        return tuple(
+            Happened(begun.t, stage, f"{begun.phase} ...", "muted")
+            for (_, stage), begun in self._phases.items()
+        )
+
+    def _happened(self, event: RunEvent | AttemptEvent, state: RunState) -> list[Happened]:
+        if not isinstance(event, StageEvent):
+            return _of_run(event, state)
+        key = (event.round, event.stage)
+        match event:
+            case PhaseChanged():
+                ended = self._ended(key, event.t, state)
+                self._phases[key] = event
+                return ended
+            case StageFinished() | StageFailed():
+                ended = self._ended(key, event.t, state)
+                return [*ended, *_of_stage(event, state)]
+            case _:
+                return _of_stage(event, state)
+
+    def _ended(self, key: tuple[int, Stage], t: float, state: RunState) -> list[Happened]:
+        """Tells of a phase that is over, unless it took no time."""
+        begun = self._phases.pop(key, None)
+        if begun is None or t - begun.t < LEAST_PHASE_S:
+            return []
+        took = f"in {duration(t - begun.t)}"
+        if begun.phase == SAVING:
+            weights = f" of {size(state.checkpoint_bytes)}" if state.checkpoint_bytes else ""
+            return [Happened(t, begun.stage, f"checkpoint{weights} saved {took}")]
+        name, _, with_what = begun.phase.partition(" (")
+        if name not in DONE:
+            return [Happened(t, begun.stage, f"{begun.phase}, {duration(t - begun.t)}")]
+        what = f" ({with_what}" if with_what else ""
+        return [Happened(t, begun.stage, f"{DONE[name]} {took}{what}")]
+
+
+def _of_run(event: RunNews, state: RunState) -> list[Happened]:
+    match event:
+        case RoundStarted(closing=None):
+            text = plural(event.num_prompts, "prompt")
+            return [Happened(event.t, f"round {event.round}", text)]
+        case RoundStarted(closing=closing, num_prompts=num_prompts):
+            noun = "held-out prompt" if closing == "held_out" else "prompt"
+            return [Happened(event.t, "score", f"the {FINAL}, {plural(num_prompts, noun)}")]
+        case RoundFinished(untrained=None, unscored=None):
+            return []
+        case CheckpointPruned(round=round, freed_bytes=freed_bytes):
+            text = f"deleted, {size(freed_bytes)} freed"
+            return [Happened(event.t, f"round {round}", text, "muted")]
+        case RunFailed() | RunAborted():
+            severity: Severity | Literal[""] = "bad"
+        case GuardTripped() | VersionsChanged() | WorkerReplaced() | RequestRejected():
+            severity = "warning"
+        case SupervisorStarted(after_crash=True):
+            severity = "warning"
+        case _:
+            severity = ""
+    text = describe_run_event(event, state).removeprefix("run ")
+    return [Happened(event.t, "run", text, severity)]
+
+
+def _came_to(event: StageFinished) -> str:
+    """Says what came of a stage, in few words; the round's line in the table says more."""
+    match event.stage:
+        case "sample":
+            sampled = as_summary(event.summary, SampleSummary)
+            return f"{plural(sampled.num_completions or 0, 'completion')}"
+        case "label":
+            reward = reward_in(as_summary(event.summary, LabelSummary), event.round, 0)
+            return f"reward {'none' if reward is None else describe_reward(reward)}"
+        case "train":
+            trained = as_summary(event.summary, TrainSummary)
+            loss = "" if trained.loss_last is None else f", loss {fixed(trained.loss_last, 3)}"
+            return f"{plural(trained.num_steps or 0, 'step')}{loss}"
+
+
+def _of_stage(event: StageEvent, state: RunState) -> list[Happened]:
+    match event:
+        case StageStarted(attempt=1):
+            return []
+        case StageStarted(attempt=attempt):
+            return [Happened(event.t, event.stage, f"attempt {attempt} started", "warning")]
+        case MetricsLogged(step=step, metrics=metrics):
+            loss = f", loss {fixed(metrics['loss'], 3)}" if "loss" in metrics else ""
+            return [Happened(event.t, event.stage, f"step {count(step)}{loss}")]
+        case StageFinished():
+            return [
+                Happened(event.t, event.stage, f"{_came_to(event)}, {duration(event.elapsed_s)}")
+            ]
+        case StageFailed(cause="stopped"):
+            severity: Severity | Literal[""] = "warning"
+        case StageFailed():
+            severity = "bad"
+        case Warned():
+            return [Happened(event.t, event.stage, event.text, "warning")]
+        case _:
+            severity = ""
+    text = describe_stage_event(event, state)
+    return [] if text is None else [Happened(event.t, event.stage, text, severity)]

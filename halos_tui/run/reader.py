@@ -1,30 +1,52 @@
 """Reads one run for its screen, in the feed's thread: files in, a frozen `RunView` out.
 
-Each part is made anew only when it changed, and no more often than a person can use. The log
+Each part is made anew only when it changed, and no more often than a person can use. The output
 is that of the stage that runs, or ran last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from halos_backend import clock
+from halos_backend.events import STAGES, Stage
+from halos_backend.store.attempt_state import LiveStage
 from halos_backend.store.liveness import describe_stall
+from halos_backend.store.round_state import RoundState
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import AT_WORK, ENDED, RunState
 
+from halos_tui.formatting import rough_clock
 from halos_tui.logs.blocks import LogSizes
 from halos_tui.logs.file import LogFile
 from halos_tui.run.curves import RunCurves
 from halos_tui.run.machine import MachineHistory
-from halos_tui.run.notices import JournalNotices, all_notices, hint_for
+from halos_tui.run.notices import JournalNotices, StageEvents, all_notices, hint_for
 from halos_tui.run.round_book import RoundBook
 from halos_tui.run.says import Says
-from halos_tui.run.view import DistributionView, HeaderView, LogView, Notice, RunView, StageView
+from halos_tui.run.view import (
+    DistributionView,
+    EventsView,
+    HeaderView,
+    Notice,
+    ProgressView,
+    RunView,
+    StageView,
+    StepView,
+)
 from halos_tui.tracking import rounds
 from halos_tui.tracking.attempt_tail import AttemptTail, Key, work_at_hand
-from halos_tui.tracking.eta import Forecast, forecast
+from halos_tui.tracking.eta import (
+    SCORING_STAGES,
+    Forecast,
+    forecast,
+    from_times,
+    num_rounds_left,
+    run_share,
+    stage_times,
+)
 from halos_tui.tracking.rounds import place
 from halos_tui.tracking.state_tail import StateTail
 from halos_tui.tracking.status import Supervision, supervision_of
@@ -52,12 +74,15 @@ class RunReader:
         self._told = JournalNotices()
         self._machine = MachineHistory(run_dir)
         self._curves = RunCurves(run_dir, self._book)
-        self._log = RunLog(run_dir)
+        self._output = RunOutput(run_dir)
+        self._events = StageEvents()
         self._says = Says(run_dir)
         self._attempts: dict[Key, AttemptTail] = {}
+        self._followed: list[AttemptTail] = []
+        """Beside those that run it has those that ended just now, for their last words."""
         self._attempt_numbers: dict[Key, int] = {}
         self._supervision = Supervision(None)
-        self._stages: tuple[StageView, ...] = ()
+        self._progress = ProgressView()
         self._forecast = Forecast({})
         self._distribution: DistributionView | None = None
         self._drawn: tuple[object, ...] = ()
@@ -80,13 +105,16 @@ class RunReader:
         Raises HalosError where the run is gone, or where its journal cannot be read.
         """
         selected = self._selected
-        self._told.add(self._tail.read())
+        events = self._tail.read()
+        self._told.add(events)
         is_new = self._book.update(self._tail.state)
         if is_new:
             self._says.turn_to(self._tail.state)
         self._tail.forget_old_rounds()
         state = self._tail.state
         is_new = self._follow_attempts(state) or is_new
+        told = [event for tail in self._followed for event in tail.take_told()]
+        self._events.add([*told, *events], state)
         self._look_around(state, selected, at_once=is_new or self._view is None)
         view = self._make(state, selected)
         if view == self._view:
@@ -101,6 +129,7 @@ class RunReader:
             for round, stage in state.active
         }
         is_new = running != self._attempt_numbers
+        self._followed = [*self._attempts.values()]
         if is_new:
             self._attempts = {
                 key: self._attempts[key]
@@ -109,7 +138,8 @@ class RunReader:
                 for key, attempt in running.items()
             }
             self._attempt_numbers = running
-        for tail in self._attempts.values():
+        self._followed = [*dict.fromkeys([*self._followed, *self._attempts.values()])]
+        for tail in self._followed:
             tail.read()
         return is_new
 
@@ -118,18 +148,37 @@ class RunReader:
         now = clock.monotonic()
         if at_once or now >= self._stage_due:
             self._stage_due = now + STAGE_EVERY_S
-            self._forecast = forecast(state, work_at_hand(state, self._attempts))
-            self._stages = tuple(self._stage_view(state, key) for key in self._attempts)
+            self._progress = self._how_far(state)
         if at_once or now >= self._rest_due:
             self._rest_due = now + REST_EVERY_S
             self._supervision = supervision_of(self.run_dir)
             self._machine.read(is_due=state.status in AT_WORK)
-            self._log.read(state)
+            self._output.read(state)
             self._curves.refresh()
             self._says.read()
         elif self._says.is_due:
             self._says.read()
         self._curves.select(selected, self._attempts)
+
+    def _how_far(self, state: RunState) -> ProgressView:
+        work = work_at_hand(state, self._attempts)
+        ahead = self._forecast = forecast(state, work)
+        now = clock.now()
+        left = num_rounds_left(state)
+        planned = None if left is None else rounds.num_rounds(state) or state.num_rounds + left
+        is_at_work = state.status in AT_WORK
+        return ProgressView(
+            round=state.num_rounds,
+            num_rounds=planned,
+            share=run_share(state, work),
+            run_eta=ahead.run,
+            ends="" if ahead.run is None else rough_clock(now + ahead.run.mean_s, now),
+            place=place(state, state.rounds[-1].round) if state.rounds else "",
+            steps=steps_of(state, now, is_last=left == 0),
+            round_eta=ahead.round,
+            stages=tuple(self._stage_view(state, key) for key in self._attempts),
+            is_at_work=is_at_work,
+        )
 
     def _stage_view(self, state: RunState, key: Key) -> StageView:
         round, stage = key
@@ -145,6 +194,7 @@ class RunReader:
             done=live.done,
             total=live.total,
             unit=live.unit,
+            prompts=prompts_done(state.rounds[round - 1].num_prompts, live),
             rate=live.rate,
             eta=self._forecast.stages.get(key),
             step=live.step,
@@ -154,13 +204,13 @@ class RunReader:
     def _make(self, state: RunState, selected: int | None) -> RunView:
         return RunView(
             header=self._header(state),
-            stages=self._stages,
+            progress=self._progress,
             rounds=self._book.view,
             rewards=self._book.rewards,
             distribution=self._distribution_of(selected),
             curves=self._curves.view,
             machine=self._machine.view,
-            log=self._log.view,
+            events=replace(self._output.view, events=self._events.events, now=self._events.now),
             says=self._says.view,
             notices=self._notices(state, selected),
         )
@@ -178,8 +228,6 @@ class RunReader:
                 filter(None, (state.reason, rounds.boundary(state), rounds.final_score(state)))
             ),
             hint=hint_for(status, self.keys),
-            round_eta=self._forecast.round if status in AT_WORK else None,
-            run_eta=self._forecast.run if status in AT_WORK else None,
             pending=()
             if state.status in ENDED
             else tuple(map(rounds.describe_change, rounds.pending_changes(state))),
@@ -214,7 +262,7 @@ class RunReader:
         return Notice("bad", describe_stall(self.run_dir, supervisor, stalled_s // 10 * 10))
 
 
-class RunLog:
+class RunOutput:
     """`view` is as of the last `read`."""
 
     def __init__(self, run_dir: RunDir) -> None:
@@ -222,7 +270,7 @@ class RunLog:
         self._about: tuple[int, str, int] | None = None
         self._file: LogFile | None = None
         self._seen: tuple[int, int] | None = None
-        self.view = LogView()
+        self.view = EventsView()
 
     def read(self, state: RunState) -> None:
         self._turn_to(state)
@@ -236,8 +284,10 @@ class RunLog:
         round, stage, attempt = self._about
         again = f", attempt {attempt}" if attempt > 1 else ""
         lines = [line.text[:MOST_CHARACTERS] for line in self._file.last_page(NUM_LINES)]
-        self.view = LogView(
-            f"{stage} of {place(state, round)}{again}", tuple(lines), status.problem
+        self.view = EventsView(
+            title=f"{stage} of {place(state, round)}{again}",
+            output=tuple(lines),
+            problem=status.problem,
         )
 
     def _turn_to(self, state: RunState) -> None:
@@ -256,3 +306,38 @@ class RunLog:
         self._file = None
         if about is not None:
             self._file = LogFile(self._run_dir.attempt(*about).log, sizes=SIZES)
+
+
+def steps_of(state: RunState, now: float, *, is_last: bool) -> tuple[StepView, ...]:
+    """Returns the stages of the round at hand; the last round's end with scoring the result."""
+    if not state.rounds:
+        return ()
+    round = state.rounds[-1]
+    stages = STAGES if round.closing is None else SCORING_STAGES
+    steps = [_step(state, round, stage, now) for stage in stages]
+    is_scored = round.settings.get("loop", {}).get("score_final") is not False
+    has_prompts = state.num_held_out > 0 or state.cursor < state.num_prompts
+    if is_last and round.closing is None and is_scored and has_prompts:
+        steps.append(StepView("score", "waiting"))
+    return tuple(steps)
+
+
+def _step(state: RunState, round: RoundState, stage: Stage, now: float) -> StepView:
+    found = round.stages.get(stage)
+    usual = from_times(stage_times(state, stage))
+    if found is None:
+        return StepView(stage, "waiting", usual_s=None if usual is None else usual.mean_s)
+    match found.status:
+        case "finished":
+            return StepView(stage, "done", found.elapsed_s)
+        case "running":
+            return StepView(stage, "running", float(int(max(0.0, now - found.started_t))))
+        case "failed":
+            return StepView(stage, "failed")
+
+
+def prompts_done(num_prompts: int, live: LiveStage) -> tuple[int, int] | None:
+    """Counts prompts where completions are counted, as many for each."""
+    if live.unit != "completions" or num_prompts < 1 or live.total % num_prompts or not live.total:
+        return None
+    return live.done * num_prompts // live.total, num_prompts

@@ -1,14 +1,14 @@
 """This screen shows one run: how far it is, whether the reward rises, what is in the way.
 
 Everything is read and counted by `RunReader` in the feed's thread; panels draw what arrives.
-Those of warnings and of the log are here.
+Those of warnings and of events are here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import ClassVar, cast
@@ -25,25 +25,22 @@ from textual.widgets import Input
 from halos_tui.actions import ScreenName
 from halos_tui.control.actions import RunActions
 from halos_tui.feed import Feed, FeedFailed, Updated
-from halos_tui.formatting import visible
+from halos_tui.formatting import clock_time, visible
 from halos_tui.keymap import keys_of
 from halos_tui.run.chart_panels import RewardChart, RewardDistribution, TrainCurves
 from halos_tui.run.layout import Needs, PanelName, arrange
 from halos_tui.run.machine_panel import MachinePanel
 from halos_tui.run.reader import RunReader
 from halos_tui.run.round_table import RoundTable
-from halos_tui.run.run_header import RunHeader, num_lines
+from halos_tui.run.run_header import RunHeader, StageProgress, num_lines, num_progress_lines
 from halos_tui.run.says_panel import SaysPanel
-from halos_tui.run.stage_progress import StageProgress
-from halos_tui.run.view import HeaderView, LogView, Notice, RunView
+from halos_tui.run.view import EventsView, Happened, HeaderView, Notice, RunView
 from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.panel import Line, Panel
 
-AT_WORK_AS_SEEN = frozenset({"running", "pausing", "aborting", "stalled", "lost"})
-"""Between two stages of such a run nothing should move."""
-
 Notices = tuple[Notice, ...]
 MOST_LINES_EACH = 3
+WITH_SECONDS = 50
 MARKS = {"bad": "!! ", "warning": "! ", "muted": "- "}
 
 
@@ -81,7 +78,7 @@ class RunScreen(RunActions):
             yield TrainCurves(is_ascii=is_ascii, id="curves")
             yield MachinePanel(is_ascii=is_ascii, id="machine")
             yield NoticesPanel(is_ascii=is_ascii, id="notices")
-            yield LogTail(is_ascii=is_ascii, id="log")
+            yield EventsPanel(is_ascii=is_ascii, id="events")
         yield Input(placeholder="jump to round", type="integer", id="jump")
         yield Footer(is_ascii=is_ascii)
 
@@ -171,17 +168,16 @@ class RunScreen(RunActions):
 
     def _shows(self, view: RunView) -> Iterator[Callable[[], object]]:
         """Yields what draws the panels anew, once there is room for them."""
-        is_at_work = view.header.status in AT_WORK_AS_SEEN
         num_devices = len(view.machine.gpus) + (view.machine.host is not None)
         needs = Needs(
-            max(is_at_work, len(view.stages)),
+            num_progress_lines(view.progress),
             num_devices=num_devices,
             num_device_notes=sum(bool(gpu.others) for gpu in view.machine.gpus),
             has_notices=bool(view.notices),
         )
         yield partial(self._make_room, view.header, needs)
         yield partial(self.query_one(RunHeader).show, view.header)
-        yield partial(self.query_one(StageProgress).show, view.stages)
+        yield partial(self.query_one(StageProgress).show, view.progress)
         yield partial(self.query_one(RoundTable).show, view.rounds)
         yield partial(self.query_one(SaysPanel).show, view.says)
         yield partial(self.query_one(RewardChart).show, view.rewards)
@@ -189,7 +185,7 @@ class RunScreen(RunActions):
         yield partial(self.query_one(TrainCurves).show, view.curves)
         yield partial(self.query_one(MachinePanel).show, view.machine)
         yield partial(self.query_one(NoticesPanel).show, view.notices)
-        yield partial(self.query_one(LogTail).show, view.log)
+        yield partial(self.query_one(EventsPanel).show, view.events)
 
     def _make_room(self, header: HeaderView, needs: Needs) -> None:
         """Lays the panels out anew where they need it."""
@@ -219,21 +215,42 @@ def _put(panel: Widget, region: Region | None) -> None:
         panel.styles.offset = region.offset
 
 
-class LogTail(Panel[LogView]):
-    """It has a title where there are three lines or more."""
+class EventsPanel(Panel[EventsView]):
+    """It shows what happened, newest last, and below it the stage's own output, dimmed.
 
-    def lines(self, shown: LogView, width: int, height: int) -> Iterator[Line]:
-        del width
+    It has a title where there are three lines or more. Output has half of the room at most, unless
+    little has happened.
+    """
+
+    def lines(self, shown: EventsView, width: int, height: int) -> Iterator[Line]:
+        room = height
         if height > 2:
-            yield [("log", "title"), (f"  {shown.title}" if shown.title else "", "muted")]
-        room = height - (height > 2)
-        if shown.problem:
+            yield [("events", "title"), (f"  {shown.title}" if shown.title else "", "muted")]
+            room -= 1
+        if shown.problem and room > 1:
             yield [(shown.problem, "warning")]
-        if not shown.lines:
-            what = f"{shown.title} has written nothing" if shown.title else "no stage has run yet"
-            yield [(what, "muted")]
-        for line in shown.lines[-room:] if room > 0 else ():
-            yield [(line.expandtabs(4), "")]
+            room -= 1
+        happened = [*shown.events, *shown.now]
+        if not happened:
+            yield [("no stage has run yet", "muted")]
+        num_told = min(len(happened), room - min(len(shown.output), room // 2))
+        num_output = min(len(shown.output), room - num_told)
+        yield from _events(happened[-num_told:] if num_told > 0 else [], width)
+        for line in shown.output[-num_output:] if num_output > 0 else ():
+            yield [(f"  | {line.expandtabs(4)}", "muted")]
+
+
+def _events(told: Sequence[Happened], width: int) -> Iterator[Line]:
+    """Yields a line each; where there is little room the seconds are left out."""
+    digits, gap = (8, 2) if width >= WITH_SECONDS else (5, 1)
+    names = max((len(one.where) for one in told), default=0) + gap
+    for one in told:
+        style = one.severity or "accent"
+        yield [
+            (f"{clock_time(one.t)[:digits]} ", "muted"),
+            (one.where.ljust(names), style),
+            (one.text, one.severity),
+        ]
 
 
 class NoticesPanel(Panel[Notices]):

@@ -48,8 +48,6 @@ class HeaderView:
     elapsed_s: int = 0
     reason: str = ""
     hint: str = ""
-    round_eta: Estimate | None = None
-    run_eta: Estimate | None = None
     pending: tuple[str, ...] = ()
 
 
@@ -57,7 +55,8 @@ class HeaderView:
 class StageView:
     """This is a stage that runs, in what `place` names.
 
-    `rate` is in units a second; `metrics` are those of `step`.
+    `rate` is in units a second; `metrics` are those of `step`. `prompts` are those done and all of
+    them, where the unit is completions.
     """
 
     round: int
@@ -69,10 +68,43 @@ class StageView:
     done: int = 0
     total: int = 0
     unit: str = ""
+    prompts: tuple[int, int] | None = None
     rate: float | None = None
     eta: Estimate | None = None
     step: int = 0
     metrics: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class StepView:
+    """This is one stage of the round at hand. `time_s` is what it took, or takes so far; `usual_s`
+    what it took in the rounds before.
+    """
+
+    name: str
+    mark: Literal["done", "running", "waiting", "failed"]
+    time_s: float | None = None
+    usual_s: float | None = None
+
+
+@dataclass(frozen=True)
+class ProgressView:
+    """Says how far the run is, its round at hand, and the stages that run.
+
+    `share` is that of the rounds, 0 to 1; `ends` is the time of day at which the run is done,
+    where that can be said.
+    """
+
+    round: int = 0
+    num_rounds: int | None = None
+    share: float | None = None
+    run_eta: Estimate | None = None
+    ends: str = ""
+    place: str = ""
+    steps: tuple[StepView, ...] = ()
+    round_eta: Estimate | None = None
+    stages: tuple[StageView, ...] = ()
+    is_at_work: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +259,27 @@ class SaysView:
 
 
 @dataclass(frozen=True)
-class LogView:
-    """Holds the end of the output of the stage that runs, or ran last."""
+class Happened:
+    """This is something that happened: at what time, in which stage or round, and what."""
 
+    t: float
+    where: str
+    text: str
+    severity: Severity | Literal[""] = ""
+
+
+@dataclass(frozen=True)
+class EventsView:
+    """Holds what happened, newest last, and the end of the output of the stage that runs, or ran
+    last.
+
+    `now` is what it does; `title` names it.
+    """
+
+    events: tuple[Happened, ...] = ()
+    now: tuple[Happened, ...] = ()
     title: str = ""
-    lines: tuple[str, ...] = ()
+    output: tuple[str, ...] = ()
     problem: str = ""
 
 
@@ -242,12 +290,12 @@ class RunView:
     """
 
     header: HeaderView
-    stages: tuple[StageView, ...] = ()
+    progress: ProgressView = ProgressView()
     rounds: RoundsView = RoundsView()
     rewards: RewardView = RewardView()
     distribution: DistributionView | None = None
     curves: CurvesView = CurvesView()
     machine: MachineView = MachineView()
-    log: LogView = LogView()
+    events: EventsView = EventsView()
     says: SaysView | None = None
     notices: tuple[Notice, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
 
@@ -13,6 +14,7 @@ from halos_backend.events import (
     PhaseChanged,
     Progressed,
     Stage,
+    Warned,
     attempt_event_decoder,
 )
 from halos_backend.records import BAD_JSON
@@ -40,6 +42,9 @@ RARE = (b'{"type":"PhaseChanged"', b'{"type":"Warned"', b'{"type":"AttemptFailed
 """These are searched for in between: a picture without them is wrong."""
 MOST_WARNINGS = 20
 MOST_METRICS = 64
+MOST_TOLD = 100
+MILESTONES = 4
+"""Of the steps so many are told, at even distances."""
 STEPS = "steps"
 
 
@@ -53,6 +58,7 @@ class AttemptTail:
         self.problem: str | None = None
         self._path = attempt.events
         self._marks = ProgressMarks()
+        self._told: deque[PhaseChanged | Warned | MetricsLogged] = deque(maxlen=MOST_TOLD)
         self._journal = attempt_journal(attempt.events, max_bytes=BLOCK_BYTES)
         self._has_read = False
         self._about = ("", 0)
@@ -61,6 +67,12 @@ class AttemptTail:
     def marks(self) -> tuple[ProgressMark, ...]:
         """Returns the progress of the work at hand."""
         return self._marks.marks()
+
+    def take_told(self) -> list[PhaseChanged | Warned | MetricsLogged]:
+        """Returns what happened since the last time: phases, warnings, and a few of the steps."""
+        told = [*self._told]
+        self._told.clear()
+        return told
 
     def read(self) -> bool:
         """Says whether there was anything new. What cannot be read becomes a `problem`, once for
@@ -89,10 +101,15 @@ class AttemptTail:
             match event:
                 case MetricsLogged():
                     self._add_metrics(event)
+                    if _is_milestone(event.step, self.num_steps):
+                        self._told.append(event)
                 case Progressed():
                     self._add_progress(event)
                 case PhaseChanged():
                     self._marks.clear()
+                    self._told.append(event)
+                case Warned():
+                    self._told.append(event)
                 case _:
                     pass
         self.live = fold_attempt(events, self.live)
@@ -134,10 +151,11 @@ class AttemptTail:
             return False
         end = self._line_start(size - PIECE_BYTES)
         self._take(self._rare_events(size, end))
-        now = self.live
+        now, rare = self.live, self.take_told()
         for piece in range(NUM_PIECES):
             self._take(self._piece(end * piece // NUM_PIECES))
         self._marks.clear()
+        self._told = deque(rare, maxlen=MOST_TOLD)
         self.live = replace(now, step=self.live.step, metrics=self.live.metrics)
         self._journal.offset = end
         return True
@@ -158,6 +176,13 @@ class AttemptTail:
         with self._path.open("rb") as file:
             places = sorted(_places(file, max(0, size - SEARCHED_BYTES), end))
             return [_event_at(file, place) for place in places]
+
+
+def _is_milestone(step: int, num_steps: int) -> bool:
+    """Says whether another quarter of the steps is done."""
+    if step < 1 or num_steps < 1:
+        return False
+    return step * MILESTONES // num_steps > (step - 1) * MILESTONES // num_steps
 
 
 def work_at_hand(state: RunState, attempts: Mapping[Key, AttemptTail]) -> dict[Key, Work]:

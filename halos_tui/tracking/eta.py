@@ -194,6 +194,44 @@ def num_rounds_left(state: RunState) -> int | None:
     return None if to_come is None else to_come[0]
 
 
+def run_share(state: RunState, work: Mapping[tuple[int, Stage], Work]) -> float | None:
+    """Returns how much of the rounds is done, 0 to 1; None where nobody knows how many there are.
+
+    In the round at hand a stage counts by what it took before, compared with the others.
+    """
+    left = num_rounds_left(state)
+    if left is None or not state.rounds:
+        return None
+    total = state.num_rounds + left
+    round = state.rounds[-1]
+    if round.closing is not None or round.finished_t is not None or not total:
+        return min(1.0, state.num_rounds / total) if total else None
+    weights = _weights(state)
+    done = sum(
+        weight * _stage_share(round, stage, work.get((round.round, stage)))
+        for stage, weight in weights.items()
+    )
+    return (state.num_rounds - 1 + done / sum(weights.values())) / total
+
+
+def _weights(state: RunState) -> dict[Stage, float]:
+    times = {stage: stage_times(state, stage) for stage in STAGES}
+    if not all(times.values()):
+        return dict.fromkeys(STAGES, 1.0)
+    return {stage: max(1e-9, statistics.fmean(found)) for stage, found in times.items()}
+
+
+def _stage_share(round: RoundState, stage: Stage, work: Work | None) -> float:
+    found = round.stages.get(stage)
+    if found is None:
+        return 0.0
+    if found.status == "finished":
+        return 1.0
+    if work is None or not work.total or not work.marks:
+        return 0.0
+    return min(1.0, work.marks[-1][1] / work.total)
+
+
 def _to_come(state: RunState) -> tuple[int, int] | None:
     """Counts the rounds after the one at hand, and the prompts taken when they are done."""
     loop = state.settings_of(state.num_rounds + 1).get("loop", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,7 @@ from halos_backend.events import RunEvent, StageFinished, StageStarted
 from halos_backend.store.state import RunState, fold
 from msgspec.structs import replace
 
-from halos_tui.formatting import rough_duration
+from halos_tui.formatting import rough_clock, rough_duration
 from halos_tui.tracking.eta import (
     Estimate,
     Work,
@@ -19,6 +20,7 @@ from halos_tui.tracking.eta import (
     from_marks,
     from_times,
     num_rounds_left,
+    run_share,
     stage_left,
 )
 from tests.support.journals import created, round_finished, round_started, settings, supervised
@@ -241,3 +243,45 @@ def test_stages_at_the_same_time_are_not_added_up() -> None:
     assert left.run is not None
     assert left.round.mean_s == pytest.approx(14.0)
     assert left.run.mean_s == pytest.approx(32.0)
+
+
+def test_the_share_of_a_run_counts_stages_by_what_they_took() -> None:
+    state = run_state((10.0, 4.0, 6.0), (10.0, None), num_rounds=3)
+    work = Work(elapsed_s=1.0, marks=((0.0, 0), (1.0, 30)), total=60)
+
+    # one round of 3, and of the next 10 s and half of 4 s out of 20 s
+    assert run_share(state, {(2, "label"): work}) == pytest.approx((1 + 12 / 20) / 3)
+
+
+def test_without_times_each_stage_is_a_third_of_a_round() -> None:
+    state = run_state((5.0, None), num_rounds=2)
+
+    assert run_share(state, {}) == pytest.approx((1 / 3) / 2)
+
+
+def test_the_share_of_a_run_is_whole_once_its_rounds_are_done() -> None:
+    assert run_share(run_state((1.0, 1.0, 1.0), num_rounds=1), {}) == 1.0
+    assert run_share(run_state(num_rounds=1), {}) is None
+
+
+@pytest.mark.parametrize(
+    "after_s, text",
+    [
+        (120, "10:02"),
+        (3 * 3600 + 60, "13:00"),
+        (3 * 3600 + 240, "13:05"),
+        (20 * 3600, "Sat 06:00"),
+        (9 * 86400, "10 Jan"),
+    ],
+)
+def test_the_end_is_told_as_a_time_of_day(
+    after_s: float, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    now = 1_798_797_600.0  # Friday, 1 January 2027, 10:00 UTC
+    try:
+        assert rough_clock(now + after_s, now) == text
+    finally:
+        monkeypatch.undo()
+        time.tzset()

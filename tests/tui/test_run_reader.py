@@ -282,9 +282,9 @@ def test_the_log_is_that_of_the_newest_attempt(run: MadeRun) -> None:
 
     view = view_of(RunReader(run.dir))
 
-    assert view.log.title == "sample of round 1, attempt 2"
-    assert view.log.lines[-1] == "line 199"
-    assert len(view.log.lines) == 60
+    assert view.events.title == "sample of round 1, attempt 2"
+    assert view.events.output[-1] == "line 199"
+    assert len(view.events.output) == 60
 
 
 def test_telemetry_of_before_the_rotation_is_part_of_the_history(run: MadeRun) -> None:
@@ -597,3 +597,133 @@ def test_no_scores_say_nothing_and_lines_that_are_no_groups_are_left_out(run: Ma
     says = says_of(reader)
 
     assert (says.now.text, says.first, says.num_prompts) == ("1 2", None, 1)
+
+
+def told_of(view: RunView) -> list[tuple[str, str, str]]:
+    return [(one.where, one.text, one.severity) for one in view.events.events]
+
+
+def test_events_tell_what_happened_and_how_long_it_took(run: MadeRun) -> None:
+    run.start_round(1)
+    attempt = run.start_stage(1, "train")
+    reader = RunReader(run.dir)
+    reader.read()
+
+    def phase(t: float, name: str) -> PhaseChanged:
+        return PhaseChanged(t=STARTED_T + t, phase=name, **ABOUT)
+
+    def done(number: int) -> Progressed:
+        t = STARTED_T + 14 + number
+        return Progressed(t=t, done=number, total=8, unit="steps", **ABOUT)
+
+    steps = [event for n in range(1, 9) for event in (done(n), step(n, loss=1 / n))]
+    steps = [msgspec.structs.replace(event, t=STARTED_T + 14 + n) for n, event in enumerate(steps)]
+    append(attempt, phase(10, "loading policy (x 1)"), phase(12.1, "training"), *steps)
+    append(attempt, phase(40, "saving checkpoint"))
+    assert view_of(reader).events.now[0].text == "saving checkpoint ..."
+    append(attempt, phase(42, "verifying outputs"), Warned(t=STARTED_T + 42, text="odd", **ABOUT))
+    reader.read()
+    append(attempt, phase(42.01, "and a phase of its own"))
+    run._t = STARTED_T + 50
+    run.finish_stage(1, "train")
+    view = view_of(reader)
+
+    assert view.events.now == ()
+    assert told_of(view)[2:] == [
+        ("round 1", "2 prompts", ""),
+        ("train", "policy loaded in 2.1s (x 1)", ""),
+        ("train", "step 2, loss 0.500", ""),
+        ("train", "step 4, loss 0.250", ""),
+        ("train", "step 6, loss 0.167", ""),
+        ("train", "step 8, loss 0.125", ""),
+        ("train", "trained in 28s", ""),
+        ("train", "checkpoint of 10 B saved in 2.0s", ""),
+        ("train", "odd", "warning"),
+        ("train", "and a phase of its own, 9.0s", ""),
+        ("train", "1 step, loss 0.500, 1.5s", ""),
+    ]
+
+
+def test_a_failed_attempt_and_the_next_are_events(run: MadeRun) -> None:
+    run.start_round(1)
+    run.start_stage(1, "label")
+    run.fail_stage(1, "label", "the judge is gone")
+    run.start_stage(1, "label", 2)
+    run.finish_stage(1, "label", 2, reward_stderr=0.25)
+
+    told = told_of(view_of(RunReader(run.dir)))
+
+    assert told[-3][0::2] == ("label", "bad")
+    assert told[-3][1].startswith("failed: the judge is gone")
+    assert told[-2:] == [
+        ("label", "attempt 2 started", "warning"),
+        ("label", "reward 0.50 ±0.25, 1.5s", ""),
+    ]
+
+
+def test_only_the_last_events_of_a_long_run_are_kept(run: MadeRun) -> None:
+    for round in range(1, 40):
+        run.whole_round(round)
+
+    view = view_of(RunReader(run.dir))
+
+    assert len(view.events.events) == 60
+    assert told_of(view)[-4:] == [
+        ("round 39", "2 prompts", ""),
+        ("sample", "4 completions, 1.5s", ""),
+        ("label", "reward 0.5, 1.5s", ""),
+        ("train", "1 step, loss 0.500, 1.5s", ""),
+    ]
+
+
+def test_the_steps_of_a_round_are_marked_and_timed(run: MadeRun) -> None:
+    run.supervised()
+    run.whole_round(1)
+    run.start_round(2)
+    run.start_stage(2, "sample")
+    run.finish_stage(2, "sample")
+    attempt = run.start_stage(2, "label")
+    about = {"round": 2, "stage": "label", "attempt": 1}
+    append(
+        attempt,
+        PhaseChanged(t=STARTED_T, phase="scoring", **about),
+        Progressed(t=STARTED_T, done=2, total=4, unit="completions", **about),
+    )
+
+    progress = view_of(RunReader(run.dir)).progress
+
+    assert [(step.name, step.mark) for step in progress.steps] == [
+        ("sample", "done"),
+        ("label", "running"),
+        ("train", "waiting"),
+    ]  # no prompts are left to score the result on
+    assert progress.steps[0].time_s == 1.5
+    assert progress.steps[2].usual_s == 1.5
+    assert progress.stages[0].prompts == (1, 2)  # two completions each
+    # of two rounds one, and half of another: its sampling and half of its labels
+    assert progress.share == pytest.approx((1 + 1.5 / 3) / 2)
+    assert (progress.round, progress.num_rounds, progress.place) == (2, 9, "round 2")
+    assert progress.ends
+
+
+def test_the_last_round_is_followed_by_the_score(tmp_path: Path) -> None:
+    run = MadeRun(tmp_path, num_rounds=1)
+    run.start_round(1)
+
+    progress = view_of(RunReader(run.dir)).progress
+
+    assert [step.name for step in progress.steps] == ["sample", "label", "train", "score"]
+
+
+def test_the_result_is_scored_in_two_steps(run: MadeRun) -> None:
+    run.whole_round(1)
+    run.score_result(round=2)
+
+    progress = view_of(RunReader(run.dir)).progress
+
+    assert [(step.name, step.mark) for step in progress.steps] == [
+        ("sample", "done"),
+        ("label", "done"),
+    ]
+    assert progress.place == "final policy"
+    assert progress.round == 1

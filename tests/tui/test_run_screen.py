@@ -123,11 +123,12 @@ def test_each_stage_shows_its_phase_progress_and_rate(run: MadeRun, stage: Stage
         lambda **about: Progressed(t=STARTED_T + 5, done=10, total=40, unit="things", **about),
     )
 
-    shown = shown_at(run, "at work", "10/40 things", "25.0%", "2 things/s")
+    shown = shown_at(run, f"{stage} at work", "10 of 40 things", "25%", "2 things/s")
 
     # 30 things at 2 a second
-    assert "stage about" in shown
-    assert f"{stage} round 2" in shown
+    assert "about 15s left" in shown
+    assert f"▸ {stage}" in shown
+    assert "round 2 of 2" in shown
     assert "running" in shown
 
 
@@ -258,9 +259,23 @@ def test_hostile_text_is_shown_as_escapes(run: MadeRun) -> None:
         run, f"phase {SHOWN}", f"log {SHOWN}", f"unit {SHOWN}", "train: warning", size=EVERYTHING
     )
 
-    assert shown.count(SHOWN) == 4
+    assert shown.count(SHOWN) >= 4
     assert "\x1b" not in shown
     assert "\u202e" not in shown
+
+
+def test_events_stand_above_the_output_of_the_stage(run: MadeRun) -> None:
+    attempt = running(run, "train")
+    say_of(
+        attempt, "train", lambda **about: PhaseChanged(t=STARTED_T + 20, phase="training", **about)
+    )
+    attempt.log.write_text("".join(f"line {number}\n" for number in range(80)))
+
+    shown = shown_at(run, "events", "training ...", "| line 79", size=(120, 40))
+
+    assert shown.index("training ...") < shown.index("| line 79")
+    assert "line 0" not in shown
+    assert "written nothing" not in shown
 
 
 def test_everything_is_on_a_large_screen(run: MadeRun) -> None:
@@ -283,7 +298,7 @@ def test_everything_is_on_a_large_screen(run: MadeRun) -> None:
         "machine",
         "warnings",
         "step 8 is done",
-        "8/16 steps",
+        "8 of 16 steps",
         "50% 0.5",
         size=EVERYTHING,
     )
@@ -296,8 +311,9 @@ def test_a_small_screen_has_the_essentials(run: MadeRun) -> None:
         run,
         "running",
         "round 2 of 2",
-        "ETA round",
-        "8/16 steps",
+        "left",
+        "ends about",
+        "8 of 16 steps",
         "reward before training",
         "loss",
     )
@@ -392,7 +408,7 @@ def test_without_a_gpu_the_host_is_shown(run: MadeRun) -> None:
 def test_every_size_is_drawn(run: MadeRun, size: tuple[int, int], is_ascii: bool) -> None:
     write_train_events(running(run, "train"), 2)
 
-    shown = shown_at(run, "a-run", "8/16 steps", size=size, is_ascii=is_ascii)
+    shown = shown_at(run, "a-run", "8 of 16 steps", size=size, is_ascii=is_ascii)
 
     panels = "".join(shown.splitlines()[:-1])
     assert not is_ascii or panels.isascii(), {glyph for glyph in panels if not glyph.isascii()}
@@ -511,7 +527,7 @@ def test_eight_gpus_have_a_line_each_where_there_is_little_room(run: MadeRun) ->
 
     shown = shown_at(run, *[f"{10 + index}/80 GiB" for index in range(8)], size=(120, 40))
 
-    assert shown.count("▅▅▅▅▅▅  ") == 8 + 1  # the host too
+    assert shown.count("▅▅▅▅▅▅▅▅   50% busy") == 8
 
 
 def test_the_next_curve_comes_first(run: MadeRun) -> None:
@@ -561,7 +577,7 @@ def test_new_events_arrive_while_one_looks(run: MadeRun) -> None:
 
     async def look() -> None:
         async with opened(run_screen(run.dir), root=run.dir.path.parent) as (_, pilot):
-            await until_shown(pilot, "4/8 steps")
+            await until_shown(pilot, "4 of 8 steps")
             run.finish_stage(2, "train")
             run.finish_round(2)
             run.complete()
@@ -623,7 +639,7 @@ def test_a_flood_of_events_and_a_moving_cursor_never_block_the_loop(tmp_path: Pa
                     write = partial(write_train_events, attempt, 201, steps=steps, total=20_000)
                     await asyncio.to_thread(write)
                     await pilot.press("up", "pageup", "down")
-                await until_shown(pilot, "10,000/20,000 steps")
+                await until_shown(pilot, "10,000 of 20,000 steps")
             return dog.blocks
 
     drive_unblocked(look)
