@@ -21,9 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halos_backend.client.start import create_run, write_first_event, write_resolved
+from halos_backend.client.start import (
+    create_run,
+    read_prepared,
+    write_first_event,
+    write_resolved,
+)
 from halos_backend.config.load import load_settings, resolve
 from halos_backend.events import Stage
+from halos_backend.findings import refuse_inputs
 from halos_backend.store.run_dir import RunDir
 
 from tests.support.place import LETTERS, Place, make_policy
@@ -173,7 +179,7 @@ def _make(reference: Reference, shared: Path, changes: dict[str, Any]) -> None:
     shutil.copyfile(config, run.config)
     write_resolved(run, settings)
     run.events.unlink()
-    write_first_event(run, NAME, settings, json.loads(run.prepared.read_bytes()))
+    write_first_event(run, NAME, settings, refuse_inputs(read_prepared(run)))
     runs = copy_run(run.path, reference.finished.parent).parent
     done = subprocess.run(
         [sys.executable, "-m", "halos_tui", "resume", NAME, "--no-ui", "--runs-dir", runs],
