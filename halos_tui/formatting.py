@@ -65,6 +65,16 @@ def fixed(value: float, places: int) -> str:
     return shown.lstrip("-") if not shown.strip("-0.") else shown
 
 
+def short_number(value: float) -> str:
+    """Writes three places, fewer for large numbers, and never a power of ten: 0.640, 14,440."""
+    if not math.isfinite(value):
+        return str(value)
+    if 0 < abs(value) < 0.0005:
+        return "<0.001" if value > 0 else ">-0.001"
+    places = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1
+    return f"{value:,.0f}" if abs(value) >= 1000 else fixed(value, places)
+
+
 def aligned(values: Sequence[float | None]) -> list[str]:
     """Writes values that stand below each other with the same places, the points in one column."""
     known = [value for value in values if value is not None and math.isfinite(value)]

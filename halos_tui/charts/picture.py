@@ -24,6 +24,9 @@ Y_PARTS = 5
 Bound = float | None
 Thin = Callable[..., Series]
 
+ROUNDING = 1e-8
+"""What is less is nothing but rounding."""
+
 
 @dataclass(frozen=True)
 class ChartLook:
@@ -126,7 +129,7 @@ def marker(series: Series, *, is_ascii: bool) -> str:
 
 def _legend(readings: Sequence[Reading], look: ChartLook) -> list[LegendEntry]:
     """Returns the legend; a single series needs no marker, and no name that repeats the title."""
-    write = look.format_y or number
+    write = look.format_y or _written
     is_only = len(readings) == 1
     return [
         (
@@ -279,3 +282,10 @@ def _cell(plot: Canvas, x: float, y: float) -> tuple[int, int]:
     if not math.isfinite(x + y):
         return -1, 0
     return math.floor(x + 0.5) // plot.raster.wide, math.floor(y + 0.5) // plot.raster.high
+
+
+def _written(value: float) -> str:
+    """Writes three digits; what is nothing but rounding is 0, and no large number is a power."""
+    if abs(value) < ROUNDING:
+        return "0"
+    return f"{value:,.0f}" if abs(value) >= 1000 else number(value, 3)

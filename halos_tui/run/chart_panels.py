@@ -8,7 +8,7 @@ from halos_tui.charts.distribution import QUANTILES, Distribution
 from halos_tui.charts.histogram import Histogram, draw_histogram
 from halos_tui.charts.line_chart import ChartLook, LineChart, Series
 from halos_tui.charts.picture import draw_chart
-from halos_tui.formatting import number
+from halos_tui.formatting import fixed
 from halos_tui.run.view import CurvesView, CurveView, DistributionView, RewardView
 from halos_tui.widgets.canvas import Row
 from halos_tui.widgets.panel import merged
@@ -148,15 +148,16 @@ class RewardDistribution(Histogram):
 
 
 def _figures(part: Distribution, width: int) -> str:
-    """Writes quantiles as exactly as there is room for: `round 7  5% -6.9  25% ...`; ASCII."""
+    """Writes as many quantiles as there is room for: `round 7  5% -6.90  25% ...`; ASCII."""
+    known = [name for name in QUANTILES if name in part.quantiles]
     line = part.name
-    for gap, digits in (("  ", 3), (" ", 3), (" ", 2)):
-        told = (
-            f"{int(name[1:])}% {number(part.quantiles[name], digits)}"
-            for name in QUANTILES
-            if name in part.quantiles
-        )
+    for gap, places in (("  ", 2), (" ", 2), (" ", 1)):
+        told = [f"{int(name[1:])}% {fixed(part.quantiles[name], places)}" for name in known]
         line = gap.join((part.name, *told))
         if len(line) <= width:
             break
+    else:
+        while told and len(line) > width:
+            told.pop()
+            line = " ".join((part.name, *told))
     return set_cell_size(line, width)

@@ -14,6 +14,7 @@ LEVELS = "▁▂▃▄▅▆▇█"
 ASCII_LEVELS = "_.-:=+*#"
 NEARLY_FULL = 0.97
 MOST_HISTORY = 60
+MOST_BAR = 30
 LEAST_HISTORY = 6
 NAME = 8
 FIGURES = NAME + 18
@@ -56,6 +57,9 @@ class MachinePanel(Panel[MachineView]):
                 [[(f"{device.name:<6}", "")], [history], [(used, "")], [(f"{memory:>11}", "")]]
             )
             return
+        if device.name == "host":
+            yield from self._host(device, used, memory, memory_style, width)
+            return
         heat = [part for part in (_watts(device), _degrees(device)) if part]
         has_heat = bool(heat) and width >= HEAT_FROM
         cells = width - (WITH_HEAT if has_heat else FIGURES)
@@ -64,6 +68,25 @@ class MachinePanel(Panel[MachineView]):
         extra: Line = [("  ".join(heat) if has_heat else "", "muted")]
         yield joined([[(f"{device.name:<6}", "")], [first], [(f"{used:<8}", "")], extra])
         yield joined([[("  mem ", "muted")], [second], [(memory, memory_style)]])
+
+    def _host(
+        self, device: DeviceView, used: str, memory: str, memory_style: str, width: int
+    ) -> Iterator[Line]:
+        """Yields bars: without a GPU it is what the machine has now that matters."""
+        cells = width - FIGURES
+        share = _share(device.memory_used_bytes, device.memory_total_bytes)
+        yield joined(
+            [[(f"{device.name:<6}", "")], self._bar(device.utilization, cells), [(used, "")]]
+        )
+        yield joined([[("  mem ", "muted")], self._bar(share, cells), [(memory, memory_style)]])
+
+    def _bar(self, share: float | None, width: int) -> list[Run]:
+        cells = min(MOST_BAR, width)
+        if share is None or cells < LEAST_HISTORY:
+            return []
+        done, rest = ("#", "-") if self.is_ascii else ("━", "╌")
+        full = round(cells * min(1.0, share))
+        return [(done * full, "accent"), (rest * (cells - full), "muted")]
 
     def _history(self, values: Sequence[float], width: int) -> Run:
         """Draws a level for each of the newest values, from 0 to 1."""
@@ -85,6 +108,10 @@ def _memory(device: DeviceView) -> str:
     used, total = size(device.memory_used_bytes), size(device.memory_total_bytes)
     same_unit = used.split()[-1] == total.split()[-1]
     return f"{used.split()[0] if same_unit else used}/{total}"
+
+
+def _share(part: int | None, whole: int | None) -> float | None:
+    return part / whole if part is not None and whole else None
 
 
 def _is_nearly_full(device: DeviceView) -> bool:

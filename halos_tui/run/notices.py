@@ -40,7 +40,7 @@ from halos_backend.store.state import AT_WORK, RunState
 from halos_tui.formatting import clock_time, count, duration, fixed, plural, size
 from halos_tui.headless.lines import RunNews, describe_run_event, describe_stage_event
 from halos_tui.run.view import Happened, Notice, RoundRow, Severity
-from halos_tui.tracking.rounds import FINAL, describe_reward
+from halos_tui.tracking.rounds import describe_reward
 from halos_tui.tracking.status import SeenStatus, describe_restart, describe_workers
 
 MOST_NOTICES = 50
@@ -205,7 +205,7 @@ def _of_run(event: RunNews, state: RunState) -> list[Happened]:
             return [Happened(event.t, f"round {event.round}", text)]
         case RoundStarted(closing=closing, num_prompts=num_prompts):
             noun = "held-out prompt" if closing == "held_out" else "prompt"
-            return [Happened(event.t, "score", f"the {FINAL}, {plural(num_prompts, noun)}")]
+            return [Happened(event.t, "score", plural(num_prompts, noun))]
         case RoundFinished(untrained=None, unscored=None):
             return []
         case CheckpointPruned(round=round, freed_bytes=freed_bytes):

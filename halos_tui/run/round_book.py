@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
@@ -14,10 +15,11 @@ from halos_backend.store.standard_error import Reward, reward_of
 from halos_backend.store.state import RunState
 
 from halos_tui.charts.distribution import QUANTILES, Distribution
-from halos_tui.formatting import percent, plural
+from halos_tui.formatting import fixed, percent, plural
 from halos_tui.run.view import (
     CurveView,
     DistributionView,
+    FigureLook,
     Notice,
     RewardStatistics,
     RewardView,
@@ -27,6 +29,10 @@ from halos_tui.run.view import (
 from halos_tui.tracking import rounds
 from halos_tui.tracking.state_tail import NUM_WHOLE
 
+NUM_ROUNDS_THAT_COUNT = 100
+"""So many newest rounds decide how exact the figures of the table are."""
+MOST_PLACES = 3
+SHOWN_WITH_ERROR = ("change", "KL")
 TRUNCATED_LIMIT = 0.2
 """A greater share of completions that were cut off is worth a warning."""
 
@@ -43,6 +49,7 @@ class RoundBook:
         self._newest: tuple[RoundState, ...] = ()
         self.view = RoundsView(widths=tuple(map(len, rounds.HEADER)))
         self.rewards = RewardView()
+        self._looks: tuple[FigureLook | None, ...] = ()
 
     def update(self, state: RunState) -> bool:
         """Takes in a state; says whether anything is new."""
@@ -53,7 +60,10 @@ class RoundBook:
         for round in state.rounds[first:]:
             self._write(round)
         self._newest = state.rounds[-NUM_WHOLE:]
-        self.view = RoundsView(tuple(self._rows), self._widths(first))
+        looks = tuple(self._look(column) for column in range(len(rounds.HEADER)))
+        if looks != self._looks:
+            self._looks, first = looks, 0
+        self.view = RoundsView(tuple(self._rows), self._widths(first), self._looks)
         self.rewards = _reward_view(self._rows)
         return True
 
@@ -105,6 +115,8 @@ class RoundBook:
             RoundRow(
                 round=round.round,
                 cells=tuple(map(sys.intern, rounds.cells(round, change))),
+                figures=rounds.figures(round, change),
+                is_share=rounds.is_share(round.label_summary),
                 change=0 if change is None else change.direction,
                 rewards=_statistics(round.label_summary, now),
                 kl_initial=trained.kl_initial,
@@ -118,11 +130,52 @@ class RoundBook:
 
     def _widths(self, first: int) -> tuple[int, ...]:
         """Returns the widths of columns, never less than before, so that nothing moves."""
-        changed = [row.cells for row in self._rows[first:]]
+        rows = self._rows[first:]
         return tuple(
-            max(width, *(len(cells[column]) for cells in changed)) if changed else width
+            max([width, *(len(text_of(row, column, self._looks)) for row in rows)])
             for column, width in enumerate(self.view.widths)
         )
+
+    def _look(self, column: int) -> FigureLook | None:
+        """Says how a column's figures look: as exact as their standard errors are, or with three
+        digits.
+        """
+        rows = self._rows[-NUM_ROUNDS_THAT_COUNT:]
+        found = [figure for row in rows if (figure := row.figures[column]) is not None]
+        if not found:
+            return None
+        name = rounds.HEADER[column]
+        scored = [row for row in rows if row.rewards is not None]
+        is_share = name in ("reward", "change") and all(row.is_share for row in scored)
+        scale = 100 if is_share else 1
+        errors = [scale * error for _, error in found if error]
+        largest = scale * max(abs(value) for value, _ in found)
+        if errors:
+            places = 1 - math.floor(math.log10(statistics.median(errors)))
+        else:
+            places = 2 - math.floor(math.log10(largest)) if largest else 2
+        most = 1 if is_share else MOST_PLACES
+        has_error = name in SHOWN_WITH_ERROR and bool(errors)
+        return FigureLook(max(0, min(most, places)), is_share, name == "change", has_error)
+
+
+def text_of(row: RoundRow, column: int, looks: Sequence[FigureLook | None]) -> str:
+    """Returns a cell; of one column all figures have their point at the same place from the right,
+    as far as their standard errors are equally wide.
+    """
+    figure, look = row.figures[column] if row.figures else None, looks[column]
+    if figure is None or look is None:
+        return row.cells[column]
+    (value, error), unit = figure, "%" if look.is_share else ""
+    scale = 100 if look.is_share else 1
+    text = fixed(scale * value, look.places) + unit
+    if look.is_signed and value > 0 and text.strip("0.%"):
+        text = f"+{text}"
+    if not look.has_error:
+        return text
+    if error is None:
+        return text + " " * (len(" ±0.") + look.places + len(unit) - (look.places == 0))
+    return f"{text} ±{fixed(scale * error, look.places)}{unit}"
 
 
 def _statistics(label: LabelSummary, reward: Reward | None) -> RewardStatistics | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from halos_tui.formatting import measured_in_ascii
+from halos_tui.run.round_book import text_of
 from halos_tui.run.view import RoundRow, RoundsView
 from halos_tui.tracking import rounds
 from halos_tui.widgets.panel import Line
@@ -42,7 +43,7 @@ class RoundTable(VirtualList[RoundsView, RoundRow]):
     def line_of(self, shown: RoundsView, row: RoundRow, width: int) -> Line:
         line = []
         for index in _columns(shown.widths, width):
-            text = row.cells[index].rjust(shown.widths[index])
+            text = text_of(row, index, shown.looks).rjust(shown.widths[index])
             line += [(measured_in_ascii(text) if self.is_ascii else text, _style(row, index))]
             line += [(" ", "")]
         return line

@@ -11,7 +11,16 @@ from typing import Literal
 
 from rich.cells import cell_len
 
-from halos_tui.formatting import count, duration, number, percent, rate, rough_duration, visible
+from halos_tui.formatting import (
+    count,
+    duration,
+    number,
+    percent,
+    rate,
+    rough_duration,
+    short_number,
+    visible,
+)
 from halos_tui.run.view import HeaderView, ProgressView, StageView, StepView
 from halos_tui.tracking.eta import Estimate, describe
 from halos_tui.tracking.status import SeenStatus
@@ -212,7 +221,8 @@ def _metrics(stage: StageView, width: int) -> Line:
     parts: list[Line] = [[(f"step {count(stage.step)}", "muted")]] if found else []
     for name, short in SHORT_NAMES.items():
         if name in found:
-            parts.append([(f"{short} ", "muted"), (number(found[name], 3), "")])
+            value = number(found[name], 3) if name == "lr" else short_number(found[name])
+            parts.append([(f"{short} ", "muted"), (value, "")])
     while sum(len(text) for text, _ in joined(parts)) > width and len(parts) > 1:
         parts.pop()
     return joined(parts)

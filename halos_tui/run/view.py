@@ -15,6 +15,7 @@ from halos_backend.events import Stage
 
 from halos_tui.charts.distribution import Distribution
 from halos_tui.tracking.eta import Estimate
+from halos_tui.tracking.rounds import Figure
 from halos_tui.tracking.status import SeenStatus
 
 Severity = Literal["bad", "warning", "muted"]
@@ -120,9 +121,22 @@ class RewardStatistics:
     counts: array[float]
 
 
+@dataclass(frozen=True, slots=True)
+class FigureLook:
+    """Says how a column writes its figures: places after the point, as shares in percent, with
+    sign, with standard error.
+    """
+
+    places: int = 2
+    is_share: bool = False
+    is_signed: bool = False
+    has_error: bool = False
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RoundRow:
-    """This is one line of the table.
+    """This is one line of the table. A column of `figures` has its text in `cells` where it has no
+    figure.
 
     `change` is the sign of the reward's change, 0 where that may be noise; `notices` are what its
     summaries say a person should know.
@@ -130,6 +144,8 @@ class RoundRow:
 
     round: int
     cells: tuple[str, ...]
+    figures: tuple[Figure | None, ...] = ()
+    is_share: bool = False
     change: int = 0
     rewards: RewardStatistics | None = None
     kl_initial: float | None = None
@@ -142,10 +158,13 @@ class RoundRow:
 
 @dataclass(frozen=True, eq=False)
 class RoundsView:
-    """Holds all rounds, oldest first; `widths` are those of the widest cell of each column."""
+    """Holds all rounds, oldest first; `widths` are those of the widest cell of each column, and
+    `looks` those of the columns that have figures.
+    """
 
     rows: tuple[RoundRow, ...] = ()
     widths: tuple[int, ...] = ()
+    looks: tuple[FigureLook | None, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from halos_backend.events import STAGES, Stage
 from halos_backend.events.summaries import LabelSummary, TrainSummary
 from halos_backend.settings_json import Change
@@ -13,6 +15,8 @@ from halos_tui.formatting import ABSENT, count, duration, measured, number, plur
 
 FINAL = "final policy"
 REWARD_NOTE = "reward: of the policy before the round's training"
+Figure = tuple[float, float | None]
+"""A figure is a value and its standard error, where that is known."""
 HEADER = ("round", "prompts", "reward", "change", "feedback", "loss", "KL", *STAGES)
 
 
@@ -149,6 +153,33 @@ def cells(round: RoundState, change: RewardChange | None) -> list[str]:
         kl_initial(train),
         *[_stage_cell(round, stage) for stage in STAGES],
     ]
+
+
+def figures(round: RoundState, change: RewardChange | None) -> tuple[Figure | None, ...]:
+    """Returns the same row as numbers with their standard errors, None where it has none."""
+    train, reward = round.train_summary, reward_of(round)
+    found: dict[str, Figure | None] = {
+        "reward": None if reward is None else (reward.mean, reward.stderr),
+        "change": None if change is None else (change.value, change.stderr),
+        "loss": None if train.loss_last is None else (train.loss_last, None),
+        "KL": None if train.kl_initial is None else (train.kl_initial, train.kl_initial_stderr),
+    }
+    if round.closing is not None or round.untrained:
+        found["loss"] = None
+    return tuple(found.get(name) for name in HEADER)
+
+
+def is_share(label: LabelSummary) -> bool:
+    """Says whether all rewards are 0 or 1: only then their variance is mean x (1 - mean)."""
+    mean, std = label.reward_mean, label.reward_std
+    if mean is None or std is None or {label.reward_min, label.reward_max} - {0.0, 1.0}:
+        return False
+    count = (label.num_completions or 0) - (label.num_unscored or 0)
+    variance = mean * (1 - mean)
+    of_a_sample = variance * count / (count - 1) if count > 1 else variance
+    return any(
+        math.isclose(std**2, one, rel_tol=1e-4, abs_tol=1e-9) for one in (variance, of_a_sample)
+    )
 
 
 def kl_initial(train: TrainSummary) -> str:

@@ -146,3 +146,27 @@ def test_columns_are_aligned_and_end_without_blanks() -> None:
 def test_clipped_text_ends_in_an_ellipsis() -> None:
     assert formatting.clipped("abcdef", 6) == "abcdef"
     assert formatting.clipped("abcdefg", 6) == "abcde…"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.63980, "0.640"),
+        (-7.451e-10, ">-0.001"),
+        (4e-5, "<0.001"),
+        (0.0, "0.000"),
+        (12.345, "12.35"),
+        (-123.45, "-123.5"),
+        (14440.0, "14,440"),
+        (float("nan"), "nan"),
+    ],
+)
+def test_short_numbers_have_no_power_of_ten(value: float, shown: str) -> None:
+    assert formatting.short_number(value) == shown
+
+
+def test_values_below_each_other_share_their_places() -> None:
+    assert formatting.aligned([2.5, None, -10.0]) == ["  2.50", "     -", "-10.00"]
+    assert formatting.aligned([1.0, 0.0]) == ["1", "0"]
+    assert formatting.aligned([123.456, -0.01]) == ["123.5", "  0.0"]
+    assert formatting.aligned([]) == []

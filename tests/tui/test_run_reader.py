@@ -30,9 +30,11 @@ from halos_backend.telemetry.reading import HostReading, Reading
 from halos_tui.formatting import clock_time
 from halos_tui.run import says
 from halos_tui.run.reader import RunReader
+from halos_tui.run.round_book import text_of
 from halos_tui.run.view import RunView, SaysView
 from halos_tui.tracking import attempt_tail
 from halos_tui.tracking.attempt_tail import AttemptTail
+from halos_tui.tracking.rounds import HEADER
 from halos_tui.tracking.series import BoundedSeries, ProgressMarks
 from tests.support.made_run import GONE, STARTED_T, MadeRun, completion
 
@@ -727,3 +729,37 @@ def test_the_result_is_scored_in_two_steps(run: MadeRun) -> None:
     ]
     assert progress.place == "final policy"
     assert progress.round == 1
+
+
+def cells_of(view: RunView, name: str) -> list[str]:
+    column = HEADER.index(name)
+    return [text_of(row, column, view.rounds.looks) for row in view.rounds.rows]
+
+
+def test_figures_of_the_table_are_as_exact_as_their_errors_are(run: MadeRun) -> None:
+    run.whole_round(1, reward_mean=-0.9386, reward_stderr=0.1584)
+    run.whole_round(2, reward_mean=0.7042, reward_stderr=0.1612)
+    run.whole_round(3, reward_mean=0.7001, reward_stderr=0.1612)
+
+    view = view_of(RunReader(run.dir))
+
+    assert cells_of(view, "reward") == ["-0.94", "0.70", "0.70"]
+    # the errors are hypot(0.1584, 0.1612) and hypot(0.1612, 0.1612)
+    assert cells_of(view, "change") == ["-", "+1.64 ±0.23", "0.00 ±0.23"]
+    assert cells_of(view, "loss") == ["0.500"] * 3
+    assert cells_of(view, "KL") == ["0.013"] * 3
+
+
+def test_rewards_of_nothing_but_0_and_1_are_shares(run: MadeRun) -> None:
+    yes_or_no = {"reward_min": 0.0, "reward_max": 1.0}
+    run.whole_round(1, reward_mean=0.5, reward_std=0.5, reward_stderr=0.12, **yes_or_no)
+    run.whole_round(2, reward_mean=0.8, reward_std=0.4, reward_stderr=0.12, **yes_or_no)
+    reader = RunReader(run.dir)
+
+    view = view_of(reader)
+    assert cells_of(view, "reward") == ["50%", "80%"]
+    # hypot(12, 12)
+    assert cells_of(view, "change") == ["-", "+30% ±17%"]
+
+    run.whole_round(3, reward_mean=0.8, reward_std=0.3, reward_stderr=0.12, **yes_or_no)
+    assert cells_of(view_of(reader), "reward") == ["0.50", "0.80", "0.80"]

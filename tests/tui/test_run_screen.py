@@ -400,7 +400,11 @@ def test_without_a_gpu_the_host_is_shown(run: MadeRun) -> None:
     log.append(Reading(t=STARTED_T, host=host))
     log.close()
 
-    shown_at(run, "host", "25% cpu", "2/8 GiB", size=(120, 40))
+    shown = shown_at(run, "host", "25% cpu", "2/8 GiB", size=(120, 40))
+
+    bars = [line for line in shown.splitlines() if "━╌" in line]
+    assert len(bars) == 2  # of the processors and of the memory, both at a quarter
+    assert all(3 * bar.count("━") - bar.count("╌") in range(-3, 4) for bar in bars)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (100, 30), (120, 40), (160, 50), EVERYTHING, (80, 60)])
@@ -441,7 +445,7 @@ def test_the_cursor_shows_an_older_round_s_own_figures(run: MadeRun) -> None:
         async with opened(screen, root=run.dir.path.parent, size=EVERYTHING) as (app, pilot):
             await until_shown(pilot, "█ round 3", "loss, round 3  0.25")
             await pilot.press("up")
-            await until_shown(pilot, "█ round 2", "loss, round 2  0.3333")
+            await until_shown(pilot, "█ round 2", "loss, round 2  0.333")
             await pilot.press("home")
             await until_shown(pilot, "█ round 1", "loss, round 1  0.5")
             assert app.screen.selected_round == 1
