@@ -38,6 +38,7 @@ class RunCurves:
         self._shown: AttemptTail | None = None
         self._about: tuple[int, int] | None = None
         self._is_due = True
+        self._was_live = False
         self.view = CurvesView()
 
     def refresh(self) -> None:
@@ -60,7 +61,9 @@ class RunCurves:
         if is_other:
             known = live or AttemptTail(self._run_dir.attempt(about[0], "train", about[1]))
             self._shown = known
-        has_news = live is not None or (self._shown is not None and self._shown.read())
+        has_news = live is not None or self._was_live
+        self._was_live = live is not None  # the last of it is read by whoever follows what runs
+        has_news = (self._shown is not None and self._shown.read()) or has_news
         if is_other or has_news:
             self.view = self._view(about[0])
 

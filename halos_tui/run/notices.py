@@ -58,8 +58,8 @@ DONE = {
     "scoring": "completions scored",
     "making feedback": "feedback made",
     "comparing with the sampler": "compared with the sampler",
-    "KL to the initial policy": "KL to the initial policy computed",
-    "reference log-probabilities": "log-probabilities of the reference computed",
+    "KL to the initial policy": "KL computed",
+    "reference log-probabilities": "reference evaluated",
     "training": "trained",
     "verifying outputs": "outputs verified",
 }
@@ -217,6 +217,10 @@ def _of_run(event: RunNews, state: RunState) -> list[Happened]:
             severity = "warning"
         case SupervisorStarted(after_crash=True):
             severity = "warning"
+        case SupervisorStarted():
+            return [Happened(event.t, "run", "supervisor started")]
+        case WorkersChosen(is_warm=True):
+            return []
         case _:
             severity = ""
     text = describe_run_event(event, state).removeprefix("run ")

@@ -38,7 +38,7 @@ class Says:
 
     def __init__(self, run_dir: RunDir) -> None:
         self.number = 0
-        self.view: SaysView | None = None
+        self.view = SaysView()
         self._run_dir = run_dir
         self._first: _Pass | None = None
         self._newest: _Pass | None = None
@@ -85,10 +85,10 @@ class Says:
         number, is_held_out = rows.round.round, rows.round.closing == "held_out"
         return _Pass(path, number, place(state, number), is_held_out=is_held_out)
 
-    def _shown(self) -> SaysView | None:
+    def _shown(self) -> SaysView:
         first, newest = self._first, self._newest
         if newest is None or not newest.prompts:
-            return None
+            return SaysView()
         chosen = _in_order(newest, first)
         prompt_id = chosen[self.number % len(chosen)]
         now, then, is_same = newest.said((newest.prompts[prompt_id], 0), newest.name), None, False

@@ -19,19 +19,17 @@ LEAST_TEXT = 20
 STYLES = {"best": "good", "worst": "bad"}
 
 
-class SaysPanel(Panel[SaysView | None]):
+class SaysPanel(Panel[SaysView]):
     """Each completion has one line, or several where there is room for long texts.
 
     Without room for all of them the newest round's answer, the first round's, then the best stay.
     """
 
-    def lines(self, shown: SaysView | None, width: int, height: int) -> Iterator[Line]:
-        has_title = height >= HEIGHT_WITH_TITLE or (
-            shown is not None and shown.is_same_prompt and height > 2
-        )
+    def lines(self, shown: SaysView, width: int, height: int) -> Iterator[Line]:
+        has_title = height >= HEIGHT_WITH_TITLE or (shown.is_same_prompt and height > 2)
         if has_title:
             yield self._title(shown)
-        if shown is None:
+        if not shown.num_prompts:
             yield [("nothing is scored yet", "muted")]
             return
         room = height - has_title
@@ -41,9 +39,9 @@ class SaysPanel(Panel[SaysView | None]):
         ]
         yield from self._entries(shown, entries, width, room)
 
-    def _title(self, shown: SaysView | None) -> Line:
+    def _title(self, shown: SaysView) -> Line:
         title: Line = [("what it says", "title")]
-        if shown is None:
+        if not shown.num_prompts:
             return title
         of = f"  prompt {count(shown.number)} of {count(shown.num_prompts)}"
         asked = shown.now.prompt if shown.is_same_prompt and shown.now else ""

@@ -132,7 +132,7 @@ class RunScreen(RunActions):
     def action_open_prompt(self) -> None:
         """Opens the completions at the prompt that is shown."""
         says = None if self.view is None else self.view.says
-        if says is None:
+        if says is None or not says.num_prompts:
             self.notify("nothing is scored yet", severity="warning", markup=False)
             return
         self.halos.open_completions(self.run_dir, round=says.round, prompt_id=says.prompt_id)

@@ -262,19 +262,19 @@ class Said:
 class SaysView:
     """Holds what the policy said to the prompt at hand, and its best and worst in `round`.
 
-    `first` is of the first round: its answer to the same prompt, or else to another one. `best` and
-    `worst` are None until all of the round is read.
+    `num_prompts` is 0 until a round is scored. `first` is of the first round: its answer to the
+    same prompt, or else to another one. `best` and `worst` are None until all of the round is read.
     """
 
-    round: int
-    prompt_id: str
-    number: int
-    num_prompts: int
-    is_same_prompt: bool
-    first: Said | None
-    now: Said | None
-    best: Said | None
-    worst: Said | None
+    round: int = 0
+    prompt_id: str = ""
+    number: int = 0
+    num_prompts: int = 0
+    is_same_prompt: bool = False
+    first: Said | None = None
+    now: Said | None = None
+    best: Said | None = None
+    worst: Said | None = None
 
 
 @dataclass(frozen=True)
@@ -316,5 +316,5 @@ class RunView:
     curves: CurvesView = CurvesView()
     machine: MachineView = MachineView()
     events: EventsView = EventsView()
-    says: SaysView | None = None
+    says: SaysView = SaysView()
     notices: tuple[Notice, ...] = ()

@@ -510,9 +510,7 @@ def scored(
 
 
 def says_of(reader: RunReader) -> SaysView:
-    says = view_of(reader).says
-    assert says is not None
-    return says
+    return view_of(reader).says
 
 
 def test_a_prompt_that_comes_again_is_answered_then_and_now(run: MadeRun) -> None:
@@ -578,7 +576,6 @@ def test_scores_are_passed_over_a_piece_at_a_time_and_only_once(
     bests = []
     for _ in range(5):
         reader.read()
-        assert reader.view is not None
         bests.append(reader.view.best and reader.view.best.text)
     run.dir.attempt(1, "label", 1).scores.unlink()
     before = reader.view
@@ -591,7 +588,7 @@ def test_scores_are_passed_over_a_piece_at_a_time_and_only_once(
 def test_no_scores_say_nothing_and_lines_that_are_no_groups_are_left_out(run: MadeRun) -> None:
     run.whole_round(1)
     reader = RunReader(run.dir)
-    assert view_of(reader).says is None
+    assert view_of(reader).says == SaysView()
     scored(run, 2, ("a", "sort 2 1", (("1 2", 1.0),)))
     path = run.dir.attempt(2, "label", 1).scores
     path.write_bytes(b"no group\n" + path.read_bytes())
@@ -763,3 +760,16 @@ def test_rewards_of_nothing_but_0_and_1_are_shares(run: MadeRun) -> None:
 
     run.whole_round(3, reward_mean=0.8, reward_std=0.3, reward_stderr=0.12, **yes_or_no)
     assert cells_of(view_of(reader), "reward") == ["0.50", "0.80", "0.80"]
+
+
+def test_the_last_steps_of_a_stage_that_has_just_ended_are_in_its_curves(run: MadeRun) -> None:
+    run.start_round(1)
+    attempt = run.start_stage(1, "train")
+    reader = RunReader(run.dir)
+    assert view_of(reader).curves.curves == ()
+
+    append(attempt, step(1, loss=0.5), step(2, loss=0.25))
+    run.finish_stage(1, "train")
+    view = view_of(reader)
+
+    assert list(view.curves.curves[0].ys) == [0.5, 0.25]

@@ -109,7 +109,7 @@ def shown_at(run: MadeRun, *texts: str, size: tuple[int, int] = (80, 24), **opti
 
 
 def test_a_run_that_was_just_created(run: MadeRun) -> None:
-    shown_at(run, "a-run", "lost", "round 0 of 2", "no round has begun yet", "no stage has run")
+    shown_at(run, "a-run", "lost", "round 0 of 2", "no round has begun yet", "nothing is scored")
 
 
 @pytest.mark.parametrize("stage", STAGES)
