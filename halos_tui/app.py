@@ -45,6 +45,10 @@ class HalosApp(OrderedKeysApp[None], SparingApp[None]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c", "quit", show=False, priority=True)]
     CSS = """
     Toast { width: 60; max-width: 90%; }
+    Input:ansi {
+        &>.input--cursor { background: ansi_default; color: ansi_default; text-style: reverse; }
+        &>.input--selection { background: ansi_default; color: ansi_default; text-style: reverse; }
+    }
     """
 
     def __init__(

@@ -46,6 +46,17 @@ ANSI_VARIABLES = {
     "block-cursor-blurred-text-style": "underline",
     "border-blurred": "ansi_default",
     "input-cursor-text-style": "reverse",
+    **dict.fromkeys(
+        (
+            "scrollbar",
+            "scrollbar-hover",
+            "scrollbar-active",
+            "scrollbar-background",
+            "scrollbar-background-hover",
+            "scrollbar-background-active",
+        ),
+        "ansi_default",
+    ),
 }
 """Nothing is known of the terminal's own colours, so what stands out is reversed."""
 MONOCHROME = "monochrome"

@@ -51,7 +51,9 @@ class Dialog(ModalScreen[Answer | None], Generic[Answer]):
         .text { width: 1fr; height: auto; }
         .hint { width: 1fr; height: auto; color: $text-muted; }
         .problem { width: 1fr; height: auto; color: $error; }
-        OptionList { width: 1fr; height: auto; border: none; padding: 0; margin: 1 0 0 0; }
+        OptionList, OptionList:focus {
+            width: 1fr; height: auto; border: none; padding: 0; margin: 1 0 0 0;
+        }
         Input, Input:focus {
             width: 1fr;
             height: 1;

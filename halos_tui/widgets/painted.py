@@ -59,7 +59,7 @@ class Painted(Widget):
             self._rows = self._fitted()
             self._strips.clear()
         if y >= len(self._rows):
-            return Strip.blank(self.size.width)
+            return Strip.blank(self.size.width, self.rich_style)
         if y not in self._strips:
             self._strips[y] = self._strip(self._rows[y])
         return self._strips[y]
@@ -80,5 +80,5 @@ class Painted(Widget):
 
     def _style(self, name: str) -> Style:
         if not name:
-            return Style.null()
+            return self.rich_style  # a null style would show the terminal's colours
         return self.get_component_rich_style(f"{self.PREFIX}--{name}")

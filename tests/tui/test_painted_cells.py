@@ -1,0 +1,182 @@
+"""Every cell has the theme's colours, or the terminal's own where a theme leaves them alone.
+
+The app draws on an emulated terminal, whose cells know whether their colours are its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+from halos_backend.store.run_dir import RunDir
+from pyte.screens import Char
+from textual.drivers.headless_driver import HeadlessDriver
+from textual.events import Resize
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from benchmarks.made_events import Shape
+from benchmarks.made_runs import LiveRun, make_run
+from halos_tui.app import HalosApp
+from halos_tui.app_options import AppOptions
+from halos_tui.run.screen import RunScreen
+from halos_tui.theme import MONOCHROME
+from tests.support.app_fixtures import drive, until, until_shown
+from tests.support.emulator import Emulator
+
+TRUECOLOUR = ("dark", "light", "high-contrast", "colour-blind")
+SHAPE = Shape(num_rounds=6, num_steps=20, num_groups=8)
+RUN = "reward before training"
+VISITS = {
+    "the run": ((), RUN),
+    "help": (("question_mark",), "All keys"),
+    "completions": (("c",), "sort "),
+    "one completion": (("c", "enter", "d"), "sort "),
+    "logs": (("l",), "train"),
+    "metrics": (("m", "right"), "reward"),
+    "changes": (("h",), "round"),
+    "tweak": (("t",), "num_rounds"),
+    "a value": (("t", "down", "enter"), "num_rounds"),
+    "new run": (("n",), "New run, from"),
+    "a dialog": (("f",), "A new run from a round"),
+    "a choice": (("a",), "Abort"),
+    "an entry": (("slash",), "ump to round"),
+    "the palette": (("ctrl+p",), "To the screen before"),
+}
+"""Screens, with the keys that open them from a run, and a text on them."""
+OPEN_LATE = "tnf"
+"""Screens of these keys need the schema, and come when that is imported."""
+
+
+class Wire(HeadlessDriver):
+    """Draws what it is sent on an emulated terminal."""
+
+    is_headless = False  # type: ignore[assignment]
+    emulator: Emulator
+
+    def write(self, data: str) -> None:
+        type(self).emulator.feed(data.encode())
+
+
+def colours_of(cell: Char) -> tuple[str, str]:
+    """Text and background, as a person sees them."""
+    return (cell.bg, cell.fg) if cell.reverse else (cell.fg, cell.bg)
+
+
+def is_painted(cell: Char) -> bool:
+    text, background = colours_of(cell)
+    return background != "default" and (cell.data.strip() == "" or text != "default")
+
+
+def is_the_terminals(cell: Char) -> bool:
+    return cell.bg == "default" and (not cell.reverse or cell.fg == "default")
+
+
+async def wrong_cells(
+    app: HalosApp, pilot: Pilot[int], theme: str, holds: Callable[[Char], bool]
+) -> set[tuple[str, ...]]:
+    """Looks of cells that are not so, once all is painted in that theme on an empty terminal."""
+    app.theme = theme
+    await pilot.pause()
+    Wire.emulator = Emulator(*app.size)
+    app.post_message(Resize(app.size, app.size))
+    await pilot.pause()
+    assert Wire.emulator.text.strip()
+    cells = {cell for row in rows(Wire.emulator) for cell in row}
+    return {
+        (cell.data, *colours_of(cell), "reversed" if cell.reverse else "")
+        for cell in cells
+        if not holds(cell)
+    }
+
+
+def rows(emulator: Emulator) -> Iterator[list[Char]]:
+    screen = emulator.screen
+    for y in range(screen.lines):
+        yield [screen.buffer[y][x] for x in range(screen.columns)]
+
+
+def wrong_on_any_screen(
+    folder: Path,
+    size: tuple[int, int],
+    themes: dict[str, Callable[[Char], bool]],
+    *,
+    in_turn: bool = False,
+) -> dict[tuple[str, str], set[tuple[str, ...]]]:
+    """Walks through all screens; gives the looks that are wrong, by screen and theme.
+
+    With `in_turn` each screen is painted in one of the themes, which costs a fourth of the time.
+    """
+    found: dict[tuple[str, str], set[tuple[str, ...]]] = {}
+
+    turns = cycle(themes.items())
+
+    async def check(app: HalosApp, pilot: Pilot[int], where: str) -> None:
+        for theme, holds in [next(turns)] if in_turn else themes.items():
+            if wrong := await wrong_cells(app, pilot, theme, holds):
+                found[where, theme] = wrong
+
+    async def walk() -> None:
+        run = made_runs(folder)
+        Wire.emulator = Emulator(*size)
+        app = HalosApp(AppOptions(folder))
+        app.driver_class = Wire
+        async with app.run_test(headless=False, size=size) as pilot:
+            await until_shown(pilot, "3 runs")
+            await check(app, pilot, "the list")
+            app.open_run(run)
+            await until_shown(pilot, RUN)
+            for where, (keys, text) in VISITS.items():
+                await visit(app, pilot, keys, text)
+                await check(app, pilot, where)
+                await leave(app, pilot)
+
+    drive(walk())
+    return found
+
+
+def made_runs(folder: Path) -> RunDir:
+    """Two that are complete, and one that trains, which is given."""
+    for number in range(2):
+        make_run(folder / f"run-{number}", SHAPE, seed=number)
+    live = LiveRun(make_run(folder / "run-2", SHAPE, is_complete=False), SHAPE)
+    live.start_training()
+    live.train(20)
+    return live.dir
+
+
+async def visit(app: HalosApp, pilot: Pilot[int], keys: Sequence[str], text: str) -> None:
+    for key in keys:
+        before = app.screen
+        await pilot.press(key)
+        if key in OPEN_LATE:
+            await until(pilot, lambda before=before: app.screen is not before)
+    await until_shown(pilot, text)
+
+
+async def leave(app: HalosApp, pilot: Pilot[int]) -> None:
+    """To the run, whose own question escape closes."""
+    if isinstance(app.screen, RunScreen) and isinstance(app.focused, Input):
+        await pilot.press("escape")
+    while not isinstance(app.screen, RunScreen):
+        app.pop_screen()
+    await pilot.pause()
+
+
+def test_every_cell_is_painted_except_where_the_colours_are_the_terminals(tmp_path: Path) -> None:
+    themes = {**dict.fromkeys(TRUECOLOUR, is_painted), "ansi-16": is_the_terminals}
+    assert wrong_on_any_screen(tmp_path, (80, 24), themes) == {}
+
+
+def test_every_cell_of_a_large_terminal_is_painted(tmp_path: Path) -> None:
+    themes = dict.fromkeys(TRUECOLOUR, is_painted)
+    assert wrong_on_any_screen(tmp_path, (200, 60), themes, in_turn=True) == {}
+
+
+def test_no_color_leaves_every_cell_to_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert wrong_on_any_screen(tmp_path, (80, 24), {MONOCHROME: is_the_terminals}) == {}
