@@ -45,6 +45,8 @@ class HalosApp(OrderedKeysApp[None], SparingApp[None]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c", "quit", show=False, priority=True)]
     CSS = """
     Toast { width: 60; max-width: 90%; }
+    Input>.input--placeholder, Input>.input--suggestion { color: $text-muted; }
+    Input>.input--selection { background: $accent; color: $background; }
     Input:ansi {
         &>.input--cursor { background: ansi_default; color: ansi_default; text-style: reverse; }
         &>.input--selection { background: ansi_default; color: ansi_default; text-style: reverse; }

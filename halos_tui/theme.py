@@ -118,6 +118,8 @@ def app_theme(path: Path) -> AppTheme:
             ) from error
         colours[name] = str(value)
     theme = AppTheme(name=path.stem, dark=bool(table.get("dark", True)), **colours)
+    # Textual's 30 percent leave too little contrast to the explanations in the palette
+    theme.variables = {"block-cursor-blurred-background": f"{colours['primary']} 14%"}
     if table.get("ansi", False):
         theme.ansi = True
         theme.variables = dict(ANSI_VARIABLES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -13,18 +14,23 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 from textual.command import CommandPalette
-from textual.theme import BUILTIN_THEMES
+from textual.theme import BUILTIN_THEMES, Theme
 
 from halos_tui import theme
 from halos_tui.app import HalosApp
 from halos_tui.terminal.diff_output import look_of
 from halos_tui.terminal.filters import AsciiOnly, NoColours, SixteenColours, in_ascii
-from halos_tui.theme import app_theme, load_app_themes
+from halos_tui.theme import app_theme, load_app_themes, theme_files
 from tests.support.app_fixtures import drive, screen_text, until, until_shown
+from tests.support.colours import SEEN_BY, Eyes, contrast, difference, lab
 from tests.support.made_run import MadeRun
 from tests.support.shell_fixtures import listed, shell
 
 OURS = ("dark", "light", "high-contrast", "colour-blind", "ansi-16")
+TRUECOLOUR = OURS[:4]
+MEANT = ("accent", "success", "warning", "error", "primary", "secondary")
+READABLE = 4.5
+"""WCAG 2.2, 1.4.3."""
 BLACK = Color(0, 0, 0)
 APP_LINES = """[colours]
 accent = "cyan"
@@ -74,30 +80,47 @@ def test_our_themes_are_there_and_sound() -> None:
     assert themes["ansi-16"].ansi
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_every_theme_can_be_read_by_text_and_background(name: str) -> None:
-    shown, _ = load_app_themes()
-    chosen = shown[name]
-    if chosen.ansi:
-        return
-    assert chosen.foreground and chosen.background
-    background = Color.parse(chosen.background)
-    for colour in (chosen.foreground, chosen.success, chosen.warning, chosen.error, chosen.accent):
-        assert colour
-        # WCAG 2.2, 1.4.3: 4.5 for text; 3 for what is not text alone
-        assert contrast(Color.parse(colour), background) >= 4.5, colour
+@pytest.mark.parametrize("name", TRUECOLOUR)
+def test_every_colour_of_a_theme_can_be_read_on_each_of_its_backgrounds(name: str) -> None:
+    """As far as the theme says it; what the screens make of it, test_painted_cells measures."""
+    theme = app_theme(theme_files()[name])
+    unreadable = {
+        (text, background): round(ratio, 2)
+        for text in (*MEANT, "foreground")
+        for background in ("background", "surface", "panel")
+        if (ratio := contrast(colour(theme, text), colour(theme, background))) < READABLE
+    }
+    assert unreadable == {}
 
 
-def contrast(first: Color, second: Color) -> float:
-    """WCAG 2.2: (L1 + 0.05) / (L2 + 0.05) of the relative luminances."""
+@pytest.mark.parametrize("eyes", SEEN_BY)
+def test_colours_of_the_colour_blind_theme_differ_for_all_eyes(eyes: Eyes) -> None:
+    """The colours of meanings are those of the charts' lines too."""
+    theme = app_theme(theme_files()["colour-blind"])
+    alike = {
+        (one, other): round(apart, 1)
+        for one, other in combinations(MEANT, 2)
+        if (apart := difference(lab(colour(theme, one), eyes), lab(colour(theme, other), eyes)))
+        < 15
+    }
+    assert alike == {}
 
-    def luminance(colour: Color) -> float:
-        parts = [part / 255 for part in colour.rgb]
-        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    lights = sorted([luminance(first), luminance(second)])
-    return (lights[1] + 0.05) / (lights[0] + 0.05)
+def test_the_difference_of_colours_is_that_of_the_papers_examples() -> None:
+    """Sharma, Wu and Dalal 2005, table 1: pairs 1, 7, 17, 25 and 34."""
+    pairs = [
+        ((50, 2.6772, -79.7751), (50, 0, -82.7485), 2.0425),
+        ((50, 0, 0), (50, -1, 2), 2.3669),
+        ((50, 2.5, 0), (73, 25, -18), 27.1492),
+        ((60.2574, -34.0099, 36.2677), (60.4626, -34.1751, 39.4387), 1.2644),
+        ((2.0776, 0.0795, -1.1350), (0.9033, -0.0636, -0.5514), 0.9082),
+    ]
+    for first, second, expected in pairs:
+        assert difference(first, second) == pytest.approx(expected, abs=1e-4)
+
+
+def colour(theme: Theme, name: str) -> Color:
+    return Color.parse(getattr(theme, name))
 
 
 def test_a_theme_of_the_users_own_goes_before_ours(config_folder: Path) -> None:
