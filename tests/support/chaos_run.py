@@ -19,7 +19,7 @@ from halos_backend.store.state import RunState
 from tests.support.journal import Event, read_events, read_state
 from tests.support.reference import NAME, Reference, copy_run
 from tests.support.schedule import Kill
-from tests.support.victims import MARK, Found, Role, find, of_role
+from tests.support.victims import MARK, Found, Role, find, of_role, without_unborn
 from tests.support.witness import Witness
 
 DEADLINE_S = 150.0
@@ -188,7 +188,7 @@ class ChaosRun:
 
     def strike(self, *roles: Role, number: signal.Signals = signal.SIGKILL) -> list[Found]:
         """Signal the living processes of these roles, in this order; returns them."""
-        found = self.processes()
+        found = without_unborn(self.processes())
         self.keep_journal()
         struck = [p for role in roles for p in of_role(found, role) if p.signal(number)]
         if number == signal.SIGKILL:

@@ -63,6 +63,15 @@ def of_role(processes: Iterable[Found], role: Role) -> list[Found]:
     return [process for process in processes if process.role == role]
 
 
+def without_unborn(processes: Iterable[Found]) -> list[Found]:
+    """Leaves out children of supervisors that look like their parents: they have yet to execute
+    their own programs.
+    """
+    found = list(processes)
+    supervisors = {process.pid for process in of_role(found, "supervisor")}
+    return [p for p in found if p.role != "supervisor" or p.parent not in supervisors]
+
+
 def _look_at(entry: Path, mark: bytes) -> Found | None:
     try:
         environment = (entry / "environ").read_bytes().split(b"\0")
