@@ -165,11 +165,10 @@ class RunReader:
         ahead = self._forecast = forecast(state, work)
         now = clock.now()
         left = num_rounds_left(state)
-        planned = None if left is None else rounds.num_rounds(state) or state.num_rounds + left
         is_at_work = state.status in AT_WORK
         return ProgressView(
             round=state.num_rounds,
-            num_rounds=planned,
+            num_rounds=rounds.num_rounds(state) if left is None else state.num_rounds + left,
             share=run_share(state, work),
             run_eta=ahead.run,
             ends="" if ahead.run is None else rough_clock(now + ahead.run.mean_s, now),

@@ -223,6 +223,8 @@ def _metrics(stage: StageView, width: int) -> Line:
         if name in found:
             value = number(found[name], 3) if name == "lr" else short_number(found[name])
             parts.append([(f"{short} ", "muted"), (value, "")])
+    if len(parts) == 1:
+        return []
     while sum(len(text) for text, _ in joined(parts)) > width and len(parts) > 1:
         parts.pop()
     return joined(parts)

@@ -695,13 +695,13 @@ def test_the_steps_of_a_round_are_marked_and_timed(run: MadeRun) -> None:
         ("sample", "done"),
         ("label", "running"),
         ("train", "waiting"),
-    ]  # no prompts are left to score the result on
+    ]  # no prompts are left, for 9 rounds or for a score of the result
     assert progress.steps[0].time_s == 1.5
     assert progress.steps[2].usual_s == 1.5
     assert progress.stages[0].prompts == (1, 2)  # two completions each
     # of two rounds one, and half of another: its sampling and half of its labels
     assert progress.share == pytest.approx((1 + 1.5 / 3) / 2)
-    assert (progress.round, progress.num_rounds, progress.place) == (2, 9, "round 2")
+    assert (progress.round, progress.num_rounds, progress.place) == (2, 2, "round 2")
     assert progress.ends
 
 

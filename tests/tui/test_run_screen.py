@@ -482,7 +482,7 @@ def test_a_thousand_rounds_scroll_under_the_cursor(tmp_path: Path) -> None:
 
     async def look() -> None:
         async with opened(run_screen(run.dir), root=tmp_path) as (app, pilot):
-            await until_shown(pilot, "round 300 of 1000")
+            await until_shown(pilot, "round 300 of 300")
             table = app.screen.query_one(RoundTable)
             await pilot.press("pageup")
             before = table.selected
@@ -636,7 +636,7 @@ def test_a_flood_of_events_and_a_moving_cursor_never_block_the_loop(tmp_path: Pa
 
     async def look() -> list[Block]:
         async with opened(run_screen(run.dir), root=tmp_path, size=EVERYTHING) as (_, pilot):
-            await until_shown(pilot, "round 201 of 1000")
+            await until_shown(pilot, "round 201 of 201")
             with Watchdog() as dog:
                 for batch in range(10):
                     steps = range(1 + 1000 * batch, 1001 + 1000 * batch)
