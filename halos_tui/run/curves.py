@@ -62,8 +62,9 @@ class RunCurves:
             known = live or AttemptTail(self._run_dir.attempt(about[0], "train", about[1]))
             self._shown = known
         has_news = live is not None or self._was_live
-        self._was_live = live is not None  # the last of it is read by whoever follows what runs
-        has_news = (self._shown is not None and self._shown.read()) or has_news
+        self._was_live = live is not None
+        if live is None and self._shown is not None:  # what runs is read by whoever follows it
+            has_news = self._shown.read() or has_news
         if is_other or has_news:
             self.view = self._view(about[0])
 
