@@ -104,7 +104,7 @@ def shows_the_newest_round(terminal: Terminal, run: DemoRun) -> None:
 
 def skeleton(terminal: Terminal) -> list[str]:
     """The titles on the screen: what stays the same while the run goes on."""
-    titles = (" change ", "machine", "reward before training", "log  ", "Quit", "Help")
+    titles = (" change ", "machine", "reward before training", "events  ", "Quit", "Help")
     wait_for(lambda: all(title in terminal.text for title in titles), "the whole screen")
     lines = terminal.text.splitlines()
     return [f"{y} {title}" for y, line in enumerate(lines) for title in titles if title in line]
