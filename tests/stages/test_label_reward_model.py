@@ -25,8 +25,8 @@ from halos_backend.stages.label.packed import (
     plan_packed,
     shared_beginnings,
 )
-from halos_backend.stages.label.ranks import Ranks
 from halos_backend.stages.label.reward_model import ClassifierJudge, load_judge, scoring_dtype
+from halos_backend.stages.ranks import Ranks
 from halos_backend.store.manifest import read_done
 from halos_backend.store.run_dir import AttemptDir
 from hypothesis import given

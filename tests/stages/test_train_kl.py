@@ -15,7 +15,7 @@ from halos_backend.stages.train.collate import collate
 from halos_backend.stages.train.examples import TokenSequence
 from halos_backend.stages.train.kl_initial import estimate_kl
 from halos_backend.stages.train.logps import has_plain_head, token_kls
-from halos_backend.stages.train.ranks import join_ranks
+from halos_backend.stages.train.ranks import join_train_ranks
 from halos_backend.stages.train.reference import FrozenModel
 
 from tests.stages.test_train_packing import LargestTensor
@@ -146,7 +146,7 @@ def estimated(policy: Any, initial: Any, sample: list[TokenSequence]) -> float:
         FrozenModel(policy, has_plain_head(policy)),
         FrozenModel(initial, has_plain_head(initial)),
         sample,
-        join_ranks(1, LaunchSettings(device="cpu"), torch.float32),
+        join_train_ranks(1, LaunchSettings(device="cpu"), torch.float32),
         pad_token_id=PAD,
         max_tokens=1000,
         on_progress=lambda _done, _total: None,

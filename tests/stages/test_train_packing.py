@@ -13,7 +13,7 @@ from halos_backend.stages.train import reference
 from halos_backend.stages.train.collate import collate
 from halos_backend.stages.train.examples import TokenSequence
 from halos_backend.stages.train.logps import has_plain_head, linear_logps, token_logps
-from halos_backend.stages.train.ranks import join_ranks
+from halos_backend.stages.train.ranks import join_train_ranks
 from torch import nn
 from transformers import (
     GPT2Config,
@@ -188,7 +188,7 @@ def test_a_head_that_is_not_plain_holds_few_logits_without_a_backward_pass(
         table = reference.precompute(
             policy,
             SEQUENCES,
-            join_ranks(1, LaunchSettings(device="cpu"), torch.float32),
+            join_train_ranks(1, LaunchSettings(device="cpu"), torch.float32),
             pad_token_id=PAD,
             max_tokens=1000,
             is_plain=has_plain_head(policy),

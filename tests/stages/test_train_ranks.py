@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
+import accelerate
 import pytest
 import torch
 from accelerate.utils import DistributedType
@@ -13,24 +14,14 @@ from halos_backend.config.schema import LaunchSettings
 from halos_backend.stages.train import ranks
 
 
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """A machine that seems to have one; what Accelerate was asked for there."""
-    asked: list[dict[str, Any]] = []
-
-    def accelerator(**settings: Any) -> SimpleNamespace:
-        asked.append(settings)
-        return SimpleNamespace(
-            device=torch.device("cuda", 0), num_processes=1, distributed_type=DistributedType.NO
-        )
-
+@pytest.fixture(autouse=True)
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine seems to have one."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(ranks, "Accelerator", accelerator)
-    return asked
 
 
 def test_each_round_of_a_process_has_the_precision_of_its_policy(
-    gpu: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     contexts: list[tuple[str, torch.dtype]] = []
 
@@ -42,15 +33,34 @@ def test_each_round_of_a_process_has_the_precision_of_its_policy(
     found = []
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         contexts.clear()
-        with ranks.join_ranks(1, LaunchSettings(), dtype).autocast():
+        with ranks.join_train_ranks(1, LaunchSettings(), dtype).autocast():
             found.append(list(contexts))
     assert found == [[], [("cuda", torch.bfloat16)], [("cuda", torch.bfloat16)]]
-    # Accelerate refuses to change it in a process
-    assert {settings["mixed_precision"] for settings in gpu} == {"no"}
+
+
+def test_accelerate_is_asked_for_no_precision_since_it_refuses_to_change_it_in_a_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def accelerator(**settings: Any) -> SimpleNamespace:
+        asked.append(settings)
+        return SimpleNamespace(
+            device=torch.device("cuda", 1),
+            num_processes=2,
+            process_index=1,
+            distributed_type=DistributedType.MULTI_GPU,
+        )
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(accelerate, "Accelerator", accelerator)
+    joined = ranks.join_train_ranks(2, LaunchSettings(), torch.bfloat16)
+    assert (joined.rank, joined.count, joined.device) == (1, 2, torch.device("cuda", 1))
+    assert asked == [{"cpu": False, "mixed_precision": "no"}]
 
 
 def test_a_cpu_computes_in_fp32_whatever_the_policys_dtype() -> None:
-    joined = ranks.join_ranks(1, LaunchSettings(device="cpu"), torch.bfloat16)
+    joined = ranks.join_train_ranks(1, LaunchSettings(device="cpu"), torch.bfloat16)
     with joined.autocast():
         assert not torch.is_autocast_enabled("cpu")
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32

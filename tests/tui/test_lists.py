@@ -59,7 +59,7 @@ def show_runs(runs: RunList, numbers: Sequence[int]) -> None:
 
 def show_rounds(table: RoundTable, numbers: Sequence[int]) -> None:
     rows = tuple(RoundRow(n, (str(n), *"........."[: len(WIDTHS) - 1])) for n in numbers)
-    table.show(RoundsView(rows, WIDTHS))
+    table.show(RoundsView(rows, WIDTHS, (None,) * len(WIDTHS)))
 
 
 WIDTHS = (5, 7, 6, 6, 8, 4, 4, 6, 6, 6)

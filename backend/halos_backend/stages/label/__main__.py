@@ -11,8 +11,7 @@ from halos_backend.stages.runtime import run_stage
 def libraries(settings: RunSettings) -> None:
     """Imports the stage's libraries; a function's rewards need none."""
     if isinstance(settings.label.judge, RewardModelJudge):
-        import halos_backend.stages.label.ranks
-        import halos_backend.stages.label.reward_model  # noqa: F401
+        pass
 
 
 if __name__ == "__main__":

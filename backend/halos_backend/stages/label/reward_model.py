@@ -37,9 +37,9 @@ from halos_backend.stages.label.packed import (
     plan_packed,
     shared_beginnings,
 )
-from halos_backend.stages.label.ranks import Ranks
 from halos_backend.stages.model_limits import usable_context
 from halos_backend.stages.models import load_classifier
+from halos_backend.stages.ranks import Ranks
 
 DEFAULT_BATCH_TOKENS = {"cuda": 16384, "cpu": 1024}
 """Is what was measured on CPUs: 16,384 is half as fast as 1,024, and with long rows slower than no

@@ -26,8 +26,8 @@ from halos_backend.stages.label.function import open_function
 from halos_backend.stages.label.judge import Judge, LabelRow, RewardOrReason, Unscored, label_rows
 from halos_backend.stages.label.judge_cache import JudgeCache
 from halos_backend.stages.label.ledger import KnownRewards, LedgerWriter, block_digest
-from halos_backend.stages.label.ranks import check_world_size
 from halos_backend.stages.label.statistics import RewardErrors, reward_errors, reward_statistics
+from halos_backend.stages.ranks import check_world_size
 from halos_backend.stages.runtime import Attempt, StageResult
 from halos_backend.store.job import LabelInputs
 from halos_backend.store.prompt_order import derived_seed
@@ -45,7 +45,7 @@ def execute(attempt: Attempt, *, cache: JudgeCache | None = None) -> StageResult
     """
     started = clock.monotonic()
     settings = attempt.settings.label
-    check_world_size(attempt.job.num_processes)
+    check_world_size("label", attempt.job.num_processes)
     if isinstance(settings.judge, schema.FunctionJudge) and not attempt.is_main:
         return StageResult()  # a Python function is called by rank 0 alone
     judges = cache or JudgeCache()
@@ -149,10 +149,10 @@ def _open_judge(attempt: Attempt, cache: JudgeCache) -> JudgeOf:
         case schema.RewardModelJudge() as judge:
             attempt.phase("loading reward model")
             # Here, because torch and transformers take seconds that a function judge need not wait.
-            from halos_backend.stages.label.ranks import join_ranks
             from halos_backend.stages.label.reward_model import load_reward_model
+            from halos_backend.stages.ranks import join_ranks
 
-            ranks = join_ranks(attempt.job.num_processes, attempt.settings.launch)
+            ranks = join_ranks("label", attempt.job.num_processes, attempt.settings.launch)
             if judge.engine == "vllm":
                 from halos_backend.stages.label.vllm_parity import VllmOrTransformers
 

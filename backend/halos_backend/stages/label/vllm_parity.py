@@ -18,7 +18,6 @@ from halos_backend.errors import HalosError, OutOfMemoryError, StageError, Usage
 from halos_backend.stages.label.conversations import load_judge_tokenizer, tokenize_conversations
 from halos_backend.stages.label.judge import Judge, LabelRow, RewardOrReason, Unscored, short_reason
 from halos_backend.stages.label.judge_cache import JudgeCache
-from halos_backend.stages.label.ranks import Ranks
 from halos_backend.stages.label.reward_model import (
     DEFAULT_BATCH_TOKENS,
     ROUNDINGS,
@@ -30,6 +29,7 @@ from halos_backend.stages.label.reward_model import (
 )
 from halos_backend.stages.label.vllm_arguments import pooling_arguments
 from halos_backend.stages.models import empty_classifier
+from halos_backend.stages.ranks import Ranks
 from halos_backend.stages.runtime import Attempt
 from halos_backend.stages.vllm.choose import choose_judge_engine
 

@@ -17,7 +17,7 @@ from halos_backend.errors import OtherPolicyError
 from halos_backend.records import CanaryRow, read_rows
 from halos_backend.stages.runtime import Attempt
 from halos_backend.stages.train.examples import TokenSequence
-from halos_backend.stages.train.ranks import LOW_DTYPES, Ranks
+from halos_backend.stages.train.ranks import LOW_DTYPES, TrainRanks
 from halos_backend.stages.train.reference import LogpsTable, precompute
 from halos_backend.stages.train.trainee import Trainee
 from halos_backend.store.job import TrainInputs
@@ -49,7 +49,7 @@ class CanaryFigures(NamedTuple):
 
 
 def check_canary(
-    attempt: Attempt, inputs: TrainInputs, ranks: Ranks, trainee: Trainee, pad_token_id: int
+    attempt: Attempt, inputs: TrainInputs, ranks: TrainRanks, trainee: Trainee, pad_token_id: int
 ) -> CanaryFigures | None:
     """Returns what the comparison found; None where there is none to make.
 
@@ -92,7 +92,7 @@ def _rows(canary: Path) -> list[CanaryRow]:
 def _rounding(
     attempt: Attempt,
     sequences: list[TokenSequence],
-    ranks: Ranks,
+    ranks: TrainRanks,
     trainee: Trainee,
     pad_token_id: int,
 ) -> float:
@@ -110,7 +110,7 @@ def _rounding(
 def _logps(
     attempt: Attempt,
     sequences: list[TokenSequence],
-    ranks: Ranks,
+    ranks: TrainRanks,
     trainee: Trainee,
     pad_token_id: int,
     *,

@@ -25,7 +25,7 @@ from halos_backend.stages.carried_files import carry_along
 from halos_backend.stages.models import outline_classifier, outline_policy
 from halos_backend.stages.packing import is_packed
 from halos_backend.stages.train.optimizer import Moments, read_moments
-from halos_backend.stages.train.ranks import Ranks
+from halos_backend.stages.train.ranks import TrainRanks
 from halos_backend.stages.train.sharding import gather, is_sharded
 from halos_backend.stages.train.trainee import Trainee, merged, state_files
 from halos_backend.stages.train.trainer_state import (
@@ -134,7 +134,7 @@ def lent_in(dtype: torch.dtype, model: PreTrainedModel) -> Iterator[None]:
 
 
 def gathered(
-    trainee: Trainee, optimizer: torch.optim.AdamW, ranks: Ranks
+    trainee: Trainee, optimizer: torch.optim.AdamW, ranks: TrainRanks
 ) -> tuple[Trainee, Moments]:
     """Gathers the trainee and its moments; a sharded one's are on rank 0's CPU. Every rank must
     call it.
@@ -147,7 +147,7 @@ def gathered(
     return _plain(trainee, ranks), gather(moments, ranks)
 
 
-def _plain(trainee: Trainee, ranks: Ranks) -> Trainee:
+def _plain(trainee: Trainee, ranks: TrainRanks) -> Trainee:
     model: Any = trainee.model
     weights = gather(dict(model.named_parameters()), ranks)
     buffers = {name: value.cpu() for name, value in model.named_buffers()}

@@ -25,7 +25,7 @@ from halos_backend.records import Group, read_rows
 from halos_backend.stages.train.collate import TokenBatch
 from halos_backend.stages.train.examples import TokenSequence
 from halos_backend.stages.train.logps import token_kls
-from halos_backend.stages.train.ranks import Ranks
+from halos_backend.stages.train.ranks import TrainRanks
 from halos_backend.stages.train.reference import FrozenModel, per_token
 from halos_backend.store.standard_error import pulls_of, stderr_of
 
@@ -66,7 +66,7 @@ def estimate_kl(
     policy: FrozenModel,
     initial: FrozenModel,
     sample: Sequence[TokenSequence],
-    ranks: Ranks,
+    ranks: TrainRanks,
     *,
     pad_token_id: int,
     max_tokens: int,

@@ -28,7 +28,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from halos_backend import atomic
 from halos_backend.errors import StageError
 from halos_backend.stages.train.optimizer import MOMENTS, Moments
-from halos_backend.stages.train.ranks import Ranks
+from halos_backend.stages.train.ranks import TrainRanks
 from halos_backend.stages.train.tensor_file import write_tensors
 from halos_backend.stages.train.trainer_state import read_tensors
 from halos_backend.store.job import Job
@@ -77,7 +77,7 @@ def write_partial_state(
     header: PartialHeader,
     tensors: Mapping[str, Mapping[str, Tensor]],
     *,
-    ranks: Ranks | None = None,
+    ranks: TrainRanks | None = None,
 ) -> None:
     """Replaces the attempt's state by a newer one. `tensors` are by the names in TENSORS.
 

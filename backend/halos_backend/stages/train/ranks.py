@@ -1,4 +1,4 @@
-"""Owns how train's processes share a step: who one is, sums over all, autocast, the same seed.
+"""Owns how train's processes share a step: sums of gradients, autocast, determinism.
 
 Nothing is wrapped in DistributedDataParallel: it averages over ranks and microbatches, while every
 denominator here is the optimizer step's. Each rank adds up the gradients of its microbatches, and
@@ -12,13 +12,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
-from accelerate import Accelerator
-from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
 from halos_backend.config.schema import LaunchSettings
-from halos_backend.errors import StageError
+from halos_backend.stages.ranks import Ranks, join_ranks
 
 BUCKET_ELEMENTS = 1 << 24
 """Is how many gradients are summed in one collective: 64 MiB of fp32."""
@@ -27,25 +24,12 @@ LOW_DTYPES = (torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
-class Ranks:
+class TrainRanks(Ranks):
     """Is this process among its peers. `is_low` says that the policy's dtype is one of
     LOW_DTYPES.
     """
 
-    accelerator: Accelerator
     is_low: bool
-
-    @property
-    def rank(self) -> int:
-        return self.accelerator.process_index
-
-    @property
-    def count(self) -> int:
-        return self.accelerator.num_processes
-
-    @property
-    def device(self) -> torch.device:
-        return self.accelerator.device
 
     def autocast(self) -> AbstractContextManager[None]:
         """Computes bf16 matrix products on a GPU where the policy's dtype is low; fp32 otherwise.
@@ -55,23 +39,6 @@ class Ranks:
         if self.is_low and self.device.type == "cuda":
             return torch.autocast("cuda", dtype=torch.bfloat16)
         return nullcontext()
-
-    def sum(self, tensor: Tensor) -> Tensor:
-        """Sums the tensor over all ranks, in place; every rank must call it."""
-        if self.count > 1:
-            dist.all_reduce(tensor)
-        return tensor
-
-    def max(self, value: float) -> float:
-        """Returns the largest rank's value."""
-        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
-        if self.count > 1:
-            dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
-        return tensor.item()
-
-    def wait(self) -> None:
-        """Waits until all ranks are here."""
-        self.accelerator.wait_for_everyone()
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Adds up the ranks' gradients; a rank without examples brings zeros."""
@@ -87,23 +54,12 @@ class Ranks:
                 gradient.copy_(part.view_as(gradient))
 
 
-def join_ranks(num_processes: int, launch: LaunchSettings, dtype: torch.dtype) -> Ranks:
+def join_train_ranks(num_processes: int, launch: LaunchSettings, dtype: torch.dtype) -> TrainRanks:
     """Meets the other processes. `dtype` is the policy's. Raises StageError when they do
     not fit.
     """
-    on_cpu = launch.device == "cpu" or not torch.cuda.is_available()
-    accelerator = Accelerator(cpu=on_cpu, mixed_precision="no")
-    expected = {DistributedType.NO}
-    if num_processes > 1:
-        expected = {DistributedType.MULTI_CPU if on_cpu else DistributedType.MULTI_GPU}
-    found = accelerator.distributed_type
-    if accelerator.num_processes != num_processes or found not in expected:
-        raise StageError(
-            f"train was to run as {num_processes} processes (launch.num_processes) and runs as"
-            f" {accelerator.num_processes} ({found.value}): start it with torchrun"
-            f" --nproc_per_node {num_processes}, on CPUs with ACCELERATE_USE_CPU=true"
-        )
-    return Ranks(accelerator, is_low=dtype in LOW_DTYPES)
+    met = join_ranks("train", num_processes, launch)
+    return TrainRanks(met.rank, met.count, met.device, is_low=dtype in LOW_DTYPES)
 
 
 def make_deterministic(device: torch.device) -> None:

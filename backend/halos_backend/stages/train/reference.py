@@ -22,7 +22,7 @@ from halos_backend.stages.train.batches import alone, microbatches
 from halos_backend.stages.train.collate import TokenBatch, collate
 from halos_backend.stages.train.examples import TokenSequence
 from halos_backend.stages.train.logps import CHUNK_ELEMENTS, idle_batch, token_logps
-from halos_backend.stages.train.ranks import Ranks
+from halos_backend.stages.train.ranks import TrainRanks
 from halos_backend.stages.train.sharding import is_sharded
 from halos_backend.stages.train.trainee import Trainee
 
@@ -72,7 +72,7 @@ class FrozenModel:
 def precompute(
     model: PreTrainedModel,
     sequences: Iterable[TokenSequence],
-    ranks: Ranks,
+    ranks: TrainRanks,
     *,
     pad_token_id: int,
     max_tokens: int,
@@ -105,7 +105,7 @@ def per_token(
     score: Callable[[TokenBatch], Tensor],
     models: Sequence[FrozenModel],
     sequences: Iterable[TokenSequence],
-    ranks: Ranks,
+    ranks: TrainRanks,
     *,
     pad_token_id: int,
     max_tokens: int,
@@ -159,7 +159,7 @@ def _forward_only_tokens(frozen: FrozenModel, max_tokens: int) -> int:
 
 
 def frozen_token_logps(
-    model: PreTrainedModel, batch: TokenBatch, ranks: Ranks, *, is_plain: bool
+    model: PreTrainedModel, batch: TokenBatch, ranks: TrainRanks, *, is_plain: bool
 ) -> Tensor:
     with torch.no_grad(), ranks.autocast():
         return token_logps(model, batch, is_plain=is_plain)
@@ -177,11 +177,11 @@ class FollowingReference:
 
     model: PreTrainedModel
     is_plain: bool
-    ranks: Ranks
+    ranks: TrainRanks
     sync_every: int
 
     @classmethod
-    def of(cls, policy: Trainee, ranks: Ranks, *, sync_every: int) -> FollowingReference:
+    def of(cls, policy: Trainee, ranks: TrainRanks, *, sync_every: int) -> FollowingReference:
         """Copies the policy as it is now, adapters included."""
         return cls(copy.deepcopy(policy.model), policy.is_plain, ranks, sync_every)
 

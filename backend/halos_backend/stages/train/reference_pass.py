@@ -30,7 +30,7 @@ from halos_backend.stages.train.kl_initial import (
 )
 from halos_backend.stages.train.logps import has_plain_head
 from halos_backend.stages.train.model_cache import ModelCache
-from halos_backend.stages.train.ranks import Ranks
+from halos_backend.stages.train.ranks import TrainRanks
 from halos_backend.stages.train.reference import (
     FollowingReference,
     FrozenModel,
@@ -62,7 +62,7 @@ class ReferencePass:
 
     attempt: Attempt
     inputs: TrainInputs
-    ranks: Ranks
+    ranks: TrainRanks
     policy: Trainee
     pad_token_id: int
     sampling_prefix: tuple[int, ...] = ()

@@ -18,13 +18,13 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from halos_backend.stages.train.ranks import Ranks
+from halos_backend.stages.train.ranks import TrainRanks
 
 METHOD = "halos_forward"
 """Is the method that calls another function with the model, its outermost weights made whole."""
 
 
-def shard(model: PreTrainedModel, ranks: Ranks) -> None:
+def shard(model: PreTrainedModel, ranks: TrainRanks) -> None:
     """Keeps this rank's part of each weight, on the rank's device. All ranks have the
     same model.
     """
@@ -64,7 +64,7 @@ def part_of(value: Tensor, like: Tensor) -> Tensor:
     )
 
 
-def gather(tensors: Mapping[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
+def gather(tensors: Mapping[str, Tensor], ranks: TrainRanks) -> dict[str, Tensor]:
     """Returns whole tensors on rank 0's CPU, empty on the other ranks; every rank must call it."""
     gathered = {}
     for name, tensor in tensors.items():

@@ -20,7 +20,7 @@ from halos_backend.stages.train.examples import RoundExamples, control_tokens, r
 from halos_backend.stages.train.kernels import check_kernels, use_liger
 from halos_backend.stages.train.model_cache import ModelCache
 from halos_backend.stages.train.optimizer import Moments, make_optimizer, restore_moments
-from halos_backend.stages.train.ranks import join_ranks, make_deterministic
+from halos_backend.stages.train.ranks import join_train_ranks, make_deterministic
 from halos_backend.stages.train.reference_pass import ReferencePass
 from halos_backend.stages.train.summary import (
     forget_peak_memory,
@@ -52,7 +52,7 @@ def train_round(attempt: Attempt, cache: ModelCache | None = None) -> StageResul
 
     if job.num_processes > 1:
         attempt.phase("waiting for the other processes")
-    ranks = join_ranks(job.num_processes, settings.launch, trainee_dtype(inputs, settings))
+    ranks = join_train_ranks(job.num_processes, settings.launch, trainee_dtype(inputs, settings))
     make_deterministic(ranks.device)
     forget_peak_memory(ranks.device)
 

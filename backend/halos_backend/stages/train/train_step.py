@@ -37,7 +37,7 @@ from halos_backend.stages.train.objective import (
     share_of_step,
 )
 from halos_backend.stages.train.optimizer import clip_gradients, gradient_norm, set_lr
-from halos_backend.stages.train.ranks import Ranks
+from halos_backend.stages.train.ranks import TrainRanks
 from halos_backend.stages.train.reference import FollowingReference, TokenLogps, frozen_token_logps
 from halos_backend.stages.train.sharding import is_sharded
 from halos_backend.stages.train.trainee import Trainee
@@ -54,7 +54,7 @@ class Trainer:
     trainee: Trainee
     optimizer: torch.optim.AdamW
     settings: TrainSettings
-    ranks: Ranks
+    ranks: TrainRanks
     pad_token_id: int
     reference: TokenLogps | None = None
     old: TokenLogps | None = None

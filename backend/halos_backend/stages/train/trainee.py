@@ -29,7 +29,7 @@ from halos_backend.errors import StageError
 from halos_backend.stages.models import load_classifier, load_config, load_policy, resolve_dtype
 from halos_backend.stages.packing import pack
 from halos_backend.stages.train.logps import has_plain_head
-from halos_backend.stages.train.ranks import Ranks
+from halos_backend.stages.train.ranks import TrainRanks
 from halos_backend.stages.train.sharding import part_of, shard
 from halos_backend.stages.train.trainer_state import (
     ADAPTER,
@@ -109,7 +109,7 @@ def load_trainee(
     state: TrainerState | None,
     *,
     pad_token_id: int,
-    ranks: Ranks,
+    ranks: TrainRanks,
 ) -> Trainee:
     """Loads the policy as the previous round left it. Raises StageError, UsageError.
 
