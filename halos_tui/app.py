@@ -15,6 +15,7 @@ from halos_backend.events import Stage
 from halos_backend.store.run_dir import RunDir
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
+from textual.driver import Driver
 from textual.events import DescendantFocus, Resize
 from textual.filter import ANSIToTruecolor
 from textual.screen import Screen
@@ -27,10 +28,18 @@ from halos_tui.feed import in_background
 from halos_tui.formatting import visible_lines
 from halos_tui.keymap import UserConfig, load_config
 from halos_tui.screens.base import HalosScreen, TooSmallScreen, has_room
+from halos_tui.terminal.background import BackgroundTold, asking
 from halos_tui.terminal.diff_output import SparingApp
-from halos_tui.terminal.filters import AsciiOnly, NoColours, SixteenColours
+from halos_tui.terminal.filters import AsciiOnly, NoColours, SixteenColours, TerminalsBackground
 from halos_tui.terminal.key_order import OrderedKeysApp
-from halos_tui.theme import DEFAULT_THEME, MONOCHROME, load_app_themes, monochrome_theme
+from halos_tui.theme import (
+    DEFAULT_THEME,
+    MONOCHROME,
+    TERMINAL,
+    load_app_themes,
+    monochrome_theme,
+    theme_on,
+)
 
 
 class HalosApp(OrderedKeysApp[None], SparingApp[None]):
@@ -67,9 +76,12 @@ class HalosApp(OrderedKeysApp[None], SparingApp[None]):
         self._themes = themes
         for theme in (*themes.values(), monochrome_theme()):
             self.register_theme(theme)
+        self.follows_terminal = not self.no_color and options.theme is self.config.theme is None
         self._sixteen_colours = SixteenColours(enabled=False)
+        self._terminals_background = TerminalsBackground(enabled=False)
         self._filters = [
             *(kept for kept in self._filters if isinstance(kept, ANSIToTruecolor)),
+            self._terminals_background,
             self._sixteen_colours,
             NoColours(enabled=self.no_color),
             AsciiOnly(enabled=options.is_ascii),
@@ -81,8 +93,22 @@ class HalosApp(OrderedKeysApp[None], SparingApp[None]):
         return self.options.read_only
 
     def watch_theme(self) -> None:
-        """Gives a theme of ANSI colours no others."""
+        """Gives a theme of ANSI colours no others, and the terminal's theme its background."""
         self._sixteen_colours.enabled = self.current_theme.ansi
+        self._terminals_background.enabled = self.theme == TERMINAL
+
+    def get_driver_class(self) -> type[Driver]:
+        return asking(super().get_driver_class())
+
+    def on_background_told(self, message: BackgroundTold) -> None:
+        """Puts the app into the terminal's colour, unless a person has chosen a theme."""
+        theme = theme_on(message.background, self._themes)
+        if theme is None or not self.follows_terminal or TERMINAL in self._themes:
+            return
+        self._terminals_background.colour = message.background.rich_color
+        self._themes[TERMINAL] = theme
+        self.register_theme(theme)
+        self.theme = TERMINAL
 
     def on_resize(self, event: Resize) -> None:
         """Checks the size too, beside what the base class does."""
@@ -249,6 +275,7 @@ class HalosApp(OrderedKeysApp[None], SparingApp[None]):
         if self.no_color:
             self.notify("NO_COLOR is set: there are no colours to choose", markup=False)
         else:
+            self.follows_terminal = False
             self.theme = theme
 
     def _wanted_theme(self) -> str:

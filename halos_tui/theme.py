@@ -7,6 +7,7 @@ reported and left out.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,10 @@ ANSI_VARIABLES = {
     ),
 }
 """Nothing is known of the terminal's own colours, so what stands out is reversed."""
+READABLE = 4.5
+"""WCAG 2.2, 1.4.3: contrast of text to its background."""
+TERMINAL = "terminal"
+"""This theme has the background that the terminal says it has."""
 MONOCHROME = "monochrome"
 """NO_COLOR takes this instead of any theme: what a colour would say, an attribute says."""
 
@@ -135,6 +140,62 @@ def monochrome_theme() -> AppTheme:
         **dict.fromkeys(COLOURS, plain),  # type: ignore[arg-type] # they are all texts
         variables={**ANSI_VARIABLES, "button-focus-text-style": "bold reverse"},
     )
+
+
+def theme_on(background: Color, themes: Mapping[str, AppTheme]) -> AppTheme | None:
+    """Returns our dark or light theme on that background, its colours paler or deeper where they
+    could not be read on it; None where no text could, as on a middle grey.
+    """
+    base = themes.get("dark" if background.brightness < 0.5 else "light")
+    if base is None or base.ansi:
+        return None
+    far = Color(255, 255, 255) if base.dark else Color(0, 0, 0)
+    grounds = {
+        "background": background,
+        "surface": background.blend(far, 0.03),
+        "panel": background.blend(far, 0.1),
+    }
+    colours = {name: Color.parse(getattr(base, name)) for name in COLOURS if name not in grounds}
+    for name, colour in colours.items():
+        steps = (colour.blend(far, step / 10) for step in range(11))
+        readable = (one for one in steps if _is_readable(one, grounds.values()))
+        colours[name] = next(readable, background)
+    muted = next((one for one in range(60, 100, 5) if _is_muted_well(one, grounds.values())), 0)
+    if not (muted and all(_is_readable(one, grounds.values()) for one in colours.values())):
+        return None
+    return AppTheme(
+        name=TERMINAL,
+        dark=base.dark,
+        variables={
+            "block-cursor-blurred-background": f"{colours['primary'].hex} 14%",
+            "text-muted": f"auto {muted}%",
+        },
+        **{name: colour.hex for name, colour in (colours | grounds).items()},  # type: ignore[arg-type]
+    )
+
+
+def _is_muted_well(percent: int, grounds: Iterable[Color]) -> bool:
+    """Says whether so much of black or white, whichever Textual takes on a ground, can be read."""
+    return all(
+        _is_readable(ground.blend(ground.get_contrast_text(1.0), percent / 100), [ground])
+        for ground in grounds
+    )
+
+
+def _is_readable(colour: Color, grounds: Iterable[Color]) -> bool:
+    return all(_contrast(colour, ground) >= READABLE for ground in grounds)
+
+
+def _contrast(first: Color, second: Color) -> float:
+    """WCAG 2.2: (L1 + 0.05) / (L2 + 0.05) of the relative luminances."""
+    low, high = sorted(map(_luminance, (first, second)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(colour: Color) -> float:
+    parts = (part / 255 for part in colour.rgb)
+    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def load_app_themes() -> tuple[dict[str, AppTheme], list[str]]:

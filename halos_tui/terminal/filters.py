@@ -15,6 +15,7 @@ from rich.style import Style
 from textual.color import Color
 from textual.filter import LineFilter
 
+ON_DEFAULT = Style(bgcolor="default")
 ASCII_BOXES = {
     **dict.fromkeys("─━═╌╍┄┅┈┉╴╶╸╺╼╾▔▁⎯", "-"),
     **dict.fromkeys("│┃║╎╏┆┇┊┋╵╷╹╻╽╿▏▕⎸⎹", "|"),
@@ -42,6 +43,23 @@ class NoColours(LineFilter):
         del background
         return [
             Segment(text, None if style is None else without_colours(style), control)
+            for text, style, control in segments
+        ]
+
+
+class TerminalsBackground(LineFilter):
+    """What has the colour of the terminal's background is left to the terminal, which then shows
+    it exactly, whatever number of colours it has.
+    """
+
+    colour: RichColor | None = None
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        del background
+        return [
+            Segment(text, style + ON_DEFAULT, control)
+            if style is not None and style.bgcolor == self.colour is not None
+            else Segment(text, style, control)
             for text, style, control in segments
         ]
 

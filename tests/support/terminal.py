@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from pyte.screens import Char
+
 from tests.support.emulator import Emulator
 
 DEADLINE_S = 60.0
@@ -143,6 +145,16 @@ class Terminal:
         """The screen now, blanks at the ends of lines left out."""
         with self._changed:
             return self._draw()
+
+    @property
+    def cells(self) -> list[list[Char]]:
+        """The cells of each line, with their looks."""
+        with self._changed:
+            self._draw()
+            screen = self._emulator.screen
+            return [
+                [screen.buffer[y][x] for x in range(screen.columns)] for y in range(screen.lines)
+            ]
 
     @property
     def raw(self) -> bytes:
