@@ -168,7 +168,7 @@ def test_enter_opens_the_run_and_escape_comes_back(tmp_path: Path) -> None:
             await listed(pilot, "alpha", "beta", "gamma")
             await pilot.press("down", "enter")
             await until(pilot, lambda: isinstance(app.screen, RunScreen))
-            await until_shown(pilot, "beta", "round 2 of 9")
+            await until_shown(pilot, "beta", "round 2 of 2")
             await pilot.press("escape")
             await listed(pilot, "alpha", "beta", "gamma")
             await pilot.press("escape", "escape")
