@@ -51,8 +51,9 @@ FORBIDDEN = tuple(
     )
 )  # fmt: skip
 C1_CONTROLS = re.compile(rb"\xc2[\x80-\x9f]")
-STRINGS = re.compile(rb"\x1b[\]P_^X](?!22;)")
-"""What begins a string for the terminal, but for the pointer's shape, which Textual sets."""
+STRINGS = re.compile(rb"\x1b[\]P_^X](?!22;|11;\?)")
+"""What begins a string for the terminal, but for the pointer's shape, which Textual sets, and our
+question for the background."""
 
 
 SGR = re.compile(rb"\x1b\[([0-9;:]*)m")
