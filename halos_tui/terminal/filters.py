@@ -48,8 +48,8 @@ class NoColours(LineFilter):
 
 
 class TerminalsBackground(LineFilter):
-    """What has the colour of the terminal's background is left to the terminal, which then shows
-    it exactly, whatever number of colours it has.
+    """It leaves cells of the terminal's background to the terminal, which then shows its own colour
+    exactly, whatever number of colours it has.
     """
 
     colour: RichColor | None = None

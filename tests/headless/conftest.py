@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.command_line import PROGRAM, run_halos
-from tests.support.forks import forking, forking_python
-from tests.support.place import Place, make_place, make_policy
+from tests.support.forks import forking
+from tests.support.place_fixtures import place as place
+from tests.support.place_fixtures import plain_place as plain_place
+from tests.support.place_fixtures import policy as policy
 
 Halos = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -47,22 +49,3 @@ def runner(program: Sequence[str], environment: dict[str, str], cwd: Path) -> Ha
         return run_halos(*arguments, program=program, environment=environment, cwd=cwd, stdin=stdin)
 
     return run
-
-
-@pytest.fixture(scope="session")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "policy"
-    make_policy(path)
-    return path
-
-
-@pytest.fixture
-def place(policy: Path, tmp_path: Path) -> Place:
-    """Its programs, and the stages too, begin with their libraries imported."""
-    return make_place(policy, tmp_path, python=forking_python())
-
-
-@pytest.fixture
-def plain_place(policy: Path, tmp_path: Path) -> Place:
-    """Its programs begin as anybody's, for what they leave when they are cut off."""
-    return make_place(policy, tmp_path)

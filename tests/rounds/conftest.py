@@ -9,26 +9,10 @@ import pytest
 from halos_backend.errors import ExitCode
 
 from tests.support.forks import forking_python
-from tests.support.place import Place, make_place, make_policy
-
-
-@pytest.fixture(scope="session")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "policy"
-    make_policy(path)
-    return path
-
-
-@pytest.fixture
-def place(policy: Path, tmp_path: Path) -> Place:
-    """Its programs begin with their libraries imported."""
-    return make_place(policy, tmp_path, python=forking_python())
-
-
-@pytest.fixture
-def plain_place(policy: Path, tmp_path: Path) -> Place:
-    """Its programs begin as anybody's, for what a process is, inherits, finds and dies of."""
-    return make_place(policy, tmp_path)
+from tests.support.place import Place, make_place
+from tests.support.place_fixtures import place as place
+from tests.support.place_fixtures import plain_place as plain_place
+from tests.support.place_fixtures import policy as policy
 
 
 @pytest.fixture(scope="session")
