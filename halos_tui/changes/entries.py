@@ -19,10 +19,10 @@ from halos_backend.events import (
 )
 from halos_backend.settings_json import Changes, is_at_or_below
 from halos_backend.store.requests import Extend, Request, Set
+from halos_backend.store.run_summary import planned_rounds
 from halos_backend.store.state import ENDED, RunState
 
 from halos_tui.formatting import date_time, plural, setting_changes
-from halos_tui.tracking.rounds import num_rounds
 
 Verb = Literal["set", "extend", "fork", "guard", "versions", "refused"]
 Fate = Literal["holds", "replaced", "waits", "beyond", "unused", "refused", "told"]
@@ -229,6 +229,6 @@ def _as_of_now(entry: Entry, later: list[Entry], state: RunState) -> Entry:
         return replace(entry, fate="holds")
     if state.status in ENDED:
         return replace(entry, fate="unused")
-    planned = num_rounds(state)
+    planned = planned_rounds(state)
     is_beyond = planned is not None and entry.from_round > planned
     return replace(entry, fate="beyond" if is_beyond else "waits")

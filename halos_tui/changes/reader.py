@@ -13,6 +13,7 @@ from halos_backend.store.reader import run_journal
 from halos_backend.store.registry import check_readable, load_state
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.run_dir import AttemptDir, RunDir
+from halos_backend.store.run_summary import planned_rounds
 from halos_backend.store.standard_error import (
     Pulls,
     change_stderr,
@@ -35,7 +36,6 @@ from halos_tui.changes.entries import Entry, History, entries_of, entries_of_for
 from halos_tui.changes.page import ChangesPage
 from halos_tui.changes.view import NEWEST, ChangesQuery, ChangesView
 from halos_tui.changes.wording import MINUTE_S
-from halos_tui.tracking.rounds import num_rounds
 from halos_tui.tracking.state_tail import check_is_there
 from halos_tui.tracking.status import supervision_of
 
@@ -116,7 +116,7 @@ class ChangesReader:
             query=query,
             status=supervision_of(self.run_dir).status_of(state),
             num_rounds=state.num_rounds,
-            planned=num_rounds(state),
+            planned=planned_rounds(state),
             entries=entries,
             num_entries=len(everything),
             rounds=rounds,

@@ -9,13 +9,14 @@ import msgspec
 from halos_backend.errors import HalosError
 from halos_backend.store.registry import check_readable, list_runs, load_state
 from halos_backend.store.run_dir import RunDir
+from halos_backend.store.run_summary import planned_rounds
 from halos_backend.store.standard_error import reward_of
 from halos_backend.store.state import AT_WORK
 
 from halos_tui.cli.options import Json, RunsDir, runs_root
 from halos_tui.formatting import ABSENT, columns, date_time, number, visible
 from halos_tui.headless import notices
-from halos_tui.tracking.rounds import last_reward, num_rounds
+from halos_tui.tracking.rounds import last_reward
 from halos_tui.tracking.status import supervision_of
 
 HEADER = ("name", "status", "round", "stage", "reward", "started")
@@ -48,7 +49,7 @@ def _row(run_dir: RunDir) -> dict[str, Any]:
         **row,
         "status": supervision.status_of(state),
         "round": state.num_rounds,
-        "num_rounds": num_rounds(state),
+        "num_rounds": planned_rounds(state),
         "stage": current.active.stage if current is not None and current.active else None,
         "obstacle": state.obstacle if state.status in AT_WORK else None,
         "reward_mean": last_reward(state),

@@ -8,6 +8,7 @@ import msgspec
 from halos_backend.store.liveness import describe_stall
 from halos_backend.store.registry import check_readable
 from halos_backend.store.run_dir import RunDir, find_run
+from halos_backend.store.run_summary import planned_rounds
 from halos_backend.store.state import AT_WORK, RunState
 
 from halos_tui.cli.options import Json, RunName, RunsDir, runs_root
@@ -38,7 +39,7 @@ def command(run: RunName, json: Json = False, runs_dir: RunsDir = None) -> None:
 
 def _text(seen: Observation, run_dir: RunDir, ahead: Forecast) -> list[str]:
     state = seen.state
-    planned = rounds.num_rounds(state)
+    planned = planned_rounds(state)
     where = f" {rounds.boundary(state)}" if seen.status in ("pausing", "aborting") else ""
     reason = f": {state.reason}" if state.reason else ""
     lines = [

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from halos_backend import clock
 from halos_backend.events import AttemptEvent, RunEvent, Stage, Warned
 from halos_backend.store.attempt_state import LiveStage
+from halos_backend.store.run_summary import planned_rounds
 from halos_backend.store.state import AT_WORK, RunState
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -155,7 +156,7 @@ def draw(picture: Picture, *, width: int, height: int, is_ascii: bool = False) -
 
 def _header(picture: Picture, width: int) -> Text:
     state = picture.state
-    planned = rounds.num_rounds(state)
+    planned = planned_rounds(state)
     header = Text(no_wrap=True)
     header.append(visible(state.run) or "run", style="accent")
     header.append("  ")

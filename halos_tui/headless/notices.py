@@ -13,6 +13,7 @@ from halos_backend.findings import Finding
 from halos_backend.store.liveness import describe_stall
 from halos_backend.store.reader import tail_lines
 from halos_backend.store.run_dir import RunDir, cache_root
+from halos_backend.store.run_summary import planned_rounds
 from halos_backend.store.standard_error import change_between, reward_of
 from halos_backend.store.state import ENDED, RunState
 
@@ -104,7 +105,7 @@ def say_how_it_stands(run_dir: RunDir, state: RunState, *, status: str) -> None:
     if state.status in (*ENDED, "failed"):
         say_end(run_dir, state)
         return
-    planned = rounds.num_rounds(state)
+    planned = planned_rounds(state)
     of = f" of {planned}" if planned else ""
     head = f"run {run_dir.name} is {status}, round {state.num_rounds}{of}"
     say(f"{head}\n{next_steps(run_dir, state)}")

@@ -16,6 +16,7 @@ from halos_backend.store.attempt_state import LiveStage
 from halos_backend.store.liveness import describe_stall
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.run_dir import RunDir
+from halos_backend.store.run_summary import planned_rounds
 from halos_backend.store.state import AT_WORK, ENDED, RunState
 
 from halos_tui.formatting import rough_clock
@@ -168,7 +169,7 @@ class RunReader:
         is_at_work = state.status in AT_WORK
         return ProgressView(
             round=state.num_rounds,
-            num_rounds=rounds.num_rounds(state) if left is None else state.num_rounds + left,
+            num_rounds=planned_rounds(state),
             share=run_share(state, work),
             run_eta=ahead.run,
             ends="" if ahead.run is None else rough_clock(now + ahead.run.mean_s, now),
@@ -221,7 +222,7 @@ class RunReader:
             status=status,
             loss=rounds.loss_kind(state),
             round=state.num_rounds,
-            num_rounds=rounds.num_rounds(state),
+            num_rounds=planned_rounds(state),
             elapsed_s=int(state.elapsed_s(clock.now())),
             reason="; ".join(
                 filter(None, (state.reason, rounds.boundary(state), rounds.final_score(state)))

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from halos_backend.errors import HalosError
 from halos_backend.store.run_dir import RunDir
+from halos_backend.store.run_summary import planned_rounds
 from halos_backend.store.state import RunState
 from textual import on
 from textual.app import ComposeResult
@@ -21,7 +22,6 @@ from halos_tui.settings.form import FormView, SettingsForm
 from halos_tui.settings.form_screen import FormActions
 from halos_tui.settings.tweaking import Tweak, why_not_tweak
 from halos_tui.terminal.key_order import hold_keys, keys_held, release_keys
-from halos_tui.tracking.rounds import num_rounds
 from halos_tui.tracking.state_tail import StateTail
 from halos_tui.widgets.footer import Footer
 
@@ -113,7 +113,7 @@ class TweakScreen(FormActions):
             self.editor.rows.go_to(first)
         self.form = form
         self.editor.set_form(form, title=f"from round {tweak.from_round}")
-        planned = num_rounds(tweak.state)
+        planned = planned_rounds(tweak.state)
         of = f" of {planned}" if planned else ""
         self._say(
             f"{self.run_dir.name} is {tweak.state.status}, round {tweak.state.num_rounds}{of};"

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from halos_backend.events import STAGES, Stage
-from halos_backend.store.prompt_order import round_size
 from halos_backend.store.round_state import RoundState
+from halos_backend.store.run_summary import to_come
 from halos_backend.store.state import AT_WORK, RunState
 
 from halos_tui.formatting import ABSENT, rough_duration
@@ -32,7 +32,6 @@ SCORING_STAGES: tuple[Stage, ...] = ("sample", "label")
 """These stages belong to the round that scores the result."""
 NUM_ROUNDS_BACK = 8
 """So many rounds count; older ones ran under other conditions."""
-MOST_ROUNDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -190,8 +189,8 @@ def stage_times(state: RunState, stage: Stage) -> list[float]:
 
 def num_rounds_left(state: RunState) -> int | None:
     """Counts the rounds after the one at hand; None where the settings do not say."""
-    to_come = _to_come(state)
-    return None if to_come is None else to_come[0]
+    ahead = to_come(state)
+    return None if ahead is None else ahead[0]
 
 
 def run_share(state: RunState, work: Mapping[tuple[int, Stage], Work]) -> float | None:
@@ -230,27 +229,6 @@ def _stage_share(round: RoundState, stage: Stage, work: Work | None) -> float:
     if work is None or not work.total or not work.marks:
         return 0.0
     return min(1.0, work.marks[-1][1] / work.total)
-
-
-def _to_come(state: RunState) -> tuple[int, int] | None:
-    """Counts the rounds after the one at hand, and the prompts taken when they are done."""
-    loop = state.settings_of(state.num_rounds + 1).get("loop", {})
-    wanted, num_rounds = loop.get("prompts_per_round"), loop.get("num_rounds")
-    if not wanted:
-        return None
-    most = MOST_ROUNDS if num_rounds is None else num_rounds - state.num_rounds
-    cursor, count = state.cursor, 0
-    while count < most and (
-        size := round_size(
-            cursor=cursor,
-            wanted=wanted,
-            num_prompts=state.num_prompts,
-            num_epochs=loop.get("num_epochs") or 1,
-            budget=loop.get("num_prompts"),
-        )
-    ):
-        cursor, count = cursor + size, count + 1
-    return count, cursor
 
 
 def _round_left(state: RunState, running: Mapping[tuple[int, Stage], Estimate]) -> Estimate | None:
@@ -301,10 +279,10 @@ def _scoring_left(state: RunState) -> Estimate | None:
     come.
     """
     loop = state.settings_of(state.num_rounds + 1).get("loop", {})
-    to_come = _to_come(state)
-    if state.closing is not None or loop.get("score_final") is False or to_come is None:
+    ahead = to_come(state)
+    if state.closing is not None or loop.get("score_final") is False or ahead is None:
         return None
-    unseen = max(0, state.num_prompts - to_come[1])
+    unseen = max(0, state.num_prompts - ahead[1])
     size = state.num_held_out or min(unseen, loop["prompts_per_round"])
     found = [from_times(stage_times(state, stage)) for stage in SCORING_STAGES]
     parts = [estimate for estimate in found if estimate is not None]

@@ -79,15 +79,6 @@ def describe_reward_change(change: RewardChange | None) -> str:
     return ABSENT if change is None else measured(change.value, change.stderr, is_signed=True)
 
 
-def num_rounds(state: RunState) -> int | None:
-    """Counts the rounds that the run has at most, as far as is known; None where the prompts
-    decide.
-    """
-    loop = state.settings_of(state.num_rounds + 1).get("loop", {})
-    planned: int | None = loop.get("num_rounds")
-    return planned
-
-
 def loss_kind(state: RunState) -> str:
     """Returns the loss of the newest round."""
     settings = state.settings_of(max(1, state.num_rounds))

@@ -32,7 +32,7 @@ def round_size(
     return min(wanted, left, left_in_epoch)
 
 
-def expected_total(
+def rounds_to_come(
     *,
     cursor: int,
     rounds_done: int,
@@ -41,20 +41,24 @@ def expected_total(
     num_prompts: int,
     num_epochs: int,
     budget: int | None,
-) -> int:
-    """Counts the prompts of the whole run, if it goes on in rounds of `prompts_per_round`; 1 or
-    more.
+) -> tuple[int, int]:
+    """Counts the rounds after the `rounds_done` ones, and the prompts taken when they are done.
 
-    `cursor` counts those that the `rounds_done` rounds before took, in whatever sizes. The schedule
-    of the learning rate spans this number.
+    The first of `num_rounds`, epochs and budget to be reached ends a run. The schedule of the
+    learning rate spans these prompts.
     """
     total = num_prompts * num_epochs
-    if budget is not None:
-        total = min(total, budget)
-    if num_rounds is not None:
-        rounds_left = max(0, num_rounds - rounds_done)
-        total = min(total, _cursor_after(rounds_left, cursor, prompts_per_round, num_prompts))
-    return max(1, cursor, total)
+    left = max(0, min(total, total if budget is None else budget) - cursor)
+    if not left:
+        return 0, cursor
+    in_epoch = min(left, num_prompts - cursor % num_prompts)
+    epochs, rest = divmod(left - in_epoch, num_prompts)
+    sizes = ((in_epoch, 1), (num_prompts, epochs), (rest, 1))
+    count = sum(times * math.ceil(size / prompts_per_round) for size, times in sizes)
+    most = count if num_rounds is None else max(0, num_rounds - rounds_done)
+    if count <= most:
+        return count, cursor + left
+    return most, _cursor_after(most, cursor, prompts_per_round, num_prompts)
 
 
 def prompt_rows(*, seed: int, num_prompts: int, cursor: int, count: int) -> list[int]:
@@ -69,8 +73,6 @@ def prompt_rows(*, seed: int, num_prompts: int, cursor: int, count: int) -> list
 
 def _cursor_after(num_rounds: int, cursor: int, wanted: int, num_prompts: int) -> int:
     """Returns the cursor after rounds of `wanted` prompts, each cut off at the end of its epoch."""
-    if num_prompts == 0:
-        return cursor
     left_in_epoch = num_prompts - cursor % num_prompts
     rounds_in_epoch = math.ceil(left_in_epoch / wanted)
     if num_rounds < rounds_in_epoch:

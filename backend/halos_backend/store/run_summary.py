@@ -17,6 +17,7 @@ from halos_backend import SCHEMA_VERSION
 from halos_backend.events import ClosingPrompts
 from halos_backend.records import BAD_JSON
 from halos_backend.settings_json import Change
+from halos_backend.store.prompt_order import rounds_to_come
 from halos_backend.store.registry import check_readable, load_state
 from halos_backend.store.round_state import StageStatus
 from halos_backend.store.run_dir import RunDir
@@ -33,7 +34,7 @@ from halos_backend.store.state import RunState, RunStatus
 class RunSummary(msgspec.Struct, frozen=True, dict=True, kw_only=True):
     """Holds what the list shows of one run.
 
-    `round` is the newest, 0 before the first, of `num_rounds` planned as far as one knows;
+    `round` is the newest, 0 before the first, of `num_rounds` that there will be, if one knows;
     `rewards` are the means of the rounds that have one, oldest first, and last of the result where
     it is scored; `reward_change` is that from the first to the last; `loss` and `settings_json` are
     the newest round's.
@@ -66,7 +67,10 @@ class _Train(msgspec.Struct):
 
 
 class _Loop(msgspec.Struct):
+    prompts_per_round: int = 0
     num_rounds: int | None = None
+    num_epochs: int = 1
+    num_prompts: int | None = None
 
 
 class _Settings(msgspec.Struct):
@@ -89,6 +93,7 @@ class _Stage(msgspec.Struct):
 class _Round(msgspec.Struct):
     round: int
     num_prompts: int
+    cursor: int
     stages: dict[str, _Stage] = {}
     closing: ClosingPrompts | None = None
 
@@ -106,6 +111,8 @@ class _State(msgspec.Struct):
     schema_version: int = 0
     status: RunStatus = "created"
     created_t: float = 0.0
+    num_prompts: int = 0
+    first_cursor: int = 0
     rounds: list[_Round] = []
     reason: str | None = None
     obstacle: str | None = None
@@ -132,10 +139,12 @@ def summarize_run(run_dir: RunDir, *, journal_bytes: int) -> RunSummary:
     rewards = [reward for round in state.rounds if (reward := round.reward) is not None]
     newest = state.rounds[-1].stages if state.rounds else {}
     settings = _settings_decoder.decode(state.settings)
+    begun = [round for round in state.rounds if round.closing is None]
+    cursor = begun[-1].cursor + begun[-1].num_prompts if begun else state.first_cursor
     return RunSummary(
         status=state.status,
-        round=sum(round.closing is None for round in state.rounds),
-        num_rounds=settings.loop.num_rounds,
+        round=len(begun),
+        num_rounds=_planned(settings.loop, len(begun), cursor, state.num_prompts),
         loss=settings.train.loss.kind,
         stage=next((name for name, stage in newest.items() if stage.status == "running"), ""),
         rewards=tuple(reward.mean for reward in rewards),
@@ -156,7 +165,7 @@ def summary_of(state: RunState) -> RunSummary:
     return RunSummary(
         status=state.status,
         round=num_begun,
-        num_rounds=state.settings_of(num_begun + 1).get("loop", {}).get("num_rounds"),
+        num_rounds=planned_rounds(state),
         loss=str(settings.get("train", {}).get("loss", {}).get("kind", "")),
         stage=active.stage if active is not None else "",
         rewards=tuple(reward.mean for reward in rewards),
@@ -165,6 +174,40 @@ def summary_of(state: RunState) -> RunSummary:
         reason=state.reason,
         obstacle=state.obstacle,
         settings_json=msgspec.json.encode(settings),
+    )
+
+
+def planned_rounds(state: RunState) -> int | None:
+    """Counts the rounds of the whole run as it is set up now; None before that is known."""
+    return _planned(_loop_of(state), state.num_rounds, state.cursor, state.num_prompts)
+
+
+def to_come(state: RunState) -> tuple[int, int] | None:
+    """Counts the rounds after the one at hand, and the prompts taken when they are done."""
+    return _to_come(_loop_of(state), state.num_rounds, state.cursor, state.num_prompts)
+
+
+def _loop_of(state: RunState) -> _Loop:
+    return msgspec.convert(state.settings_of(state.num_rounds + 1).get("loop", {}), _Loop)
+
+
+def _planned(loop: _Loop, num_begun: int, cursor: int, num_prompts: int) -> int | None:
+    """Adds the rounds that still find prompts to those that have begun."""
+    found = _to_come(loop, num_begun, cursor, num_prompts)
+    return loop.num_rounds if found is None else num_begun + found[0]
+
+
+def _to_come(loop: _Loop, num_begun: int, cursor: int, num_prompts: int) -> tuple[int, int] | None:
+    if not loop.prompts_per_round or not num_prompts:
+        return None
+    return rounds_to_come(
+        cursor=cursor,
+        rounds_done=num_begun,
+        num_rounds=loop.num_rounds,
+        prompts_per_round=loop.prompts_per_round,
+        num_prompts=num_prompts,
+        num_epochs=loop.num_epochs,
+        budget=loop.num_prompts,
     )
 
 

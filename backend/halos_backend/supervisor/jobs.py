@@ -7,7 +7,7 @@ from halos_backend.config.losses import LOSSES_WITH_REFERENCE
 from halos_backend.config.schema import RunSettings, TrainSettings
 from halos_backend.events import Stage
 from halos_backend.store.job import Job, LabelInputs, SampleInputs, TrainInputs
-from halos_backend.store.prompt_order import expected_total
+from halos_backend.store.prompt_order import rounds_to_come
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.standard_error import compared_rounds, may_share_prompts
@@ -80,7 +80,7 @@ def _earlier_scores(round: RoundState, state: RunState, run_dir: RunDir) -> dict
 def _train_inputs(
     round: RoundState, state: RunState, settings: RunSettings, run_dir: RunDir
 ) -> TrainInputs:
-    total = expected_total(
+    _, total = rounds_to_come(
         cursor=round.cursor,
         rounds_done=round.round - 1,
         num_rounds=settings.loop.num_rounds,
