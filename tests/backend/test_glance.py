@@ -99,7 +99,7 @@ def test_a_snapshot_and_the_journal_show_the_same(tmp_path: Path, kind: str) -> 
 
 
 def test_what_is_seen(tmp_path: Path) -> None:
-    run = MadeRun(tmp_path, loss="kto", feedback="binary", num_rounds=7)
+    run = MadeRun(tmp_path, loss="kto", feedback="binary", num_rounds=7, num_prompts=14)
     run.whole_round(1, reward_mean=0.25)
     run.whole_round(2, reward_mean=None)
     run.whole_round(3, reward_mean=0.5)

@@ -300,7 +300,7 @@ def test_the_view_shows_a_stalled_supervisor(runs: Path) -> None:
 
 
 def test_the_view_counts_the_rounds_that_a_change_made(runs: Path) -> None:
-    run = MadeRun(runs)
+    run = MadeRun(runs, num_prompts=14)
     run.whole_round(1)
     changes = {"loop.num_rounds": (2, 7)}
     run.say(SettingsChanged(t=1.0, request_id="s", from_round=2, changes=changes))

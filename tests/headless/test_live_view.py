@@ -107,7 +107,7 @@ def test_escape_sequences_of_a_stage_never_reach_the_terminal(follow: Follow, ru
 def test_the_view_fits_a_small_terminal_whatever_the_number_of_rounds(
     follow: Follow, runs: Path
 ) -> None:
-    run = MadeRun(runs, num_rounds=60)
+    run = MadeRun(runs, num_rounds=60, num_prompts=120)
     run.supervised()
     for round in range(1, 51):
         run.whole_round(round)

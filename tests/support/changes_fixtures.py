@@ -14,9 +14,9 @@ from tests.support.made_run import STARTED_T, MadeRun
 LR = 5e-6
 
 
-def steered_run(root: Path, name: str = "a-run") -> MadeRun:
-    """Of five rounds; none has begun."""
-    run = MadeRun(root, name, num_rounds=5)
+def steered_run(root: Path, name: str = "a-run", *, num_prompts: int = 10) -> MadeRun:
+    """Of five rounds of two prompts; none has begun."""
+    run = MadeRun(root, name, num_rounds=5, num_prompts=num_prompts)
     run.settings["train"]["lr"] = LR
     return run
 

@@ -87,7 +87,9 @@ def settings(*, loss: str = "dpo", feedback: str = "pairwise", num_rounds: int =
 class MadeRun:
     """One run directory; every method appends what it says."""
 
-    def __init__(self, root: Path, name: str = "a-run", **changes: Any) -> None:
+    def __init__(
+        self, root: Path, name: str = "a-run", *, num_prompts: int = 4, **changes: Any
+    ) -> None:
         self.dir = RunDir(root / name)
         self.dir.path.mkdir(parents=True)
         self.settings = settings(**changes).model_dump(mode="json")
@@ -99,7 +101,7 @@ class MadeRun:
                 run=name,
                 version="0.1.0",
                 settings=self.settings,
-                num_prompts=4,
+                num_prompts=num_prompts,
                 num_too_long=0,
                 prompts_sha256="p",
                 policy_sha256="q",

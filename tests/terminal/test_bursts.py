@@ -64,6 +64,9 @@ CASES = (
     Case("no abort, then a search", ["a", "n", "l", "/", typed("step"), "enter"], ("  step",)),
 )
 
+TYPICAL = ("round to jump to", "completions filter", "fork", "no abort, then a search")
+"""These inputs and dialogs stand for the others in a short run."""
+
 
 @pytest.fixture(scope="module")
 def run_screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
@@ -81,7 +84,13 @@ def run_screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     demo.close()
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=[] if case.name in TYPICAL else pytest.mark.slow, id=case.name)
+        for case in CASES
+    ],
+)
 def test_a_burst_does_what_the_same_keys_do_slowly(case: Case, run_screen: Terminal) -> None:
     for key in case.keys:
         if isinstance(key, str):

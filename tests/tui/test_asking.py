@@ -81,7 +81,7 @@ def hold(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[type[Any]], Held
 
 @pytest.fixture
 def run(tmp_path: Path) -> MadeRun:
-    return MadeRun(tmp_path / "runs", num_rounds=9)
+    return MadeRun(tmp_path / "runs", num_rounds=9, num_prompts=18)
 
 
 def on(run: MadeRun, screen: Callable[[], Screen[Any]], act: Act) -> None:
@@ -329,7 +329,7 @@ def test_a_round_is_chosen_while_the_run_is_being_read(
     held = hold(RunReader)
 
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
-        await until_shown(pilot, "round 3 of 3")
+        await until_shown(pilot, "round 3 of 9")
         await held.hold(pilot, lambda: app.simulate_key("up"))
         await pilot.press("up")
         held.let_go()

@@ -423,8 +423,9 @@ def test_a_round_whose_error_is_not_known_has_no_verdict(run: MadeRun) -> None:
     assert (found.stderr, found.significance) == (None, None)
 
 
-def test_rounds_of_two_epochs_are_compared_prompt_by_prompt(run: MadeRun) -> None:
+def test_rounds_of_two_epochs_are_compared_prompt_by_prompt(tmp_path: Path) -> None:
     """The rows of both, in another order, with 0.25, 0.75, 1.0 and then 0.1 more of each."""
+    run = steered_run(tmp_path, num_prompts=4)
     for round in (1, 2, 3):  # of 4 prompts, 2 a round: the third begins the second epoch
         run.whole_round(round, reward_mean=0.5 + round / 10, reward_stderr=0.25)
         write_round_files(run, round)

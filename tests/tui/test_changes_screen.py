@@ -437,7 +437,7 @@ def test_hostile_text_is_shown_as_text(run: MadeRun) -> None:
     drive_unblocked(look)
 
 
-@pytest.mark.parametrize("is_ascii", [False, True])
+@pytest.mark.parametrize("is_ascii", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), WIDE, (40, 10), (20, 5), (1, 1), (300, 12)])
 def test_every_size(run: MadeRun, size: tuple[int, int], is_ascii: bool) -> None:
     change(run, 1, by="é 你好", train__lr=1e-6)

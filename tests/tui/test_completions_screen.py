@@ -460,7 +460,7 @@ def test_a_completion_that_is_too_long_says_how_much_is_left_out(run: MadeRun) -
     drive_unblocked(look)
 
 
-@pytest.mark.parametrize("is_ascii", [False, True])
+@pytest.mark.parametrize("is_ascii", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("size", [(80, 24), (110, 30), WIDE, (20, 5), (1, 1), (300, 4)])
 @pytest.mark.parametrize("kind", ["", "g", "d"])
 def test_every_view_at_every_size(

@@ -114,7 +114,7 @@ def test_long_texts_scroll() -> None:
 
 
 def test_abort_says_how_far_the_running_stage_is(tmp_path: Path) -> None:
-    run = MadeRun(tmp_path, num_rounds=5)
+    run = MadeRun(tmp_path, num_rounds=5, num_prompts=10)
     run.whole_round(1)
     run.start_round(2)
     attempt = run.start_stage(2, "sample")
@@ -141,7 +141,7 @@ def test_abort_of_a_run_without_a_finished_round_says_that_nothing_comes_of_it(
 
 
 def test_abort_offers_only_what_there_is(tmp_path: Path) -> None:
-    run = MadeRun(tmp_path, num_rounds=5)
+    run = MadeRun(tmp_path, num_rounds=5, num_prompts=10)
     run.whole_round(1)
     assert abort_times(observe(run.dir)) == ["now", "round"], "no stage runs"
     run.say(PauseRequested(t=STARTED_T + 50, request_id="r1"))
@@ -175,7 +175,7 @@ def on_fork(run_dir: RunDir, act: Act, *, size: tuple[int, int] = (80, 24)) -> l
 
 
 def test_fork_says_at_once_what_cannot_be(tmp_path: Path) -> None:
-    run = MadeRun(tmp_path, num_rounds=5)
+    run = MadeRun(tmp_path, num_rounds=5, num_prompts=10)
     run.whole_round(1)
 
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
@@ -201,7 +201,7 @@ def test_fork_says_at_once_what_cannot_be(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(40, 10), (60, 12)])
 def test_fork_on_a_small_screen(tmp_path: Path, size: tuple[int, int]) -> None:
-    run = MadeRun(tmp_path, num_rounds=5)
+    run = MadeRun(tmp_path, num_rounds=5, num_prompts=10)
 
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
         await pilot.press("3", "tab", "a", "tab", "b", "enter")

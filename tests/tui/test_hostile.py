@@ -24,7 +24,10 @@ def run(tmp_path: Path) -> MadeRun:
     return hostile_run(tmp_path)
 
 
-@pytest.fixture(params=[(80, 24), (200, 60)], ids=str)
+@pytest.fixture(
+    params=[(80, 24), pytest.param((200, 60), marks=pytest.mark.slow)],
+    ids=str,
+)
 def terminal(run: MadeRun, request: pytest.FixtureRequest) -> Iterator[Terminal]:
     columns, lines = request.param
     command = [str(PROGRAM), "attach", "a-run", "--runs-dir", str(run.dir.path.parent)]

@@ -149,6 +149,7 @@ def append(path: Path, content: bytes) -> None:
         log.write(content)
 
 
+@pytest.mark.slow
 def test_the_cursor_goes_through_the_whole_log(run: MadeRun) -> None:
     written(run, numbered(*range(1000)))
 
@@ -397,7 +398,7 @@ def test_copy_takes_the_lines_that_are_chosen_as_they_are_shown(run: MadeRun) ->
     drive(look())
 
 
-@pytest.mark.parametrize("is_ascii", [False, True])
+@pytest.mark.parametrize("is_ascii", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), WIDE, (20, 5), (1, 1), (300, 4)])
 def test_every_size(run: MadeRun, size: tuple[int, int], is_ascii: bool) -> None:
     written(run, numbered(*range(300)) + "é 你好\n".encode())

@@ -294,7 +294,7 @@ def test_a_run_that_is_deleted_is_told_and_the_screen_stays(run: MadeRun) -> Non
     drive(look())
 
 
-@pytest.mark.parametrize("is_ascii", [False, True])
+@pytest.mark.parametrize("is_ascii", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("size", [(80, 24), (110, 30), WIDE, (20, 5), (1, 1), (300, 12)])
 def test_every_size(run: MadeRun, size: tuple[int, int], is_ascii: bool) -> None:
     async def look() -> None:

@@ -149,7 +149,7 @@ def test_the_run_file_that_comes_of_it_says_the_same(place: Place, tmp_path: Pat
 
 
 def test_a_run_s_settings_are_those_of_its_next_round(tmp_path: Path) -> None:
-    run = MadeRun(tmp_path, num_rounds=7)
+    run = MadeRun(tmp_path, num_rounds=7, num_prompts=14)
 
     start = starts.start_from_run(run.dir)
 
@@ -173,7 +173,7 @@ def test_the_screen_offers_them_and_escape_goes_back(tmp_path: Path, size: tuple
 
 
 def test_another_run_as_a_start_needs_no_choice(tmp_path: Path) -> None:
-    run = MadeRun(tmp_path, num_rounds=7)
+    run = MadeRun(tmp_path, num_rounds=7, num_prompts=14)
 
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
         await until_shown(pilot, "New run, from the run a-run")

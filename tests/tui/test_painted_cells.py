@@ -199,6 +199,7 @@ def test_every_cell_is_painted_except_where_the_colours_are_the_terminals(tmp_pa
     assert wrong_on_any_screen(tmp_path, (80, 24), themes) == {}
 
 
+@pytest.mark.slow
 def test_every_cell_of_a_large_terminal_is_painted(tmp_path: Path) -> None:
     themes = dict.fromkeys(TRUECOLOUR, is_good)
     assert wrong_on_any_screen(tmp_path, (200, 60), themes, in_turn=True) == {}

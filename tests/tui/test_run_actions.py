@@ -38,7 +38,7 @@ Act = Callable[[OneScreenApp, Pilot[int]], Coroutine[Any, Any, None]]
 
 @pytest.fixture
 def run(tmp_path: Path) -> MadeRun:
-    return MadeRun(tmp_path / "runs", num_rounds=5)
+    return MadeRun(tmp_path / "runs", num_rounds=5, num_prompts=10)
 
 
 def notices(app: OneScreenApp) -> str:

@@ -44,7 +44,7 @@ HISTOGRAM = {"edges": [0.0, 1.0, 2.0], "counts": [1, 3]}
 
 @pytest.fixture
 def run(tmp_path: Path) -> MadeRun:
-    return MadeRun(tmp_path, num_rounds=9)
+    return MadeRun(tmp_path, num_rounds=9, num_prompts=18)
 
 
 @pytest.fixture
@@ -695,13 +695,13 @@ def test_the_steps_of_a_round_are_marked_and_timed(run: MadeRun) -> None:
         ("sample", "done"),
         ("label", "running"),
         ("train", "waiting"),
-    ]  # no prompts are left, for 9 rounds or for a score of the result
+    ]
     assert progress.steps[0].time_s == 1.5
     assert progress.steps[2].usual_s == 1.5
     assert progress.stages[0].prompts == (1, 2)  # two completions each
-    # of two rounds one, and half of another: its sampling and half of its labels
-    assert progress.share == pytest.approx((1 + 1.5 / 3) / 2)
-    assert (progress.round, progress.num_rounds, progress.place) == (2, 2, "round 2")
+    # of nine rounds one, and half of another: its sampling and half of its labels
+    assert progress.share == pytest.approx((1 + 1.5 / 3) / 9)
+    assert (progress.round, progress.num_rounds, progress.place) == (2, 9, "round 2")
     assert progress.ends
 
 

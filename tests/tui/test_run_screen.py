@@ -476,13 +476,13 @@ def test_the_jump_is_left_with_escape(run: MadeRun) -> None:
 
 
 def test_a_thousand_rounds_scroll_under_the_cursor(tmp_path: Path) -> None:
-    run = MadeRun(tmp_path, num_rounds=1000)
+    run = MadeRun(tmp_path, num_rounds=1000, num_prompts=2000)
     for round in range(1, 301):
         run.whole_round(round, **REWARDS)
 
     async def look() -> None:
         async with opened(run_screen(run.dir), root=tmp_path) as (app, pilot):
-            await until_shown(pilot, "round 300 of 300")
+            await until_shown(pilot, "round 300 of 1000")
             table = app.screen.query_one(RoundTable)
             await pilot.press("pageup")
             before = table.selected
@@ -627,7 +627,7 @@ def test_a_run_of_a_later_version_says_what_to_do(run: MadeRun) -> None:
 
 
 def test_a_flood_of_events_and_a_moving_cursor_never_block_the_loop(tmp_path: Path) -> None:
-    run = MadeRun(tmp_path, num_rounds=1000)
+    run = MadeRun(tmp_path, num_rounds=1000, num_prompts=2000)
     run.supervised()
     for round in range(1, 201):
         run.whole_round(round, **REWARDS)
@@ -636,7 +636,7 @@ def test_a_flood_of_events_and_a_moving_cursor_never_block_the_loop(tmp_path: Pa
 
     async def look() -> list[Block]:
         async with opened(run_screen(run.dir), root=tmp_path, size=EVERYTHING) as (_, pilot):
-            await until_shown(pilot, "round 201 of 201")
+            await until_shown(pilot, "round 201 of 1000")
             with Watchdog() as dog:
                 for batch in range(10):
                     steps = range(1 + 1000 * batch, 1001 + 1000 * batch)

@@ -268,7 +268,7 @@ def test_later_edits_do_not_reach_a_copy() -> None:
 
 
 def test_a_change_that_waits_already_is_what_the_form_begins_with(tmp_path: Path) -> None:
-    run = MadeRun(tmp_path, num_rounds=5)
+    run = MadeRun(tmp_path, num_rounds=5, num_prompts=10)
     run.whole_round(1)
     run.start_round(2)
     changes = {"train.lr": (5e-6, 1e-6)}
@@ -293,7 +293,7 @@ def test_the_command_is_what_one_would_type(tmp_path: Path) -> None:
 
 
 def test_what_a_round_that_has_begun_did_already_is_refused_for_it(tmp_path: Path) -> None:
-    run = MadeRun(tmp_path, num_rounds=5)
+    run = MadeRun(tmp_path, num_rounds=5, num_prompts=10)
     run.start_round(1)
     run.start_stage(1, "sample")
     run.finish_stage(1, "sample")
@@ -312,7 +312,7 @@ def test_what_a_round_that_has_begun_did_already_is_refused_for_it(tmp_path: Pat
 
 
 def test_twice_the_prompts_take_twice_the_time(tmp_path: Path) -> None:
-    run = MadeRun(tmp_path, num_rounds=5)
+    run = MadeRun(tmp_path, num_rounds=5, num_prompts=10)
     run.whole_round(1)
     before, now = plain(num_rounds=5), plain(num_rounds=5)
     now["loop"]["prompts_per_round"] = 4
@@ -327,7 +327,7 @@ def test_twice_the_prompts_take_twice_the_time(tmp_path: Path) -> None:
 
 
 def test_more_epochs_cost_training_only(tmp_path: Path) -> None:
-    run = MadeRun(tmp_path, num_rounds=5)
+    run = MadeRun(tmp_path, num_rounds=5, num_prompts=10)
     run.whole_round(1)
     before, now = plain(), plain()
     now["train"]["num_epochs"] = 11

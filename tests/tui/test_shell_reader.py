@@ -36,7 +36,7 @@ def read(reader: RunsReader) -> dict[str, RunRow]:
 
 
 def test_what_a_row_says(tmp_path: Path) -> None:
-    run = MadeRun(tmp_path, loss="kto", feedback="binary", num_rounds=9)
+    run = MadeRun(tmp_path, loss="kto", feedback="binary", num_rounds=9, num_prompts=18)
     run.supervised()
     run.whole_round(1, reward_mean=0.25)
     run.whole_round(2, reward_mean=0.75)

@@ -30,7 +30,7 @@ Act = Callable[[OneScreenApp, Pilot[int]], Coroutine[Any, Any, None]]
 
 @pytest.fixture
 def run(tmp_path: Path) -> MadeRun:
-    made = MadeRun(tmp_path / "runs", num_rounds=5)
+    made = MadeRun(tmp_path / "runs", num_rounds=5, num_prompts=10)
     made.supervised()
     made.whole_round(1)
     made.start_round(2)
@@ -390,7 +390,7 @@ def test_a_round_that_begins_meanwhile_moves_the_change_to_the_next(run: MadeRun
 
 
 def test_ctrl_r_applies_and_goes_on_with_a_paused_run(tmp_path: Path) -> None:
-    run = MadeRun(tmp_path / "runs", num_rounds=5)
+    run = MadeRun(tmp_path / "runs", num_rounds=5, num_prompts=10)
     run.whole_round(1)
     run.say(RunPaused(t=STARTED_T + 50, reason="by its owner"))
 
