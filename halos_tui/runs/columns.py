@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
+from halos_backend.store.state import ENDED
 from rich.cells import cell_len, set_cell_size
 
 from halos_tui.formatting import ABSENT, date_time, measured_in_ascii, number, visible
@@ -46,6 +47,10 @@ ASCII_GLYPHS = {
     "created": ".",
     "unreadable": "!",
 }
+
+NEED_A_PERSON = ("failed", "lost", "stalled", "paused", "unreadable")
+GROUPS = ("at work", "needs you", "done")
+"""Runs are listed under these headings, in this order."""
 
 LEVELS = "▁▂▃▄▅▆▇█"
 ASCII_LEVELS = "_.-:=+*#"
@@ -102,6 +107,18 @@ def in_order(rows: Sequence[RunRow], sort: str, *, is_reversed: bool) -> tuple[R
     known = [row for row in rows if keys[row.name] is not None]
     known.sort(key=lambda row: keys[row.name], reverse=is_reversed)  # type: ignore[arg-type, return-value]
     return (*known, *(row for row in rows if keys[row.name] is None))
+
+
+def group_of(row: RunRow) -> str:
+    """Returns which of GROUPS a run is in; one that is to begin is at work."""
+    if row.status in NEED_A_PERSON:
+        return "needs you"
+    return "done" if row.status in ENDED else "at work"
+
+
+def by_group(rows: Sequence[RunRow]) -> tuple[RunRow, ...]:
+    """Sorts rows by their groups; within each they stay in their order."""
+    return tuple(sorted(rows, key=lambda row: GROUPS.index(group_of(row))))
 
 
 def fitting_columns(rows: Sequence[RunRow], width: int) -> list[tuple[Column, int]]:

@@ -1,13 +1,19 @@
-"""This widget lists the runs: its cursor stays on its run, and only rows in sight are drawn."""
+"""This widget lists the runs: its cursor stays on its run, and only rows in sight are drawn.
+
+Runs that are grouped stand below quiet headings.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from textual.message import Message
 
+from halos_tui.formatting import count
 from halos_tui.run.run_header import STYLE_OF_STATUS
-from halos_tui.runs.columns import Column, fitting_columns, texts_of
+from halos_tui.runs.columns import Column, fitting_columns, group_of, texts_of
 from halos_tui.runs.reader import RunRow
 from halos_tui.widgets.panel import Line
 from halos_tui.widgets.virtual_list import VirtualList
@@ -16,18 +22,22 @@ from halos_tui.widgets.virtual_list import VirtualList
 @dataclass(frozen=True)
 class RunListView:
     """Holds rows in the order in which they are shown, or why there are none; `selected` are
-    names.
+    names. Rows that are grouped stand in the order of their groups.
     """
 
     rows: tuple[RunRow, ...] = ()
     selected: frozenset[str] = frozenset()
     sort: str = "started"
     is_reversed: bool = False
+    is_grouped: bool = False
     why_empty: tuple[str, ...] = ()
 
 
-class RunList(VirtualList[RunListView, RunRow]):
-    """It moves its cursor by itself; the screen decides what is done with the run at it."""
+class RunList(VirtualList[RunListView, RunRow | str]):
+    """It moves its cursor by itself; the screen decides what is done with the run at it.
+
+    A heading is listed as its text.
+    """
 
     class HeaderClicked(Message):
         """This message says that the title of a column was clicked, by which runs can be sorted."""
@@ -40,11 +50,27 @@ class RunList(VirtualList[RunListView, RunRow]):
         super().__init__(is_ascii=is_ascii, id=id)
         self._fit: tuple[RunListView, int, list[tuple[Column, int]]] | None = None
 
-    def rows(self, shown: RunListView) -> tuple[RunRow, ...]:
-        return shown.rows
+    @property
+    def at_cursor(self) -> RunRow | None:
+        """Returns the run at the cursor."""
+        row = super().at_cursor
+        return row if isinstance(row, RunRow) else None
 
-    def key(self, row: RunRow) -> str:
-        return row.name
+    def rows(self, shown: RunListView) -> Sequence[RunRow | str]:
+        if not shown.is_grouped:
+            return shown.rows
+        listed: list[RunRow | str] = []
+        for group, members in groupby(shown.rows, key=group_of):
+            rows = [*members]
+            listed += [f"{group}  {count(len(rows))}", *rows]
+        return listed
+
+    def is_heading(self, row: RunRow | str) -> bool:
+        return isinstance(row, str)
+
+    def key(self, row: RunRow | str) -> object:
+        """Returns the run's name; the key of a heading is never that of a run."""
+        return row.name if isinstance(row, RunRow) else (row,)
 
     def heading(self, shown: RunListView, width: int) -> Line:
         marks = "v^" if self.is_ascii else "▾▴"
@@ -59,14 +85,16 @@ class RunList(VirtualList[RunListView, RunRow]):
     def if_empty(self, shown: RunListView) -> list[Line]:
         return [[(f"  {text}", "")] for text in ("", *shown.why_empty)]
 
-    def line_of(self, shown: RunListView, row: RunRow, width: int) -> Line:
+    def line_of(self, shown: RunListView, row: RunRow | str, width: int) -> Line:
+        if isinstance(row, str):
+            return [(row, "muted")]
         line = [("* " if row.name in shown.selected else "  ", "accent")]
         columns = self._columns(shown, width)
         for column, text, room in texts_of(row, columns, is_ascii=self.is_ascii):
             line += [(column.placed(text, room), _style(row, column)), (" ", "")]
         return line
 
-    def line_at_cursor(self, shown: RunListView, row: RunRow, width: int) -> Line:
+    def line_at_cursor(self, shown: RunListView, row: RunRow | str, width: int) -> Line:
         return [(text, "cursor") for text, _ in self.line_of(shown, row, width)]
 
     def heading_clicked(self, x: int) -> None:

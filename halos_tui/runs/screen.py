@@ -15,7 +15,7 @@ from halos_tui.commands import as_called
 from halos_tui.control.actions import RunActions
 from halos_tui.feed import FeedFailed, Updated
 from halos_tui.formatting import plural
-from halos_tui.runs.columns import SORTS, in_order
+from halos_tui.runs.columns import SORTS, by_group, group_of, in_order
 from halos_tui.runs.filter import RunFilter, parse_filter
 from halos_tui.runs.reader import RunRow, RunsReader
 from halos_tui.runs.run_list import RunList, RunListView
@@ -23,6 +23,8 @@ from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.panel import Line, TextLines, beside
 
 INTERVAL_S = 0.5
+GROUPED_SORT = "started"
+"""In this order runs are grouped by status; by another column the best of all stands first."""
 BAD = ("failed", "lost", "stalled", "unreadable")
 
 
@@ -48,7 +50,7 @@ class RunsScreen(RunActions):
         self._filter = RunFilter()
         self._filter_problem = ""
         self._read_problem = ""
-        self._sort = "started"
+        self._sort = GROUPED_SORT
         self._is_reversed = False
 
     def compose(self) -> ComposeResult:
@@ -175,8 +177,17 @@ class RunsScreen(RunActions):
             return
         shown = [row for row in self._rows if self._filter.matches(row.value_of)]
         rows = in_order(shown, self._sort, is_reversed=self._is_reversed)
-        why_empty = () if rows else self._why_empty(self._rows)
-        self._list.show(RunListView(rows, self._selected, self._sort, self._is_reversed, why_empty))
+        is_grouped = self._sort == GROUPED_SORT and len(set(map(group_of, rows))) > 1
+        self._list.show(
+            RunListView(
+                by_group(rows) if is_grouped else rows,
+                self._selected,
+                self._sort,
+                self._is_reversed,
+                is_grouped,
+                () if rows else self._why_empty(self._rows),
+            )
+        )
         self._say_how_many()
         self._say_what_is_at_cursor()
 

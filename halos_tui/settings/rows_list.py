@@ -58,14 +58,8 @@ class SettingsRows(VirtualList[FormView, str | Row]):
     def key(self, item: str | Row) -> str:
         return item.path if isinstance(item, Row) else f"[{item}]"
 
-    def nearest(self, place: int) -> int:
-        place = super().nearest(place)
-        if self._is_heading(place):
-            return place - 1 if 0 < place < self.cursor else place + 1
-        return place
-
-    def first_with(self, place: int) -> int:
-        return place - 1 if place and self._is_heading(place - 1) else place
+    def is_heading(self, item: str | Row) -> bool:
+        return isinstance(item, str)
 
     def search(self, text: str) -> None:
         """Shows only what fits."""
@@ -90,9 +84,6 @@ class SettingsRows(VirtualList[FormView, str | Row]):
             tables = list(dict.fromkeys(row.table for row in rows))
             table = tables[(tables.index(self.row.table) + by) % len(tables)]
             self.go_to(next(row.path for row in rows if row.table == table))
-
-    def _is_heading(self, place: int) -> bool:
-        return place < self.num_rows and isinstance(self.listed[place], str)
 
     def heading(self, shown: FormView, width: int) -> Line:
         del shown, width

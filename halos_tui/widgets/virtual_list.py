@@ -133,13 +133,23 @@ class VirtualList(Panel[PanelData], Moving, Generic[PanelData, RowData]):
         """Returns the line of the row that the cursor is on."""
         return filled(self.line_of(shown, row, width), width, "cursor")
 
+    def is_heading(self, row: RowData) -> bool:
+        """Says whether a row heads those below it: at least one follows, and the cursor is never on
+        it.
+        """
+        del row
+        return False
+
     def nearest(self, place: int) -> int:
         """Returns the place, or the one near it where the cursor can be."""
-        return max(0, min(place, self.num_rows - 1))
+        place = max(0, min(place, self.num_rows - 1))
+        if self._heads(place):
+            return place - 1 if 0 < place < self.cursor else place + 1
+        return place
 
     def first_with(self, place: int) -> int:
         """Returns the first row that must be in sight with the one at that place."""
-        return place
+        return place - 1 if place and self._heads(place - 1) else place
 
     @property
     def num_rows(self) -> int:
@@ -245,6 +255,9 @@ class VirtualList(Panel[PanelData], Moving, Generic[PanelData, RowData]):
             return indexOf(map(self.key, self.listed), key)
         except ValueError:
             return None
+
+    def _heads(self, place: int) -> bool:
+        return place < self.num_rows and self.is_heading(self.listed[place])
 
     def _keep_cursor_in_sight(self) -> None:
         if not self.size.height:

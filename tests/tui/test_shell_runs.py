@@ -28,7 +28,9 @@ HOSTILE = "bad\x1b]52;c;aGk=\x07[red]\u202e"
 
 
 def three_runs(root: Path) -> tuple[MadeRun, MadeRun, MadeRun]:
-    """Started at the same time, so that they stand in the order of their names."""
+    """One is at work, two need a person; those started at the same time, so that they stand in the
+    order of their names.
+    """
     alpha = MadeRun(root, "alpha")
     alpha.whole_round(1, reward_mean=0.25)
     alpha.say(RunPaused(t=STARTED_T + 50, reason="its owner paused it"))
@@ -61,7 +63,9 @@ def test_every_run_has_a_line(tmp_path: Path) -> None:
         async with shell(tmp_path, size=(100, 24)) as (_, pilot):
             await listed(pilot, "alpha", "beta", "gamma")
             lines = {
-                line.split()[0]: line.split() for line in screen_text(pilot.app).splitlines()[2:5]
+                line.split()[0]: line.split()
+                for line in screen_text(pilot.app).splitlines()[2:]
+                if line.split()
             }
             assert lines["alpha"][1:6] == ["▪", "paused", "1/2", "-", "dpo"]
             assert lines["beta"][1:8] == ["▸", "running", "2/9", "sample", "kto", "0.5", "-"]
@@ -72,13 +76,53 @@ def test_every_run_has_a_line(tmp_path: Path) -> None:
     drive(look())
 
 
+def test_runs_are_grouped_by_what_they_need_until_another_column_sorts_them(
+    tmp_path: Path,
+) -> None:
+    three_runs(tmp_path)
+    MadeRun(tmp_path, "delta").complete()
+
+    async def look() -> None:
+        async with shell(tmp_path) as (app, pilot):
+            runs = await listed(pilot, "at work  1", "needs you  2", "done  1")
+            lines = [line.split()[0] for line in screen_text(app).splitlines()[2:9]]
+            assert lines == ["at", "beta", "needs", "alpha", "gamma", "done", "delta"]
+            seen = [at_cursor(runs)]
+            for key in ("down", "down", "down", "down", "up", "up", "home", "end", "pageup"):
+                await pilot.press(key)
+                seen.append(at_cursor(runs))
+            down, up = ["beta", "alpha", "gamma", "delta", "delta"], ["gamma", "alpha"]
+            assert seen == [*down, *up, "beta", "delta", "beta"]
+            await pilot.press("s")
+            await until_shown(pilot, "by name")
+            assert "needs you" not in screen_text(app)
+            await pilot.press("S", *"ssssss")
+            await until_shown(pilot, "by started, reversed", "at work  1")
+            assert shown_names(runs) == ["beta", "alpha", "gamma", "delta"]
+
+    drive(look())
+
+
+def test_runs_of_one_group_have_no_heading(tmp_path: Path) -> None:
+    three_runs(tmp_path)
+
+    async def look() -> None:
+        async with shell(tmp_path) as (app, pilot):
+            runs = await listed(pilot, "at work  1")
+            await pilot.press("slash", *"-beta", "enter")
+            await until(pilot, lambda: shown_names(runs) == ["alpha", "gamma"])
+            assert "needs you" not in screen_text(app)
+
+    drive(look())
+
+
 def test_the_list_is_live_and_cursor_and_selection_stay(tmp_path: Path) -> None:
     _, beta, _ = three_runs(tmp_path)
 
     async def look() -> None:
         async with shell(tmp_path) as (_, pilot):
             runs = await listed(pilot, "alpha", "beta", "gamma")
-            await pilot.press("space", "up")
+            await pilot.press("down", "space", "up")
             assert at_cursor(runs) == "alpha"
             beta.finish_stage(2, "sample")
             beta.start_stage(2, "label")
@@ -104,7 +148,7 @@ def test_a_change_repaints_its_own_cells_alone(
     async def look() -> None:
         async with shell(tmp_path) as (_, pilot):
             runs = await listed(pilot, "alpha", "beta", "gamma")
-            line = shown_names(runs).index("beta") + 1
+            line = [*map(runs.key, runs.listed)].index("beta") + 1
             monkeypatch.setattr(RunList, "refresh", noted)
             beta.finish_stage(2, "sample")
             beta.start_stage(2, "label")
@@ -166,7 +210,7 @@ def test_enter_opens_the_run_and_escape_comes_back(tmp_path: Path) -> None:
     async def look() -> None:
         async with shell(tmp_path) as (app, pilot):
             await listed(pilot, "alpha", "beta", "gamma")
-            await pilot.press("down", "enter")
+            await pilot.press("enter")
             await until(pilot, lambda: isinstance(app.screen, RunScreen))
             await until_shown(pilot, "beta", "round 2 of 9")
             await pilot.press("escape")
@@ -279,7 +323,7 @@ def test_several_runs_are_selected_at_once(tmp_path: Path) -> None:
             await listed(pilot, "alpha", "beta", "gamma")
             screen = app.screen
             assert isinstance(screen, RunsScreen)
-            assert [run.name for run in screen.selected_runs()] == ["alpha"]
+            assert [run.name for run in screen.selected_runs()] == ["beta"]
             await pilot.press("space", "space")
             assert {run.name for run in screen.selected_runs()} == {"alpha", "beta"}
             await until_shown(pilot, "2 selected")
@@ -322,7 +366,7 @@ def test_keys_open_the_screens_of_the_run_at_the_cursor(tmp_path: Path, action: 
             await until(pilot, lambda: app.opened)
             name, about, more = app.opened[0]
             assert name == action.id
-            assert name == "new_run" or "alpha" in f"{about} {more}"
+            assert name == "new_run" or "beta" in f"{about} {more}"
 
     drive(look())
 
