@@ -26,7 +26,7 @@ from halos_backend.store.state import RunState
 from synthetic import ragged, words
 
 from halos_tui.completions.index import CompletionsIndex
-from halos_tui.completions.query import CompletionQuery
+from halos_tui.completions.query import EVERYTHING, CompletionQuery, read_filter
 from halos_tui.logs.file import LogFile
 from halos_tui.search_term import SearchTerm
 
@@ -157,7 +157,8 @@ def measure_completions(run_dir: RunDir) -> dict[str, float | int]:
     building = first_rows + seconds(lambda: drain(updates))
     loading = seconds(lambda: load_all(run_dir))
     sort = CompletionQuery(order="reward")
-    text = CompletionQuery(term=SearchTerm("w12345"))
+    text = CompletionQuery(filter=read_filter("w12345") or EVERYTHING)
+    numbers = CompletionQuery(filter=read_filter("reward<0.5 len>100") or EVERYTHING)
     return {
         "num_completions": index.num_completions,
         "first_rows_s": round(first_rows, 4),
@@ -166,6 +167,7 @@ def measure_completions(run_dir: RunDir) -> dict[str, float | int]:
         "index_against_json_loads": round(building / loading, 3),
         "bytes_per_completion": round(index.memory_bytes() / index.num_completions, 1),
         "sort_s": round(seconds(lambda: drain(index.select(sort, Event()))), 3),
+        "number_filter_s": round(seconds(lambda: drain(index.select(numbers, Event()))), 3),
         "text_filter_s": round(seconds(lambda: drain(index.select(text, Event()))), 3),
         "unchanged_update_s": round(seconds(lambda: drain(index.update(state, Event()))), 5),
     }

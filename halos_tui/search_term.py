@@ -48,6 +48,11 @@ class SearchTerm:
             return self._pattern_in_lines(content)
         return _plain(content.lower() if self.ignore_case else content, self._needle)
 
+    @property
+    def typed(self) -> str:
+        """Returns what `read_term` reads as this."""
+        return f"/{self.text}" if self.is_regex else self.text
+
     def is_in(self, text: str) -> bool:
         """Says whether a text has it anywhere. Raises UsageError after the time limit."""
         if not self.is_regex and not self.ignore_case:
@@ -156,12 +161,20 @@ def read_term(text: str) -> SearchTerm | None:
 
     Without a capital letter the case does not matter. Raises UsageError for what is no pattern.
     """
-    is_regex = text.startswith("/")
-    wanted = text.removeprefix("/") if is_regex else text
-    if not wanted:
+    if text in ("", "/"):
         return None
-    letters = regex.sub(r"\\.", "", wanted) if is_regex else wanted
-    return SearchTerm(wanted, is_regex, ignore_case=letters == letters.lower())
+    return pattern_term(text[1:]) if text.startswith("/") else plain_term(text)
+
+
+def plain_term(text: str) -> SearchTerm:
+    """Returns the term of a text as it stands."""
+    return SearchTerm(text, ignore_case=text == text.lower())
+
+
+def pattern_term(text: str) -> SearchTerm:
+    """Returns the term of a pattern. Raises UsageError where it is none."""
+    letters = regex.sub(r"\\.", "", text)
+    return SearchTerm(text, is_regex=True, ignore_case=letters == letters.lower())
 
 
 def _plain(content: bytes, needle: bytes) -> Iterator[Span]:

@@ -27,7 +27,7 @@ from halos_tui.feed import FeedFailed, Updated, in_background
 from halos_tui.formatting import count, date_time, plural, visible
 from halos_tui.screens.asking import MUCH_TO_COPY, Asked, Filter, MakeText, Writing
 from halos_tui.screens.base import HalosScreen
-from halos_tui.search_term import SearchTerm
+from halos_tui.search_term import SearchTerm, read_term
 from halos_tui.text_layout import Page
 from halos_tui.text_layout import shown as shown_text
 from halos_tui.widgets.ask_line import AskLine
@@ -141,6 +141,7 @@ class ChangesScreen(HalosScreen):
         self.asked = Asked(ChangesQuery(), self._reader.ask)
         self._filter = Filter(
             self,
+            read=read_term,
             term=lambda: self.asked.query.term,
             use=self._use_filter,
             leave=self.focus_main,
@@ -333,7 +334,7 @@ def title_of(
         return Title((*about, ("" if problem else "  reading ...", "muted")), problem=problem)
     about.append((f"  {_history(view, place)}", "accent" if view.entries else "muted"))
     if query.term is not None:
-        about.append((f"  filter {'/' * query.term.is_regex}{query.term.text}", "warning"))
+        about.append((f"  filter {query.term.typed}", "warning"))
     if query.rounds is not None:
         about.append(("  rounds chosen by hand", "warning"))
     of = f" of {view.planned}" if view.planned else ""

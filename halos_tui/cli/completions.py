@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from functools import cache
+from threading import Event
 from typing import Annotated, Any, Literal
 
 import msgspec
 import typer
+from halos_backend.errors import CorruptFileError
 from halos_backend.records import Message, text_of
 from halos_backend.store.registry import check_readable, load_state
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.run_dir import find_run
 
 from halos_tui.cli.options import Json, Round, RunName, RunsDir, runs_root
-from halos_tui.completions.round_rows import RoundRows, num_tokens, pick_round, sampled_rounds
+from halos_tui.completions.index import CompletionsIndex
+from halos_tui.completions.query import EVERYTHING, CompletionQuery, read_filter
+from halos_tui.completions.round_rows import Marks, num_tokens, pick_round, sampled_rounds
 from halos_tui.formatting import number, plural, visible, visible_lines
 from halos_tui.tracking.rounds import FINAL
 
@@ -34,6 +38,14 @@ def command(
     limit: Annotated[
         int | None, typer.Option(min=1, help=f"Completions at most: {SHOWN}, with --json all.")
     ] = None,
+    filter: Annotated[
+        str,
+        typer.Option(
+            metavar="TERMS",
+            help="What fits: words, reward<0 len>200 round:3 chosen: text~pattern; docs/app.md has"
+            " all. With round: it is of all rounds.",
+        ),
+    ] = "",
     json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
@@ -41,59 +53,76 @@ def command(
 
     It also shows which of them the feedback chose and rejected.
     """
+    wanted = read_filter(filter) or EVERYTHING
     run_dir = find_run(runs_root(runs_dir), run)
     state = check_readable(load_state(run_dir), run_dir)
     source = pick_round(sampled_rounds(run_dir, state), round, run=run_dir.name)
-    rows: Iterable[dict[str, Any]] = _rows(source)
-    if sort is not None:
-        key = {"reward": "reward", "length": "num_tokens"}[sort]
-        # rows without a value come last, equal ones as they were sampled
-        rows = sorted(rows, key=lambda row: (row[key] is None, -(row[key] or 0)))
+    is_one = round is not None or not wanted.is_about_rounds
+    rounds = frozenset({source.round.round}) if is_one else None
+    index = CompletionsIndex(run_dir)
+    for _ in index.update(state, Event(), rounds):
+        pass
+    keys = _selected(index, CompletionQuery(rounds, wanted, sort or "sampled"))
     if json:
-        for row in islice(rows, limit):
+        for row in _rows(index, keys[:limit]):
             sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
-    else:
-        _print(rows, limit or SHOWN, source=source, is_sorted=sort is not None)
+        return
+    shown = limit or SHOWN
+    _print(_rows(index, keys[:shown]), is_sorted=sort is not None, is_one_round=is_one)
+    _say_how_many(len(keys), shown, source.round if is_one else None)
 
 
-def _rows(source: RoundRows) -> Iterator[dict[str, Any]]:
-    marks = source.marks()
-    for group in source.groups():
-        for completion in group.completions:
-            yield {
-                "round": source.round.round,
-                "prompt_id": group.prompt_id,
-                "completion_id": completion.completion_id,
-                "reward": completion.reward,
-                "unscored": completion.unscored,
-                "penalty": completion.penalty,
-                "mark": marks.get((group.prompt_id, completion.completion_id)),
-                "finish_reason": completion.finish_reason,
-                "num_tokens": num_tokens(completion),
-                "prompt": msgspec.to_builtins(group.prompt),
-                "text": completion.text,
-            }
+def _selected(index: CompletionsIndex, query: CompletionQuery) -> Sequence[int]:
+    """Returns keys in order. Raises CorruptFileError for a file that cannot be read wholly."""
+    *_, found = index.select(query, Event())
+    if index.problems:
+        raise CorruptFileError(index.problems[0])
+    return found.keys
 
 
-def _print(
-    rows: Iterable[dict[str, Any]], limit: int, *, source: RoundRows, is_sorted: bool
-) -> None:
+def _rows(index: CompletionsIndex, keys: Sequence[int]) -> Iterator[dict[str, Any]]:
+    @cache
+    def marks_of(round: int) -> Marks:
+        return index.marks(round, Event())
+
+    for row in map(index.row, keys):
+        assert row is not None
+        group = index.group(row.round, row.position)
+        completion = group.completions[row.index]
+        yield {
+            "round": row.round,
+            "prompt_id": group.prompt_id,
+            "completion_id": completion.completion_id,
+            "reward": completion.reward,
+            "unscored": completion.unscored,
+            "penalty": completion.penalty,
+            "mark": marks_of(row.round).get((group.prompt_id, completion.completion_id)),
+            "finish_reason": completion.finish_reason,
+            "num_tokens": num_tokens(completion),
+            "prompt": msgspec.to_builtins(group.prompt),
+            "text": completion.text,
+        }
+
+
+def _print(rows: Iterator[dict[str, Any]], *, is_sorted: bool, is_one_round: bool) -> None:
     """Prints text: a prompt once above its completions, unless they are sorted."""
-    shown = left_out = 0
-    last: str | None = None
+    last: tuple[int, str] | None = None
     for row in rows:
-        if shown == limit:
-            left_out += 1
-            continue
-        shown += 1
-        if is_sorted or row["prompt_id"] != last:
-            last = row["prompt_id"]
+        of = (row["round"], row["prompt_id"])
+        if is_sorted or of != last:
             said = _last_user_message(row["prompt"])
-            sys.stdout.write(f"\nprompt {visible(row['prompt_id'])}: {visible(said)}\n")
+            place = "" if is_one_round else f"round {row['round']}, "
+            sys.stdout.write(f"\n{place}prompt {visible(row['prompt_id'])}: {visible(said)}\n")
+        last = of
         sys.stdout.write(f"  {_verdict(row)}\n{_indented(row['text'])}\n")
+
+
+def _say_how_many(number: int, limit: int, round: RoundState | None) -> None:
+    left_out = number - min(number, limit)
+    whose = "all rounds" if round is None else _whose(round)
     print(  # noqa: T201
-        f"{_whose(source.round)}: {plural(shown, 'completion')}"
-        + (f", {left_out} more: --limit {shown + left_out}" if left_out else ""),
+        f"{whose}: {plural(number - left_out, 'completion')}"
+        + (f", {left_out} more: --limit {number}" if left_out else ""),
         file=sys.stderr,
     )
 

@@ -14,10 +14,10 @@ from typing import TypeVar
 from halos_backend.errors import CorruptFileError
 from halos_backend.records import Group, PreferencePair
 
-from halos_tui.completions.feedback import Marks, PairRow
 from halos_tui.completions.index import CompletionsIndex
 from halos_tui.completions.page import PageMaker
 from halos_tui.completions.round_index import CompletionRow
+from halos_tui.completions.round_rows import Marks, PairRow
 from halos_tui.completions.view import DetailsQuery, Preview, Seen
 from halos_tui.formatting import visible
 from halos_tui.text_layout import Page, laid_out
@@ -83,7 +83,7 @@ class CompletionDetails:
         if group is None:
             return replace(seen, page=self._trouble(self._problem))
         marks = self._marks_of(row.round)
-        maker = PageMaker(query.width, is_ascii=self._is_ascii, term=query.term, marks=marks)
+        maker = PageMaker(query.width, is_ascii=self._is_ascii, hits=query.hits, marks=marks)
         seen = replace(seen, group=group, index=row.index)
         match query.kind:
             case "completion":

@@ -6,9 +6,11 @@ a thread as well.
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any, TypeVar
@@ -19,10 +21,24 @@ from halos_backend.records import BAD_JSON, Group, PreferencePair
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState
 
-from halos_tui.completions.feedback import Marks, PairRow, derived_pair, pair_rows, read_marks
-from halos_tui.completions.query import CompletionQuery, Selection, key_of, select, split_key
-from halos_tui.completions.round_index import CompletionRow, Names, RoundIndex
-from halos_tui.completions.round_rows import RoundRows, sampled_rounds
+from halos_tui.completions.query import (
+    CompletionQuery,
+    Selection,
+    Tables,
+    key_of,
+    select,
+    split_key,
+)
+from halos_tui.completions.round_index import CompletionRow, Names, RoundIndex, id_hash
+from halos_tui.completions.round_rows import (
+    MARKS,
+    Marks,
+    PairRow,
+    RoundRows,
+    derived_pair,
+    pair_rows,
+    sampled_rounds,
+)
 
 GROUPS_KEPT = 32
 
@@ -55,13 +71,19 @@ class CompletionsIndex:
         self._decoded: OrderedDict[tuple[Path, int], Any] = OrderedDict()
         self._lock = Lock()
 
-    def update(self, state: RunState, stop: Event) -> Iterator[IndexProgress]:
-        """Takes in what is new of all rounds, the newest first; yields every MiB or so.
+    def update(
+        self, state: RunState, stop: Event, rounds: Container[int] | None = None
+    ) -> Iterator[IndexProgress]:
+        """Takes in what is new of these or all rounds, the newest first; yields every MiB or so.
 
         A round whose file changed keeps its old rows until the new ones are read.
         """
         self._rows = {rows.round.round: rows for rows in sampled_rounds(self.run_dir, state)}
-        due = [rows for rows in reversed(self._rows.values()) if self._is_due(rows)]
+        due = [
+            rows
+            for rows in reversed(self._rows.values())
+            if (rounds is None or rows.round.round in rounds) and self._is_due(rows)
+        ]
         total = sum(self._num_new_bytes(rows) for rows in due)
         read = 0
         for rows in due:
@@ -96,7 +118,8 @@ class CompletionsIndex:
 
     def select(self, query: CompletionQuery, stop: Event) -> Iterator[Selection]:
         """Yields ever longer selections. Raises UsageError for a pattern that takes too long."""
-        return select(self._all(), query, self._prompts, stop)
+        tables = Tables(self._prompts, self._reasons, partial(self._marks_of, stop=stop))
+        return select(self._all(), query, tables, stop)
 
     def row(self, key: int) -> CompletionRow | None:
         """Returns a completion of a selection; None when its generation is over and it is gone."""
@@ -145,7 +168,7 @@ class CompletionsIndex:
         Raises CorruptFileError for feedback that cannot be read.
         """
         rows = self._rows.get(round)
-        return {} if rows is None else read_marks(rows, stop)
+        return {} if rows is None else rows.marks(stop)
 
     def pair(self, row: PairRow) -> PreferencePair:
         """Returns the pair of a row. Raises CorruptFileError when it cannot be read."""
@@ -158,6 +181,23 @@ class CompletionsIndex:
         """Counts the bytes of the index, without the decoded groups."""
         names = self._prompts.memory_bytes() + self._reasons.memory_bytes()
         return names + sum(index.memory_bytes() for index in self._all())
+
+    def _marks_of(self, index: RoundIndex, *, stop: Event) -> array[int]:
+        """Returns the places in MARKS, from 1 on, of a round's completions; 0 where there is none.
+
+        Feedback that cannot be read is named like lines that are no groups.
+        """
+        if index.marks is not None and len(index.marks) == len(index):
+            return index.marks
+        try:
+            marks = self.marks(index.round, stop)
+        except CorruptFileError as error:
+            marks, index.problem = {}, index.problem or str(error)
+        codes = {id_hash(*of): MARKS.index(mark) + 1 for of, mark in marks.items()}
+        found = array("B", (codes.get(id, 0) for id in index.ids[: len(index)]))
+        if not stop.is_set() and index.num_bytes_read >= _size(index.path):
+            index.marks = found
+        return found
 
     def _all(self) -> list[RoundIndex]:
         return [self._indexes[round] for round in sorted(self._indexes)]

@@ -12,12 +12,11 @@ from itertools import zip_longest
 import msgspec
 from halos_backend.records import Completion, Group, Message, PreferencePair, text_of
 
-from halos_tui.completions.feedback import Marks
-from halos_tui.completions.round_rows import Mark, num_tokens, penalty_of
+from halos_tui.completions.round_rows import Mark, Marks, num_tokens, penalty_of
 from halos_tui.completions.word_diff import differences
 from halos_tui.formatting import count, number, plural
 from halos_tui.search_term import SearchTerm
-from halos_tui.text_layout import Line, Page, Run, laid_out, marked, num_cells
+from halos_tui.text_layout import Line, Page, Run, Span, laid_out, marked, num_cells
 
 MOST_CHARACTERS = 100_000
 """A text shows at most so many characters; what is written to a file has all of it."""
@@ -34,11 +33,11 @@ MARK_STYLES: dict[Mark, str] = {
 
 @dataclass(frozen=True)
 class PageMaker:
-    """Lays pages out for a width, and marks the matches of `term`."""
+    """Lays pages out for a width, and marks the matches of `hits`."""
 
     width: int
     is_ascii: bool = False
-    term: SearchTerm | None = None
+    hits: tuple[SearchTerm, ...] = ()
     marks: Marks = field(default_factory=dict)
 
     def completion(self, group: Group, index: int, *, round: int) -> Page:
@@ -100,9 +99,16 @@ class PageMaker:
 
     def _said(self, text: str) -> Iterator[Line]:
         kept = text[:MOST_CHARACTERS]
-        spans = self.term.spans_in(kept) if self.term else ()
-        yield from self._lines(marked(kept, spans, style="hit"), indent=INDENT)
+        yield from self._lines(marked(kept, self._spans(kept), style="hit"), indent=INDENT)
         yield from self._left_out(text)
+
+    def _spans(self, text: str) -> Iterator[Span]:
+        """Yields where the hits are, in order; of those that overlap the first."""
+        end = 0
+        for start, stop in sorted(span for term in self.hits for span in term.spans_in(text)):
+            if start >= end:
+                yield start, stop
+                end = stop
 
     def _left_out(self, text: str) -> list[Line]:
         more = len(text) - MOST_CHARACTERS

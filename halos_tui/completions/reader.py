@@ -14,8 +14,8 @@ from halos_backend.errors import UsageError
 from halos_backend.store.run_dir import RunDir
 
 from halos_tui.completions.index import CompletionsIndex, IndexProgress
-from halos_tui.completions.query import CompletionQuery, Selection
-from halos_tui.completions.view import ALL_ROUNDS, NEWEST, ListQuery, ListView
+from halos_tui.completions.query import EVERYTHING, CompletionQuery, Selection
+from halos_tui.completions.view import ALL_ROUNDS, NEWEST, ONLY_FILTERS, ListQuery, ListView
 from halos_tui.tracking.state_tail import StateTail
 
 WORK_S = 0.3
@@ -91,9 +91,7 @@ class CompletionsReader:
         query = self._query
         if self._newest == NEWEST and view.rounds:
             self._newest = view.rounds[-1]
-        return replace(
-            view, query=query, round=self._newest if query.round == NEWEST else query.round
-        )
+        return replace(view, query=query, round=query.listed_round(self._newest))
 
     def _listed(self, view: ListView, end_t: float) -> ListView:
         """Goes on with the selection, or begins it anew where something is different."""
@@ -149,9 +147,7 @@ def _query(view: ListView) -> CompletionQuery:
     query = view.query
     return CompletionQuery(
         rounds=None if view.round == ALL_ROUNDS else frozenset({view.round}),
-        term=query.term,
-        truncated_only=query.only == "cut off",
-        unscored_only=query.only == "unscored",
+        filter=(query.filter or EVERYTHING) & ONLY_FILTERS[query.only],
         order=query.order,
         ascending=query.ascending,
     )

@@ -1,6 +1,6 @@
 """Holds one round's completions as numbers: what tables sort and filter by, and where the text is.
 
-About 30 bytes a completion; the rows themselves stay in the file and are decoded when seen.
+About 40 bytes a completion; the rows themselves stay in the file and are decoded when seen.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class Names:
 
 
 class _Completion(msgspec.Struct):
+    completion_id: str
     token_ids: msgspec.Raw
     finish_reason: FinishReason
     reward: float | None = None
@@ -90,21 +91,26 @@ class RoundIndex:
         self.num_bytes_read = 0
         self.problem = ""
         self.rewards = array("d")
-        """This and the next two have one entry a completion; NaN where there is no value."""
+        """This and the next four have one entry a completion; NaN where there is no value."""
         self.num_tokens = array("I")
         self.truncated = array("B")
+        self.ids = array("q")
+        """It has a hash of prompt_id and completion_id, by which other files name a completion."""
+        self.unscored = array("H")
+        """It has the code of the reason, from 1 on; 0 where there is none."""
         self.offsets = array("Q")
         """This and the next two have one entry a group: here the place where its line starts."""
         self.first_rows = array("I")
         self.prompt_codes = array("I")
-        self._unscored = array("H")
+        self.marks: array[int] | None = None
+        """It has what the feedback made of each completion, once somebody has asked for that."""
         self._num_lines = 0
         self._prompts = prompts
         self._reasons = reasons
 
     def __len__(self) -> int:
         """Counts the completions; the last array that a group is added to decides."""
-        return len(self._unscored)
+        return len(self.unscored)
 
     @property
     def num_groups(self) -> int:
@@ -131,7 +137,7 @@ class RoundIndex:
     def row(self, number: int) -> CompletionRow:
         """Returns a completion, counted from 0 in the order of the file. Raises IndexError."""
         reward = self.rewards[number]
-        code = self._unscored[number]
+        code = self.unscored[number]
         group = self.group_of(number)
         return CompletionRow(
             round=self.round,
@@ -146,7 +152,7 @@ class RoundIndex:
 
     def is_unscored(self, number: int) -> bool:
         """Says whether its judge gave it up; one that still awaits its score is not unscored."""
-        return self._unscored[number] > 0
+        return self.unscored[number] > 0
 
     def group_of(self, number: int) -> int:
         """Returns the group of a completion."""
@@ -160,7 +166,7 @@ class RoundIndex:
 
     def memory_bytes(self) -> int:
         arrays = (
-            *(self.rewards, self.num_tokens, self.truncated, self._unscored),
+            *(self.rewards, self.num_tokens, self.truncated, self.ids, self.unscored),
             *(self.offsets, self.first_rows, self.prompt_codes),
         )
         return sum(column.__sizeof__() for column in arrays)
@@ -183,16 +189,22 @@ class RoundIndex:
             self.rewards.append(nan if completion.reward is None else completion.reward)
             self.num_tokens.append(_length(completion.token_ids))
             self.truncated.append(completion.finish_reason == "length")
+            self.ids.append(id_hash(group.prompt_id, completion.completion_id))
         self.offsets.append(start)
         self.prompt_codes.append(self._prompts.code(group.prompt_id))
         self.first_rows.append(first)
         codes = [self._reason_code(completion) for completion in group.completions]
-        self._unscored.extend(codes)  # at once: another thread sees a whole group or none
+        self.unscored.extend(codes)  # at once: another thread sees a whole group or none
 
     def _reason_code(self, completion: _Completion) -> int:
         if completion.unscored is None:
             return 0
         return self._reasons.reason_code(completion.unscored) + 1
+
+
+def id_hash(prompt_id: str, completion_id: str) -> int:
+    """Returns the same for the same completion as long as the program runs."""
+    return hash((prompt_id, completion_id))
 
 
 def _length(ids: msgspec.Raw) -> int:

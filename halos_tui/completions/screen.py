@@ -20,6 +20,7 @@ from halos_tui.actions import ScreenName
 from halos_tui.completions.completion_list import CompletionList
 from halos_tui.completions.details import CompletionDetails
 from halos_tui.completions.page import as_text
+from halos_tui.completions.query import CompletionFilter, read_filter
 from halos_tui.completions.reader import CompletionsReader
 from halos_tui.completions.view import (
     ALL_ROUNDS,
@@ -36,7 +37,6 @@ from halos_tui.feed import Feed, FeedFailed, Updated
 from halos_tui.formatting import count, percent, plural
 from halos_tui.screens.asking import MUCH_TO_COPY, Asked, Filter, MakeText, Writing
 from halos_tui.screens.base import HalosScreen
-from halos_tui.search_term import SearchTerm
 from halos_tui.tracking.rounds import FINAL
 from halos_tui.widgets.ask_line import AskLine
 from halos_tui.widgets.footer import Footer
@@ -85,7 +85,12 @@ class CompletionsScreen(HalosScreen):
         self._reader = CompletionsReader(run_dir, query)
         self.asked = Asked(query, self._reader.ask)
         self._filter = Filter(
-            self, term=lambda: self.asked.query.term, use=self._use_filter, leave=self.focus_main
+            self,
+            read=read_filter,
+            term=lambda: self.asked.query.filter,
+            use=self._use_filter,
+            leave=self.focus_main,
+            hint="words, /pattern, reward<0 len>200 round:3 chosen: text~pattern",
         )
         self._writing = Writing(self, content=self.content, leave=self.focus_main)
         self._problem = ""
@@ -128,13 +133,13 @@ class CompletionsScreen(HalosScreen):
     @on(VirtualList.Moved)
     def _ask_details(self) -> None:
         """Asks for what is in sight now."""
-        listed = self._list
+        listed, wanted = self._list, self.asked.query.filter
         query = DetailsQuery(
             keys=listed.keys_in_sight() if listed.display else (),
             cursor=listed.at_cursor,
             kind=self.kind,
             width=max(1, self._page.size.width),
-            term=self.asked.query.term,
+            hits=() if wanted is None else wanted.hits,
             generation=self.view.generation,
         )
         if self._details is not None and self._details_feed is not None:
@@ -232,8 +237,8 @@ class CompletionsScreen(HalosScreen):
             self.action_zoom()
         elif self.kind != "completion":
             self._show_kind("completion")
-        elif self.asked.query.term is not None:
-            self.ask_for(replace(self.asked.query, term=None))
+        elif self.asked.query.filter is not None:
+            self.ask_for(replace(self.asked.query, filter=None))
         else:
             super().action_back()
 
@@ -242,8 +247,8 @@ class CompletionsScreen(HalosScreen):
         self.asked.ask(query)
         self.say()
 
-    def _use_filter(self, term: SearchTerm | None) -> None:
-        self.ask_for(replace(self.asked.query, term=term))
+    def _use_filter(self, wanted: CompletionFilter | None) -> None:
+        self.ask_for(replace(self.asked.query, filter=wanted))
 
     def content(self) -> MakeText | None:
         """Returns what writes the page, once that is decoded."""
@@ -361,17 +366,17 @@ def title_of(
     about.append((_order(query), "muted"))
     if query.only != "all":
         about.append((f"  only {query.only}", "warning"))
-    if query.term is not None:
-        about.append((f"  filter {'/' * query.term.is_regex}{query.term.text}", "warning"))
+    if query.filter is not None:
+        about.append((f"  filter {query.filter.typed}", "warning"))
     return Title(tuple(about), ((_progress(view), "muted"),), problem or _problems(run_dir, view))
 
 
 def _is_filtered(query: ListQuery) -> bool:
-    return query.term is not None or query.only != "all"
+    return query.filter is not None or query.only != "all"
 
 
 def _rounds(view: ListView, query: ListQuery) -> str:
-    number = view.round if query.round == NEWEST else query.round
+    number = query.listed_round(view.round)
     match number:
         case n if n == ALL_ROUNDS:
             return f"all {view.num_rounds} rounds"

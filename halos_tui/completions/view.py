@@ -9,8 +9,9 @@ from typing import Literal
 
 from halos_backend.records import Group, PreferencePair
 
-from halos_tui.completions.query import Order
+from halos_tui.completions.query import EVERYTHING, CompletionFilter, Order
 from halos_tui.completions.round_rows import Mark
+from halos_tui.filter_terms import Term
 from halos_tui.search_term import SearchTerm
 from halos_tui.text_layout import Page
 
@@ -19,7 +20,12 @@ NEWEST = 0
 ALL_ROUNDS = -1
 
 Only = Literal["all", "cut off", "unscored"]
-ONLY: tuple[Only, ...] = ("all", "cut off", "unscored")
+ONLY_FILTERS: Mapping[Only, CompletionFilter] = {
+    "all": EVERYTHING,
+    "cut off": CompletionFilter((Term("cut", ":", ""),)),
+    "unscored": CompletionFilter((Term("unscored", ":", ""),)),
+}
+ONLY: tuple[Only, ...] = tuple(ONLY_FILTERS)
 ORDERS: tuple[Order, ...] = ("sampled", "reward", "length")
 PageKind = Literal["completion", "group", "pair"]
 
@@ -29,10 +35,16 @@ class ListQuery:
     """Says which completions to list. `round` is a number, NEWEST or ALL_ROUNDS."""
 
     round: int = NEWEST
-    term: SearchTerm | None = None
+    filter: CompletionFilter | None = None
     only: Only = "all"
     order: Order = "sampled"
     ascending: bool = False
+
+    def listed_round(self, newest: int) -> int:
+        """Returns which round that is; a filter that is about rounds is one of all."""
+        if self.filter is not None and self.filter.is_about_rounds:
+            return ALL_ROUNDS
+        return newest if self.round == NEWEST else self.round
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,7 @@ class ListView:
     """This is the list so far: `keys` in order, for the index of that `generation`.
 
     `round` is the one of `query`, known once there are completions. Bytes are of files still being
-    taken in, groups are those searched for the term.
+    taken in, groups are those searched.
     """
 
     query: ListQuery = field(default_factory=ListQuery)
@@ -65,7 +77,7 @@ class DetailsQuery:
     cursor: int | None = None
     kind: PageKind = "completion"
     width: int = 80
-    term: SearchTerm | None = None
+    hits: tuple[SearchTerm, ...] = ()
     generation: int = 0
 
 

@@ -162,7 +162,7 @@ class LogsScreen(HalosScreen):
 
     def action_search(self) -> None:
         term = self._query.style.term
-        before = "" if term is None else f"{'/' * term.is_regex}{term.text}"
+        before = "" if term is None else term.typed
         self._bar.ask(self._searching, text=before)
 
     def action_next_hit(self) -> None:
@@ -356,7 +356,7 @@ def title_of(
         place = row.end / view.status.num_bytes if row is not None else 0.0
         state.append((f"{percent(place)} of {size(view.status.num_bytes)}", "muted"))
     if query.style.term is not None:
-        state.append((f"{'/' * query.style.term.is_regex}{query.style.term.text}", "accent"))
+        state.append((query.style.term.typed, "accent"))
     return Title(tuple(about), tuple(state), problem or _problem(view))
 
 

@@ -26,7 +26,7 @@ from halos_tui.metrics.reader import MetricsReader
 from halos_tui.metrics.view import MOST_LINES, WEIGHTS, MetricsQuery, MetricsView
 from halos_tui.screens.asking import Asked, Filter, MakeText, Writing
 from halos_tui.screens.base import HalosScreen
-from halos_tui.search_term import SearchTerm
+from halos_tui.search_term import SearchTerm, read_term
 from halos_tui.widgets.ask_line import AskLine, Question
 from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.title_line import Title, TitleLine
@@ -55,6 +55,7 @@ class MetricsScreen(HalosScreen):
         self.asked = Asked(MetricsQuery(), self._reader.ask)
         self._filter = Filter(
             self,
+            read=read_term,
             term=lambda: self.asked.query.term,
             use=self._use_filter,
             leave=self.focus_main,

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from halos_backend.errors import HalosError, UsageError
 
 from halos_tui.feed import Feed, in_background
 from halos_tui.formatting import visible
 from halos_tui.screens.base import HalosScreen
-from halos_tui.search_term import SearchTerm, read_term
 from halos_tui.widgets.ask_line import AskLine, Question
 
 MUCH_TO_COPY = 50_000
@@ -24,6 +23,16 @@ MUCH_TO_COPY = 50_000
 
 Query = TypeVar("Query")
 View = TypeVar("View")
+
+
+class Typed(Protocol):
+    """It is what a filter wants, and `typed` is how a person writes that."""
+
+    @property
+    def typed(self) -> str: ...
+
+
+Wanted = TypeVar("Wanted", bound=Typed)
 MakeText = Callable[[Path], str]
 """It makes the text for the file at that path, in a thread. Raises HalosError where it cannot."""
 
@@ -53,35 +62,38 @@ class Asked(Generic[Query]):
             self._hurry()
 
 
-class Filter:
+class Filter(Generic[Wanted]):
     """Asks for a filter in the screen's `AskLine`, and applies it with every key.
 
-    `term` returns the filter that holds, `use` shows what fits another one, or all for None, and
-    `leave` gives the keys back to what the screen is about. With `is_pattern` the text is a pattern
-    without a `/` before it.
+    `read` reads what a person typed, and raises UsageError where that is no filter; `term` returns
+    the filter that holds, `use` shows what fits another one, or all for None, and `leave` gives the
+    keys back to what the screen is about. With `is_pattern` the text is a pattern without a `/`
+    before it.
     """
 
     def __init__(
         self,
         screen: HalosScreen,
         *,
-        term: Callable[[], SearchTerm | None],
-        use: Callable[[SearchTerm | None], None],
+        read: Callable[[str], Wanted | None],
+        term: Callable[[], Wanted | None],
+        use: Callable[[Wanted | None], None],
         leave: Callable[[], None],
         question: str = "filter",
         hint: str = "words, or /pattern",
         is_pattern: bool = False,
     ) -> None:
         self._screen = screen
+        self._read = read
         self._term = term
         self._use = use
         self._leave = leave
-        self._is_pattern = is_pattern
+        self._before = "/" if is_pattern else ""
         self._question = Question(question, hint, typed=self._typed, answered=self._answered)
 
     def ask(self) -> None:
         term = self._term()
-        text = "" if term is None else f"{self._slash(term)}{term.text}"
+        text = "" if term is None else term.typed.removeprefix(self._before)
         self._bar.ask(self._question, text=text)
 
     def close_bar(self) -> None:
@@ -96,14 +108,11 @@ class Filter:
     def _bar(self) -> AskLine:
         return self._screen.query_one(AskLine)
 
-    def _slash(self, term: SearchTerm) -> str:
-        return "/" * (term.is_regex and not self._is_pattern)
-
     def _typed(self, text: str) -> bool:
         """Filters; returns False where the text is no filter, and keeps the one before."""
         self._bar.refuse("")
         try:
-            term = read_term(f"/{text}" if self._is_pattern else text)
+            term = self._read(f"{self._before}{text}")
         except UsageError as error:
             self._bar.refuse(str(error))
             return False

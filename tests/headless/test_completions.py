@@ -106,3 +106,25 @@ def test_a_round_that_is_not_there_is_refused(halos: Halos, runs: Path) -> None:
     assert "no round 7" in refused.stderr
     MadeRun(runs, "empty")
     assert "not sampled anything yet" in halos("completions", "empty").stderr
+
+
+def test_a_filter_is_that_of_the_screen(halos: Halos, runs: Path) -> None:
+    run = _labelled(runs)
+    run.whole_round(2)
+    write_round_files(run, 2)
+    shown = halos("completions", "a-run", "--filter", "chosen:")
+    assert shown.stdout.splitlines() == [
+        "",
+        "prompt beta: Say hello.",
+        "  [reward 0.75, 3 tokens]  CHOSEN",
+        "    hello there you",
+    ]
+    assert "round 2, by the policy before its training: 1 completion\n" in shown.stderr
+    rows = halos("completions", "a-run", "--filter", "round:1 reward<0.5", "--json").stdout
+    assert [json.loads(row)["round"] for row in rows.splitlines()] == [1]
+    of_both = halos("completions", "a-run", "--filter", "round>=1 rejected:")
+    assert "round 1, prompt beta: Say hello." in of_both.stdout
+    assert "all rounds: 2 completions" in of_both.stderr
+    refused = halos("completions", "a-run", "--filter", "rewards<0")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "did you mean reward?" in refused.stderr

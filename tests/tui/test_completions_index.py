@@ -16,7 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from halos_tui.completions.index import CompletionsIndex
-from halos_tui.completions.query import CompletionQuery, Selection
+from halos_tui.completions.query import (
+    EVERYTHING,
+    CompletionFilter,
+    CompletionQuery,
+    Search,
+    Selection,
+    read_filter,
+)
 from halos_tui.search_term import SearchTerm
 from tests.support.made_run import GROUPS, MadeRun, write_round_files
 
@@ -38,6 +45,28 @@ GROUP = st.builds(
     policy_version=st.just(0),
     completions=st.lists(COMPLETIONS, min_size=1, max_size=3).map(tuple),
 )
+FITS = {
+    "": lambda _round, _group, _one: True,
+    "cut:": lambda _round, _group, one: one.finish_reason == "length",
+    "-cut:": lambda _round, _group, one: one.finish_reason != "length",
+    "unscored:": lambda _round, _group, one: one.unscored is not None,
+    "unscored:timed": lambda _round, _group, one: one.unscored == "timed out",
+    "id=p": lambda _round, group, _one: group.prompt_id == "p",
+    "id:never": lambda _round, _group, _one: False,
+    "reward<0.5": lambda _round, _group, one: one.reward is not None and one.reward < 0.5,
+    "-reward<0.5": lambda _round, _group, one: one.reward is None or one.reward >= 0.5,
+    "reward!=0 len>1": lambda _round, _group, one: (
+        one.reward not in (None, 0.0) and len(one.token_ids) > 1
+    ),
+    "round:2": lambda round, _group, _one: round == 2,
+    "-round>=2 tokens=0": lambda round, _group, one: round < 2 and not one.token_ids,
+    "text:a": lambda _round, _group, one: "a" in one.text.lower(),
+    "-text~^A": lambda _round, _group, one: (
+        not any(line.startswith("A") for line in one.text.split("\n"))
+    ),
+    "prompt:b": lambda _round, group, _one: "b" in group.prompt[0]["content"].lower(),
+}
+"""What a filter means, said of a round, a group and a completion of it."""
 ROUNDS = st.lists(st.lists(GROUP, max_size=4), min_size=1, max_size=3)
 
 on_files = settings(
@@ -67,9 +96,10 @@ def indexed(run: MadeRun) -> CompletionsIndex:
     return index
 
 
-def selected(index: CompletionsIndex, **query: Any) -> list[tuple[int, str, int]]:
+def selected(index: CompletionsIndex, typed: str = "", **query: Any) -> list[tuple[int, str, int]]:
     """(round, prompt_id, index in the group) of each, from the last selection."""
-    *_, last = index.select(CompletionQuery(**query), Event())
+    wanted = (read_filter(typed) or EVERYTHING) & query.pop("also", EVERYTHING)
+    *_, last = index.select(CompletionQuery(filter=wanted, **query), Event())
     assert last.is_done
     return [(row.round, row.prompt_id, row.index) for row in map(index.row, last.keys) if row]
 
@@ -107,8 +137,7 @@ def test_rows_are_those_of_the_files(tmp_path_factory: Any, rounds: list[list[Gr
     text=st.none() | st.sampled_from(["a", "A", "é", '"', "b\\", "<"]),
     ignore_case=st.booleans(),
     is_regex=st.booleans(),
-    prompt_id=st.none() | st.sampled_from(["p", "never"]),
-    only=st.sampled_from(["", "truncated", "unscored"]),
+    typed=st.sampled_from(list(FITS)),
     order=st.sampled_from(["sampled", "reward", "length"]),
     ascending=st.booleans(),
 )
@@ -119,8 +148,7 @@ def test_a_query_selects_and_sorts_like_a_plain_reading(
     text: str | None,
     ignore_case: bool,
     is_regex: bool,
-    prompt_id: str | None,
-    only: str,
+    typed: str,
     order: Any,
     ascending: bool,
 ) -> None:
@@ -141,9 +169,7 @@ def test_a_query_selects_and_sorts_like_a_plain_reading(
         for group in groups
         for place, completion in enumerate(group.completions)
         if (wanted is None or round in wanted)
-        and (prompt_id is None or group.prompt_id == prompt_id)
-        and (only != "truncated" or completion.finish_reason == "length")
-        and (only != "unscored" or completion.unscored is not None)
+        and FITS[typed](round, group, completion)
         and (text is None or has(completion.text) or has(group.prompt[0]["content"]))
     ]
     sign = 1 if ascending else -1
@@ -155,11 +181,9 @@ def test_a_query_selects_and_sorts_like_a_plain_reading(
         found.reverse()
     assert selected(
         indexed(run),
+        typed,
         rounds=wanted,
-        term=term,
-        prompt_id=prompt_id,
-        truncated_only=only == "truncated",
-        unscored_only=only == "unscored",
+        also=EVERYTHING if term is None else CompletionFilter(searches=(Search(term),)),
         order=order,
         ascending=ascending,
     ) == [(round, group.prompt_id, place) for round, group, place, _ in found]
@@ -193,11 +217,11 @@ def test_a_round_that_is_sampled_grows_group_by_group(run: MadeRun) -> None:
     assert selected(index) == [(1, "beta", 0), (1, "beta", 1)]
     path.write_bytes(first + second)
     update(index)
-    assert selected(index, prompt_id="alpha") == [(1, "alpha", 0), (1, "alpha", 1)]
+    assert selected(index, "id:alpha") == [(1, "alpha", 0), (1, "alpha", 1)]
     *_, selection = index.select(CompletionQuery(), Event())
     rows = [index.row(key) for key in selection.keys]
     assert [(row.reward, row.unscored) for row in rows if row] == [(None, None)] * 4
-    assert selected(index, unscored_only=True) == []
+    assert selected(index, "unscored:") == []
     assert index.pairs(1, Event()) == []
     assert index.generation == 0
 
@@ -220,8 +244,8 @@ def test_scores_take_the_place_of_completions(run: MadeRun) -> None:
         (1, "beta", 0),
         (1, "alpha", 1),
     ]
-    assert selected(index, unscored_only=True) == [(1, "alpha", 1)]
-    assert selected(index, truncated_only=True) == [(1, "alpha", 1)]
+    assert selected(index, "unscored:") == [(1, "alpha", 1)]
+    assert selected(index, "cut:") == [(1, "alpha", 1)]
 
 
 def test_the_attempt_that_counts_is_read(run: MadeRun) -> None:
@@ -264,7 +288,7 @@ def test_files_that_are_gone_are_an_error_only_when_they_are_needed(run: MadeRun
     index = indexed(run)
     run.dir.attempt(1, "label", 1).scores.unlink()
     assert selected(index, order="length")[0] == (1, "beta", 1)
-    assert selected(index, term=SearchTerm("hello")) == []
+    assert selected(index, "hello") == []
     row = index.row(_keys(index)[0])
     assert row is not None
     with pytest.raises(CorruptFileError, match=r"scores\.jsonl"):
@@ -293,7 +317,7 @@ def test_a_search_for_text_is_cancelled_between_batches(
     monkeypatch.setattr("halos_tui.completions.query.BATCH_GROUPS", 1)
     labelled(run, [list(GROUPS) * 3])
     stop = Event()
-    selections = indexed(run).select(CompletionQuery(term=SearchTerm("hello")), stop)
+    selections = indexed(run).select(CompletionQuery(filter=read_filter("hello")), stop)
     first = next(selections)
     assert isinstance(first, Selection)
     assert (first.num_searched, first.num_groups, len(first.keys)) == (1, 6, 2)
