@@ -116,7 +116,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("choose_log", "o", "Other", "Choose another log from a list", ("logs",)),
     Action("choose_lines", "v", "Lines", "Choose lines to copy, from here on", ("logs",),
            in_footer=False),
-    # forms
+    # forms, on which other letters are typed into the search
     Action("apply", "ctrl+s", "Apply", "Change the run, once you agreed", ("tweak",), writes=True),
     Action("apply_and_resume", "ctrl+r", "Apply, go on", "Change a paused run, and resume it",
            ("tweak",), writes=True),
@@ -124,11 +124,11 @@ ACTIONS: tuple[Action, ...] = (
     Action("edit", "enter", "Edit", "Type another value", FORMS),
     Action("choose", "space,right", "Next value", "The next of the values it takes", FORMS),
     Action("choose_before", "left", "Value before", "The one before it", FORMS, in_footer=False),
-    Action("reset", "backspace,u", "Undo", "Take back what was changed here", FORMS),
-    Action("from_round", "f", "Round", "From which round on it holds", ("tweak",)),
-    Action("plan", "p", "Plan", "Check the inputs; rounds, steps, disk, commands", ("new_run",)),
-    Action("name_run", "n", "Name", "The run's name", ("new_run",)),
-    Action("begin_anew", "o", "Origin", "Begin with something else", ("new_run",)),
+    Action("reset", "backspace", "Undo", "Take back what was changed here", FORMS),
+    Action("from_round", "F", "Round", "From which round on it holds", ("tweak",)),
+    Action("plan", "P", "Plan", "Check the inputs; rounds, steps, disk, commands", ("new_run",)),
+    Action("name_run", "N", "Name", "The run's name", ("new_run",)),
+    Action("begin_anew", "O", "Origin", "Begin with something else", ("new_run",)),
     # screens that show a part of a run
     Action("previous", "left_square_bracket", "Before", "The round or the attempt before",
            ("completions", "logs", "metrics", "changes")),

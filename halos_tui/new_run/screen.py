@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import HalosError
@@ -15,7 +15,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
-from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from halos_tui.actions import ScreenName
@@ -27,8 +26,9 @@ from halos_tui.new_run.draft import Draft, Lines, check_name, findings_of, make_
 from halos_tui.new_run.starts import Offer, Start
 from halos_tui.screens.dialogs import Choice, ChoiceDialog, EntryDialog
 from halos_tui.settings.editor import SettingsEditor
-from halos_tui.settings.form import SettingsForm
-from halos_tui.settings.form_screen import FormActions
+from halos_tui.settings.form import FormView, SettingsForm
+from halos_tui.settings.form_screen import SEARCH, FormActions
+from halos_tui.settings.rows_list import often_key
 from halos_tui.terminal.key_order import keys_held
 from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.panel import Line
@@ -120,6 +120,7 @@ class NewRunScreen(FormActions):
         self._run_name = ""
         self._said: Lines = ()
         self._is_busy = False
+        self._is_fresh = False
         self._is_left = threading.Event()
 
     def compose(self) -> ComposeResult:
@@ -127,7 +128,7 @@ class NewRunScreen(FormActions):
         yield OfferList(is_ascii=self.halos.options.is_ascii, id="offers")
         with Vertical(id="form"):
             yield SettingsEditor(is_ascii=self.halos.options.is_ascii, id="editor")
-        yield Input(placeholder="words in names and explanations", id="find")
+        yield Input(placeholder=SEARCH, select_on_focus=False, id="find")
         yield Footer(is_ascii=self.halos.options.is_ascii)
 
     def on_mount(self) -> None:
@@ -143,7 +144,7 @@ class NewRunScreen(FormActions):
         super().on_unmount()
 
     @property
-    def searched(self) -> Widget:
+    def searched(self) -> VirtualList[Any, Any]:
         return self.editor.rows if self._is_form else self._offers
 
     @property
@@ -208,9 +209,17 @@ class NewRunScreen(FormActions):
         self._take(self._offers.at_cursor)
 
     @on(SettingsEditor.Changed)
-    def _changed(self) -> None:
+    def _changed(self, message: SettingsEditor.Changed) -> None:
+        if self._is_fresh:
+            self._is_fresh = False
+            self._go_to_what_is_missing(message.view)
         self._said = ()
         self._show_findings()
+
+    def _go_to_what_is_missing(self, view: FormView) -> None:
+        path = next((path for path in view.often if path in view.problems), None)
+        if path is not None:
+            self.editor.rows.go_to(often_key(path))
 
     @property
     def _offers(self) -> OfferList:
@@ -258,6 +267,8 @@ class NewRunScreen(FormActions):
         self.form = start.form()
         self.add_class("-form")
         self._close_search()
+        self._is_fresh = True
+        self.editor.rows.move_to(0)
         self.editor.set_form(self.form)
         self.editor.rows.focus()
         self._show_title()

@@ -31,6 +31,7 @@ from halos_backend.store.run_dir import RunDir
 from halos_tui.formatting import visible
 from halos_tui.new_run.checking import Report
 from halos_tui.settings.form import Checked, SettingsForm, checked
+from halos_tui.settings.rows import INPUTS, OFTEN
 
 DEMO_LOSSES = ("dpo", "kto", "grpo")
 DEMO_ROUNDS = 3
@@ -57,7 +58,7 @@ class Start:
         )
 
     def form(self) -> SettingsForm:
-        return SettingsForm(self.table, self.check)
+        return SettingsForm(self.table, self.check, often=(*OFTEN, *INPUTS))
 
     def check(self, assignments: Sequence[str]) -> Checked:
         return checked(lambda: self._checked(assignments))

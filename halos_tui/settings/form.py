@@ -20,7 +20,7 @@ from halos_backend.config.wording import Problem
 from halos_backend.errors import SettingsError, UsageError
 from halos_backend.settings_json import is_at_or_below
 
-from halos_tui.settings.rows import OFF, ON, Row, settings_rows, table_headings
+from halos_tui.settings.rows import OFF, OFTEN, ON, Row, settings_rows, table_headings
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,9 @@ class Checked:
 
 @dataclass(frozen=True)
 class FormView:
-    """This is the form at one moment. `now` has the values to compare with, by path."""
+    """This is the form at one moment. `now` has the values to compare with, by path; `often` are
+    the paths of what people change most.
+    """
 
     rows: tuple[Row, ...]
     now: Mapping[str, str]
@@ -45,6 +47,7 @@ class FormView:
     edited: frozenset[str]
     assignments: tuple[str, ...]
     checked: Checked = field(default_factory=Checked)
+    often: tuple[str, ...] = ()
 
     @cached_property
     def problems(self) -> Mapping[str, str]:
@@ -85,11 +88,13 @@ class SettingsForm:
         *,
         now: Mapping[str, Any] | None = None,
         why_fixed: Callable[[str], str] = lambda _path: "",
+        often: Sequence[str] = OFTEN,
     ) -> None:
         self.base = base
         self.edits: dict[str, str] = {}
         self._check = check
         self._why_fixed = why_fixed
+        self._often = tuple(often)
         known = base if now is None else now
         self._now = {row.path: row.value for row in settings_rows(known)}
         self._before = {row.path: row.value for row in settings_rows(base)}
@@ -156,6 +161,7 @@ class SettingsForm:
             edited=frozenset(self.edits),
             assignments=assignments,
             checked=self._check(assignments),
+            often=self._often,
         )
 
     def is_table(self, path: str) -> bool:

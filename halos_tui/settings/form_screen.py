@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from textual import on
-from textual.widget import Widget
+from textual.events import Key
 from textual.widgets import Input
 
 from halos_tui.formatting import plural
@@ -11,10 +13,18 @@ from halos_tui.screens.base import HalosScreen
 from halos_tui.screens.dialogs import Choice, ChoiceDialog
 from halos_tui.settings.editor import SettingsEditor
 from halos_tui.settings.form import SettingsForm
+from halos_tui.widgets.virtual_list import VirtualList
+
+SEARCH = "words of names and explanations"
+ARROWS = {"up": -1, "down": 1}
+"""These keys move in the list while a search is typed."""
 
 
 class FormActions(HalosScreen):
-    """It has a SettingsEditor and, below it, an Input `#find`; it asks before edits are lost."""
+    """It has a SettingsEditor and, below it, an Input `#find`; it asks before edits are lost.
+
+    A letter that is no key of the screen begins a search.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,9 +35,18 @@ class FormActions(HalosScreen):
         return self.query_one(SettingsEditor)
 
     @property
-    def searched(self) -> Widget:
+    def searched(self) -> VirtualList[Any, Any]:
         """Returns what a search is in, and what has the focus after it."""
         return self.editor.rows
+
+    def on_key(self, event: Key) -> None:
+        if self.focused is self._find and event.key in ARROWS:
+            event.stop()
+            self.searched.action_move(ARROWS[event.key])
+        elif self.focused is self.searched and self._is_typed(event):
+            event.stop()
+            self._find.value = event.character or ""
+            self.action_search()
 
     def action_edit(self) -> None:
         self.editor.edit()
@@ -43,7 +62,8 @@ class FormActions(HalosScreen):
 
     def action_search(self) -> None:
         self._find.display = True
-        self._find.focus()
+        self._find.cursor_position = len(self._find.value)
+        self.set_focus(self._find)  # at once, since the next key belongs to it
 
     def action_back(self) -> None:
         """Leaves the field, the search, then the screen."""
@@ -73,6 +93,14 @@ class FormActions(HalosScreen):
     @property
     def _find(self) -> Input:
         return self.query_one("#find", Input)
+
+    def _is_typed(self, event: Key) -> bool:
+        """Says whether a key is a letter that does nothing else; those that move in a list do not
+        count.
+        """
+        bound = self.active_bindings.get(event.key)
+        is_free = bound is None or bound.node is self.searched
+        return is_free and bool(event.character) and str(event.character).isalpha()
 
     async def _ask_to_leave(self, num_edits: int) -> None:
         dialog = ChoiceDialog(

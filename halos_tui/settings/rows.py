@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,21 @@ ON, OFF = "on", "off"
 SECRET = re.compile(r"(^|_)(api_key|auth|credential|key|password|secret|token)$")
 """A setting with such a name never shows its text."""
 HIDDEN = "(hidden)"
+OFTEN = (
+    "train.lr",
+    "train.loss.beta",
+    "train.loss.tau",
+    "loop.num_rounds",
+    "loop.prompts_per_round",
+    "sample.group_size",
+    "sample.temperature",
+    "loop.num_prompts",
+)
+"""People change these most, in this order; a loss has beta or tau, or neither."""
+INPUTS = ("policy.path", "prompts.path", "label.judge.path", "label.judge.function")
+"""A new run needs these, and no preset knows them."""
+LAST_RANK = 4
+"""A setting fits a search worst where only its help or its value does."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +52,8 @@ class Row:
     `is_required`.
 
     `choices` are all it takes, where these are few. `fixed` says why it cannot be changed.
-    A row `makes_entry` whose text names a new table below its path.
+    A row `makes_entry` whose text names a new table below its path. One that `is_often` changed
+    stands before all tables, besides its place in its own.
     """
 
     path: str
@@ -50,11 +66,17 @@ class Row:
     is_table: bool = False
     makes_entry: bool = False
     is_hidden: bool = False
+    is_often: bool = False
     fixed: str = ""
 
     @property
     def table(self) -> str:
         return self.path.rpartition(".")[0]
+
+    @property
+    def group(self) -> str:
+        """Returns what it is listed under; a row for new tables comes behind those there are."""
+        return self.path if self.makes_entry else self.table
 
     @property
     def name(self) -> str:
@@ -73,10 +95,30 @@ def table_headings() -> dict[str, str]:
     return dict(_headings(RunSettings, ()))
 
 
-def matches(row: Row, text: str) -> bool:
-    """Says whether all words of a search are in a row's path or help."""
-    within = f"{row.path} {row.help} {row.value}".casefold()
-    return all(word in within for word in text.casefold().split())
+def find_rows(rows: Sequence[Row], text: str) -> list[Row]:
+    """Returns the rows that have all words of a search, table by table, the best ones first.
+
+    The best are named so; then come those whose path has the words, and those in whose help words
+    begin so or whose value has them.
+    """
+    words = text.casefold().split()
+    ranks = {row: max((_rank(row, word) for word in words), default=0) for row in rows}
+    found = {row: rank for row, rank in ranks.items() if rank <= LAST_RANK}
+    order: dict[str, tuple[int, int]] = {}
+    for place, (row, rank) in enumerate(found.items()):
+        best, first = order.get(row.group, (rank, place))
+        order[row.group] = min(best, rank), first
+    return sorted(found, key=lambda row: (*order[row.group], found[row]))
+
+
+def _rank(row: Row, word: str) -> int:
+    name = row.name.casefold()
+    if word in name:
+        return 0 if word == name else 1 if name.startswith(word) else 2
+    if word in row.path.casefold():
+        return 3
+    begins = any(part.startswith(word) for part in re.split(r"\W+", row.help.casefold()))
+    return LAST_RANK if begins or word in row.value.casefold() else LAST_RANK + 1
 
 
 def text_of(value: object) -> str:

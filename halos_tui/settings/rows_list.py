@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from rich.cells import cell_len, set_cell_size
@@ -9,7 +11,7 @@ from textual.binding import Binding, BindingType
 
 from halos_tui.formatting import visible
 from halos_tui.settings.form import FormView
-from halos_tui.settings.rows import Row, matches
+from halos_tui.settings.rows import Row, find_rows
 from halos_tui.widgets.panel import Line
 from halos_tui.widgets.virtual_list import VirtualList
 
@@ -18,10 +20,12 @@ NARROWEST_NAME = 12
 WIDEST_NAME = 34
 UNSET = "unset"
 MISSING = "missing"
+CHANGED_OFTEN = "often changed"
 
 
 class SettingsRows(VirtualList[FormView, str | Row]):
-    """It shows tables with their settings. The cursor is on a setting, never on a table's heading.
+    """It shows what is often changed, then all tables with their settings; or what fits a search,
+    the best first. The cursor is on a setting, never on a heading.
 
     A heading is listed as the path of its table. With `title` two values stand beside each other:
     that of now, and that under the title.
@@ -44,27 +48,27 @@ class SettingsRows(VirtualList[FormView, str | Row]):
         return row if isinstance(row, Row) else None
 
     def rows(self, shown: FormView) -> list[str | Row]:
-        """Returns the settings that fit the filter, each table's under its heading."""
-        items: list[str | Row] = []
-        table = None
-        for row in shown.rows:
-            if matches(row, self.filter):
-                if row.table != table and not row.makes_entry:
-                    table = row.table
-                    items.append(table)
-                items.append(row)
-        return items
+        """Returns the settings, each under the heading of its table."""
+        if self.filter:
+            return _with_headings(find_rows(shown.rows, self.filter))
+        by_path = {row.path: row for row in shown.rows if not row.fixed}
+        often = [replace(by_path[path], is_often=True) for path in shown.often if path in by_path]
+        return _with_headings([*often, *shown.rows])
 
     def key(self, item: str | Row) -> str:
-        return item.path if isinstance(item, Row) else f"[{item}]"
+        if isinstance(item, str):
+            return f"[{item}]"
+        return often_key(item.path) if item.is_often else item.path
 
     def is_heading(self, item: str | Row) -> bool:
         return isinstance(item, str)
 
     def search(self, text: str) -> None:
-        """Shows only what fits."""
+        """Shows only what fits, with the cursor on the first; "" shows all, with it where it is."""
         self.filter = text
         self.list_anew()
+        if text:
+            self.move_to(0)
 
     def value_place(self) -> tuple[int, int] | None:
         """Returns column and line, in the widget, where the value at the cursor is edited."""
@@ -79,11 +83,12 @@ class SettingsRows(VirtualList[FormView, str | Row]):
 
     def action_table(self, by: int) -> None:
         """Moves to the first setting of the table after, or before."""
-        rows = [item for item in self.listed if isinstance(item, Row)]
-        if self.row is not None:
-            tables = list(dict.fromkeys(row.table for row in rows))
-            table = tables[(tables.index(self.row.table) + by) % len(tables)]
-            self.go_to(next(row.path for row in rows if row.table == table))
+        starts = [
+            place + 1 for place in range(self.num_rows) if self.is_heading(self.listed[place])
+        ]
+        if starts:
+            here = sum(start <= self.cursor for start in starts) - 1
+            self.move_to(starts[(here + by) % len(starts)])
 
     def heading(self, shown: FormView, width: int) -> Line:
         del shown, width
@@ -96,12 +101,13 @@ class SettingsRows(VirtualList[FormView, str | Row]):
     def line_of(self, shown: FormView, row: str | Row, width: int) -> Line:
         del width
         if isinstance(row, str):
-            return [(row, "title"), (f"  {shown.headings.get(row, '')}", "muted")]
+            return [(row, "title"), (f"  {_about(row, shown)}", "muted")]
         problem = shown.problems.get(row.path)
         is_edited = row.path in shown.edited
         mark = "!" if problem else "*" if is_edited else " "
         style = "bad" if problem else "accent" if is_edited else "muted" if row.fixed else ""
-        name = f"new {row.name} ..." if row.makes_entry else row.name
+        name = row.path if row.is_often else row.name
+        name = f"new {name} ..." if row.makes_entry else name
         line: list[tuple[str, str]] = [
             (f"{mark} ", "bad" if problem else "accent"),
             (f"{_cell(name, self._name_width)} ", ""),
@@ -131,7 +137,8 @@ class SettingsRows(VirtualList[FormView, str | Row]):
     @property
     def _name_width(self) -> int:
         rows = self.shown.rows if self.shown else ()
-        longest = max((len(row.name) for row in rows), default=0)
+        often = self.shown.often if self.shown else ()
+        longest = max(map(len, (*often, *(row.name for row in rows))), default=0)
         return max(NARROWEST_NAME, min(WIDEST_NAME, longest, self.size.width // 3))
 
     @property
@@ -139,6 +146,29 @@ class SettingsRows(VirtualList[FormView, str | Row]):
         half = (self.size.width - MARK - self._name_width - 1) // 2
         longest = max(map(cell_len, self.shown.now.values()), default=0) if self.shown else 0
         return max(8, min(half, longest + 2))
+
+
+def often_key(path: str) -> str:
+    """Returns the key of the row that stands among what is often changed."""
+    return f"often {path}"
+
+
+def _with_headings(rows: Sequence[Row]) -> list[str | Row]:
+    items: list[str | Row] = []
+    heading = None
+    for row in rows:
+        over = CHANGED_OFTEN if row.is_often else row.table
+        if over != heading and not row.makes_entry:
+            heading = over
+            items.append(over)
+        items.append(row)
+    return items
+
+
+def _about(heading: str, shown: FormView) -> str:
+    if heading == CHANGED_OFTEN:
+        return "each stands in its table too"
+    return shown.headings.get(heading, "")
 
 
 def _value_text(row: Row) -> str:

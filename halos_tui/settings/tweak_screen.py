@@ -19,7 +19,7 @@ from halos_tui.formatting import plural, visible_lines
 from halos_tui.screens.dialogs import Choice, ChoiceDialog, EntryDialog
 from halos_tui.settings.editor import SettingsEditor
 from halos_tui.settings.form import FormView, SettingsForm
-from halos_tui.settings.form_screen import FormActions
+from halos_tui.settings.form_screen import SEARCH, FormActions
 from halos_tui.settings.tweaking import Tweak, why_not_tweak
 from halos_tui.terminal.key_order import hold_keys, keys_held, release_keys
 from halos_tui.tracking.state_tail import StateTail
@@ -50,7 +50,7 @@ class TweakScreen(FormActions):
     def compose(self) -> ComposeResult:
         yield Static("", id="title", markup=False)
         yield SettingsEditor(is_ascii=self.halos.options.is_ascii, id="editor")
-        yield Input(placeholder="words in names and explanations", id="find")
+        yield Input(placeholder=SEARCH, select_on_focus=False, id="find")
         yield Footer(is_ascii=self.halos.options.is_ascii)
 
     def on_mount(self) -> None:
@@ -108,9 +108,6 @@ class TweakScreen(FormActions):
         form = tweak.form()
         if self.form is not None:
             form.edits = dict(self.form.edits)
-        else:
-            first = next((row.path for row in form.rows() if not row.fixed), "")
-            self.editor.rows.go_to(first)
         self.form = form
         self.editor.set_form(form, title=f"from round {tweak.from_round}")
         planned = planned_rounds(tweak.state)

@@ -346,7 +346,7 @@ def test_settings_are_those_of_a_round_that_began_while_one_chose_it(run: MadeRu
         await until_shown(pilot, "changes hold from round 2 on")
         tweak = app.screen
         tweak._feeds[0].stop()  # what is said below is the last that it says
-        await pilot.press("f")
+        await pilot.press("F")
         await until_shown(pilot, "From which round on?")
         run.finish_round(1)
         run.start_round(2)

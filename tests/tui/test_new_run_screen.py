@@ -158,6 +158,25 @@ def test_a_run_s_settings_are_those_of_its_next_round(tmp_path: Path) -> None:
     assert settings.launch.num_threads is None, "those of the machine where it starts"
 
 
+def test_the_offers_are_filtered_by_typing_and_the_form_begins_with_what_is_missing(
+    tmp_path: Path,
+) -> None:
+    """The first letter moves in other lists."""
+
+    async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
+        await until(pilot, lambda: app.screen.query_one(OfferList).shown)
+        for key in (*"kto init", "enter", "enter"):
+            app.simulate_key(key)
+        await until_shown(pilot, "New run, from init kto", "still as halos-tui init wrote it")
+        shown = screen_text(app).splitlines()
+        assert shown[2].startswith("often changed")
+        assert [line.split()[0] for line in shown[3:5]] == ["train.lr", "train.loss.beta"]
+        assert editor(app).rows.row.path == "policy.path"  # type: ignore[union-attr]
+        assert editor(app).rows.row.is_often  # type: ignore[union-attr]
+
+    on_new_run(tmp_path, act)
+
+
 @pytest.mark.parametrize("size", [*SIZES, (40, 10)])
 def test_the_screen_offers_them_and_escape_goes_back(tmp_path: Path, size: tuple[int, int]) -> None:
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
@@ -223,7 +242,7 @@ def test_problems_then_the_doctor_s_findings(
         await until_shown(pilot, "New run, from")
         await set_value(pilot, "train.lr", "fast")
         await until_shown(pilot, "! train.lr: takes a number above 0, not 'fast'")
-        await pilot.press("p")
+        await pilot.press("P")
         await until_shown(pilot, "1 problem to mend first")
         await pilot.press("ctrl+s")
         await set_value(pilot, "train.lr", "1e-3")
@@ -239,7 +258,7 @@ def test_a_name_is_asked_for_and_judged(tmp_path: Path) -> None:
 
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
         await until_shown(pilot, "New run, from the run a-run")
-        await pilot.press("n")
+        await pilot.press("N")
         await until_shown(pilot, "The run's name")
         await pilot.press(*"a/b")
         await until_shown(pilot, "a name has no /")
@@ -264,7 +283,7 @@ def test_beginning_anew_asks_before_edits_are_lost(tmp_path: Path) -> None:
         await take(pilot, "init kto")
         await until(pilot, lambda: editor(app).view)
         await set_value(pilot, "train.lr", "1e-3")
-        await pilot.press("o")
+        await pilot.press("O")
         await until_shown(pilot, "Leave, and forget 1 change?")
         await pilot.press("y")
         await until_shown(pilot, "A new run begins with ...")
@@ -293,7 +312,7 @@ def test_the_plan_is_shown_and_leaves_nothing(place: Place) -> None:
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
         await take_file(pilot, config)
         await until(pilot, lambda: editor(app).view)
-        await pilot.press("p")
+        await pilot.press("P")
         await until_shown(pilot, "The plan", "4 rounds of dpo, 20 prompts")
         shown = " ".join(screen_text(app).split())
         assert "rounds 1 to 3, each: 6 prompts, 24 completions, at most 6 pairs, 3 steps" in shown
@@ -320,7 +339,7 @@ def test_a_plan_of_settings_that_were_changed_meanwhile_is_not_shown(
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
         await take_file(pilot, place.config())
         await until(pilot, lambda: editor(app).view)
-        await pilot.press("p")
+        await pilot.press("P")
         await until(pilot, is_planning.is_set)
         await set_value(pilot, "loop.num_rounds", "7")
         may_plan.set()
@@ -351,7 +370,7 @@ def test_a_name_that_is_taken_is_said(place: Place) -> None:
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
         await take_file(pilot, place.config())
         await until(pilot, lambda: editor(app).view)
-        await pilot.press("n")
+        await pilot.press("N")
         await until_shown(pilot, "The run's name")
         await pilot.press(*"taken", "enter")
         await until_shown(pilot, "New run taken, from")
@@ -384,7 +403,7 @@ def test_a_real_run_is_started_and_shown(place: Place) -> None:
         await take_file(pilot, place.config())
         await until(pilot, lambda: editor(app).view)
         await set_value(pilot, "loop.num_rounds", "1")
-        await pilot.press("n")
+        await pilot.press("N")
         await until_shown(pilot, "The run's name")
         await pilot.press(*"fresh", "enter")
         await until_shown(pilot, "New run fresh, from")

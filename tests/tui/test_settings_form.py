@@ -15,7 +15,8 @@ from halos_backend.events import SettingsChanged
 from halos_backend.store.registry import load_state
 
 from halos_tui.settings.form import Checked, SettingsForm, checked
-from halos_tui.settings.rows import Row, matches, settings_rows, table_headings, text_of
+from halos_tui.settings.rows import Row, find_rows, settings_rows, table_headings, text_of
+from halos_tui.settings.rows_list import SettingsRows
 from halos_tui.settings.tweaking import Tweak, describe_cost, why_fixed
 from tests.support.made_run import STARTED_T, MadeRun, settings
 
@@ -185,10 +186,49 @@ def test_tables_have_headings_from_the_schema() -> None:
 def test_a_search_looks_at_names_help_and_values() -> None:
     rows = settings_rows(plain())
 
-    found = [row.path for row in rows if matches(row, "LEARNING rate")]
+    found = [row.path for row in find_rows(rows, "LEARNING rate")]
 
     assert found == ["train.lr", "train.schedule", "train.warmup_frac"]
-    assert [row.path for row in rows if matches(row, "judge.py")] == ["label.judge.function"]
+    assert [row.path for row in find_rows(rows, "judge.py")] == ["label.judge.function"]
+
+
+def test_the_best_hits_of_a_search_come_first_with_their_tables() -> None:
+    rows = settings_rows(plain())
+
+    # "already" has the letters too, in the help of other settings
+    assert [row.path for row in find_rows(rows, "lr")] == ["train.lr"]
+    prompt = [row.path for row in find_rows(rows, "prompt")]
+    assert prompt[0] == "prompts.prompt"
+    by_name, by_help = prompt.index("loop.num_prompts"), prompt.index("sample.group_size")
+    assert prompt.index("prompts.path") < by_name < by_help
+    assert find_rows(rows, "no such words") == []
+
+
+@pytest.mark.parametrize(
+    ("loss", "feedback", "strength"),
+    [
+        ("dpo", "pairwise", ["train.loss.beta"]),
+        ("ipo", "pairwise", ["train.loss.tau"]),
+        ("sft", "binary", []),
+    ],
+)
+def test_what_is_often_changed_is_there_only_where_the_loss_has_it(
+    loss: str, feedback: str, strength: list[str]
+) -> None:
+    view = form_of(plain(loss=loss, feedback=feedback), why_fixed=why_fixed).view()
+
+    listed = SettingsRows().rows(view)
+
+    assert listed[0] == "often changed"
+    often = [row.path for row in listed if isinstance(row, Row) and row.is_often]
+    assert often[: 1 + len(strength)] == ["train.lr", *strength]
+    assert often[1 + len(strength) :] == [
+        "loop.num_rounds",
+        "loop.prompts_per_round",
+        "sample.group_size",
+        "sample.temperature",
+        "loop.num_prompts",
+    ]
 
 
 # --- edits ----------------------------------------------------------------------------------

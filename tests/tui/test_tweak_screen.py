@@ -115,13 +115,56 @@ def test_it_shows_what_is_now_and_what_holds_next(run: MadeRun, size: tuple[int,
     on_tweak(run, act, size=size)
 
 
-def test_it_begins_with_what_can_be_changed(run: MadeRun) -> None:
+def test_it_begins_with_what_people_change(run: MadeRun) -> None:
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
-        assert rows(app).row is not None
-        assert rows(app).row.path == "loop.num_rounds"  # type: ignore[union-attr]
-        await pilot.press("home", "enter")
+        often = [
+            "train.lr",
+            "train.loss.beta",
+            "loop.num_rounds",
+            "loop.prompts_per_round",
+            "sample.group_size",
+            "sample.temperature",
+            "loop.num_prompts",
+        ]
+        assert [line.split()[0] for line in screen_text(app).splitlines()[3:10]] == often
+        assert rows(app).row.path == "train.lr"  # type: ignore[union-attr]
+        await type_over(pilot, "1e-5")
+        await until_shown(pilot, "> the peak learning rate is 2 times that before")
+        in_both = [line for line in screen_text(app).splitlines() if line.startswith("* ")]
+        assert [line.split()[1] for line in in_both] == ["train.lr"]
+        await pilot.press("enter", "tab", "enter")
         await until(pilot, lambda: "it is what the run trains" in notices(app))
         assert not app.screen.query_one("#value", Input).display
+
+    on_tweak(run, act)
+
+
+def test_letters_search_and_the_cursor_is_on_the_best_hit(run: MadeRun) -> None:
+    async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
+        await pilot.press(*"beta")
+        await until(pilot, lambda: rows(app).row.path == "train.loss.beta")  # type: ignore[union-attr]
+        shown = [item.path for item in rows(app).listed if not isinstance(item, str)]
+        assert shown[:3] == ["train.loss.beta", "train.adam_beta1", "train.adam_beta2"]
+        await pilot.press("down")
+        assert rows(app).row.path == "train.adam_beta1"  # type: ignore[union-attr]
+        await pilot.press("escape")
+        await until(pilot, lambda: rows(app).num_rows > 100)
+        assert rows(app).row.path == "train.adam_beta1"  # type: ignore[union-attr]
+
+    on_tweak(run, act)
+
+
+def test_a_burst_of_keys_searches_edits_and_asks(run: MadeRun) -> None:
+    """Of them "k" moves in other lists, and "F" asks for the round where nothing is typed."""
+
+    async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
+        for key in (*"keep_best", "enter", "enter", "escape", *"lr", "enter", "enter", *"2e-6"):
+            app.simulate_key(key)
+        for key in ("enter", "F", "backspace", "4", "enter", "ctrl+s"):
+            app.simulate_key(key)
+        shown = await until_shown(pilot, "Change 2 settings from round 4 on?")
+        assert "train.lr: 5e-6 -> 2e-6" in shown
+        assert "loop.keep_best: true -> false" in shown
 
     on_tweak(run, act)
 
@@ -141,15 +184,19 @@ def test_too_small_a_terminal_is_no_reason_to_end(run: MadeRun, size: tuple[int,
 
 def test_all_can_be_reached_with_keys_alone(run: MadeRun) -> None:
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
-        seen = set()
+        seen: set[str] = set()
+        before = 0
         await pilot.press("home")
-        while (row := rows(app).row) is not None and row.path not in seen:
+        while (row := rows(app).row) is not None and rows(app).cursor != before:
+            before = rows(app).cursor
             seen.add(row.path)
             await pilot.press("down")
         assert seen == set(paths(app))
         await pilot.press("tab")
+        assert rows(app).row.path == "train.lr"  # type: ignore[union-attr]
+        await pilot.press("tab")
         assert rows(app).row.path == "policy.path"  # type: ignore[union-attr]
-        await pilot.press("shift+tab")
+        await pilot.press("shift+tab", "shift+tab")
         assert rows(app).row.path == "notify.command"  # type: ignore[union-attr]
 
     on_tweak(run, act)
@@ -224,12 +271,12 @@ def test_enter_on_a_yes_or_no_takes_the_other(run: MadeRun) -> None:
     on_tweak(run, act)
 
 
-def test_u_takes_an_edit_back(run: MadeRun) -> None:
+def test_backspace_takes_an_edit_back(run: MadeRun) -> None:
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
         await go_to(pilot, "loop.keep_best")
         await pilot.press("enter")
         await until_shown(pilot, "loop.keep_best=false")
-        await pilot.press("u")
+        await pilot.press("backspace")
         await until(pilot, lambda: "halos-tui set" not in screen_text(app))
 
     on_tweak(run, act)
@@ -355,7 +402,7 @@ def test_a_refusal_is_told_and_nothing_is_lost(run: MadeRun) -> None:
 
 def test_another_round_can_be_chosen(run: MadeRun) -> None:
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
-        await pilot.press("f")
+        await pilot.press("F")
         await until_shown(pilot, "From which round on?")
         await pilot.press("backspace", "1", "enter")
         await until_shown(pilot, "round 1 is past; the next is 2")
@@ -414,7 +461,7 @@ def test_a_run_that_has_ended_cannot_be_changed(tmp_path: Path) -> None:
         root = run.dir.path.parent
         async with opened(lambda: TweakScreen(run.dir), root=root) as (app, pilot):
             await until_shown(pilot, "the run a-run is completed; halos-tui extend a-run")
-            await pilot.press("enter", "space", "u", "f", "y", "ctrl+s", "ctrl+r")
+            await pilot.press("enter", "space", "backspace", "F", "y", "ctrl+s", "ctrl+r")
             await pilot.pause(0.1)
             assert len(app.screen_stack) == 2
 
