@@ -45,6 +45,7 @@ ANSI_VARIABLES = {
     "block-cursor-background": "ansi_default",
     "block-cursor-text-style": "reverse",
     "block-cursor-blurred-text-style": "underline",
+    "border": "ansi_default",
     "border-blurred": "ansi_default",
     "input-cursor-text-style": "reverse",
     **dict.fromkeys(
@@ -123,12 +124,22 @@ def app_theme(path: Path) -> AppTheme:
             ) from error
         colours[name] = str(value)
     theme = AppTheme(name=path.stem, dark=bool(table.get("dark", True)), **colours)
-    # Textual's 30 percent leave too little contrast to the explanations in the palette
-    theme.variables = {"block-cursor-blurred-background": f"{colours['primary']} 14%"}
+    theme.variables = _variables(colours)
     if table.get("ansi", False):
         theme.ansi = True
-        theme.variables = dict(ANSI_VARIABLES)
+        theme.variables = ANSI_VARIABLES | {"border": colours["accent"]}
     return theme
+
+
+def _variables(colours: Mapping[str, str]) -> dict[str, str]:
+    """Returns what Textual works out otherwise: its 30 percent leave too little contrast to the
+    explanations in the palette, and its quiet borders are those of no panel.
+    """
+    return {
+        "block-cursor-blurred-background": f"{colours['primary']} 14%",
+        "border": colours["accent"],
+        "border-blurred": f"{colours['foreground']} 30%",
+    }
 
 
 def monochrome_theme() -> AppTheme:
@@ -166,10 +177,8 @@ def theme_on(background: Color, themes: Mapping[str, AppTheme]) -> AppTheme | No
     return AppTheme(
         name=TERMINAL,
         dark=base.dark,
-        variables={
-            "block-cursor-blurred-background": f"{colours['primary'].hex} 14%",
-            "text-muted": f"auto {muted}%",
-        },
+        variables=_variables({name: colour.hex for name, colour in colours.items()})
+        | {"text-muted": f"auto {muted}%"},
         **{name: colour.hex for name, colour in (colours | grounds).items()},  # type: ignore[arg-type]
     )
 

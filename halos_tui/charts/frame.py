@@ -49,7 +49,7 @@ class Frame:
         return self.bottom > 1
 
     @classmethod
-    def of(cls, width: int, height: int, *, num_named: int) -> Frame:
+    def of(cls, width: int, height: int, *, num_named: int, has_title: bool = True) -> Frame:
         """Returns the frame before the labels of the y axis are known, which need the plot's
         height.
         """
@@ -58,7 +58,7 @@ class Frame:
         return cls(
             width,
             height,
-            top=int(height > 1) + has_legend_row,
+            top=int(has_title and height > 1) + has_legend_row,
             bottom=has_labels + (has_labels and height >= MIN_HEIGHT_FOR_AXIS),
             has_legend_row=has_legend_row,
         )
@@ -77,12 +77,13 @@ def draw_header(
     canvas: Canvas, frame: Frame, title: str, legend: Sequence[LegendEntry], cursor: str
 ) -> None:
     """Draws title, legend with values, and cursor; all in one row where there is no second one."""
-    if frame.top == 0:
+    column = 0
+    if frame.has_legend_row:
+        _draw_legend(canvas, 0, frame.top - 1, legend)
+    if frame.top == frame.has_legend_row:
         return
     column = _after(_write(canvas, 0, 0, visible(title), "title"))
-    if frame.has_legend_row:
-        _draw_legend(canvas, 0, 1, legend)
-    else:
+    if not frame.has_legend_row:
         column = _draw_legend(canvas, column, 0, legend)
     _write(canvas, column, 0, visible(cursor), "cursor")
 

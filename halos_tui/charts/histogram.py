@@ -16,7 +16,7 @@ from halos_tui.charts.axis import NEAR, Axis, linear_axis
 from halos_tui.charts.distribution import Distribution, densities
 from halos_tui.charts.frame import draw_labels
 from halos_tui.formatting import visible
-from halos_tui.widgets.canvas import ASCII, Canvas, Row
+from halos_tui.widgets.canvas import ASCII, Canvas, Row, Run
 from halos_tui.widgets.painted import Painted
 
 __all__ = ["Distribution", "Histogram", "draw_histogram"]
@@ -47,6 +47,7 @@ def draw_histogram(
     height: int,
     *,
     title: str = "",
+    has_title: bool = True,
     is_ascii: bool = False,
 ) -> list[Row]:
     """Draws `now` as bars and `first` as an outline over them, with quantiles where there is room.
@@ -54,13 +55,8 @@ def draw_histogram(
     The line of quantiles goes from q05 to q95, thick from q25 to q75, with a mark at q50.
     """
     canvas = Canvas(width, height, ASCII)
-    bars, outline = ("#", "-") if is_ascii else ("█", "─")
-    parts = [
-        Part(distribution, mark, style)
-        for distribution, mark, style in ((now, bars, "now"), (first, outline, "first"))
-        if distribution is not None
-    ]
-    has_title = height >= MIN_HEIGHT_FOR_TITLE
+    parts = _parts(now, first, is_ascii=is_ascii)
+    has_title = has_title and height >= MIN_HEIGHT_FOR_TITLE
     if has_title:
         _draw_title(canvas, title, parts)
     axis = _axis(parts, num_ticks=max(2, width // 10))
@@ -123,8 +119,31 @@ class Histogram(Painted):
 
     def painting(self, width: int, height: int) -> list[Row]:
         return draw_histogram(
-            self._now, self._first, width, height, title=self._title, is_ascii=self._is_ascii
+            self._now,
+            self._first,
+            width,
+            height,
+            title=self._title,
+            has_title=not self.is_framed,
+            is_ascii=self._is_ascii,
         )
+
+    def caption(self, width: int) -> list[Run]:
+        del width
+        parts = _parts(self._now, self._first, is_ascii=self._is_ascii)
+        return [
+            (self._title, "title"),
+            *((f"  {part.mark} {part.distribution.name}", part.style) for part in parts),
+        ]
+
+
+def _parts(now: Distribution | None, first: Distribution | None, *, is_ascii: bool) -> list[Part]:
+    bars, outline = ("#", "-") if is_ascii else ("█", "─")
+    return [
+        Part(distribution, mark, style)
+        for distribution, mark, style in ((now, bars, "now"), (first, outline, "first"))
+        if distribution is not None
+    ]
 
 
 def _axis(parts: list[Part], *, num_ticks: int) -> Axis | None:

@@ -15,12 +15,13 @@ from halos_tui.charts.picture import (
     ChartLook,
     ChartPicture,
     Reading,
+    caption,
     draw_chart,
     named,
     read_off,
 )
 from halos_tui.charts.series import Series, smoothed, thinned, with_gaps
-from halos_tui.widgets.canvas import Row
+from halos_tui.widgets.canvas import Row, Run
 from halos_tui.widgets.painted import Painted
 
 __all__ = ["ChartLook", "LineChart", "Reading", "Series", "smoothed", "thinned", "with_gaps"]
@@ -115,8 +116,19 @@ class LineChart(Painted):
         return self._picture.x_at(column) if self._picture else None
 
     def painting(self, width: int, height: int) -> list[Row]:
-        self._picture = draw_chart(self._series, self._look, width, height, thin=self._thinner)
+        self._picture = draw_chart(
+            self._series,
+            self._look,
+            width,
+            height,
+            thin=self._thinner,
+            has_title=not self.is_framed,
+        )
         return self._picture.rows
+
+    def caption(self, width: int) -> list[Run]:
+        del width
+        return caption(self._series, self._look)
 
 
 class Thinner:

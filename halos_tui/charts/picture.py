@@ -75,9 +75,18 @@ class ChartPicture:
 
 
 def draw_chart(
-    series: Sequence[Series], look: ChartLook, width: int, height: int, *, thin: Thin = thinned
+    series: Sequence[Series],
+    look: ChartLook,
+    width: int,
+    height: int,
+    *,
+    thin: Thin = thinned,
+    has_title: bool = True,
 ) -> ChartPicture:
-    """Draws the chart in `width` by `height` cells. `thin` may be a `thinned` with a memory."""
+    """Draws the chart in `width` by `height` cells. `thin` may be a `thinned` with a memory.
+
+    Without `has_title` the title and a legend of one entry stand elsewhere: see `caption`.
+    """
     whole = Canvas(width, height, ASCII if look.is_ascii else BRAILLE)
     x_axis = _x_axis(series, look, num_ticks=max(2, width // 10))
     shown: list[Series] = []
@@ -85,7 +94,8 @@ def draw_chart(
         low, high = x_axis.scale.low, x_axis.scale.high
         num_buckets = width * (2 if len(series) < CROWDED else 1)
         shown = [thin(one, low=low, high=high, num_buckets=num_buckets) for one in series]
-    frame = Frame.of(width, height, num_named=len(named(series)))
+    num_named = len(named(series))
+    frame = Frame.of(width, height, num_named=num_named, has_title=has_title)
     y_axis = _y_axis(shown, look, x_axis, num_ticks=max(2, frame.plot_height // 2 + 1))
     readings = [read_off(one, look.cursor) for one in named(series)]
     draw_header(whole, frame, look.title, _legend(readings, look), _cursor_label(look))
@@ -99,6 +109,16 @@ def draw_chart(
     plot = Canvas(frame.plot_width, frame.plot_height, whole.raster)
     _draw_plot(plot, shown, look, x_axis, y_axis)
     return ChartPicture(_with_plot(whole.rows(), plot.rows(), frame), frame, x_axis, y_axis)
+
+
+def caption(series: Sequence[Series], look: ChartLook) -> list[tuple[str, str]]:
+    """Returns title, value of a single series and cursor as texts with their styles."""
+    readings = [read_off(one, look.cursor) for one in named(series)]
+    parts = [(look.title, "title")]
+    if len(readings) == 1:
+        _, name, value, style = _legend(readings, look)[0]
+        parts += [(f"  {name}" if name else "", style), (f"  {value}", "value")]
+    return [*parts, (f"  {_cursor_label(look)}".rstrip(), "cursor")]
 
 
 def _with_plot(rows: list[Row], plot: list[Row], frame: Frame) -> list[Row]:

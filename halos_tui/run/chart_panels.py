@@ -7,10 +7,10 @@ from rich.cells import set_cell_size
 from halos_tui.charts.distribution import QUANTILES, Distribution
 from halos_tui.charts.histogram import Histogram, draw_histogram
 from halos_tui.charts.line_chart import ChartLook, LineChart, Series
-from halos_tui.charts.picture import draw_chart
+from halos_tui.charts.picture import caption, draw_chart
 from halos_tui.formatting import fixed
 from halos_tui.run.view import CurvesView, CurveView, DistributionView, RewardView
-from halos_tui.widgets.canvas import Row
+from halos_tui.widgets.canvas import Row, Run
 from halos_tui.widgets.panel import merged
 
 LEAST_WIDTH = 30
@@ -27,6 +27,7 @@ class TrainCurves(LineChart):
         super().__init__("train curves", is_ascii=is_ascii, id=id)
         self._shown = CurvesView()
         self._first = 0
+        self._is_single = False
 
     def show(self, shown: CurvesView) -> None:
         if shown is not self._shown:
@@ -42,9 +43,10 @@ class TrainCurves(LineChart):
     def painting(self, width: int, height: int) -> list[Row]:
         curves = self._shown.curves
         if not curves:
-            return draw_chart([], self.look, width, height).rows
+            return draw_chart([], self.look, width, height, has_title=False).rows
         columns, num_rows = grid(width, height, len(curves))
         chosen = self._chosen()[: columns * num_rows]
+        self._is_single = len(chosen) == 1 and self.is_framed
         rows: list[Row] = []
         for start in range(0, len(chosen), columns):
             done = start // columns
@@ -71,12 +73,24 @@ class TrainCurves(LineChart):
         ]
         return merged(pictures, widths, gap=GAP)
 
+    def caption(self, width: int) -> list[Run]:
+        """Names the chart where there is room for one only, else what all of them are about."""
+        del width
+        if self._is_single and self._shown.curves:
+            return caption(*self._drawn(self._chosen()[0]))
+        where = f"  round {self._shown.round}" if self._shown.curves else ""
+        return [("training", "title"), (where, "muted")]
+
     def _chart(self, curve: CurveView, width: int, height: int) -> list[Row]:
-        """Draws the whole stage from its first step to its last, so that nothing moves as it
+        series, look = self._drawn(curve)
+        return draw_chart(series, look, width, height, has_title=not self._is_single).rows
+
+    def _drawn(self, curve: CurveView) -> tuple[list[Series], ChartLook]:
+        """Returns the whole stage from its first step to its last, so that nothing moves as it
         grows.
         """
         is_first = curve is self._chosen()[0] and not curve.is_by_round
-        where = f", round {self._shown.round}" if is_first else ""
+        where = f", round {self._shown.round}" if is_first and self._is_single else ""
         num_steps = 0 if curve.is_by_round else self._shown.num_steps
         title = f"{curve.title}{where}"
         look = ChartLook(
@@ -84,8 +98,7 @@ class TrainCurves(LineChart):
             is_ascii=self.look.is_ascii,
             window=(1, num_steps) if num_steps > 1 else (None, None),
         )
-        series = Series(title, curve.xs, curve.ys, curve.lows, curve.highs)
-        return draw_chart([series], look, width, height).rows
+        return [Series(title, curve.xs, curve.ys, curve.lows, curve.highs)], look
 
 
 def grid(width: int, height: int, count: int, *, least_width: int = LEAST_WIDTH) -> tuple[int, int]:
@@ -138,6 +151,7 @@ class RewardDistribution(Histogram):
             width,
             height - len(figures),
             title=self._title,
+            has_title=not self.is_framed,
             is_ascii=self._is_ascii,
         )
         styles = ["now", "first"] if now else ["first"]

@@ -2,6 +2,9 @@
 
 A small terminal has what is needed to know how the run stands, a tall and narrow one panels below
 each other. From 100 columns on they are beside each other, from 160 on everything is there at once.
+
+Header and stages have no border. All others have one, with the title in it, which takes one line as
+a rule and two as a box; a panel of two lines is bare.
 """
 
 from __future__ import annotations
@@ -33,34 +36,44 @@ MOST_HEADER_LINES = 5
 MIN_HEIGHT_FOR_HEADER = 20
 ROUNDS_WIDTH = 78
 GAP = 2
-MIN_CHART = 6
-MIN_ROUNDS = 5
-MIN_NOTICES = 3
-MIN_EVENTS = 3
+"""So many columns are between panels that have no boxes."""
+MIN_CHART = 5
+MIN_ROUNDS = 4
+FEW_ROUNDS = 12
+"""A table of fewer rounds has room for so many, beside what the machine does."""
+MIN_NOTICES = 2
+MIN_EVENTS = 2
 FEW_SAYS = 3
-ALL_SAYS = 5
-"""It takes so many lines to show what the policy says at least, and with a title and all four."""
+ALL_SAYS = 4
+"""It takes so many lines to show what the policy says at least, and all four completions."""
+LEAST_FRAMED = 3
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Says what the panels have to say; without notices their room goes to the events."""
+    """Says what the panels have to say; without notices their room goes to the events.
+
+    `num_rounds` counts the rows of the table when the run is done, as far as that is known, and
+    `has_long_texts` says that completions do not fit on a line each.
+    """
 
     num_progress_lines: int = 4
     num_header_lines: int = 1
     num_devices: int = 1
     num_device_notes: int = 0
     has_notices: bool = True
+    num_rounds: int | None = None
+    has_long_texts: bool = True
 
 
-def arrange(width: int, height: int, needs: Needs) -> Places:
+def arrange(width: int, height: int, needs: Needs, *, boxed: bool = False) -> Places:
     """Places the panels; one without a place is not shown. Nothing overlaps, nothing sticks out."""
     if height < 1 or width < 1:
         return {}
     places: Places = {}
     top = _top(places, width, height, needs)
     if width >= MEDIUM and height - top >= 16:
-        _beside_each_other(places, width, top, height, needs)
+        _beside_each_other(places, Region(0, top, width, height - top), needs, boxed=boxed)
     else:
         _below_each_other(places, width, top, height, needs)
     return places
@@ -74,26 +87,27 @@ def _top(places: Places, width: int, height: int, needs: Needs) -> int:
     stage = min(MOST_PROGRESS_LINES, max(1, needs.num_progress_lines), height - header)
     if stage:
         places["stage"] = Region(0, header, width, stage)
-    gap = 1 if height - header - stage > 30 else 0
-    return header + stage + gap
+    return header + stage
 
 
 def _below_each_other(places: Places, width: int, top: int, bottom: int, needs: Needs) -> None:
-    """Gives the rounds what the others leave, at least `MIN_ROUNDS` lines."""
+    """Gives the rounds what the others leave, at least `MIN_ROUNDS` lines below their title."""
+    rule = 1
     left = bottom - top
     if left >= 8:
-        events = 6 if left >= 32 else 2 if left >= 17 else 1
+        events = 6 if left >= 32 else 1 + rule if left >= 17 else 1
         bottom = _row(places, bottom, width, events, ["events"])
         if needs.has_notices:
             notices = 5 if left >= 32 else 1
             bottom = _row(places, bottom, width, notices, ["notices"])
     left = bottom - top
-    if left >= MIN_ROUNDS + 2 * (MIN_CHART + 2) + ALL_SAYS:
+    least = MIN_ROUNDS + rule
+    if left >= least + 2 * (MIN_CHART + 3) + ALL_SAYS + rule:
         names: list[PanelName] = ["distribution", "machine"]
         bottom = _row(places, bottom, width, min(12, left // 3), _fitting(names, width))
         left = bottom - top
-    says = ALL_SAYS if left >= 22 else FEW_SAYS if left >= MIN_ROUNDS + FEW_SAYS else 0
-    if left - says >= MIN_ROUNDS + MIN_CHART:
+    says = ALL_SAYS + rule if left >= 22 else FEW_SAYS + rule if left >= least + FEW_SAYS else 0
+    if left - says >= least + MIN_CHART:
         chart = min(12, max(MIN_CHART, (left - says) // 2))
         bottom = _row(places, bottom, width, chart, _fitting(["rewards", "curves"], width))
     if says:
@@ -102,59 +116,59 @@ def _below_each_other(places: Places, width: int, top: int, bottom: int, needs: 
         places["rounds"] = Region(0, top, width, bottom - top)
 
 
-def _beside_each_other(places: Places, width: int, top: int, bottom: int, needs: Needs) -> None:
+def _beside_each_other(places: Places, room: Region, needs: Needs, *, boxed: bool) -> None:
     """Places rounds beside machine and events, below what the policy says, and charts last."""
-    left = bottom - top
-    gap = 1 if left > 28 else 0
-    says = max(ALL_SAYS, min(11, left // 6))
-    upper = max(MIN_ROUNDS, (left - says) // 2)
-    middle = top + upper
-    _columns(places, middle, middle + says, width, ["says"])
-    says += gap
-    names: list[PanelName] = ["rewards", "curves"]
+    frame, gap = (2, 0) if boxed else (1, GAP)
+    x, top, width, height = room
+    says = ALL_SAYS + frame
+    if needs.has_long_texts:
+        says = max(says, min(11, height // 6))
+    upper = (height - says) // 2
+    if needs.num_rounds is not None:
+        upper = min(upper, max(FEW_ROUNDS, needs.num_rounds) + 1 + frame)
+    middle = top + max(MIN_ROUNDS + frame, upper)
+    _columns(places, Region(x, middle, width, says), ["says"], gap)
+    charts = Region(x, middle + says, width, room.bottom - middle - says)
+    upper = Region(x, top, width, middle - top)
     if width < WIDE:
-        names.insert(1, "distribution")
-        _columns(places, middle + says, bottom, width, names)
-        side = _side(places, top, middle - gap, width, ["machine"], needs)
-    else:
-        third = width // 3
-        _columns(places, middle + says, bottom, third, ["rewards"])
-        rest = width - third - GAP
-        _columns(places, middle + says, bottom, rest, ["curves"], x=third + GAP)
-        side = _side(places, top, middle - gap, width, ["distribution", "machine"], needs)
-    places["rounds"] = Region(0, top, side - GAP, upper - gap)
+        _columns(places, charts, ["rewards", "distribution", "curves"], gap)
+        _upper(places, upper, ["machine"], needs, frame, gap)
+        return
+    left, right = charts.split_vertical(width // 3)
+    _columns(places, left, ["rewards"], gap)
+    _columns(places, right.shrink((0, 0, 0, gap)), ["curves"], gap)
+    _upper(places, upper, ["distribution", "machine"], needs, frame, gap)
 
 
-def _side(
-    places: Places, top: int, bottom: int, width: int, names: list[PanelName], needs: Needs
-) -> int:
-    """Places panels beside each other right of the rounds; below the last the warnings and the
-    events.
+def _upper(
+    places: Places, room: Region, names: list[PanelName], needs: Needs, frame: int, gap: int
+) -> None:
+    """Places the rounds, and the other panels beside each other right of them; below the last of
+    these the warnings and the events.
     """
-    left = min(ROUNDS_WIDTH, width * 2 // 3) + GAP
-    _columns(places, top, bottom, width - left, names, x=left)
-    x, _, inner, height = places[names[-1]]
-    least = MIN_EVENTS + (MIN_NOTICES if needs.has_notices else 0)
-    machine = _machine_height(height - least, needs)
-    notices = (
-        max(MIN_NOTICES, (height - machine - MIN_EVENTS) // 2)
-        if needs.has_notices and height - machine - MIN_EVENTS >= MIN_NOTICES
-        else 0
-    )
-    places["machine"] = Region(x, top, inner, machine)
+    borders = 4 if frame == 2 else 0
+    left, right = room.split_vertical(min(ROUNDS_WIDTH + borders, room.width * 2 // 3))
+    places["rounds"] = left
+    _columns(places, right.shrink((0, 0, 0, gap)), names, gap)
+    x, top, width, height = places[names[-1]]
+    least = MIN_EVENTS + frame + (MIN_NOTICES + frame if needs.has_notices else 0)
+    machine = _machine_height(height - least, needs, frame)
+    free = height - machine - MIN_EVENTS - frame
+    notices = max(MIN_NOTICES + frame, free // 2) if needs.has_notices else 0
+    notices = notices if notices <= free else 0
+    places["machine"] = Region(x, top, width, machine)
     if notices:
-        places["notices"] = Region(x, top + machine, inner, notices)
+        places["notices"] = Region(x, top + machine, width, notices)
     if machine + notices < height:
         start = top + machine + notices
-        places["events"] = Region(x, start, inner, height - machine - notices)
-    return left
+        places["events"] = Region(x, start, width, height - machine - notices)
 
 
-def _machine_height(most: int, needs: Needs) -> int:
-    """Returns two lines a device, or one, with a title and what is said of devices besides."""
-    least = 1 + needs.num_devices + needs.num_device_notes
+def _machine_height(most: int, needs: Needs, frame: int) -> int:
+    """Returns two lines a device, or one, with a frame and what is said of devices besides."""
+    least = frame + needs.num_devices + needs.num_device_notes
     roomy = least + needs.num_devices
-    return max(2, min(most, roomy if roomy <= most else least))
+    return max(frame + 1, min(most, roomy if roomy <= most else least))
 
 
 def _fitting(names: list[PanelName], width: int) -> list[PanelName]:
@@ -163,15 +177,14 @@ def _fitting(names: list[PanelName], width: int) -> list[PanelName]:
 
 def _row(places: Places, bottom: int, width: int, height: int, names: Sequence[PanelName]) -> int:
     """Places a row of panels above `bottom`; returns its first line."""
-    _columns(places, bottom - height, bottom, width, names)
+    _columns(places, Region(0, bottom - height, width, height), names, GAP)
     return bottom - height
 
 
-def _columns(
-    places: Places, top: int, bottom: int, width: int, names: Sequence[PanelName], *, x: int = 0
-) -> None:
-    inner = width - GAP * (len(names) - 1)
+def _columns(places: Places, room: Region, names: Sequence[PanelName], gap: int) -> None:
+    inner = room.width - gap * (len(names) - 1)
     for index, name in enumerate(names):
         start = index * inner // len(names)
         end = (index + 1) * inner // len(names)
-        places[name] = Region(x + start + index * GAP, top, end - start, bottom - top)
+        x = room.x + start + index * gap
+        places[name] = Region(x, room.y, end - start, room.height)

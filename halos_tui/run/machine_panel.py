@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from halos_tui.formatting import rough_duration, size
 from halos_tui.run.view import DeviceView, MachineView
+from halos_tui.text_layout import num_cells
 from halos_tui.widgets.canvas import Run
 from halos_tui.widgets.panel import Line, Panel, joined
 
@@ -27,17 +28,20 @@ HEAT_FROM = 52
 class MachinePanel(Panel[MachineView]):
     """A device has two lines where there is room, else one."""
 
-    def lines(self, shown: MachineView, width: int, height: int) -> Iterator[Line]:
+    def caption(self, width: int) -> Line:
+        shown = self.shown or MachineView()
         models = ", ".join(dict.fromkeys(gpu.model.removeprefix("NVIDIA ") for gpu in shown.gpus))
         age = f"{rough_duration(shown.age_s)} old" if shown.age_s else ""
         disk = f"disk {size(shown.disk_free_bytes)} free" if shown.disk_free_bytes else ""
-        yield joined(
-            [[("machine", "title")], [(age, "warning")], [(models, "")], [(disk, "muted")]]
-        )
+        parts: list[Line] = [[("machine", "title")], [(age, "warning")], [(models, "")]]
+        with_disk = joined([*parts, [(disk, "muted")]])
+        return with_disk if num_cells(with_disk) <= width else joined(parts)
+
+    def lines(self, shown: MachineView, width: int, height: int) -> Iterator[Line]:
         devices = [*shown.gpus, *([shown.host] if shown.host else [])]
         if not devices:
             yield [("no readings yet", "muted")]
-        is_roomy = height > 2 * len(devices)
+        is_roomy = height >= 2 * len(devices)
         for device in devices:
             yield from self._device(device, width, is_roomy=is_roomy)
         for gpu in shown.gpus:

@@ -32,6 +32,10 @@ class RoundTable(VirtualList[RoundsView, RoundRow]):
             self.go_to(shown.rows[-1].round)
         super().show(shown)
 
+    def caption(self, width: int) -> Line:
+        note = rounds.REWARD_NOTE
+        return [("rounds", "title"), (f"  {note}" if len(note) + 8 <= width else "", "muted")]
+
     def heading(self, shown: RoundsView, width: int) -> Line:
         columns = _columns(shown.widths, width)
         return [(rounds.HEADER[i].rjust(shown.widths[i]) + " ", "muted") for i in columns]

@@ -12,10 +12,11 @@ from halos_tui.text_layout import row_spans
 from halos_tui.widgets.canvas import Run
 from halos_tui.widgets.panel import Line, Panel
 
-HEIGHT_WITH_TITLE = 5
 MOST_OF_A_LINE = 0.4
 """A prompt takes at most so much of the room."""
 LEAST_TEXT = 20
+LONGEST_HEAD = 24
+"""So many cells stand before a completion at most: what it is, its reward, an arrow."""
 STYLES = {"best": "good", "worst": "bad"}
 
 
@@ -26,26 +27,30 @@ class SaysPanel(Panel[SaysView]):
     """
 
     def lines(self, shown: SaysView, width: int, height: int) -> Iterator[Line]:
-        has_title = height >= HEIGHT_WITH_TITLE or (shown.is_same_prompt and height > 2)
-        if has_title:
-            yield self._title(shown)
         if not shown.num_prompts:
             yield [("nothing is scored yet", "muted")]
             return
-        room = height - has_title
-        ranked = [one for one in (shown.now, shown.first, shown.best, shown.worst) if one][:room]
+        ranked = [one for one in (shown.now, shown.first, shown.best, shown.worst) if one][:height]
         entries = [
             one for one in (shown.first, shown.now, shown.best, shown.worst) if one in ranked
         ]
-        yield from self._entries(shown, entries, width, room)
+        yield from self._entries(shown, entries, width, height)
 
-    def _title(self, shown: SaysView) -> Line:
+    def caption(self, width: int) -> Line:
+        del width
+        shown = self.shown
         title: Line = [("what it says", "title")]
-        if not shown.num_prompts:
+        if shown is None or not shown.num_prompts:
             return title
         of = f"  prompt {count(shown.number)} of {count(shown.num_prompts)}"
         asked = shown.now.prompt if shown.is_same_prompt and shown.now else ""
         return [*title, (of, "muted"), (f"  {self._on_one_line(asked)}" if asked else "", "")]
+
+    def is_long(self, shown: SaysView) -> bool:
+        """Says whether a completion needs more than a line of this width."""
+        width = self.size.width - LONGEST_HEAD
+        all_said = (shown.first, shown.now, shown.best, shown.worst)
+        return any(one and len(one.prompt) + len(one.text) > width for one in all_said)
 
     def _entries(
         self, shown: SaysView, entries: Sequence[Said], width: int, room: int

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import ClassVar, cast
@@ -28,17 +28,20 @@ from halos_tui.feed import Feed, FeedFailed, Updated
 from halos_tui.formatting import clock_time, visible
 from halos_tui.keymap import keys_of
 from halos_tui.run.chart_panels import RewardChart, RewardDistribution, TrainCurves
-from halos_tui.run.layout import Needs, PanelName, arrange
+from halos_tui.run.layout import LEAST_FRAMED, Needs, PanelName, arrange
 from halos_tui.run.machine_panel import MachinePanel
 from halos_tui.run.reader import RunReader
 from halos_tui.run.round_table import RoundTable
 from halos_tui.run.run_header import RunHeader, StageProgress, num_lines, num_progress_lines
 from halos_tui.run.says_panel import SaysPanel
 from halos_tui.run.view import EventsView, Happened, HeaderView, Notice, RunView
+from halos_tui.screens.base import is_boxed
 from halos_tui.widgets.footer import Footer
+from halos_tui.widgets.painted import FRAMED
 from halos_tui.widgets.panel import Line, Panel
 
 Notices = tuple[Notice, ...]
+UNFRAMED = ("header", "stage")
 MOST_LINES_EACH = 3
 WITH_SECONDS = 50
 MARKS = {"bad": "!! ", "warning": "! ", "muted": "- "}
@@ -50,6 +53,13 @@ class RunScreen(RunActions):
     NAME: ClassVar[ScreenName] = "run"
     IS_REDUCED: ClassVar[bool] = True
     BINDINGS: ClassVar[list[BindingType]]
+    BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {
+        "rounds": ("search", "completions", "changes"),
+        "says": ("next_prompt", "open_prompt"),
+        "rewards": ("metrics",),
+        "curves": ("next_curve",),
+        "events": ("logs",),
+    }
     DEFAULT_CSS = """
     RunScreen {
         #panels { width: 1fr; height: 1fr; overflow: hidden; }
@@ -174,6 +184,8 @@ class RunScreen(RunActions):
             num_devices=num_devices,
             num_device_notes=sum(bool(gpu.others) for gpu in view.machine.gpus),
             has_notices=bool(view.notices),
+            num_rounds=num_table_rows(view),
+            has_long_texts=self.query_one(SaysPanel).is_long(view.says),
         )
         yield partial(self._make_room, view.header, needs)
         yield partial(self.query_one(RunHeader).show, view.header)
@@ -199,9 +211,15 @@ class RunScreen(RunActions):
         panels = self.query_one("#panels")
         footer = self.query_one(Footer)
         height = self.size.height - (1 if footer.display else 0)
-        places = arrange(self.size.width, height, self._needs)
+        places = arrange(self.size.width, height, self._needs, boxed=is_boxed(self.size))
         for panel in panels.children:
             _put(panel, places.get(_name_of(panel)))
+
+
+def num_table_rows(view: RunView) -> int | None:
+    """Counts the rows of the table of a run that is done: its rounds, and the final policy."""
+    planned = view.progress.num_rounds
+    return None if planned is None else max(planned + 1, len(view.rounds.rows))
 
 
 def _name_of(panel: Widget) -> PanelName:
@@ -211,6 +229,8 @@ def _name_of(panel: Widget) -> PanelName:
 def _put(panel: Widget, region: Region | None) -> None:
     panel.display = region is not None
     if region is not None:
+        has_room = region.height >= LEAST_FRAMED
+        panel.set_class(panel.id not in UNFRAMED and has_room, FRAMED)
         panel.styles.width, panel.styles.height = region.size
         panel.styles.offset = region.offset
 
@@ -218,15 +238,16 @@ def _put(panel: Widget, region: Region | None) -> None:
 class EventsPanel(Panel[EventsView]):
     """It shows what happened, newest last, and below it the stage's own output, dimmed.
 
-    It has a title where there are three lines or more. Output has half of the room at most, unless
-    little has happened.
+    Output has half of the room at most, unless little has happened.
     """
+
+    def caption(self, width: int) -> Line:
+        del width
+        about = self.shown.title if self.shown else ""
+        return [("events", "title"), (f"  {about}" if about else "", "muted")]
 
     def lines(self, shown: EventsView, width: int, height: int) -> Iterator[Line]:
         room = height
-        if height > 2:
-            yield [("events", "title"), (f"  {shown.title}" if shown.title else "", "muted")]
-            room -= 1
         if shown.problem and room > 1:
             yield [(shown.problem, "warning")]
             room -= 1
@@ -254,9 +275,12 @@ def _events(told: Sequence[Happened], width: int) -> Iterator[Line]:
 
 
 class NoticesPanel(Panel[Notices]):
-    """It has a title where there are three lines or more; on a single line it shows the first
-    one.
-    """
+    """It says how many there are where there is no room for all."""
+
+    def caption(self, width: int) -> Line:
+        del width
+        count = len(self.shown or ())
+        return [("warnings", "title"), (f"  {count}" if count > 1 else "", "muted")]
 
     def lines(self, shown: Notices, width: int, height: int) -> Iterator[Line]:
         if height <= 2:
@@ -265,10 +289,6 @@ class NoticesPanel(Panel[Notices]):
                 more = f"({left} more) " if left > 0 and notice is shown[height - 1] else ""
                 yield [(f"{MARKS[notice.severity]}{more}{notice.text}", notice.severity)]
             return
-        counted = f"  {len(shown)}" if len(shown) > 1 else ""
-        yield [("warnings", "title"), (counted, "muted")]
-        if not shown:
-            yield [("none", "muted")]
         for notice in shown:
             yield from _wrapped(notice, width)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from halos_backend.events import Stage
 from halos_backend.store.run_dir import RunDir
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static
 
@@ -20,6 +21,11 @@ from halos_tui.keymap import UserConfig
 View = TypeVar("View")
 
 SMALLEST = (40, 10)
+ROOMY = (100, 30)
+"""From so many columns and lines on, panels have a box around them, else a rule above."""
+WIDTHS = [(0, "-narrow"), (ROOMY[0], "-wide")]
+HEIGHTS = [(0, "-low"), (14, "-short"), (ROOMY[1], "-tall")]
+"""Where it is low, panels have neither."""
 
 
 class Navigator(Protocol):
@@ -73,6 +79,29 @@ class HalosScreen(Screen[None]):
     """Such a screen lays itself out on any terminal, however small; others have a notice
     instead."""
 
+    DEFAULT_CSS = """
+    HalosScreen {
+        .framed {
+            border-top: solid $border-blurred;
+            border-title-color: $foreground;
+            border-subtitle-color: $text-muted;
+        }
+        .framed:focus { border-top: solid $border; border-title-style: bold; }
+        &.-ascii .framed { border-top: ascii $border-blurred; }
+        &.-ascii .framed:focus { border-top: ascii $border; }
+        &.-wide.-tall .framed { border: round $border-blurred; padding: 0 1; }
+        &.-wide.-tall .framed:focus { border: round $border; }
+        &.-wide.-tall.-ascii .framed { border: ascii $border-blurred; }
+        &.-wide.-tall.-ascii .framed:focus { border: ascii $border; }
+        &.-low .framed { border: none; }
+    }
+    """
+
+    BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """These actions stand in the border of the panel of that id, which they are about."""
+    HORIZONTAL_BREAKPOINTS = WIDTHS
+    VERTICAL_BREAKPOINTS = HEIGHTS
+
     def __init_subclass__(cls, **options: Any) -> None:
         if "NAME" in cls.__dict__:
             cls.BINDINGS = [*bindings_of(cls.NAME)]
@@ -81,6 +110,20 @@ class HalosScreen(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._feeds: list[Feed[Any]] = []
+
+    def on_mount(self) -> None:
+        self.set_class(self.halos.options.is_ascii, "-ascii")
+        self.call_after_refresh(self._write_border_keys)
+
+    def _write_border_keys(self) -> None:
+        """Writes keys as they are mapped; only a box has room for them."""
+        bindings = {one.binding.id: one.binding for one in self.active_bindings.values()}
+        for panel, names in self.BORDER_KEYS.items():
+            known = [bindings[name] for name in names if name in bindings]
+            texts = [f"{self.app.get_key_display(one)} {one.description.lower()}" for one in known]
+            self.query_one(f"#{panel}").border_subtitle = (
+                Content("  ".join(texts)) if texts else None
+            )
 
     @property
     def halos(self) -> Navigator:
@@ -174,3 +217,8 @@ class TooSmallScreen(Screen[None]):
 def has_room(size: tuple[int, int]) -> bool:
     """Says whether a size of columns and lines has room."""
     return size[0] >= SMALLEST[0] and size[1] >= SMALLEST[1]
+
+
+def is_boxed(size: tuple[int, int]) -> bool:
+    """Says whether panels have boxes on a screen of columns and lines."""
+    return size[0] >= ROOMY[0] and size[1] >= ROOMY[1]

@@ -1,4 +1,8 @@
-"""Owns the base of all drawn widgets: it is painted as rows of cells, and repaints what changed."""
+"""Owns the base of all drawn widgets: it is painted as rows of cells, and repaints what changed.
+
+A widget of the class `framed` has a border with a title in it: a box where the screen is roomy,
+else a rule above it. What it looks like is a matter of the style sheet of screens.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,16 @@ from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.content import Content
 from textual.geometry import Region, Size
 from textual.strip import Strip
+from textual.style import Style as TitleStyle
 from textual.widget import Widget
 
-from halos_tui.widgets.canvas import BLANK, Row, changed_span, runs
+from halos_tui.formatting import visible
+from halos_tui.widgets.canvas import BLANK, Row, Run, changed_span, runs
+
+FRAMED = "framed"
 
 
 class Painted(Widget):
@@ -30,10 +39,21 @@ class Painted(Widget):
         self._rows: list[Row] = []
         self._strips: dict[int, Strip] = {}
         self._painted_size: Size | None = None
+        self._caption: tuple[Run, ...] = ()
 
     @abstractmethod
     def painting(self, width: int, height: int) -> Sequence[Row]:
         """Returns what to show in so many cells; rows and columns that are missing stay blank."""
+
+    @property
+    def is_framed(self) -> bool:
+        """Says whether it has a border, with its title in it."""
+        return self.has_class(FRAMED)
+
+    def caption(self, width: int) -> Sequence[Run]:
+        """Returns what stands in the border above, in at most so many cells."""
+        del width
+        return ()
 
     def repaint(self) -> int:
         """Draws anew; only changed cells are sent. Before there is a size this does nothing.
@@ -42,6 +62,7 @@ class Painted(Widget):
         """
         if self._painted_size is None or self._painted_size != self.size:
             return 0
+        self._write_caption()
         before = self._rows
         self._rows = self._fitted()
         changed: list[Region] = []
@@ -58,6 +79,7 @@ class Painted(Widget):
             self._painted_size = self.size
             self._rows = self._fitted()
             self._strips.clear()
+            self.call_next(self._write_caption)
         if y >= len(self._rows):
             return Strip.blank(self.size.width, self.rich_style)
         if y not in self._strips:
@@ -66,7 +88,27 @@ class Painted(Widget):
 
     def notify_style_update(self) -> None:
         self._strips.clear()
+        self._caption = ()
+        self.call_next(self._write_caption)
         super().notify_style_update()
+
+    def _write_caption(self) -> None:
+        """Puts the title into the border, where it is another one."""
+        if not self.is_framed:
+            return
+        caption = tuple(self.caption(self.size.width))
+        if caption and not self.styles.border_left[0]:  # Textual pads a title between corners only
+            caption = ((" ", ""), *caption, (" ", ""))
+        if caption != self._caption:
+            self._caption = caption
+            parts = [(visible(text), self._title_style(style)) for text, style in caption]
+            self.border_title = Content.assemble(*parts) if caption else None
+
+    def _title_style(self, name: str) -> TitleStyle:
+        """Returns the style of a part; that of the title itself depends on the focus."""
+        if name in ("", "title"):
+            return TitleStyle.null()
+        return self.get_visual_style(f"{self.PREFIX}--{name}", partial=True)
 
     def _fitted(self) -> list[Row]:
         width, height = self.size
