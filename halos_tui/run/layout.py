@@ -39,8 +39,10 @@ GAP = 2
 """So many columns are between panels that have no boxes."""
 MIN_CHART = 5
 MIN_ROUNDS = 4
-FEW_ROUNDS = 12
-"""A table of fewer rounds has room for so many, beside what the machine does."""
+USUAL_EVENTS = 8
+"""So many lines stand beside a short table where there is room."""
+LINES_A_NOTICE = 2
+MOST_SIDE_NOTICES = 6
 MIN_NOTICES = 2
 MIN_EVENTS = 2
 FEW_SAYS = 3
@@ -61,7 +63,7 @@ class Needs:
     num_header_lines: int = 1
     num_devices: int = 1
     num_device_notes: int = 0
-    has_notices: bool = True
+    num_notices: int = 1
     num_rounds: int | None = None
     has_long_texts: bool = True
 
@@ -97,7 +99,7 @@ def _below_each_other(places: Places, width: int, top: int, bottom: int, needs: 
     if left >= 8:
         events = 6 if left >= 32 else 1 + rule if left >= 17 else 1
         bottom = _row(places, bottom, width, events, ["events"])
-        if needs.has_notices:
+        if needs.num_notices:
             notices = 5 if left >= 32 else 1
             bottom = _row(places, bottom, width, notices, ["notices"])
     left = bottom - top
@@ -125,8 +127,9 @@ def _beside_each_other(places: Places, room: Region, needs: Needs, *, boxed: boo
         says = max(says, min(11, height // 6))
     upper = (height - says) // 2
     if needs.num_rounds is not None:
-        upper = min(upper, max(FEW_ROUNDS, needs.num_rounds) + 1 + frame)
-    middle = top + max(MIN_ROUNDS + frame, upper)
+        upper = min(upper, max(needs.num_rounds + 1 + frame, _side_height(needs, frame)))
+    least = min(_least_side_height(needs, frame), height - says - MIN_CHART - frame)
+    middle = top + max(MIN_ROUNDS + frame, upper, least)
     _columns(places, Region(x, middle, width, says), ["says"], gap)
     charts = Region(x, middle + says, width, room.bottom - middle - says)
     upper = Region(x, top, width, middle - top)
@@ -151,10 +154,11 @@ def _upper(
     places["rounds"] = left
     _columns(places, right.shrink((0, 0, 0, gap)), names, gap)
     x, top, width, height = places[names[-1]]
-    least = MIN_EVENTS + frame + (MIN_NOTICES + frame if needs.has_notices else 0)
+    least = MIN_EVENTS + frame + (MIN_NOTICES + frame if needs.num_notices else 0)
     machine = _machine_height(height - least, needs, frame)
     free = height - machine - MIN_EVENTS - frame
-    notices = max(MIN_NOTICES + frame, free // 2) if needs.has_notices else 0
+    wanted = min(frame + LINES_A_NOTICE * needs.num_notices, free * 2 // 3)
+    notices = max(MIN_NOTICES + frame, wanted) if needs.num_notices else 0
     notices = notices if notices <= free else 0
     places["machine"] = Region(x, top, width, machine)
     if notices:
@@ -162,6 +166,21 @@ def _upper(
     if machine + notices < height:
         start = top + machine + notices
         places["events"] = Region(x, start, width, height - machine - notices)
+
+
+def _side_height(needs: Needs, frame: int) -> int:
+    """Returns the lines that machine, warnings and events would like to have."""
+    machine = frame + 2 * needs.num_devices + needs.num_device_notes
+    num_notices = min(needs.num_notices, MOST_SIDE_NOTICES)
+    notices = frame + LINES_A_NOTICE * num_notices if num_notices else 0
+    return machine + notices + frame + USUAL_EVENTS
+
+
+def _least_side_height(needs: Needs, frame: int) -> int:
+    """Returns the lines in which each device has one."""
+    machine = frame + needs.num_devices + needs.num_device_notes
+    notices = frame + MIN_NOTICES if needs.num_notices else 0
+    return machine + notices + frame + MIN_EVENTS
 
 
 def _machine_height(most: int, needs: Needs, frame: int) -> int:

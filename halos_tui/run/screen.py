@@ -183,7 +183,7 @@ class RunScreen(RunActions):
             num_progress_lines(view.progress),
             num_devices=num_devices,
             num_device_notes=sum(bool(gpu.others) for gpu in view.machine.gpus),
-            has_notices=bool(view.notices),
+            num_notices=len(view.notices),
             num_rounds=num_table_rows(view),
             has_long_texts=self.query_one(SaysPanel).is_long(view.says),
         )

@@ -289,7 +289,8 @@ def test_everything_is_on_a_large_screen(run: MadeRun) -> None:
         "rewards",
         "█ round 2",
         "─ round 1",
-        "loss, round 2",
+        "training  round 2",
+        "loss  ",
         "implicit reward margin",
         "implicit reward accuracy",
         "KL by round",
@@ -443,14 +444,14 @@ def test_the_cursor_shows_an_older_round_s_own_figures(run: MadeRun) -> None:
     async def look() -> None:
         screen = run_screen(run.dir)
         async with opened(screen, root=run.dir.path.parent, size=EVERYTHING) as (app, pilot):
-            await until_shown(pilot, "█ round 3", "loss, round 3  0.25")
+            await until_shown(pilot, "█ round 3", "training  round 3", "loss  0.25")
             await pilot.press("up")
-            await until_shown(pilot, "█ round 2", "loss, round 2  0.333")
+            await until_shown(pilot, "█ round 2", "training  round 2", "loss  0.333")
             await pilot.press("home")
-            await until_shown(pilot, "█ round 1", "loss, round 1  0.5")
+            await until_shown(pilot, "█ round 1", "training  round 1", "loss  0.5")
             assert app.screen.selected_round == 1
             await pilot.press("end")
-            await until_shown(pilot, "█ round 3", "loss, round 3  0.25")
+            await until_shown(pilot, "█ round 3", "training  round 3", "loss  0.25")
             assert app.screen.selected_round is None
             await pilot.press("slash", "2", "enter")
             await until_shown(pilot, "█ round 2")
@@ -529,7 +530,7 @@ def test_eight_gpus_have_a_line_each_where_there_is_little_room(run: MadeRun) ->
         log.append(Reading(t=t, host=HostReading(cpu_frac=0.5), gpus=gpus))
     log.close()
 
-    shown = shown_at(run, *[f"{10 + index}/80 GiB" for index in range(8)], size=(120, 40))
+    shown = shown_at(run, *[f"{10 + index}/80 GiB" for index in range(8)], size=(140, 40))
 
     assert shown.count("▅▅▅▅▅▅▅▅   50% busy") == 8
 
