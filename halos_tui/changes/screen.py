@@ -6,6 +6,7 @@ and how the run is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -26,7 +27,7 @@ from halos_tui.changes.wording import FATES, age
 from halos_tui.feed import FeedFailed, Updated, in_background
 from halos_tui.formatting import count, date_time, plural, visible
 from halos_tui.screens.asking import MUCH_TO_COPY, Asked, Filter, MakeText, Writing
-from halos_tui.screens.base import HalosScreen
+from halos_tui.screens.base import HalosScreen, is_boxed
 from halos_tui.search_term import SearchTerm, read_term
 from halos_tui.text_layout import Page
 from halos_tui.text_layout import shown as shown_text
@@ -121,6 +122,11 @@ class ChangesScreen(HalosScreen):
 
     NAME: ClassVar[ScreenName] = "changes"
     BINDINGS: ClassVar[list[BindingType]]
+    FRAMED: ClassVar[Mapping[str, str]] = {"list": "changes", "page": "comparison"}
+    BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {
+        "list": ("search",),
+        "page": ("older_previous", "older_next"),
+    }
     DEFAULT_CSS = """
     ChangesScreen {
         #panes { height: 1fr; layout: vertical; }
@@ -128,7 +134,7 @@ class ChangesScreen(HalosScreen):
         #page { height: 1fr; }
         &.-beside #panes { layout: horizontal; }
         &.-beside #list { width: 40%; height: 1fr; }
-        &.-beside #page { width: 1fr; margin-left: 1; }
+        &.-beside #page { width: 1fr; }
         &.-page-only #list { display: none; }
     }
     """
@@ -286,7 +292,8 @@ class ChangesScreen(HalosScreen):
 
     def _fit_list(self) -> None:
         """Gives the list above the page no more lines than it has entries."""
-        num_lines = 1 if self.view is None else 1 + self.view.num_entries
+        border = 2 if is_boxed(self.size) else 1
+        num_lines = 1 + border + (0 if self.view is None else self.view.num_entries)
         self._list.styles.max_height = None if self.has_class("-beside") else num_lines
 
     def _settle(self) -> None:

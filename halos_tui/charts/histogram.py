@@ -107,7 +107,7 @@ class Histogram(Painted):
         classes: str | None = None,
     ) -> None:
         super().__init__(name=name, id=id, classes=classes)
-        self._title = title
+        self._heading = title
         self._is_ascii = is_ascii
         self._now: Distribution | None = None
         self._first: Distribution | None = None
@@ -123,7 +123,7 @@ class Histogram(Painted):
             self._first,
             width,
             height,
-            title=self._title,
+            title=self._heading,
             has_title=not self.is_framed,
             is_ascii=self._is_ascii,
         )
@@ -132,7 +132,7 @@ class Histogram(Painted):
         del width
         parts = _parts(self._now, self._first, is_ascii=self._is_ascii)
         return [
-            (self._title, "title"),
+            (self._heading, "title"),
             *((f"  {part.mark} {part.distribution.name}", part.style) for part in parts),
         ]
 

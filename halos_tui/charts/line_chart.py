@@ -126,9 +126,9 @@ class LineChart(Painted):
         )
         return self._picture.rows
 
-    def caption(self, width: int) -> list[Run]:
-        del width
-        return caption(self._series, self._look)
+    def caption(self, width: int) -> Sequence[Run]:
+        """Returns the chart's own title and value, unless it was framed with another title."""
+        return super().caption(width) or caption(self._series, self._look)
 
 
 class Thinner:

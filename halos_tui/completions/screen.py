@@ -7,6 +7,7 @@ what order, and how far the list is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -58,6 +59,11 @@ class CompletionsScreen(HalosScreen):
 
     NAME: ClassVar[ScreenName] = "completions"
     BINDINGS: ClassVar[list[BindingType]]
+    FRAMED: ClassVar[Mapping[str, str]] = {"list": "completions", "page": "completion"}
+    BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {
+        "list": ("sort", "search"),
+        "page": ("group", "differences", "copy"),
+    }
     DEFAULT_CSS = """
     CompletionsScreen {
         #panes { height: 1fr; layout: vertical; }
@@ -65,7 +71,7 @@ class CompletionsScreen(HalosScreen):
         #page { height: 1fr; }
         &.-beside #panes { layout: horizontal; }
         &.-beside #list { width: 45%; height: 1fr; }
-        &.-beside #page { width: 1fr; margin-left: 1; }
+        &.-beside #page { width: 1fr; }
         &.-page-only #list { display: none; }
         &.-list-only #page { display: none; }
         &.-list-only #list { height: 1fr; }

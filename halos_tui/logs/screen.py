@@ -5,6 +5,7 @@ Its title says which log it is, where in it the cursor is, and what goes on.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -48,6 +49,8 @@ class LogsScreen(HalosScreen):
 
     NAME: ClassVar[ScreenName] = "logs"
     BINDINGS: ClassVar[list[BindingType]]
+    FRAMED: ClassVar[Mapping[str, str]] = {"rows": "log"}
+    BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {"rows": ("follow", "wrap", "choose_log")}
     DEFAULT_CSS = """
     LogsScreen {
         #panes { height: 1fr; }

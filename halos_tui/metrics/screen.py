@@ -5,7 +5,7 @@ Its title says which runs and rounds it shows, and how they are drawn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,8 @@ class MetricsScreen(HalosScreen):
 
     NAME: ClassVar[ScreenName] = "metrics"
     BINDINGS: ClassVar[list[BindingType]]
+    FRAMED: ClassVar[Mapping[str, str]] = {"charts": "charts"}
+    BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {"charts": ("overlay", "smooth")}
     DEFAULT_CSS = """
     MetricsScreen { #charts { height: 1fr; } }
     """

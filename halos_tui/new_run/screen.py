@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -103,6 +103,8 @@ class NewRunScreen(FormActions):
 
     NAME: ClassVar[ScreenName] = "new_run"
     BINDINGS: ClassVar[list[BindingType]]
+    FRAMED: ClassVar[Mapping[str, str]] = {"rows": "settings", "details": "about the setting"}
+    BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {"rows": ("edit", "reset")}
     DEFAULT_CSS = """
     NewRunScreen {
         #title { height: 1; text-style: bold; text-wrap: nowrap; text-overflow: ellipsis; }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.cells import set_cell_size
 
 from halos_tui.charts.distribution import QUANTILES, Distribution
@@ -73,7 +75,7 @@ class TrainCurves(LineChart):
         ]
         return merged(pictures, widths, gap=GAP)
 
-    def caption(self, width: int) -> list[Run]:
+    def caption(self, width: int) -> Sequence[Run]:
         """Names the chart where there is room for one only, else what all of them are about."""
         del width
         if self._is_single and self._shown.curves:
@@ -150,7 +152,7 @@ class RewardDistribution(Histogram):
             first,
             width,
             height - len(figures),
-            title=self._title,
+            title=self._heading,
             has_title=not self.is_framed,
             is_ascii=self._is_ascii,
         )

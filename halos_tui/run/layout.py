@@ -125,11 +125,11 @@ def _beside_each_other(places: Places, room: Region, needs: Needs, *, boxed: boo
     says = ALL_SAYS + frame
     if needs.has_long_texts:
         says = max(says, min(11, height // 6))
-    upper = (height - says) // 2
+    lines = (height - says) // 2
     if needs.num_rounds is not None:
-        upper = min(upper, max(needs.num_rounds + 1 + frame, _side_height(needs, frame)))
+        lines = min(lines, max(needs.num_rounds + 1 + frame, _side_height(needs, frame)))
     least = min(_least_side_height(needs, frame), height - says - MIN_CHART - frame)
-    middle = top + max(MIN_ROUNDS + frame, upper, least)
+    middle = top + max(MIN_ROUNDS + frame, lines, least)
     _columns(places, Region(x, middle, width, says), ["says"], gap)
     charts = Region(x, middle + says, width, room.bottom - middle - says)
     upper = Region(x, top, width, middle - top)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from halos_backend.errors import UsageError
@@ -35,6 +36,8 @@ class RunsScreen(RunActions):
 
     NAME: ClassVar[ScreenName] = "runs"
     IS_REDUCED: ClassVar[bool] = True
+    FRAMED: ClassVar[Mapping[str, str]] = {"runs": "runs"}
+    BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {"runs": ("open", "sort")}
     DEFAULT_CSS = """
     RunsScreen {
         #title, #about { height: 1; }

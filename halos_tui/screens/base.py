@@ -17,6 +17,7 @@ from halos_tui.actions import ScreenName, actions_of, bindings_of
 from halos_tui.app_options import AppOptions
 from halos_tui.feed import Feed, FeedFailed, Updated
 from halos_tui.keymap import UserConfig
+from halos_tui.widgets.painted import Painted
 
 View = TypeVar("View")
 
@@ -89,14 +90,16 @@ class HalosScreen(Screen[None]):
         .framed:focus { border-top: solid $border; border-title-style: bold; }
         &.-ascii .framed { border-top: ascii $border-blurred; }
         &.-ascii .framed:focus { border-top: ascii $border; }
+        &.-single .framed, &.-low .framed { border: none; }
         &.-wide.-tall .framed { border: round $border-blurred; padding: 0 1; }
         &.-wide.-tall .framed:focus { border: round $border; }
         &.-wide.-tall.-ascii .framed { border: ascii $border-blurred; }
         &.-wide.-tall.-ascii .framed:focus { border: ascii $border; }
-        &.-low .framed { border: none; }
     }
     """
 
+    FRAMED: ClassVar[Mapping[str, str]] = {}
+    """These panels, by their ids, have a border with a title."""
     BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {}
     """These actions stand in the border of the panel of that id, which they are about."""
     HORIZONTAL_BREAKPOINTS = WIDTHS
@@ -113,6 +116,9 @@ class HalosScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self.set_class(self.halos.options.is_ascii, "-ascii")
+        self.set_class(len(self.FRAMED) == 1, "-single")
+        for panel, title in self.FRAMED.items():
+            cast("Painted", self.query_one(f"#{panel}")).frame(title)
         self.call_after_refresh(self._write_border_keys)
 
     def _write_border_keys(self) -> None:

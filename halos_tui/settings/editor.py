@@ -44,7 +44,7 @@ class SettingsEditor(Container):
         layout: vertical;
         layers: below above;
         SettingsRows { height: 1fr; }
-        SettingsDetails { height: 9; border-top: solid $panel; }
+        SettingsDetails { height: 9; }
         #value {
             layer: above;
             position: absolute;
@@ -61,8 +61,6 @@ class SettingsEditor(Container):
             SettingsDetails {
                 width: 2fr;
                 height: 100%;
-                border-top: none;
-                border-left: solid $panel;
             }
         }
         &.-high SettingsDetails { height: 14; }

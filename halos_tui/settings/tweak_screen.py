@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from halos_backend.errors import HalosError
@@ -33,6 +34,8 @@ class TweakScreen(FormActions):
 
     NAME: ClassVar[ScreenName] = "tweak"
     BINDINGS: ClassVar[list[BindingType]]
+    FRAMED: ClassVar[Mapping[str, str]] = {"rows": "settings", "details": "about the setting"}
+    BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {"rows": ("edit", "reset")}
     DEFAULT_CSS = """
     TweakScreen {
         #title { height: auto; max-height: 4; text-style: bold; }

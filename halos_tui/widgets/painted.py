@@ -40,6 +40,7 @@ class Painted(Widget):
         self._strips: dict[int, Strip] = {}
         self._painted_size: Size | None = None
         self._caption: tuple[Run, ...] = ()
+        self._title = ""
 
     @abstractmethod
     def painting(self, width: int, height: int) -> Sequence[Row]:
@@ -50,10 +51,15 @@ class Painted(Widget):
         """Says whether it has a border, with its title in it."""
         return self.has_class(FRAMED)
 
+    def frame(self, title: str) -> None:
+        """Gives it a border with that title, unless it says more in its own `caption`."""
+        self._title = title
+        self.add_class(FRAMED)
+
     def caption(self, width: int) -> Sequence[Run]:
         """Returns what stands in the border above, in at most so many cells."""
         del width
-        return ()
+        return [(self._title, "title")] if self._title else ()
 
     def repaint(self) -> int:
         """Draws anew; only changed cells are sent. Before there is a size this does nothing.
@@ -108,7 +114,7 @@ class Painted(Widget):
         """Returns the style of a part; that of the title itself depends on the focus."""
         if name in ("", "title"):
             return TitleStyle.null()
-        return self.get_visual_style(f"{self.PREFIX}--{name}", partial=True)
+        return TitleStyle.from_rich_style(self._style(name))
 
     def _fitted(self) -> list[Row]:
         width, height = self.size

@@ -79,7 +79,7 @@ def test_the_newest_change_is_shown_with_the_rounds_around_it(
     assert "1 setting differs" in shown
     assert "sample.group_size  2 -> 8" in shown
     (row,) = (line for line in shown.splitlines() if "train.lr" in line)
-    assert row.split()[3:9] == ["2", "train.lr", "5e-06", "->", "1e-06", "alice@box"]
+    assert row.strip("│ ").split()[3:9] == ["2", "train.lr", "5e-06", "->", "1e-06", "alice@box"]
 
 
 def test_history_and_page_stand_beside_each_other_where_there_is_room(run: MadeRun) -> None:

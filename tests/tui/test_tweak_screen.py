@@ -109,7 +109,7 @@ def test_it_shows_what_is_now_and_what_holds_next(run: MadeRun, size: tuple[int,
         await search_for(pilot, "train.lr")
         shown = await until_shown(pilot, "train.lr: Peak learning rate.")
         assert "a-run is running, round 2 of 5; changes hold from round 3 on" in shown
-        line = next(line for line in shown.splitlines() if line.startswith("  lr "))
+        line = next(line.strip("│ ") for line in shown.splitlines() if " lr " in line)
         assert line.split()[:3] == ["lr", "5e-6", "1e-6"]
 
     on_tweak(run, act, size=size)
