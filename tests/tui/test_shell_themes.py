@@ -32,6 +32,7 @@ MEANT = ("accent", "success", "warning", "error", "primary", "secondary")
 READABLE = 4.5
 """WCAG 2.2, 1.4.3."""
 BLACK = Color(0, 0, 0)
+ROW = re.compile(r"\| (?:theme and background|.* on `#)")
 APP_LINES = """[colours]
 accent = "cyan"
 good = "green"
@@ -323,3 +324,19 @@ def test_filters_leave_text_and_attributes() -> None:
     assert simple == Segment("- x", segment.style)
     assert NoColours().apply([Segment("x")], BLACK) == [Segment("x")]
     assert SixteenColours().apply([Segment("x")], BLACK) == [Segment("x")]
+
+
+def test_the_page_of_the_design_says_what_the_themes_are() -> None:
+    """Colours of each theme in a row, each with its contrast to the background."""
+    themes, _ = load_app_themes()
+    page = (Path(__file__).parents[2] / "docs" / "design.md").read_text(encoding="utf-8")
+    head, *rows = (line.split("|")[1:-1] for line in page.splitlines() if ROW.match(line))
+    names = [cell.strip() for cell in head[1:]]
+    assert [row[0].split()[0] for row in rows] == [*TRUECOLOUR]
+    for row in rows:
+        theme = themes[row[0].split()[0]]
+        background = Color.parse(theme.background or "")
+        for name, cell in zip(names, row[1:], strict=True):
+            colour = getattr(theme, name)
+            told = f"`{colour}` {contrast(Color.parse(colour), background):.1f}"
+            assert cell.strip() == told, (theme.name, name)
