@@ -144,10 +144,10 @@ def measure_list(root: Path) -> dict[str, Any]:
     times, totals = [], []
     for _ in range(3):
         with opened(root) as terminal:
-            terminal.wait_for("run-0")
+            terminal.wait_for(f"{NUM_RUNS:,} runs")
             terminal.settle(2.0)
             painted = first_time(terminal.chunks, lambda seen: bool(seen.text.strip()))
-            listed = terminal.chunks[-1].t
+            listed = first_time(terminal.chunks, lambda seen: f"{NUM_RUNS:,} runs" in seen.text)
             times.append(listed - painted)
             totals.append(listed - terminal.started_t)
             size = terminal.pss_bytes / MB

@@ -64,6 +64,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("select", "space", "Select", "Select or deselect the run", ("runs",)),
     Action("select_all", "ctrl+a", "All", "Select all runs shown, or none", ("runs",),
            in_footer=False),
+    Action("preview", "v", "Preview", "The run at the cursor, beside the list or below it",
+           ("runs",)),
     Action("sort", "s", "Sort", "Sort by the next column", ("runs", "completions")),
     Action("reverse", "S", "Reverse", "Sort the other way round", ("runs", "completions"),
            in_footer=False),

@@ -116,6 +116,11 @@ def count(value: int | None) -> str:
     return ABSENT if value is None else f"{value:,}"
 
 
+def short_count(value: int) -> str:
+    """Writes three significant digits: 940, 12.3k, 1.23M."""
+    return _scaled(value, SI, base=1000)
+
+
 def plural(value: int, noun: str) -> str:
     """Writes 1 round, 3 rounds."""
     return f"{count(value)} {noun if value == 1 else f'{noun}s'}"

@@ -63,13 +63,15 @@ SIZES = LogSizes(block=1 << 14, shown=1 << 12)
 class RunReader:
     """Reads one run. `select` and `take_next_prompt` may be called from another thread than `read`.
 
-    `keys` are those of the actions by which a person can steer the run, for its hints.
+    `keys` are those of the actions by which a person can steer the run, for its hints. A brief
+    reader leaves out train curves, output of stages, and what the machine does.
     """
 
     keys: Mapping[str, str] = MappingProxyType({})
 
-    def __init__(self, run_dir: RunDir) -> None:
+    def __init__(self, run_dir: RunDir, *, is_brief: bool = False) -> None:
         self.run_dir = run_dir
+        self._is_brief = is_brief
         self._tail = StateTail(run_dir)
         self._book = RoundBook()
         self._told = JournalNotices()
@@ -153,13 +155,15 @@ class RunReader:
         if at_once or now >= self._rest_due:
             self._rest_due = now + REST_EVERY_S
             self._supervision = supervision_of(self.run_dir)
-            self._machine.read(is_due=state.status in AT_WORK)
-            self._output.read(state)
-            self._curves.refresh()
+            if not self._is_brief:
+                self._machine.read(is_due=state.status in AT_WORK)
+                self._output.read(state)
+                self._curves.refresh()
             self._says.read()
         elif self._says.is_due:
             self._says.read()
-        self._curves.select(selected, self._attempts)
+        if not self._is_brief:
+            self._curves.select(selected, self._attempts)
 
     def _how_far(self, state: RunState) -> ProgressView:
         work = work_at_hand(state, self._attempts)
@@ -213,6 +217,7 @@ class RunReader:
             events=replace(self._output.view, events=self._events.events, now=self._events.now),
             says=self._says.view,
             notices=self._notices(state, selected),
+            cost=self._book.cost,
         )
 
     def _header(self, state: RunState) -> HeaderView:

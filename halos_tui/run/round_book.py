@@ -17,6 +17,7 @@ from halos_backend.store.state import RunState
 from halos_tui.charts.distribution import QUANTILES, Distribution
 from halos_tui.formatting import fixed, percent, plural
 from halos_tui.run.view import (
+    CostView,
     CurveView,
     DistributionView,
     FigureLook,
@@ -27,6 +28,7 @@ from halos_tui.run.view import (
     RoundsView,
 )
 from halos_tui.tracking import rounds
+from halos_tui.tracking.eta import busy_s
 from halos_tui.tracking.state_tail import NUM_WHOLE
 
 NUM_ROUNDS_THAT_COUNT = 100
@@ -46,6 +48,7 @@ class RoundBook:
     def __init__(self) -> None:
         self._rows: list[RoundRow] = []
         self._rewards: list[Reward | None] = []
+        self._costs: list[CostView] = []
         self._newest: tuple[RoundState, ...] = ()
         self.view = RoundsView(widths=tuple(map(len, rounds.HEADER)))
         self.rewards = RewardView()
@@ -56,7 +59,7 @@ class RoundBook:
         first = self._first_changed(state.rounds)
         if first is None:
             return False
-        del self._rows[first:], self._rewards[first:]
+        del self._rows[first:], self._rewards[first:], self._costs[first:]
         for round in state.rounds[first:]:
             self._write(round)
         self._newest = state.rounds[-NUM_WHOLE:]
@@ -66,6 +69,11 @@ class RoundBook:
         self.view = RoundsView(tuple(self._rows), self._widths(first), self._looks)
         self.rewards = _reward_view(self._rows)
         return True
+
+    @property
+    def cost(self) -> CostView:
+        """Returns what all rounds took."""
+        return self._costs[-1] if self._costs else CostView()
 
     def row(self, round: int) -> RoundRow | None:
         return self._rows[round - 1] if 1 <= round <= len(self._rows) else None
@@ -111,6 +119,7 @@ class RoundBook:
         change = rounds.reward_change(round, before)
         train, trained = round.stages.get("train"), round.train_summary
         self._rewards.append(now)
+        self._costs.append(self.cost + _cost_of(round))
         self._rows.append(
             RoundRow(
                 round=round.round,
@@ -176,6 +185,17 @@ def text_of(row: RoundRow, column: int, looks: Sequence[FigureLook | None]) -> s
     if error is None:
         return text + " " * (len(" ±0.") + look.places + len(unit) - (look.places == 0))
     return f"{text} ±{fixed(scale * error, look.places)}{unit}"
+
+
+def _cost_of(round: RoundState) -> CostView:
+    devices = round.settings.get("launch", {}).get("devices") or ()
+    finished = [stage.summary for stage in round.stages.values() if stage.status == "finished"]
+    return CostView(
+        sampled_tokens=round.sample_summary.num_tokens or 0,
+        trained_tokens=round.train_summary.num_tokens or 0,
+        gpu_s=len(devices) * busy_s(round),
+        gpu_energy_j=sum(summary.gpu_energy_j or 0.0 for summary in finished),
+    )
 
 
 def _statistics(label: LabelSummary, reward: Reward | None) -> RewardStatistics | None:

@@ -64,12 +64,12 @@ class RunHeader(Panel[HeaderView]):
     def lines(self, shown: HeaderView, width: int, height: int) -> Iterator[Line]:
         del height
         yield _status(shown)
-        yield from (joined(line) for line in _flowing(_told(shown, width), width))
+        yield from (joined(line) for line in flowing(_told(shown, width), width))
 
 
 def num_lines(shown: HeaderView, width: int) -> int:
     """Counts the lines that it takes to say all of it."""
-    return 1 + len(_flowing(_told(shown, width), width))
+    return 1 + len(flowing(_told(shown, width), width))
 
 
 def _told(shown: HeaderView, width: int) -> Iterator[Line]:
@@ -84,7 +84,7 @@ def _told(shown: HeaderView, width: int) -> Iterator[Line]:
         yield [(f"next: {'; '.join(shown.pending)}", "accent")]
 
 
-def _flowing(parts: Iterable[Line], width: int) -> list[list[Line]]:
+def flowing(parts: Iterable[Line], width: int) -> list[list[Line]]:
     """Lays parts out on as few lines as hold them whole."""
     lines: list[list[Line]] = []
     used = 0

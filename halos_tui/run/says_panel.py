@@ -46,12 +46,6 @@ class SaysPanel(Panel[SaysView]):
         asked = shown.now.prompt if shown.is_same_prompt and shown.now else ""
         return [*title, (of, "muted"), (f"  {self._on_one_line(asked)}" if asked else "", "")]
 
-    def is_long(self, shown: SaysView) -> bool:
-        """Says whether a completion needs more than a line of this width."""
-        width = self.size.width - LONGEST_HEAD
-        all_said = (shown.first, shown.now, shown.best, shown.worst)
-        return any(one and len(one.prompt) + len(one.text) > width for one in all_said)
-
     def _entries(
         self, shown: SaysView, entries: Sequence[Said], width: int, room: int
     ) -> Iterator[Line]:
@@ -100,6 +94,13 @@ class SaysPanel(Panel[SaysView]):
     @property
     def _mark(self) -> str:
         return ">" if self.is_ascii else "…"
+
+
+def is_long(shown: SaysView, width: int) -> bool:
+    """Says whether a completion needs more than a line in a panel of that width."""
+    left = width - LONGEST_HEAD
+    all_said = (shown.first, shown.now, shown.best, shown.worst)
+    return any(one and len(one.prompt) + len(one.text) > left for one in all_said)
 
 
 def _wrapped(asked: list[Run], text: str, used: int, width: int) -> list[list[Run]]:

@@ -33,7 +33,7 @@ from halos_tui.run.machine_panel import MachinePanel
 from halos_tui.run.reader import RunReader
 from halos_tui.run.round_table import RoundTable
 from halos_tui.run.run_header import RunHeader, StageProgress, num_lines, num_progress_lines
-from halos_tui.run.says_panel import SaysPanel
+from halos_tui.run.says_panel import SaysPanel, is_long
 from halos_tui.run.view import EventsView, Happened, HeaderView, Notice, RunView
 from halos_tui.screens.base import is_boxed
 from halos_tui.widgets.footer import Footer
@@ -185,7 +185,7 @@ class RunScreen(RunActions):
             num_device_notes=sum(bool(gpu.others) for gpu in view.machine.gpus),
             num_notices=len(view.notices),
             num_rounds=num_table_rows(view),
-            has_long_texts=self.query_one(SaysPanel).is_long(view.says),
+            has_long_texts=is_long(view.says, self.query_one(SaysPanel).size.width),
         )
         yield partial(self._make_room, view.header, needs)
         yield partial(self.query_one(RunHeader).show, view.header)
@@ -213,7 +213,7 @@ class RunScreen(RunActions):
         height = self.size.height - (1 if footer.display else 0)
         places = arrange(self.size.width, height, self._needs, boxed=is_boxed(self.size))
         for panel in panels.children:
-            _put(panel, places.get(_name_of(panel)))
+            put(panel, places.get(_name_of(panel)), is_framed=panel.id not in UNFRAMED)
 
 
 def num_table_rows(view: RunView) -> int | None:
@@ -226,11 +226,11 @@ def _name_of(panel: Widget) -> PanelName:
     return cast("PanelName", panel.id)
 
 
-def _put(panel: Widget, region: Region | None) -> None:
+def put(panel: Widget, region: Region | None, *, is_framed: bool) -> None:
+    """Puts a panel into its place, in a frame where that has room; without a place it is hidden."""
     panel.display = region is not None
     if region is not None:
-        has_room = region.height >= LEAST_FRAMED
-        panel.set_class(panel.id not in UNFRAMED and has_room, FRAMED)
+        panel.set_class(is_framed and region.height >= LEAST_FRAMED, FRAMED)
         panel.styles.width, panel.styles.height = region.size
         panel.styles.offset = region.offset
 

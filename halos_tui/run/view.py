@@ -277,6 +277,28 @@ class SaysView:
     worst: Said | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CostView:
+    """Adds up what the stages of all rounds took, as far as the journal knows; failed attempts are
+    left out.
+
+    `gpu_s` counts the GPUs that the run has taken for itself; `gpu_energy_j` is of all it used.
+    """
+
+    sampled_tokens: int = 0
+    trained_tokens: int = 0
+    gpu_s: float = 0.0
+    gpu_energy_j: float = 0.0
+
+    def __add__(self, other: CostView) -> CostView:
+        return CostView(
+            self.sampled_tokens + other.sampled_tokens,
+            self.trained_tokens + other.trained_tokens,
+            self.gpu_s + other.gpu_s,
+            self.gpu_energy_j + other.gpu_energy_j,
+        )
+
+
 @dataclass(frozen=True)
 class Happened:
     """This is something that happened: at what time, in which stage or round, and what."""
@@ -318,3 +340,4 @@ class RunView:
     events: EventsView = EventsView()
     says: SaysView = SaysView()
     notices: tuple[Notice, ...] = ()
+    cost: CostView = CostView()

@@ -9,6 +9,7 @@ from halos_backend.errors import UsageError
 from halos_backend.store.run_dir import RunDir
 from textual import on
 from textual.app import ComposeResult
+from textual.containers import Container
 from textual.widgets import Input
 
 from halos_tui.actions import ScreenName
@@ -16,9 +17,11 @@ from halos_tui.commands import as_called
 from halos_tui.control.actions import RunActions
 from halos_tui.feed import FeedFailed, Updated
 from halos_tui.formatting import plural
+from halos_tui.keymap import keys_of
 from halos_tui.runs.columns import SORTS, by_group, group_of, in_order
 from halos_tui.runs.filter import RunFilter, parse_filter
-from halos_tui.runs.reader import RunRow, RunsReader
+from halos_tui.runs.preview import MIN_HEIGHT, PreviewPane
+from halos_tui.runs.reader import Preview, RunRow, RunsReader
 from halos_tui.runs.run_list import RunList, RunListView
 from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.panel import Line, TextLines, beside
@@ -37,12 +40,19 @@ class RunsScreen(RunActions):
     NAME: ClassVar[ScreenName] = "runs"
     IS_REDUCED: ClassVar[bool] = True
     FRAMED: ClassVar[Mapping[str, str]] = {"runs": "runs"}
-    BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {"runs": ("open", "sort")}
+    BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {
+        "runs": ("open", "sort"),
+        "preview": ("preview",),
+    }
     DEFAULT_CSS = """
     RunsScreen {
         #title, #about { height: 1; }
         #filter { height: 1; border: none; padding: 0; display: none; }
-        #runs { height: 1fr; }
+        #body, #runs { width: 1fr; height: 1fr; }
+        #body.-beside { layout: horizontal; }
+        &.-narrow #preview, &.-short #preview { border-top: solid $border-blurred; }
+        #preview .framed { border: none; border-top: solid $border-blurred; padding: 0; }
+        &.-ascii #preview .framed { border-top: ascii $border-blurred; }
     }
     """
 
@@ -62,7 +72,9 @@ class RunsScreen(RunActions):
         yield Input(
             placeholder="words, status:paused, loss:kto, train.lr>=1e-6, -name:test", id="filter"
         )
-        yield RunList(is_ascii=is_ascii, id="runs")
+        with Container(id="body"):
+            yield RunList(is_ascii=is_ascii, id="runs")
+            yield PreviewPane(is_ascii=is_ascii, id="preview")
         yield TextLines(is_ascii=is_ascii, id="about")
         yield Footer(is_ascii=is_ascii)
 
@@ -70,11 +82,18 @@ class RunsScreen(RunActions):
         self._list.focus()
         self._say_how_many()
         self.follow(RunsReader(self.halos.options.runs_root).read, interval_s=INTERVAL_S)
+        if not self.halos.options.read_only:
+            self._preview.reader.keys = keys_of("runs", self.halos.config.keys)
+        self._preview.feed = self.follow(self._preview.reader.read, interval_s=INTERVAL_S)
 
     def on_resize(self) -> None:
         self._say_how_many()
+        self._place_preview()
 
-    def on_updated(self, message: Updated[tuple[RunRow, ...]]) -> None:
+    def on_updated(self, message: Updated[tuple[RunRow, ...] | Preview]) -> None:
+        if isinstance(message.view, Preview):
+            self._preview.show(message.view)
+            return
         self._rows = message.view
         self._read_problem = ""
         self._selected &= {row.name for row in message.view}
@@ -127,6 +146,15 @@ class RunsScreen(RunActions):
         self._sort = message.column
         self._show()
 
+    def action_preview(self) -> None:
+        """Shows the run at the cursor, or does so no longer."""
+        if self.size.height < MIN_HEIGHT:
+            text = f"the preview needs a terminal of {MIN_HEIGHT} lines"
+            self.notify(text, severity="warning", markup=False)
+            return
+        self._preview.wants = self._preview.place is None
+        self._place_preview()
+
     def action_search(self) -> None:
         self._input.display = True
         self._input.focus()
@@ -165,10 +193,20 @@ class RunsScreen(RunActions):
         elif row is not None:
             about = ((str(row.run_dir.path), "muted"),)
         self.query_one("#about", TextLines).show((about,))
+        self._preview.turn_to(None if row is None else row.run_dir)
+
+    def _place_preview(self) -> None:
+        self._preview.lay_out(self.size)
+        self.query_one("#body").set_class(self._preview.place == "beside", "-beside")
+        self._say_what_is_at_cursor()
 
     @property
     def _list(self) -> RunList:
         return self.query_one(RunList)
+
+    @property
+    def _preview(self) -> PreviewPane:
+        return self.query_one(PreviewPane)
 
     @property
     def _input(self) -> Input:

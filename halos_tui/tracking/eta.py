@@ -266,7 +266,7 @@ def _run_left(state: RunState, round: Estimate | None) -> Estimate | None:
     if left is None:
         return None
     times = [
-        _busy_s(done)
+        busy_s(done)
         for done in state.rounds[-NUM_ROUNDS_BACK - 1 :]
         if done.finished_t is not None and done.closing is None
     ]
@@ -295,7 +295,7 @@ def _scoring_left(state: RunState) -> Estimate | None:
     return Estimate(whole.mean_s * share, whole.sd_s * share)
 
 
-def _busy_s(round: RoundState) -> float:
+def busy_s(round: RoundState) -> float:
     """Adds up seconds in which stages ran; sampling and labelling that overlap count once."""
     times = {name: stage.elapsed_s or 0.0 for name, stage in round.stages.items()}
     if _overlaps(round) and {"sample", "label"} <= times.keys():

@@ -67,6 +67,8 @@ class Painted(Widget):
         Returns how many cells were drawn anew.
         """
         if self._painted_size is None or self._painted_size != self.size:
+            self._painted_size = None  # hidden: what it is shown again with is another picture
+            self.refresh()
             return 0
         self._write_caption()
         before = self._rows

@@ -75,14 +75,23 @@ class DiskMeter:
         """Adds up what lies below `path`; what vanishes meanwhile, or cannot be looked at, counts
         nothing.
         """
+        *_, use = self.steps(path)
+        return use
+
+    def steps(self, path: Path) -> Iterator[DiskUse]:
+        """Does the same a folder at a time, and yields what is found so far: the last one is all.
+
+        Many files on a slow disk take minutes, and whoever waits may have to do something else.
+        """
         found: dict[str, int] = {}
-        for file, status in _files_below(path):
-            inode = status.st_dev, status.st_ino
-            if inode not in self._seen:
-                self._seen.add(inode)
-                kind = _kind_of(file.relative_to(path))
-                found[kind] = found.get(kind, 0) + status.st_blocks * BLOCK_BYTES
-        return DiskUse(**found)
+        for files in _folders_below(path):
+            for file, status in files:
+                inode = status.st_dev, status.st_ino
+                if inode not in self._seen:
+                    self._seen.add(inode)
+                    kind = _kind_of(file.relative_to(path))
+                    found[kind] = found.get(kind, 0) + status.st_blocks * BLOCK_BYTES
+            yield DiskUse(**found)
 
 
 def _kind_of(path: PurePath) -> Kind:
@@ -92,14 +101,16 @@ def _kind_of(path: PurePath) -> Kind:
     return _KIND_OF_FILE.get(path.name, "other")
 
 
-def _files_below(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yields the files below `path`; a link counts as itself, not as what it points to."""
+def _folders_below(path: Path) -> Iterator[list[tuple[Path, os.stat_result]]]:
+    """Yields the files of each folder; a link counts as itself, not as what it points to."""
     folders = [path]
     while folders:
+        files: list[tuple[Path, os.stat_result]] = []
         with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
             for entry in entries:
                 with contextlib.suppress(OSError):
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(Path(entry.path))
                     else:
-                        yield Path(entry.path), entry.stat(follow_symlinks=False)
+                        files.append((Path(entry.path), entry.stat(follow_symlinks=False)))
+        yield files
