@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 import typer
 from halos_backend.errors import CorruptFileError
-from halos_backend.records import Message, text_of
 from halos_backend.store.registry import check_readable, load_state
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.run_dir import find_run
@@ -19,7 +18,13 @@ from halos_backend.store.run_dir import find_run
 from halos_tui.cli.options import Json, Round, RunName, RunsDir, runs_root
 from halos_tui.completions.index import CompletionsIndex
 from halos_tui.completions.query import EVERYTHING, CompletionQuery, read_filter
-from halos_tui.completions.round_rows import Marks, num_tokens, pick_round, sampled_rounds
+from halos_tui.completions.round_rows import (
+    Marks,
+    last_user_message,
+    num_tokens,
+    pick_round,
+    sampled_rounds,
+)
 from halos_tui.formatting import number, plural, visible, visible_lines
 from halos_tui.tracking.rounds import FINAL
 
@@ -110,7 +115,7 @@ def _print(rows: Iterator[dict[str, Any]], *, is_sorted: bool, is_one_round: boo
     for row in rows:
         of = (row["round"], row["prompt_id"])
         if is_sorted or of != last:
-            said = _last_user_message(row["prompt"])
+            said = last_user_message(row["prompt"])
             place = "" if is_one_round else f"round {row['round']}, "
             sys.stdout.write(f"\n{place}prompt {visible(row['prompt_id'])}: {visible(said)}\n")
         last = of
@@ -146,11 +151,6 @@ def _verdict(row: dict[str, Any]) -> str:
         parts.append("cut off" if penalty is None else f"cut off: {number(-penalty)} in training")
     mark = f"  {row['mark'].upper()}" if row["mark"] else ""
     return f"[{', '.join(parts)}]{mark}"
-
-
-def _last_user_message(prompt: list[Message]) -> str:
-    users = [turn for turn in prompt if turn["role"] == "user"]
-    return text_of(users[-1] if users else prompt[-1])
 
 
 def _indented(text: str) -> str:

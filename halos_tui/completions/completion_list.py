@@ -31,6 +31,8 @@ class Listing:
 class CompletionList(VirtualList[Listing, int], Paced[Listing]):
     """It knows keys alone; a row's numbers are looked up once it is in sight."""
 
+    _is_new = _is_reordered = False
+
     def rows(self, shown: Listing) -> Sequence[int]:
         return shown.view.keys
 
@@ -39,11 +41,21 @@ class CompletionList(VirtualList[Listing, int], Paced[Listing]):
         return tuple(self.listed[places.start : places.stop])
 
     def take(self, view: ListView) -> None:
-        """Shows another list."""
-        previews = self.shown.previews if self.shown else {}
-        if self.shown is not None and view.generation != self.shown.view.generation:
-            previews = {}
-        self.show(Listing(view, previews, self.shown.row_of if self.shown else lambda _: None))
+        """Shows another list, from the top where its order is another one, or where the row at the
+        cursor is not in it. That holds until all of it is found, or a person moves.
+        """
+        before = self.shown or Listing()
+        was, query = before.view.query, view.query
+        self._is_new |= was != query
+        self._is_reordered |= (was.order, was.ascending) != (query.order, query.ascending)
+        if self._is_reordered:
+            self.start_anew()
+        elif self._is_new:
+            self.cursor = 0
+        if view.num_searched == view.num_groups:
+            self._is_new = self._is_reordered = False
+        previews = before.previews if view.generation == before.view.generation else {}
+        self.show(Listing(view, previews, before.row_of))
 
     def on_resize(self) -> None:
         """Tells that other rows are in sight."""
@@ -80,7 +92,19 @@ class CompletionList(VirtualList[Listing, int], Paced[Listing]):
             row.prompt_id[:PROMPT_WIDTH],
         )
         style = MARK_STYLES[mark] if mark else "warning" if row.unscored is not None else ""
-        return [(cells, style), (preview.text if preview else "", "")]
+        times = f"{row.times}x " if row.times > 1 else ""
+        return [(cells, style), (times, "accent"), (preview.text if preview else "", "")]
+
+    def _move(self, place: int, top: int) -> None:
+        self._is_new = self._is_reordered = False
+        super()._move(place, top)
+
+    def _place_of(self, key: object) -> int | None:
+        """Looks in the array itself, which is three times as fast with a million rows."""
+        try:
+            return self.listed.index(key)
+        except ValueError:
+            return None
 
     def _cells(
         self,

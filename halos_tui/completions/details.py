@@ -15,7 +15,7 @@ from halos_backend.errors import CorruptFileError
 from halos_backend.records import Group, PreferencePair
 
 from halos_tui.completions.index import CompletionsIndex
-from halos_tui.completions.page import PageMaker
+from halos_tui.completions.page import PageMaker, mark_of
 from halos_tui.completions.round_index import CompletionRow
 from halos_tui.completions.round_rows import Marks, PairRow
 from halos_tui.completions.view import DetailsQuery, Preview, Seen
@@ -70,9 +70,8 @@ class CompletionDetails:
         group = self._group(row)
         if row is None or group is None:
             return Preview("")
-        completion = group.completions[row.index]
-        mark = self._marks_of(row.round).get((group.prompt_id, completion.completion_id))
-        return Preview(visible(completion.text[:PREVIEW_CHARACTERS]), mark)
+        mark = mark_of(group, row.index, self._marks_of(row.round))
+        return Preview(visible(group.completions[row.index].text[:PREVIEW_CHARACTERS]), mark)
 
     def _paged(self, seen: Seen) -> Seen:
         query = seen.query

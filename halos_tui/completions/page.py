@@ -12,7 +12,7 @@ from itertools import zip_longest
 import msgspec
 from halos_backend.records import Completion, Group, Message, PreferencePair, text_of
 
-from halos_tui.completions.round_rows import Mark, Marks, num_tokens, penalty_of
+from halos_tui.completions.round_rows import Mark, Marks, alike, num_tokens, penalty_of
 from halos_tui.completions.word_diff import differences
 from halos_tui.formatting import count, number, plural
 from halos_tui.search_term import SearchTerm
@@ -42,22 +42,32 @@ class PageMaker:
 
     def completion(self, group: Group, index: int, *, round: int) -> Page:
         """Lays out one completion under its prompt."""
+        firsts = alike(group)
         place = f"completion {index + 1} of {len(group.completions)}"
+        if (times := firsts.count(firsts[index])) > 1:
+            place += f", given {times} times"
         lines = [*self._about(group, round, place), *self._prompt(group.prompt)]
         start = len(lines)
-        completion = group.completions[index]
-        lines += [self._verdict(group.prompt_id, completion), *self._said(completion.text)]
+        lines += [self._verdict(group, index), *self._said(group.completions[index].text)]
         return Page((*lines, *self._columns(group)), (start,))
 
     def group(self, group: Group, *, round: int) -> Page:
-        """Lays out all completions of a prompt, in the order in which they were sampled."""
+        """Lays out all completions of a prompt, in the order in which they were sampled; the same
+        answers once. `starts` has an entry for each completion.
+        """
         place = plural(len(group.completions), "completion")
         lines = [*self._about(group, round, place), *self._prompt(group.prompt)]
-        starts = []
-        for position, completion in enumerate(group.completions, start=1):
+        starts: list[int] = []
+        firsts = alike(group)
+        for position, (first, completion) in enumerate(zip(firsts, group.completions, strict=True)):
+            if first < position:
+                starts.append(starts[first])
+                continue
             starts.append(len(lines))
-            head = ((f"{position}  ", "title"), *self._verdict(group.prompt_id, completion))
-            lines += [head, *self._said(completion.text)]
+            times = firsts.count(first)
+            number = f"{position + 1}  " + (f"{times}x  " if times > 1 else "")
+            lines += [((number, "title"), *self._verdict(group, position))]
+            lines += self._said(completion.text)
         return Page((*lines, *self._columns(group)), tuple(starts))
 
     def pair(self, pair: PreferencePair, *, round: int, is_derived: bool) -> Page:
@@ -117,9 +127,10 @@ class PageMaker:
         said = f"{count(more)} more characters are not shown; w writes all of it to a file"
         return self._lines([(said, "warning")])
 
-    def _verdict(self, prompt_id: str, completion: Completion) -> Line:
-        line: list[Run] = [("assistant  ", "accent"), (_worth(completion), "title")]
-        if mark := self.marks.get((prompt_id, completion.completion_id)):
+    def _verdict(self, group: Group, index: int) -> Line:
+        worth = _worth(group.completions[index])
+        line: list[Run] = [("assistant  ", "accent"), (worth, "title")]
+        if mark := mark_of(group, index, self.marks):
             line.append((f"  {mark}", MARK_STYLES[mark]))
         return tuple(line)
 
@@ -135,6 +146,17 @@ class PageMaker:
 
     def _lines(self, runs: Sequence[Run], *, indent: int = 0) -> list[Line]:
         return laid_out(runs, self.width, is_ascii=self.is_ascii, indent=indent)
+
+
+def mark_of(group: Group, index: int, marks: Marks) -> Mark | None:
+    """Returns what the feedback made of an answer: a pair has only one of those that are alike."""
+    firsts = alike(group)
+    of = [
+        marks.get((group.prompt_id, completion.completion_id))
+        for completion, first in zip(group.completions, firsts, strict=True)
+        if first == firsts[index]
+    ]
+    return next(filter(None, of), None)
 
 
 def as_text(prompt: Sequence[Message], answers: Sequence[tuple[str, str]]) -> str:

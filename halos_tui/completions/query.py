@@ -145,22 +145,25 @@ def _of_numbers(term: Term) -> Term:
 @dataclass(frozen=True)
 class CompletionQuery:
     """The best or longest come first unless `ascending`. Completions without a value come last,
-    equal ones as they were sampled.
+    equal ones as they were sampled. With `is_folded` the first of the same answers of a group
+    stands for all of them that fit.
     """
 
     rounds: frozenset[int] | None = None
     filter: CompletionFilter = EVERYTHING
     order: Order = "sampled"
     ascending: bool = False
+    is_folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Says what is found so far, in order, as keys for `CompletionsIndex.row`; and how far it
-    is.
+    is. `num_fitting` also counts those that are folded.
     """
 
     keys: array[int]
+    num_fitting: int
     num_searched: int
     num_groups: int
 
@@ -212,7 +215,7 @@ def select(
     num_groups = [index.num_groups for index in wanted]
     found: array[int] = array("Q")
     shown: array[int] = array("Q")
-    searched = 0
+    searched = fitting = 0
     is_slow = bool(query.filter.searches) or query.filter.is_about_feedback
     for index, count in zip(wanted, num_groups, strict=True):
         tests = [_test(index, term, tables) for term in query.filter.terms if term.field != "round"]
@@ -220,14 +223,16 @@ def select(
             if stop.is_set():
                 return
             groups = range(start, min(count, start + BATCH_GROUPS))
-            matching = _matching(index, groups, tests, query.filter.searches)
-            found.extend(key_of(index.round, number) for number in matching)
+            matching = list(_matching(index, groups, tests, query.filter.searches))
+            fitting += len(matching)
+            kept = _folded(index, matching) if query.is_folded else matching
+            found.extend(key_of(index.round, number) for number in kept)
             searched += len(groups)
             if is_slow and searched < sum(num_groups):
                 if len(found) > REORDER_AT * len(shown):
                     shown = _ordered(found, wanted, query)
-                yield Selection(shown, searched, sum(num_groups))
-    yield Selection(_ordered(found, wanted, query), searched, sum(num_groups))
+                yield Selection(shown, fitting, searched, sum(num_groups))
+    yield Selection(_ordered(found, wanted, query), fitting, searched, sum(num_groups))
 
 
 def _is_of_round(round: int, query: CompletionQuery) -> bool:
@@ -307,6 +312,16 @@ def _kept(rows: Sequence[int], tests: Sequence[Test]) -> Sequence[int]:
     for test in tests:
         rows = [number for number in rows if test(number)]
     return rows
+
+
+def _folded(index: RoundIndex, numbers: Sequence[int]) -> Sequence[int]:
+    """Keeps the first of the same answers of each group."""
+    if not index.has_alike:
+        return numbers
+    kept: dict[int, int] = {}
+    for number in numbers:
+        kept.setdefault(index.firsts[number], number)
+    return list(kept.values())
 
 
 def _with_text(

@@ -100,7 +100,7 @@ class CompletionsReader:
             self._selected = about
             self._begun_t = monotonic()
             self._selections = self.index.select(_query(view), self._is_new_wish)
-            view = replace(view, generation=self.index.generation)
+            view = replace(view, generation=self.index.generation, num_searched=0, num_groups=1)
         if self._selections is None:
             return view
         return self._advanced(view, end_t)
@@ -112,6 +112,7 @@ class CompletionsReader:
                 view = replace(
                     view,
                     keys=found.keys,
+                    num_fitting=found.num_fitting,
                     num_searched=found.num_searched,
                     num_groups=found.num_groups,
                 )
@@ -150,4 +151,5 @@ def _query(view: ListView) -> CompletionQuery:
         filter=(query.filter or EVERYTHING) & ONLY_FILTERS[query.only],
         order=query.order,
         ascending=query.ascending,
+        is_folded=True,
     )

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
 from pathlib import Path
 from threading import Event
+from typing import Protocol
 
 import msgspec
 from halos_backend.records import BAD_JSON, FinishReason
@@ -36,6 +37,8 @@ class CompletionRow:
     unscored: str | None
     num_tokens: int
     finish_reason: FinishReason
+    times: int = 1
+    """So often the group has the same answer, with the same reward, length and end."""
 
 
 class Names:
@@ -65,6 +68,7 @@ class Names:
 
 class _Completion(msgspec.Struct):
     completion_id: str
+    text: str
     token_ids: msgspec.Raw
     finish_reason: FinishReason
     reward: float | None = None
@@ -91,17 +95,21 @@ class RoundIndex:
         self.num_bytes_read = 0
         self.problem = ""
         self.rewards = array("d")
-        """This and the next four have one entry a completion; NaN where there is no value."""
+        """This and the next five have one entry a completion; NaN where there is no value."""
         self.num_tokens = array("I")
         self.truncated = array("B")
         self.ids = array("q")
         """It has a hash of prompt_id and completion_id, by which other files name a completion."""
+        self.firsts = array("I")
+        """It has the first completion of the group that is the same answer."""
         self.unscored = array("H")
         """It has the code of the reason, from 1 on; 0 where there is none."""
         self.offsets = array("Q")
         """This and the next two have one entry a group: here the place where its line starts."""
         self.first_rows = array("I")
         self.prompt_codes = array("I")
+        self.has_alike = False
+        """It says whether any group has the same answer twice."""
         self.marks: array[int] | None = None
         """It has what the feedback made of each completion, once somebody has asked for that."""
         self._num_lines = 0
@@ -148,6 +156,7 @@ class RoundIndex:
             unscored=self._reasons.texts[code - 1] if code else None,
             num_tokens=self.num_tokens[number],
             finish_reason="length" if self.truncated[number] else "stop",
+            times=self._times(number, group),
         )
 
     def is_unscored(self, number: int) -> bool:
@@ -166,10 +175,14 @@ class RoundIndex:
 
     def memory_bytes(self) -> int:
         arrays = (
-            *(self.rewards, self.num_tokens, self.truncated, self.ids, self.unscored),
+            *(self.rewards, self.num_tokens, self.truncated, self.ids, self.firsts, self.unscored),
             *(self.offsets, self.first_rows, self.prompt_codes),
         )
         return sum(column.__sizeof__() for column in arrays)
+
+    def _times(self, number: int, group: int) -> int:
+        rows = self.rows_of(group)
+        return self.firsts[rows.start : rows.stop].count(self.firsts[number])
 
     def _take(self, line: bytes) -> None:
         start = self.num_bytes_read
@@ -185,11 +198,15 @@ class RoundIndex:
         if not group.completions:
             return
         first = len(self)
-        for completion in group.completions:
+        lengths = [_length(completion.token_ids) for completion in group.completions]
+        for completion, length in zip(group.completions, lengths, strict=True):
             self.rewards.append(nan if completion.reward is None else completion.reward)
-            self.num_tokens.append(_length(completion.token_ids))
+            self.num_tokens.append(length)
             self.truncated.append(completion.finish_reason == "length")
             self.ids.append(id_hash(group.prompt_id, completion.completion_id))
+        places = first_alike(group.completions, lengths)
+        self.has_alike |= len(set(places)) < len(places)
+        self.firsts.extend(first + place for place in places)
         self.offsets.append(start)
         self.prompt_codes.append(self._prompts.code(group.prompt_id))
         self.first_rows.append(first)
@@ -200,6 +217,32 @@ class RoundIndex:
         if completion.unscored is None:
             return 0
         return self._reasons.reason_code(completion.unscored) + 1
+
+
+class Answer(Protocol):
+    """It is what a completion says, and how that was rewarded and ended."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def finish_reason(self) -> FinishReason: ...
+    @property
+    def reward(self) -> float | None: ...
+    @property
+    def unscored(self) -> str | None: ...
+
+
+def first_alike(answers: Sequence[Answer], lengths: Sequence[int]) -> list[int]:
+    """Returns for each answer of a group the place of the first that is the same: with the same
+    text, number of tokens, reward and end.
+    """
+    firsts: dict[object, int] = {}
+    return [
+        firsts.setdefault(
+            (answer.text, length, answer.reward, answer.unscored, answer.finish_reason), place
+        )
+        for place, (answer, length) in enumerate(zip(answers, lengths, strict=True))
+    ]
 
 
 def id_hash(prompt_id: str, completion_id: str) -> int:

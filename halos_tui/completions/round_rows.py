@@ -6,7 +6,7 @@ the texts. Where the feedback has no pairs, the best of each group is set agains
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
@@ -21,14 +21,16 @@ from halos_backend.records import (
     Completion,
     Feedback,
     Group,
+    Message,
     PreferencePair,
     read_rows,
+    text_of,
 )
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.run_dir import AttemptDir, RunDir
 from halos_backend.store.state import RunState
 
-from halos_tui.completions.round_index import Names, RoundIndex
+from halos_tui.completions.round_index import Names, RoundIndex, first_alike
 from halos_tui.formatting import number
 
 Mark = Literal["chosen", "rejected", "desirable", "undesirable"]
@@ -126,6 +128,17 @@ def penalty_of(completion: Completion) -> str:
 
 def num_tokens(completion: Completion) -> int:
     return len(completion.token_ids)
+
+
+def alike(group: Group) -> list[int]:
+    """Returns for each completion the place of the first one that is the same answer."""
+    return first_alike(group.completions, [num_tokens(one) for one in group.completions])
+
+
+def last_user_message(prompt: Sequence[Message]) -> str:
+    """Returns what the model was asked, without what was said before."""
+    users = [turn for turn in prompt if turn["role"] == "user"]
+    return text_of((users or prompt)[-1]) if prompt else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from halos_tui.completions.details import CompletionDetails
 from halos_tui.completions.page import as_text
 from halos_tui.completions.query import CompletionFilter, read_filter
 from halos_tui.completions.reader import CompletionsReader
+from halos_tui.completions.round_rows import last_user_message
 from halos_tui.completions.view import (
     ALL_ROUNDS,
     NEWEST,
@@ -35,18 +36,21 @@ from halos_tui.completions.view import (
     Seen,
 )
 from halos_tui.feed import Feed, FeedFailed, Updated
-from halos_tui.formatting import count, percent, plural
+from halos_tui.formatting import count, percent, plural, visible
 from halos_tui.screens.asking import MUCH_TO_COPY, Asked, Filter, MakeText, Writing
 from halos_tui.screens.base import HalosScreen
+from halos_tui.text_layout import Page, cropped, num_cells
 from halos_tui.tracking.rounds import FINAL
 from halos_tui.widgets.ask_line import AskLine
 from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.page_view import PageView
+from halos_tui.widgets.panel import GAP
 from halos_tui.widgets.title_line import Title, TitleLine
 from halos_tui.widgets.virtual_list import VirtualList
 
 BESIDE, BESIDE_PAIR = 110, 170
 """From these widths on list and page stand beside each other: usually, and for a pair."""
+LEAST_PROMPT = 12
 LOW = 10
 """Below this height there is room for only one of the two."""
 
@@ -282,8 +286,11 @@ class CompletionsScreen(HalosScreen):
     def _take_seen(self, seen: Seen) -> None:
         before, self.seen = self.seen, seen
         self._list.fill(seen.previews)
+        self.say()
         page = self._page
         if seen.page is None:
+            if seen.query.cursor is None:
+                page.show_from(Page(), 0)
             return
         starts = seen.page.starts
         top = starts[seen.index] if seen.query.kind == "group" and seen.index < len(starts) else 0
@@ -331,9 +338,12 @@ class CompletionsScreen(HalosScreen):
 
     def say(self) -> None:
         place = self._list.cursor if self.view.keys else None
-        self.query_one(TitleLine).show(
-            title_of(self.run_dir, self.view, self.asked.query, place=place, problem=self._problem)
+        title = title_of(
+            self.run_dir, self.view, self.asked.query, place=place, problem=self._problem
         )
+        if (seen := self.current()) is not None and seen.group is not None:
+            title = with_prompt(title, last_user_message(seen.group.prompt), self.size.width)
+        self.query_one(TitleLine).show(title)
 
     @property
     def _list(self) -> CompletionList:
@@ -365,6 +375,8 @@ def title_of(
     about = [(run_dir.name, "title"), (f"  {_rounds(view, query)}", "accent")]
     if place is not None:
         about.append((f"  {count(place + 1)} of {count(len(view.keys))}", ""))
+        if view.num_fitting > len(view.keys):
+            about.append((f" ({plural(view.num_fitting, 'completion')})", "muted"))
     elif not view.rounds:
         about.append(("  no completions yet", "muted"))
     elif view.query == query and not view.num_bytes and view.num_searched == view.num_groups:
@@ -375,6 +387,16 @@ def title_of(
     if query.filter is not None:
         about.append((f"  filter {query.filter.typed}", "warning"))
     return Title(tuple(about), ((_progress(view), "muted"),), problem or _problems(run_dir, view))
+
+
+def with_prompt(title: Title, prompt: str, width: int) -> Title:
+    """Adds the prompt's text where there is room for some words of it."""
+    text = visible(" ".join(prompt.split()))
+    room = width - num_cells(title.about) - num_cells(title.state) - 2 * len(GAP)
+    if room < LEAST_PROMPT:
+        return title
+    said = cropped([(text, "accent")], 0, room)
+    return replace(title, about=(*title.about, (GAP, ""), *said))
 
 
 def _is_filtered(query: ListQuery) -> bool:

@@ -49,7 +49,8 @@ class ListQuery:
 
 @dataclass(frozen=True)
 class ListView:
-    """This is the list so far: `keys` in order, for the index of that `generation`.
+    """This is the list so far: `keys` in order, for the index of that `generation`. Each stands for
+    all completions of its group that are the same answer; `num_fitting` counts those.
 
     `round` is the one of `query`, known once there are completions. Bytes are of files still being
     taken in, groups are those searched.
@@ -60,6 +61,7 @@ class ListView:
     rounds: tuple[int, ...] = ()
     num_rounds: int = 0
     keys: array[int] = field(default_factory=lambda: array("Q"))
+    num_fitting: int = 0
     num_completions: int = 0
     generation: int = 0
     num_bytes_read: int = 0

@@ -178,11 +178,16 @@ class VirtualList(Panel[PanelData], Moving, Generic[PanelData, RowData]):
         """Shows other rows; the cursor stays on its row, or goes to the one that took its place."""
         self.listed = self.rows(shown)
         place = self.nearest(self.cursor)
-        if self.listed and self.key(self.listed[place]) != self._key:
+        if self.listed and self._key is not None and self.key(self.listed[place]) != self._key:
             found = self._place_of(self._key)
             place = place if found is None else found
         self._put_cursor(place)
         super().show(shown)
+
+    def start_anew(self) -> None:
+        """Forgets the row at the cursor, so that what is shown next is shown from its first row."""
+        self.cursor = self._top = 0
+        self._key = None
 
     def list_anew(self) -> None:
         """Lists other rows of what is shown; without its row the cursor goes to the first."""

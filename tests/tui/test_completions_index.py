@@ -46,6 +46,7 @@ GROUP = st.builds(
     completions=st.lists(COMPLETIONS, min_size=1, max_size=3).map(tuple),
 )
 FITS = {
+    "len>1": lambda _round, _group, one: len(one.token_ids) > 1,
     "": lambda _round, _group, _one: True,
     "cut:": lambda _round, _group, one: one.finish_reason == "length",
     "-cut:": lambda _round, _group, one: one.finish_reason != "length",
@@ -324,6 +325,41 @@ def test_a_search_for_text_is_cancelled_between_batches(
     assert not first.is_done
     stop.set()
     assert list(selections) == []
+
+
+@on_files
+@given(rounds=ROUNDS, typed=st.sampled_from(["", "-cut:", "len>1", "text:a"]))
+def test_the_same_answers_of_a_group_are_folded(
+    tmp_path_factory: Any, rounds: list[list[Group]], typed: str
+) -> None:
+    run = MadeRun(tmp_path_factory.mktemp("runs"))
+    labelled(run, rounds)
+    index = indexed(run)
+    query = CompletionQuery(filter=read_filter(typed) or EVERYTHING, is_folded=True)
+    *_, last = index.select(query, Event())
+    kept, num_fitting = [], 0
+    for round, groups in enumerate(rounds, start=1):
+        for group in groups:
+            alike: list[Completion] = []
+            for place, one in enumerate(group.completions):
+                if not FITS[typed](round, group, one):
+                    continue
+                num_fitting += 1
+                if all(_differ(one, other) for other in alike):
+                    kept.append((round, group.prompt_id, place))
+                alike.append(one)
+    rows = [row for row in map(index.row, last.keys) if row]
+    assert [(row.round, row.prompt_id, row.index) for row in rows] == kept
+    assert last.num_fitting == num_fitting
+    if not typed:
+        assert sum(row.times for row in rows) == num_fitting
+
+
+def _differ(one: Completion, other: Completion) -> bool:
+    return any(
+        getattr(one, name) != getattr(other, name)
+        for name in ("text", "reward", "unscored", "finish_reason")
+    ) or len(one.token_ids) != len(other.token_ids)
 
 
 def test_judges_that_never_say_the_same_twice_share_a_reason(run: MadeRun) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from halos_backend.records import Completion, Group, encode_row, write_rows
+from halos_backend.records import Completion, Group, PreferencePair, encode_row, write_rows
 from textual.screen import Screen
 
 from halos_tui.completions.completion_list import CompletionList
@@ -17,7 +17,7 @@ from halos_tui.completions.screen import CompletionsScreen
 from halos_tui.screens.base import has_room
 from halos_tui.widgets.page_view import PageView
 from tests.support.app_fixtures import drive, opened, screen_text, until, until_shown, until_told
-from tests.support.made_run import GROUPS, MadeRun, write_round_files
+from tests.support.made_run import GROUPS, MadeRun, completion, write_round_files
 from tests.support.watchdog import Block, Watchdog, drive_unblocked
 
 WIDE = (200, 60)
@@ -148,22 +148,103 @@ def test_s_sorts_by_reward_and_length_and_shift_s_the_other_way_round(run: MadeR
             shown = await until_shown(pilot, "policy 0", "three or so")
             assert rows_in(shown) == ["hello", "hello there you", "two", "three or so"]
             await pilot.press("s")
-            shown = await until_shown(pilot, "best first", "3 of 4")
+            shown = await until_shown(pilot, "best first", "1 of 4")
             assert rows_in(shown) == ["two", "hello there you", "hello", "three or so"]
             await pilot.press("S")
             shown = await until_shown(pilot, "worst first", "1 of 4")
             assert rows_in(shown) == ["hello", "hello there you", "two", "three or so"]
             await pilot.press("s", "S")
-            shown = await until_shown(pilot, "longest first", "3 of 4")
+            shown = await until_shown(pilot, "longest first", "1 of 4")
             assert rows_in(shown) == ["hello there you", "three or so", "hello", "two"]
 
     drive(look())
 
 
-def test_the_cursor_stays_on_its_completion_when_the_order_changes(run: MadeRun) -> None:
+@pytest.mark.parametrize("keys", [(), ("down", "down")])
+def test_another_order_is_shown_from_its_first_completion(
+    run: MadeRun, keys: tuple[str, ...]
+) -> None:
     labelled(run, 1)
 
-    shown_at(run, "best first", "3 of 4", "completion 1 of 2", "reward 0.25", keys=("s",))
+    shown_at(run, "best first", "1 of 4", "alpha  round 1", "reward 1 ", keys=(*keys, "s"))
+
+
+def test_the_cursor_stays_on_its_completion_when_a_filter_keeps_it(run: MadeRun) -> None:
+    labelled(run, 1)
+
+    async def look() -> None:
+        async with opened(screen_of(run), root=run.dir.path.parent) as (_, pilot):
+            await until_shown(pilot, "1 of 4")
+            await pilot.press("end", "slash", *"1 + 1", "enter")
+            await until_shown(pilot, "2 of 2", "three or so")
+            await pilot.press("slash", *[*["backspace"] * 5, *"hello"], "enter")
+            await until_shown(pilot, "1 of 2", "reward 0.25")
+
+    drive(look())
+
+
+def test_a_filter_without_hits_shows_no_completion(run: MadeRun) -> None:
+    labelled(run, 1)
+
+    async def look() -> None:
+        async with opened(screen_of(run), root=run.dir.path.parent) as (app, pilot):
+            await until_shown(pilot, "1 of 4", "Be brief.")
+            await pilot.press("slash", *"reward>7", "enter")
+            await until_shown(pilot, "nothing fits the filter")
+            await until(pilot, lambda: "Be brief." not in screen_text(app))
+            assert "hello" not in screen_text(app)
+            await pilot.press("y")
+            await until_told(pilot, "nothing to copy yet")
+            await pilot.press("escape")
+            await until_shown(pilot, "of 4", "Be brief.")
+
+    drive(look())
+
+
+def test_the_title_has_the_prompt_where_there_is_room_for_it(run: MadeRun) -> None:
+    labelled(run, 1)
+
+    async def look() -> None:
+        async with opened(screen_of(run), root=run.dir.path.parent) as (app, pilot):
+            await until_shown(pilot, "a-run  round 1 of 1  1 of 4  Say hello.")
+            await pilot.press("end")
+            await until_shown(pilot, "a-run  round 1 of 1  4 of 4  What is 1 + 1?")
+            await pilot.press("s", "slash", *"prompt:what tokens<2", "enter")
+            await until_shown(pilot, "best first  filter prompt:what tokens<2")
+            assert "What is" not in screen_text(app).splitlines()[0]
+
+    drive(look())
+
+
+def test_the_same_answers_of_a_group_are_one_row_with_their_number(run: MadeRun) -> None:
+    run.whole_round(1)
+    answers = [("yes", 0.5), ("no", 0.0), ("yes", 0.5), ("yes", 1.0), ("yes", 0.5)]
+    group = msgspec.structs.replace(
+        GROUPS[0], completions=tuple(completion(at, *one) for at, one in enumerate(answers))
+    )
+    other = msgspec.structs.replace(group, prompt_id="other", completions=group.completions[:1])
+    label = run.dir.attempt(1, "label", 1)
+    write_rows(label.scores, [group, other])
+    pair = PreferencePair("beta", group.prompt, (1,), *group.completions[2:0:-1], 0.5, 0.0)
+    write_rows(label.feedback, [pair])
+
+    async def look() -> None:
+        async with opened(screen_of(run), root=run.dir.path.parent) as (_, pilot):
+            # one yes has another reward, and the other prompt's yes is not of the group
+            shown = await until_shown(pilot, "1 of 4 (6 completions)", "3x yes", "1 token")
+            assert shown.count("3x") == 1
+            assert "completion 1 of 5, given 3 times" in shown
+            row = next(line for line in shown.splitlines() if "3x yes" in line)
+            assert "chosen" in row, "one of the three is"
+            await pilot.press("down", "down", "g")
+            await until_shown(pilot, "3 of 4", "4  assistant  reward 1")
+            await pilot.press("up", "up")
+            shown = await until_shown(pilot, "1  3x  assistant  reward 0.5", "2  assistant")
+            assert "3  assistant" not in shown
+            await pilot.press("slash", *"chosen:", "enter")
+            await until_shown(pilot, "1 of 1  filter chosen:", "completion", "3x yes")
+
+    drive(look())
 
 
 @pytest.mark.parametrize(
@@ -261,7 +342,7 @@ def test_a_group_has_all_completions_of_the_prompt(run: MadeRun) -> None:
 
 
 def test_the_group_is_shown_from_the_completion_at_the_cursor(run: MadeRun) -> None:
-    sampled(run, group_of("p", LONG_TEXT, "the second one", LONG_TEXT))
+    sampled(run, group_of("p", LONG_TEXT, "the second one", LONG_TEXT + "!"))
 
     async def look() -> None:
         async with opened(screen_of(run), root=run.dir.path.parent) as (_, pilot):
