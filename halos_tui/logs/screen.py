@@ -40,6 +40,7 @@ from halos_tui.widgets.ask_line import AskLine, Question
 from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.title_line import Title, TitleLine
 
+NOTHING_PRINTED = "nothing was printed; what the stage did stands on the run screen"
 INTERVAL_S = 0.35
 """A whole screen of new lines that often is what a slow line takes."""
 
@@ -388,4 +389,8 @@ def _problem(view: LogView | None) -> str:
         case "present":
             if status.restart is not None and status.generation > 1:
                 return f"the file was {status.restart} while it was shown: from here on it is new"
-            return "" if status.num_bytes else "it is empty"
+            return (
+                ""
+                if status.num_bytes
+                else "nothing was printed; what the stage did stands on the run screen"
+            )

@@ -118,7 +118,7 @@ def test_a_run_without_attempts_shows_its_supervisor(run: MadeRun) -> None:
 def test_an_empty_log_says_so(run: MadeRun) -> None:
     written(run, b"")
 
-    shown_at(run, "train of round 1", "it is empty")
+    shown_at(run, "train of round 1", "nothing was printed")
 
 
 def test_new_lines_are_followed_until_one_scrolls_up(run: MadeRun) -> None:
