@@ -64,6 +64,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("select", "space", "Select", "Select or deselect the run", ("runs",)),
     Action("select_all", "ctrl+a", "All", "Select all runs shown, or none", ("runs",),
            in_footer=False),
+    Action("own_words", "N", "Notes", "Title, note and tags of your own", ("runs",), writes=True),
     Action("preview", "v", "Preview", "The run at the cursor, beside the list or below it",
            ("runs",)),
     Action("sort", "s", "Sort", "Sort by the next column", ("runs", "completions")),

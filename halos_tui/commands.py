@@ -30,14 +30,17 @@ VERBS = {
     "extend": "extend",
     "abort": "abort",
     "fork": "fork",
+    "title": "own_words",
+    "note": "own_words",
+    "tag": "own_words",
     "rm": "rm",
     "du": "du",
     "logs": "logs",
     "completions": "completions",
     "export": "export",
 }
-"""This table gives each verb its module of `halos_tui.cli`, whose function `command` is the
-verb."""
+"""This table gives each verb its module of `halos_tui.cli`, whose function `command` is the verb; a
+module of several verbs has a function of each name."""
 COMMAND = re.compile(rf"(?<![\w/.-]){NAME}(?= (?:{'|'.join(VERBS)}|--help)\b)")
 
 

@@ -72,9 +72,14 @@ class Term:
         return self.holds(value_of(self.field)) != self.is_negated
 
     def holds(self, found: object) -> bool:
-        """Says whether it is true of a value, before it is turned round; of None nothing is."""
+        """Says whether it is true of a value, before it is turned round; of None nothing is.
+
+        Of several values one must fit, or none be the same.
+        """
         if found is None:
             return False
+        if isinstance(found, tuple):
+            return (all if self.operator == "!=" else any)(map(self.holds, found))
         if self.operator == "~":
             return self.pattern.is_in(str(found))
         is_number = isinstance(found, int | float) and not isinstance(found, bool)

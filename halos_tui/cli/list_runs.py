@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from halos_backend.errors import HalosError
+from halos_backend.store.own_words import words_or_problem
 from halos_backend.store.registry import check_readable, list_runs, load_state
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.run_summary import planned_rounds
@@ -30,7 +31,9 @@ def command(json: Json = False, runs_dir: RunsDir = None) -> None:
         for row in rows:
             sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
     elif rows:
-        table = columns(HEADER, [_cells(row) for row in rows], right="round reward")
+        more = [name for name in ("title", "tags") if any(row[name] for row in rows)]
+        cells = [_with_words(row, more) for row in rows]
+        table = columns((HEADER[0], *more, *HEADER[1:]), cells, right="round reward")
         sys.stdout.write("\n".join(table) + "\n")
     else:
         notices.say(f"no runs in {root}; start one: halos-tui demo")
@@ -39,7 +42,12 @@ def command(json: Json = False, runs_dir: RunsDir = None) -> None:
 def _row(run_dir: RunDir) -> dict[str, Any]:
     """Returns what is shown of a run; one that cannot be read says why, and hides no other."""
     supervision = supervision_of(run_dir)  # read before the state, so that its last event is seen
-    row: dict[str, Any] = {"name": run_dir.name, "path": str(run_dir.path)}
+    words, _ = words_or_problem(run_dir)
+    row: dict[str, Any] = {
+        "name": run_dir.name,
+        "path": str(run_dir.path),
+        **msgspec.to_builtins(words),
+    }
     try:
         state = check_readable(load_state(run_dir), run_dir)
     except (HalosError, OSError) as error:
@@ -57,6 +65,14 @@ def _row(run_dir: RunDir) -> dict[str, Any]:
         "created_t": state.created_t,
         "updated_t": state.updated_t,
     }
+
+
+def _with_words(row: dict[str, Any], more: list[str]) -> list[str]:
+    """Returns the cells, and behind the name those of a person's own words."""
+    name, *others = _cells(row)
+    found = [row[name] for name in more]
+    words = [text if isinstance(text, str) else " ".join(text) for text in found]
+    return [name, *map(visible, words), *others]
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -28,7 +28,19 @@ from halos_tui.headless.streams import prepare_streams, silence_stdout
 
 GLOBAL = ("runs_dir", "read_only", "ascii", "no_mouse", "theme")
 """These options of the program stand before or behind any verb."""
-CHANGING_VERBS = ("pause", "resume", "retry", "set", "extend", "abort", "fork", "rm")
+CHANGING_VERBS = (
+    "pause",
+    "resume",
+    "retry",
+    "set",
+    "extend",
+    "abort",
+    "fork",
+    "title",
+    "note",
+    "tag",
+    "rm",
+)
 """These verbs change runs, so that none goes with --read-only."""
 STREAM_FAILURES = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 """Writing to standard output may fail with one of these; such an error names no file."""
@@ -40,7 +52,7 @@ class Verbs(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         module = importlib.import_module(f"halos_tui.cli.{VERBS[name]}")
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(name=name)(module.command)
+        app.command(name=name)(getattr(module, "command", None) or getattr(module, name))
         return typer.main.get_command(app)
 
     def __iter__(self) -> Iterator[str]:

@@ -6,6 +6,7 @@ import sys
 
 import msgspec
 from halos_backend.store.liveness import describe_stall
+from halos_backend.store.own_words import words_or_problem
 from halos_backend.store.registry import check_readable
 from halos_backend.store.run_dir import RunDir, find_run
 from halos_backend.store.run_summary import planned_rounds
@@ -49,9 +50,10 @@ def _text(seen: Observation, run_dir: RunDir, ahead: Forecast) -> list[str]:
         f" {rounds.prompts_taken(state.cursor, state.num_prompts)}",
         str(run_dir.path),
     ]
+    lines[1:1] = _own_words(run_dir)
     etas = {"round": ahead.round, "run": ahead.run}
     if told := [f"{name} {describe(eta)}" for name, eta in etas.items() if eta is not None]:
-        lines.insert(2, f"ETA {', '.join(told)}")
+        lines.insert(-1, f"ETA {', '.join(told)}")
     if state.rounds:
         changes = rounds.reward_changes(state)
         rows = [rounds.cells(entry, changes[entry.round - 1]) for entry in state.rounds]
@@ -77,6 +79,13 @@ def _text(seen: Observation, run_dir: RunDir, ahead: Forecast) -> list[str]:
     if seen.supervisor is not None and seen.supervision.stalled_s is not None:
         lines += ["", describe_stall(run_dir, seen.supervisor, seen.supervision.stalled_s)]
     return lines
+
+
+def _own_words(run_dir: RunDir) -> list[str]:
+    """Returns title and tags, and the note, where a person wrote any."""
+    words, problem = words_or_problem(run_dir)
+    first = "  ".join(filter(None, (words.title, " ".join(words.tags))))
+    return [line for line in (first, words.note, problem) if line]
 
 
 def _about_workers(state: RunState) -> str:

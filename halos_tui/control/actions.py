@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Literal
 
+from halos_backend.errors import UsageError
+from halos_backend.store.own_words import NO_WORDS, OwnWords, words_or_problem
 from halos_backend.store.requests import When
 from halos_backend.store.run_dir import RunDir
 
@@ -19,7 +22,14 @@ from halos_tui.control.stopping import abort_times, abort_words, running, stays,
 from halos_tui.feed import in_background
 from halos_tui.formatting import plural, visible, visible_lines
 from halos_tui.screens.base import HalosScreen
-from halos_tui.screens.dialogs import Choice, ChoiceDialog, EntryDialog, check_rounds
+from halos_tui.screens.dialogs import (
+    Choice,
+    ChoiceDialog,
+    EntriesDialog,
+    Entry,
+    EntryDialog,
+    check_rounds,
+)
 from halos_tui.terminal.key_order import keys_held
 from halos_tui.tracking import rounds
 from halos_tui.tracking.status import Observation
@@ -62,6 +72,10 @@ class RunActions(HalosScreen):
     def action_tweak(self) -> None:
         if (run_dir := self._only_run()) is not None:
             self.halos.open_tweak(run_dir)
+
+    def action_own_words(self) -> None:
+        if runs := self.selected_runs():
+            self.app.run_worker(self._write_words(runs), group="words", exclusive=True)
 
     def action_new_run(self) -> None:
         """Opens a new run, on a run's own screen with the settings of that run."""
@@ -182,6 +196,21 @@ class RunActions(HalosScreen):
         )
         return planned if await self.app.push_screen_wait(dialog) else []
 
+    async def _write_words(self, runs: Sequence[RunDir]) -> None:
+        """Asks for title, note and tags of a run; of several for tags to add or to take away."""
+        with keys_held(self.app):
+            words, problem = await in_background(lambda: words_or_problem(runs[0]))
+            dialog = words_dialog(runs[0], words, problem) if len(runs) == 1 else tags_dialog(runs)
+            texts = await self.app.push_screen_wait(dialog)
+            if texts is None:
+                return
+            change = partial(words_of, texts)
+            outcomes = await in_background(lambda: batch.write_words(runs, change))
+        if any(not outcome.is_done for outcome in outcomes):
+            self._tell(outcomes)
+        for feed in self._feeds:
+            feed.hurry()
+
     def _tell(self, outcomes: Sequence[Outcome]) -> None:
         """Shows one notice, whatever the number of runs."""
         refused = [outcome for outcome in outcomes if not outcome.is_done]
@@ -228,3 +257,40 @@ def _names(planned: Sequence[PlannedRequest]) -> str:
         f"  {plan.run_dir.name}{'' if plan.is_possible else f': left alone, {plan.problem}'}"
         for plan in planned
     )
+
+
+def words_dialog(run_dir: RunDir, words: OwnWords, problem: str) -> EntriesDialog:
+    """Asks for a person's own words about a run. What cannot be read is replaced."""
+    lost = f"What is there is lost: {problem}" if problem else ""
+    entries = [
+        Entry("title, beside its name", visible(words.title)),
+        Entry("note", visible(words.note)),
+        Entry("tags", visible(" ".join(words.tags)), "baseline paper"),
+    ]
+    return EntriesDialog(f"Your words about {run_dir.name}", lost, entries, check_words)
+
+
+def tags_dialog(runs: Sequence[RunDir]) -> EntriesDialog:
+    names = "\n".join(f"  {run_dir.name}" for run_dir in runs)
+    entries = [Entry("tags to add; -old takes the tag old away", "", "baseline -old")]
+    return EntriesDialog(f"Tag {plural(len(runs), 'run')}", names, entries, check_words)
+
+
+def words_of(texts: tuple[str, ...], words: OwnWords) -> OwnWords:
+    """Returns a run's words after what was typed into a dialog. Raises UsageError."""
+    if len(texts) == 1:
+        typed = texts[0].split()
+        fewer = tuple(tag[1:] for tag in typed if tag.startswith("-"))
+        return words.tagged(
+            more=tuple(tag for tag in typed if not tag.startswith("-")), fewer=fewer
+        )
+    title, note, tags = texts
+    return NO_WORDS.with_title(title).with_note(note).tagged(more=tuple(tags.split()))
+
+
+def check_words(texts: tuple[str, ...]) -> str:
+    try:
+        words_of(texts, NO_WORDS)
+    except UsageError as error:
+        return str(error)
+    return ""

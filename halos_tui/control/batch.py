@@ -19,6 +19,7 @@ from halos_backend.events import (
     RunResumed,
     SettingsChanged,
 )
+from halos_backend.store.own_words import OwnWords, words_or_problem, write_own_words
 from halos_backend.store.registry import load_state
 from halos_backend.store.request_rules import refusal
 from halos_backend.store.requests import At, Pause, Request, When
@@ -123,6 +124,20 @@ def send(planned: Sequence[PlannedRequest]) -> list[Outcome]:
     """Does all of them, side by side; one that fails is no reason to leave another."""
     with ThreadPoolExecutor(MOST_AT_ONCE) as pool:
         return list(pool.map(_send, planned))
+
+
+def write_words(runs: Sequence[RunDir], change: Callable[[OwnWords], OwnWords]) -> list[Outcome]:
+    """Changes a person's own words about each run; one that fails is no reason to leave another."""
+    return [_write_words(run_dir, change) for run_dir in runs]
+
+
+def _write_words(run_dir: RunDir, change: Callable[[OwnWords], OwnWords]) -> Outcome:
+    words, _ = words_or_problem(run_dir)
+    try:
+        write_own_words(run_dir, change(words))
+    except HalosError as error:
+        return Outcome(run_dir, str(error), is_done=False)
+    return Outcome(run_dir, "written", is_done=True)
 
 
 def say(run_dir: RunDir, event: RunEvent) -> str:

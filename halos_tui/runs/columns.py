@@ -21,6 +21,7 @@ from halos_tui.tracking.rounds import describe_reward_change
 SPARKLINE_WIDTH = 12
 LEAST_NAME = 8
 MARK_WIDTH = 2
+LEAST_TAGS, MOST_TAGS = 8, 24
 GLYPHS = {
     "running": "▸",
     "pausing": "▹",
@@ -83,9 +84,10 @@ COLUMNS = (
     Column("reward", 8, "reward", is_right=True),
     Column("change", 14, "change", is_right=True),
     Column("rewards", SPARKLINE_WIDTH),
+    Column("tags", LEAST_TAGS),
     Column("started", 16, "started"),
 )
-LEFT_OUT_FIRST = ("started", "loss", "rewards", "stage", "change", "round", "reward")
+LEFT_OUT_FIRST = ("started", "loss", "rewards", "stage", "tags", "change", "round", "reward")
 """These go first when there is no room for all; name and status stay."""
 SORTS: dict[str, Callable[[RunRow], float | str | None]] = {
     "started": lambda row: -row.created_t or None,
@@ -124,19 +126,35 @@ def by_group(rows: Sequence[RunRow]) -> tuple[RunRow, ...]:
 def fitting_columns(rows: Sequence[RunRow], width: int) -> list[tuple[Column, int]]:
     """Returns the columns that fit in so many cells, each with its width.
 
-    The longest name has its room before any other column, up to a third of the width; what is left
-    over stays free.
+    The longest name with its title has its room before any other column, up to a third of the
+    width. Tags have a column where a run has any. What is left over goes to tags and names that are
+    longer, the rest stays free.
     """
-    longest = max((cell_len(visible(row.name)) for row in rows), default=0)
+    longest = max((cell_len(named(row)) for row in rows), default=0)
+    tags = min(MOST_TAGS, max((cell_len(_tags(row)) for row in rows), default=0))
     name = max(LEAST_NAME, min(longest, max(24, width // 3)))
-    kept = list(COLUMNS)
+    kept = [column for column in COLUMNS if tags or column.title != "tags"]
     for title in LEFT_OUT_FIRST:
         if MARK_WIDTH + name + sum(column.width + 1 for column in kept[1:]) <= width:
             break
         kept = [column for column in kept if column.title != title]
-    others = sum(column.width + 1 for column in kept[1:])
-    room = max(1, width - MARK_WIDTH - others)
-    return [(kept[0], min(max(name, 1), room)), *((column, column.width) for column in kept[1:])]
+    widths = {column.title: column.width for column in kept[1:]}
+    left = width - MARK_WIDTH - name - sum(cells + 1 for cells in widths.values())
+    if "tags" in widths:
+        more = max(0, min(left, tags - widths["tags"]))
+        widths["tags"], left = widths["tags"] + more, left - more
+    widths["name"] = max(1, min(max(name, longest), name + left))
+    return [(column, widths[column.title]) for column in kept]
+
+
+def named(row: RunRow) -> str:
+    """Returns the run's name, and behind it the title that a person gave it."""
+    title = f"  {visible(row.words.title)}" if row.words.title else ""
+    return visible(row.name) + title
+
+
+def _tags(row: RunRow) -> str:
+    return visible(" ".join(row.words.tags))
 
 
 def texts_of(
@@ -157,7 +175,9 @@ def texts_of(
 def _text(row: RunRow, title: str, *, is_ascii: bool) -> str:
     match title:
         case "name":
-            return visible(row.name)
+            return named(row)
+        case "tags":
+            return _tags(row)
         case "status":
             return f"{(ASCII_GLYPHS if is_ascii else GLYPHS).get(row.status, ' ')} {row.status}"
         case "round":

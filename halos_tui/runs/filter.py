@@ -1,6 +1,6 @@
 """Filters runs by a line of terms: `status:paused loss:kto train.lr>=1e-6 -name:test 0412`.
 
-A bare word is part of the name. Fields are those of FIELDS, or settings by path.
+A bare word is part of the name or the title. Fields are those of FIELDS, or settings by path.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from halos_backend.errors import UsageError
 
 from halos_tui.filter_terms import Term, checked, nearest, split_terms
 
-FIELDS = ("name", "status", "loss", "stage", "round", "reward")
+FIELDS = ("name", "title", "tag", "note", "status", "loss", "stage", "round", "reward")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ It says when which run is to be read; `PreviewReader` reads it, and `preview_par
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from halos_backend.store.run_dir import RunDir
@@ -12,7 +13,7 @@ from textual.containers import Container
 from textual.timer import Timer
 
 from halos_tui.feed import Feed, in_background
-from halos_tui.runs.reader import Preview, PreviewReader
+from halos_tui.runs.reader import Preview, PreviewReader, RunRow
 from halos_tui.screens.base import is_boxed
 from halos_tui.widgets.painted import FRAMED
 
@@ -66,7 +67,7 @@ class PreviewPane(Container):
         self.wants: bool | None = None
         self.place: Place | None = None
         self._is_ascii = is_ascii
-        self._run_dir: RunDir | None = None
+        self._row: RunRow | None = None
         self._shown: Preview | None = None
         self._parts: PreviewParts | None = None
         self._is_making_parts = False
@@ -82,26 +83,33 @@ class PreviewPane(Container):
         if place is None:
             self._turn_to(None)
 
-    def turn_to(self, run_dir: RunDir | None) -> None:
+    def turn_to(self, row: RunRow | None) -> None:
         """Shows that run, once the cursor rests on it."""
         if self.place:
-            self._turn_to(run_dir)
+            self._turn_to(row)
 
     def show(self, shown: Preview) -> None:
         """Shows what was read, unless the cursor has moved on meanwhile."""
         if shown.run_dir == self._run_dir:
             self._show(shown)
 
-    def _turn_to(self, run_dir: RunDir | None) -> None:
-        if run_dir == self._run_dir:
+    @property
+    def _run_dir(self) -> RunDir | None:
+        return None if self._row is None else self._row.run_dir
+
+    def _turn_to(self, row: RunRow | None) -> None:
+        before, self._row = self._row, row
+        if row is None and before is None:
             return
-        self._run_dir = run_dir
-        if run_dir is not None and not self._is_making_parts:
+        if row is not None and before is not None and row.run_dir == before.run_dir:
+            self._show(self._shown)
+            return
+        if row is not None and not self._is_making_parts:
             self._is_making_parts = True  # once the list is there, which does not wait for it
             self.run_worker(self._make_parts())
         for timer in self._waiting:
             timer.stop()
-        if self._shown is None or run_dir is None:
+        if self._shown is None or row is None:
             self._ask()
         else:
             self._waiting = [
@@ -121,7 +129,14 @@ class PreviewPane(Container):
     def _show(self, shown: Preview | None) -> None:
         self._shown = shown
         if self._parts is not None:
-            self._parts.show(shown)
+            self._parts.show(self._with_words(shown))
+
+    def _with_words(self, shown: Preview | None) -> Preview | None:
+        """Adds a person's own words, which the list has read already."""
+        row = self._row
+        if shown is None or row is None or row.run_dir != shown.run_dir:
+            return shown
+        return replace(shown, words=row.words, words_problem=row.words_problem)
 
     async def _make_parts(self) -> None:
         def load() -> type[PreviewParts]:
@@ -133,4 +148,4 @@ class PreviewPane(Container):
         parts = make(is_ascii=self._is_ascii)
         await self.mount(parts)
         self._parts = parts
-        parts.show(self._shown)
+        self._show(self._shown)

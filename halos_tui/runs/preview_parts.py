@@ -5,6 +5,7 @@ Its panels are those of the run screen. They take long to import, so that `previ
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -14,7 +15,7 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.geometry import Region
 
-from halos_tui.formatting import duration, number, short_count, size
+from halos_tui.formatting import duration, number, short_count, size, visible
 from halos_tui.run.chart_panels import RewardChart
 from halos_tui.run.run_header import (
     RunHeader,
@@ -28,10 +29,11 @@ from halos_tui.run.screen import EventsPanel, NoticesPanel, put
 from halos_tui.runs.reader import Preview
 from halos_tui.widgets.panel import Line, Panel, joined
 
-PartName = Literal["header", "stage", "notices", "cost", "rewards", "says", "events"]
+PartName = Literal["header", "words", "stage", "notices", "cost", "rewards", "says", "events"]
 FRAMED = ("rewards", "says", "events")
 """These parts have a rule above them, with their titles."""
 MOST_HEADER_LINES = 6
+MOST_WORDS_LINES = 4
 MOST_NOTICES = 2
 MIN_CHART, MOST_CHART = 6, 14
 ALL_SAYS, MOST_SAYS = 5, 14
@@ -48,6 +50,7 @@ class Needs:
     """Counts the lines of what is known of the run; nothing of it is shown where there are none."""
 
     num_header_lines: int = 1
+    num_words_lines: int = 0
     num_progress_lines: int = 0
     num_notices: int = 0
     num_cost_lines: int = 1
@@ -96,6 +99,7 @@ def _told(room: Region, needs: Needs, *, num_kept: int) -> tuple[dict[PartName, 
     """Places texts from the top; returns what is left, of which `num_kept` lines are for others."""
     parts: tuple[tuple[PartName, int, int], ...] = (
         ("header", min(MOST_HEADER_LINES, needs.num_header_lines), 0),
+        ("words", min(MOST_WORDS_LINES, needs.num_words_lines), num_kept),
         ("stage", needs.num_progress_lines, num_kept),
         ("notices", min(MOST_NOTICES, needs.num_notices), num_kept),
         ("cost", needs.num_cost_lines, num_kept),
@@ -123,6 +127,7 @@ class PreviewParts(Container):
 
     def compose(self) -> ComposeResult:
         yield RunHeader(is_ascii=self._is_ascii, id="header")
+        yield WordsPanel(is_ascii=self._is_ascii, id="words")
         yield StageProgress(is_ascii=self._is_ascii, id="stage")
         yield NoticesPanel(is_ascii=self._is_ascii, id="notices")
         yield CostPanel(is_ascii=self._is_ascii, id="cost")
@@ -140,6 +145,7 @@ class PreviewParts(Container):
         if shown is not None:
             run = shown.run
             self.query_one(RunHeader).show(run.header)
+            self.query_one(WordsPanel).show(shown)
             self.query_one(StageProgress).show(run.progress)
             self.query_one(NoticesPanel).show(run.notices)
             self.query_one(RewardChart).show(run.rewards)
@@ -165,6 +171,7 @@ def needs_of(shown: Preview, width: int) -> Needs:
     is_moving = run.progress.steps and run.header.status not in ENDED
     return Needs(
         num_lines(run.header, width),
+        len(_words(shown, width)),
         num_progress_lines(run.progress) if is_moving else 0,
         0 if run.header.reason else len(run.notices),
         len(flowing(_cost(shown), width)),
@@ -173,6 +180,25 @@ def needs_of(shown: Preview, width: int) -> Needs:
         has_long_texts=is_long(run.says, width),
         has_events=len(run.events.events) > 0,
     )
+
+
+class WordsPanel(Panel[Preview]):
+    """It shows a person's own words: title and tags, and the note below them."""
+
+    def lines(self, shown: Preview, width: int, height: int) -> list[Line]:
+        del height
+        return _words(shown, width)
+
+
+def _words(shown: Preview, width: int) -> list[Line]:
+    words = shown.words
+    first = joined([[(words.title, "title")], [(" ".join(words.tags), "accent")]])
+    found: list[Line] = [first] if first else []
+    if shown.words_problem:
+        found.append([(shown.words_problem, "warning")])
+    left = max(1, MOST_WORDS_LINES - len(found))
+    note = textwrap.wrap(visible(words.note), max(10, width), max_lines=left, placeholder=" ...")
+    return found + [[(line, "")] for line in note]
 
 
 class CostPanel(Panel[Preview]):

@@ -16,6 +16,7 @@ from typing import Literal
 from halos_backend import clock
 from halos_backend.errors import HalosError
 from halos_backend.store.disk_use import DiskMeter
+from halos_backend.store.own_words import NO_WORDS, OwnWords, words_or_problem
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.run_summary import RunSummary, summarize_run
 from halos_backend.store.standard_error import RewardChange
@@ -32,7 +33,8 @@ ListedStatus = SeenStatus | Literal["unreadable"]
 class RunRow:
     """This is one run of the list; `rewards` are the mean rewards of its rounds, oldest first.
 
-    `problem` says why it stopped, what is in its way, or why it cannot be read.
+    `problem` says why it stopped, what is in its way, or why it cannot be read; `words_problem` why
+    a person's own words cannot be.
     """
 
     run_dir: RunDir
@@ -45,6 +47,8 @@ class RunRow:
     rewards: tuple[float, ...] = ()
     reward_change: RewardChange | None = None
     created_t: float = 0.0
+    words: OwnWords = NO_WORDS
+    words_problem: str = ""
     summary: RunSummary | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -62,20 +66,40 @@ class RunRow:
 
     def value_of(self, field: str) -> object:
         """Returns what a filter compares: one of FIELDS, or a setting by its path; None for what is
-        not.
+        not. Any of several values may fit.
         """
-        if field in FIELDS:
-            return getattr(self, field)
-        return None if self.summary is None else setting_at(self.summary.settings, field)
+        match field:
+            case "name":
+                return (self.name, self.words.title)
+            case "tag":
+                return self.words.tags
+            case "title" | "note":
+                return getattr(self.words, field) or None
+            case _ if field in FIELDS:
+                return getattr(self, field)
+            case _:
+                return None if self.summary is None else setting_at(self.summary.settings, field)
+
+
+Look = tuple[int, int, int]
+"""It is time of change, size and inode of a file."""
+
+
+@dataclass(frozen=True)
+class _Looks:
+    """Says how a run's files look, the one of a person's own words where there is one."""
+
+    journal: Look
+    own_words: Look | None
 
 
 @dataclass(frozen=True)
 class _Known:
-    """Holds what was read of a run when its journal looked like that; `row` has the journal's
+    """Holds what was read of a run when its files looked like that; `row` has the journal's
     status.
     """
 
-    look: tuple[int, int, int]
+    looks: _Looks
     row: RunRow
 
 
@@ -92,39 +116,51 @@ class RunsReader:
     def read(self) -> tuple[RunRow, ...] | None:
         """Returns the rows, or None. Raises OSError where there is a root and it cannot be read."""
         last, self._last = self._last, None  # after a failure every row is new
-        looks = _looks_at_all(self._root)
-        known = {name: self._known_of(name, look) for name, look in looks.items()}
+        all_looks = _looks_at_all(self._root)
+        known = {name: self._known_of(name, looks) for name, looks in all_looks.items()}
         self._known = known
-        newest = sorted(known.values(), key=lambda run: run.look, reverse=True)
+        newest = sorted(known.values(), key=lambda run: run.looks.journal, reverse=True)
         rows = tuple(_as_seen(run.row) for run in newest)
         self._last = rows
         return None if rows == last else rows
 
-    def _known_of(self, name: str, look: tuple[int, int, int]) -> _Known:
+    def _known_of(self, name: str, looks: _Looks) -> _Known:
         known = self._known.get(name)
-        if known is not None and known.look == look:
+        if known is not None and known.looks == looks:
             return known
-        return _Known(look, _read(RunDir(self._root / name), journal_bytes=look[1]))
+        run_dir = RunDir(self._root / name)
+        if known is None or known.looks.journal != looks.journal:
+            row = _read(run_dir, journal_bytes=looks.journal[1])
+        else:
+            row = known.row
+        if known is not None and known.looks.own_words == looks.own_words:
+            words, problem = known.row.words, known.row.words_problem
+        else:
+            words, problem = words_or_problem(run_dir)
+        return _Known(looks, replace(row, words=words, words_problem=problem))
 
 
-def _looks_at_all(root: Path) -> dict[str, tuple[int, int, int]]:
-    """Returns time of change, size and inode of every journal under the root, by the run's name."""
-    looks = {}
+def _looks_at_all(root: Path) -> dict[str, _Looks]:
+    """Looks at the files of every run under the root; returns that by the run's name."""
     try:
         names = os.listdir(root)  # noqa: PTH208 - a thousand Path objects twice a second cost 5 %
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    journal = RunDir(root).events.name
-    for name in names:
-        if name.startswith("."):
-            continue
-        try:
-            stat = os.stat(f"{root}/{name}/{journal}")  # noqa: PTH116
-        except OSError:
-            continue
-        if S_ISREG(stat.st_mode):
-            looks[name] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-    return looks
+    journal, own_words = RunDir(root).events.name, RunDir(root).own_words.name
+    return {
+        name: _Looks(look, _look_at(f"{root}/{name}/{own_words}"))
+        for name in names
+        if not name.startswith(".") and (look := _look_at(f"{root}/{name}/{journal}"))
+    }
+
+
+def _look_at(path: str) -> Look | None:
+    try:
+        stat = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
+    is_file = S_ISREG(stat.st_mode)
+    return (stat.st_mtime_ns, stat.st_size, stat.st_ino) if is_file else None
 
 
 def _as_seen(row: RunRow) -> RunRow:
@@ -176,6 +212,8 @@ class Preview:
     run_dir: RunDir
     run: RunView
     disk_bytes: int | None = None
+    words: OwnWords = NO_WORDS
+    words_problem: str = ""
 
 
 class PreviewReader:

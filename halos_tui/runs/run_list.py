@@ -122,5 +122,7 @@ def _style(row: RunRow, column: Column) -> str:
             return "bad" if row.status == "unreadable" else ""
         case "started" | "loss":
             return "muted"
+        case "tags":
+            return "accent"
         case _:
             return ""

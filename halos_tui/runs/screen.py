@@ -24,7 +24,7 @@ from halos_tui.runs.preview import MIN_HEIGHT, PreviewPane
 from halos_tui.runs.reader import Preview, RunRow, RunsReader
 from halos_tui.runs.run_list import RunList, RunListView
 from halos_tui.widgets.footer import Footer
-from halos_tui.widgets.panel import Line, TextLines, beside
+from halos_tui.widgets.panel import Line, TextLines, beside, joined
 
 INTERVAL_S = 0.5
 GROUPED_SORT = "started"
@@ -186,14 +186,9 @@ class RunsScreen(RunActions):
     @on(RunList.Moved)
     def _say_what_is_at_cursor(self) -> None:
         row = self._list.at_cursor
-        about: Line = ()
-        if row is not None and row.problem:
-            is_fine = row.status == "completed"
-            about = ((row.problem, "" if is_fine else "bad" if row.status in BAD else "warning"),)
-        elif row is not None:
-            about = ((str(row.run_dir.path), "muted"),)
+        about = () if row is None else _about(row)
         self.query_one("#about", TextLines).show((about,))
-        self._preview.turn_to(None if row is None else row.run_dir)
+        self._preview.turn_to(row)
 
     def _place_preview(self) -> None:
         self._preview.lay_out(self.size)
@@ -265,3 +260,17 @@ class RunsScreen(RunActions):
         new = "" if self.halos.options.read_only else "n sets up a new one; "
         demo = as_called("halos-tui demo starts a small one that needs no GPU.")
         return f"No runs in {self.halos.options.runs_root}.", f"{new}{demo}"
+
+
+def _about(row: RunRow) -> Line:
+    """Says why it stopped or what is in its way, and a person's own words; else where it is."""
+    style = "bad" if row.status in BAD else "" if row.status == "completed" else "warning"
+    about = joined(
+        [
+            [(row.problem, style)],
+            [(row.words_problem, "warning")],
+            [(" ".join(row.words.tags), "accent")],
+            [(row.words.note, "")],
+        ]
+    )
+    return about or [(str(row.run_dir.path), "muted")]

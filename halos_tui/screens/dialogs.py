@@ -1,11 +1,12 @@
-"""Owns the dialogs: a question with a few answers, each under a letter, and one line of text.
+"""Owns the dialogs: a question with a few answers, each under a letter, and lines of text.
 
-All share a box over the screen, its heading, and escape. The line of text is a number of rounds, a
-path or a name.
+All share a box over the screen, its heading, and escape. A line of text is a number of rounds, a
+path or a name; several of them have labels.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
@@ -136,12 +137,81 @@ def _line(key: str, text: str) -> Text:
     return line.append(visible_lines(text), style="not bold")
 
 
-class EntryDialog(Dialog[str]):
-    """The result is the text, once `check` finds nothing wrong with it.
+@dataclass(frozen=True)
+class Entry:
+    """This is a line of text to fill in, under its label."""
 
-    `check` gives the reason why a text cannot be taken, or nothing; it is called at each key, so it
-    must not read files.
+    label: str = ""
+    value: str = ""
+    placeholder: str = ""
+
+
+class TextDialog(Dialog[Answer]):
+    """It has lines of text to fill in; `check` gives the reason why they cannot be taken, or
+    nothing.
     """
+
+    DEFAULT_CSS = """
+    TextDialog .label { height: 1; color: $text-muted; }
+    """
+
+    def __init__(
+        self,
+        heading: str,
+        text: str,
+        entries: Sequence[Entry],
+        check: Callable[[tuple[str, ...]], str],
+    ) -> None:
+        super().__init__()
+        self._heading = heading
+        self._text = text
+        self._entries = entries
+        self._check = check
+
+    @abstractmethod
+    def answer(self, texts: tuple[str, ...]) -> Answer:
+        """Returns the result."""
+
+    def compose(self) -> ComposeResult:
+        is_single = len(self._entries) == 1
+        hint = (
+            f"{'' if is_single else 'tab to the next, '}enter takes it, escape leaves all as it is"
+        )
+        with VerticalScroll(id="box", can_focus=False):
+            yield Static(visible_lines(self._heading), classes="heading", markup=False)
+            if self._text:
+                yield Static(visible_lines(self._text), classes="text", markup=False)
+            for entry in self._entries:
+                if entry.label:
+                    yield Static(entry.label, classes="label", markup=False)
+                yield Input(entry.value, placeholder=entry.placeholder, select_on_focus=is_single)
+            yield Static("", id="problem", classes="problem", markup=False)
+            yield Static(hint, classes="hint", markup=False)
+
+    def on_mount(self) -> None:
+        self.query(Input).first().focus()
+
+    @on(Input.Changed)
+    def _changed(self) -> None:
+        texts = self._texts()
+        self._say(self._check(texts) if any(texts) else "")
+
+    @on(Input.Submitted)
+    def _submitted(self) -> None:
+        if problem := self._check(self._texts()):
+            self._say(problem)
+        else:
+            self.dismiss(self.answer(self._texts()))
+
+    def _texts(self) -> tuple[str, ...]:
+        return tuple(field.value for field in self.query(Input))
+
+    def _say(self, problem: str) -> None:
+        self.query_one("#problem", Static).update(visible_lines(problem))
+
+
+class EntryDialog(TextDialog[str]):
+    """The result is one line of text; `check` is called at each key, so it must not read files."""
 
     def __init__(
         self,
@@ -152,38 +222,18 @@ class EntryDialog(Dialog[str]):
         placeholder: str = "",
         check: Callable[[str], str] = lambda _text: "",
     ) -> None:
-        super().__init__()
-        self._heading = heading
-        self._text = text
-        self._value = value
-        self._placeholder = placeholder
-        self._check = check
+        entry = Entry(value=value, placeholder=placeholder)
+        super().__init__(heading, text, [entry], lambda texts: check(texts[0]))
 
-    def compose(self) -> ComposeResult:
-        with VerticalScroll(id="box", can_focus=False):
-            yield Static(visible_lines(self._heading), classes="heading", markup=False)
-            if self._text:
-                yield Static(visible_lines(self._text), classes="text", markup=False)
-            yield Input(self._value, placeholder=self._placeholder, id="entry")
-            yield Static("", id="problem", classes="problem", markup=False)
-            yield Static("enter takes it, escape leaves all as it is", classes="hint", markup=False)
+    def answer(self, texts: tuple[str, ...]) -> str:
+        return texts[0]
 
-    def on_mount(self) -> None:
-        self.query_one(Input).focus()
 
-    @on(Input.Changed)
-    def _changed(self, message: Input.Changed) -> None:
-        self._say(self._check(message.value) if message.value else "")
+class EntriesDialog(TextDialog[tuple[str, ...]]):
+    """The result are the texts of all entries."""
 
-    @on(Input.Submitted)
-    def _submitted(self, message: Input.Submitted) -> None:
-        if problem := self._check(message.value):
-            self._say(problem)
-        else:
-            self.dismiss(message.value)
-
-    def _say(self, problem: str) -> None:
-        self.query_one("#problem", Static).update(visible_lines(problem))
+    def answer(self, texts: tuple[str, ...]) -> tuple[str, ...]:
+        return texts
 
 
 def check_rounds(text: str) -> str:

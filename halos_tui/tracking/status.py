@@ -12,6 +12,7 @@ import msgspec
 from halos_backend.events import ProcessIdentity, Stage, SupervisorStarted, WorkersChosen
 from halos_backend.store.attempt_state import LiveStage, fold_attempt
 from halos_backend.store.liveness import living_supervisor, stalled_for_s
+from halos_backend.store.own_words import words_or_problem
 from halos_backend.store.reader import attempt_journal
 from halos_backend.store.registry import load_state
 from halos_backend.store.run_dir import RunDir
@@ -108,6 +109,7 @@ def as_json(seen: Observation, run_dir: RunDir, ahead: Forecast) -> dict[str, An
         **state,
         "status": seen.status,
         "path": str(run_dir.path),
+        **msgspec.to_builtins(words_or_problem(run_dir)[0]),
         "num_rounds": seen.state.num_rounds,
         "final_score": _final_score(seen.state),
         "supervisor": msgspec.to_builtins(seen.supervisor),

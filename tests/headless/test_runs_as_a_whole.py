@@ -322,3 +322,28 @@ def test_a_tag_of_another_runs_attempt_is_no_stage_of_this_one(runs: Path) -> No
     finally:
         other.kill()
         other.wait()
+
+
+def test_a_run_has_title_note_and_tags_of_ones_own(halos: Halos, runs: Path) -> None:
+    MadeRun(runs).whole_round(1)
+    assert halos("tag", "a-run").stdout == halos("note", "a-run").stdout == ""
+    for arguments in (
+        ("title", "a-run", "Lower beta"),
+        ("note", "a-run", "collapses at 12"),
+        ("tag", "a-run", "baseline", "old"),
+        ("tag", "a-run", "old", "--remove"),
+    ):
+        assert halos(*arguments).returncode == 0
+    assert halos("note", "a-run").stdout == "collapses at 12\n"
+    assert halos("tag", "a-run").stdout == "baseline\n"
+    listed = halos("list").stdout.splitlines()
+    assert "title" in listed[0]
+    assert "a-run  Lower beta  baseline  lost" in listed[1]
+    for verb in (("list",), ("status", "a-run")):
+        told = json.loads(halos(*verb, "--json").stdout)
+        assert (told["title"], told["tags"]) == ("Lower beta", ["baseline"])
+    assert "Lower beta  baseline\ncollapses at 12\n" in halos("status", "a-run").stdout
+    assert halos("note", "a-run", "").returncode == 0
+    assert halos("note", "a-run").stdout == ""
+    for refused in (("tag", "a-run", "a b"), ("tag", "a-run", "--remove"), ("title", "none")):
+        assert halos(*refused).returncode in (2, 4)

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from halos_backend.store.own_words import OwnWords
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.standard_error import RewardChange
 from rich.cells import cell_len
 
 from halos_tui.runs.columns import COLUMNS, SORTS, fitting_columns, in_order, texts_of
 from halos_tui.runs.reader import RunRow
+
+TAGGED = OwnWords(title="lower beta", tags=("baseline", "paper"))
 
 
 def row(name: str, **values: Any) -> RunRow:
@@ -29,7 +32,8 @@ def line(row: RunRow, width: int = 200, *, is_ascii: bool = False) -> str:
 
 
 def test_a_wide_screen_shows_all_and_a_narrow_one_what_matters() -> None:
-    assert titles(200) == [column.title for column in COLUMNS]
+    assert titles(200, row("a", words=TAGGED)) == [column.title for column in COLUMNS]
+    assert "tags" not in titles(200, row("a"))
     assert "started" not in titles(80)
     assert {"name", "status", "round", "reward", "change"} <= set(titles(60))
     assert titles(20) == ["name", "status"]
@@ -58,6 +62,12 @@ def test_what_stands_in_a_row() -> None:
     assert words[10:] and words[10].startswith("2027-01-1")
     assert "> running" in line(full, is_ascii=True)
     assert line(full, is_ascii=True).isascii()
+
+
+def test_own_words_stand_beside_the_name_and_in_a_column() -> None:
+    assert "a-run  lower beta ▸ running" in line(row("a-run", words=TAGGED))
+    assert "baseline paper" in line(row("a-run", words=TAGGED), 120)
+    assert "\x1b" not in line(row("a", words=OwnWords(title="\x1b[31m", tags=("\x1b",))))
 
 
 def test_a_run_that_cannot_start_its_stage_waits() -> None:

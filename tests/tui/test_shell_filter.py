@@ -18,6 +18,9 @@ RUN: dict[str, object] = {
     "train.loss.beta": 0.1,
     "launch.warm_workers": True,
     "policy.path": "/models/Llama 3",
+    "title": "Lower beta",
+    "tag": ("baseline", "paper"),
+    "note": "collapses late",
 }
 
 
@@ -42,6 +45,11 @@ RUN: dict[str, object] = {
         "reward<0.5",
         "train.lr>=1e-6 train.lr<=1e-6",
         "launch.warm_workers=true",
+        "tag:base",
+        "tag=paper",
+        "tag!=new",
+        "-tag:new",
+        "note:collapse title:beta",
         "policy.path:'Llama 3'",
         '"dpo-0412"',
         "status:paused loss:dpo train.lr>=1e-6 -name:test 0412",
@@ -68,6 +76,10 @@ def test_lines_that_keep_the_run(line: str) -> None:
         "train.lr>1e-6",
         "train.lr>=2e-6",
         "train.nothing:1",
+        "tag=base",
+        "tag!=paper",
+        "-tag:paper",
+        "tag:new",
         "name:test",
     ],
 )
@@ -86,7 +98,7 @@ def test_what_is_missing_is_neither_more_nor_less() -> None:
     ("line", "said"),
     [
         ("statsu:paused", "no field 'statsu', did you mean status?"),
-        ("foo=1", "try name, status, loss, stage, round, reward, train.lr"),
+        ("foo=1", "try name, title, tag, note, status, loss, stage, round, reward, train.lr"),
         ("status:", "'status:' needs a value after ':'"),
         ("round>", "needs a value after '>'"),
         ("round>=many", "'many' is no number"),

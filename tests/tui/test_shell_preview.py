@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from halos_backend.events import RunFailed, RunPaused
 from halos_backend.store.disk_use import DiskMeter
+from halos_backend.store.own_words import OwnWords, write_own_words
 from halos_backend.store.reader import run_journal
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import fold
@@ -72,7 +73,7 @@ def test_parts_neither_overlap_nor_stick_out(needs: Needs) -> None:
 
 
 def test_it_says_how_the_run_stands_what_it_learned_and_what_that_took(tmp_path: Path) -> None:
-    paused_run(tmp_path)
+    run = paused_run(tmp_path)
 
     async def look() -> None:
         async with shell(tmp_path, size=WIDE) as (_, pilot):
@@ -86,6 +87,8 @@ def test_it_says_how_the_run_stands_what_it_learned_and_what_that_took(tmp_path:
                 "40 tokens sampled",
                 "on disk",
             )
+            write_own_words(run.dir, OwnWords(title="Lower", note="it collapses", tags=("paper",)))
+            await until_shown(pilot, "Lower  paper", "it collapses")
 
     drive(look())
 

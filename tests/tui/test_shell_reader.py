@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from halos_backend.events import PauseRequested, RunFailed, StageDelayed
+from halos_backend.store.own_words import OwnWords, write_own_words
 from halos_backend.store.run_dir import RunDir
 
 from halos_tui.runs import reader
@@ -81,6 +82,21 @@ def test_only_a_run_whose_journal_grew_is_read_again(tmp_path: Path, looked_at: 
     looked_at.clear()
     assert reader.read() is None
     assert looked_at == []
+
+
+def test_words_that_change_have_nothing_else_of_the_run_read(
+    tmp_path: Path, looked_at: list[str]
+) -> None:
+    runs = [MadeRun(tmp_path, name) for name in ("one", "two")]
+    reader = RunsReader(tmp_path)
+    reader.read()
+    looked_at.clear()
+
+    write_own_words(runs[0].dir, OwnWords(tags=("x",)))
+    assert read(reader)["one"].words.tags == ("x",)
+    runs[0].whole_round(1, reward_mean=0.5)
+    assert read(reader)["one"].words.tags == ("x",)
+    assert looked_at == ["one"]
 
 
 def test_the_run_that_was_written_to_last_comes_first(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from halos_backend.events import RunFailed, RunPaused
+from halos_backend.store.own_words import OwnWords, read_own_words, write_own_words
 from textual.geometry import Region
 from textual.widgets import Input
 
@@ -189,6 +190,65 @@ def test_a_run_that_cannot_be_read_is_listed_and_does_not_open(tmp_path: Path) -
     drive(look())
 
 
+def test_title_note_and_tags_are_written_shown_and_filtered(tmp_path: Path) -> None:
+    alpha, _, _ = three_runs(tmp_path)
+
+    async def look() -> None:
+        async with shell(tmp_path, size=(100, 24)) as (_, pilot):
+            runs = await listed(pilot, "alpha", "beta", "gamma")
+            await pilot.press("down", "N")
+            await until_shown(pilot, "Your words about alpha")
+            await pilot.press(*"lower", "tab", *"collapses", "tab", *"a:b", "enter")
+            await until_shown(pilot, "'a:b' is no tag")
+            await pilot.press("backspace", "backspace", "enter")
+            await until_shown(pilot, "alpha  lower", "its owner paused it  a  collapses")
+            assert read_own_words(alpha.dir) == OwnWords(
+                title="lower", note="collapses", tags=("a",)
+            )
+            await pilot.press("slash", *"tag:a lower", "enter")
+            await until(pilot, lambda: shown_names(runs) == ["alpha"])
+
+    drive(look())
+
+
+def test_several_runs_are_tagged_at_once(tmp_path: Path) -> None:
+    made = three_runs(tmp_path)
+    for run in made:
+        write_own_words(run.dir, OwnWords(note="kept", tags=("old", "x")))
+
+    async def look() -> None:
+        async with shell(tmp_path) as (_, pilot):
+            await listed(pilot, "alpha", "beta", "gamma")
+            await pilot.press("space", "space", "N")
+            await until_shown(pilot, "Tag 2 runs")
+            await pilot.press(*"new -old", "enter")
+            await until(pilot, lambda: read_own_words(made[1].dir).tags == ("x", "new"))
+
+    drive(look())
+    told = OwnWords(note="kept", tags=("x", "new"))
+    assert [read_own_words(run.dir) for run in made[:2]] == [told, told]
+    assert read_own_words(made[2].dir).tags == ("old", "x")
+
+
+def test_words_that_are_damaged_are_told_and_replaced(tmp_path: Path) -> None:
+    run = MadeRun(tmp_path, "alpha")
+    run.dir.own_words.write_text("rubbish")
+
+    async def look() -> None:
+        async with shell(tmp_path) as (_, pilot):
+            await listed(pilot, "alpha", "own_words.json: JSON is malformed")
+            await pilot.press("N")
+            await until_shown(pilot, "What is there is lost: own_words.json")
+            await pilot.press("t", "enter")
+            await listed(pilot, "alpha  t")
+        async with shell(tmp_path, read_only=True) as (app, pilot):
+            await listed(pilot, "alpha  t")
+            await pilot.press("N")
+            assert isinstance(app.screen, RunsScreen)
+
+    drive(look())
+
+
 def test_a_root_that_cannot_be_read_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,7 +316,7 @@ def test_the_filter_filters_as_one_types(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("foo:1", "no field 'foo'; try name, status, loss, stage, round, reward, train.lr"),
+        ("foo:1", "no field 'foo'; try name, title, tag, note, status, loss, stage,"),
         ("round>x", "'x' is no number"),
         ("nosuch", "No run fits the filter."),
         ("train.lrr>1", "No run has a setting train.lrr."),

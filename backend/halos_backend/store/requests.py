@@ -129,7 +129,7 @@ def _requests_in(folder: Path) -> list[tuple[Path, Request | Unreadable]]:
 
 def _read(path: Path) -> Request | Unreadable:
     try:
-        request: Request = _decoder.decode(_read_regular_file(path))
+        request: Request = _decoder.decode(read_regular_file(path, MAX_REQUEST_BYTES))
     except OSError as error:
         return Unreadable(f"it cannot be read: {error.strerror}")
     except BAD_JSON as error:
@@ -137,15 +137,17 @@ def _read(path: Path) -> Request | Unreadable:
     return request
 
 
-def _read_regular_file(path: Path) -> bytes:
-    # a link, a pipe or a device is neither followed nor waited for
+def read_regular_file(path: Path, max_bytes: int) -> bytes:
+    """Reads a file that anybody may have put there: a link, a pipe or a device is neither followed
+    nor waited for. Raises OSError, also for more bytes.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
-        if status.st_size > MAX_REQUEST_BYTES:
-            raise OSError(errno.EFBIG, f"over {MAX_REQUEST_BYTES} bytes")
-        return os.read(fd, MAX_REQUEST_BYTES)
+        if status.st_size > max_bytes:
+            raise OSError(errno.EFBIG, f"over {max_bytes} bytes")
+        return os.read(fd, max_bytes)
     finally:
         os.close(fd)

@@ -187,6 +187,11 @@ class RunDir:
         return self.path / "state.json"
 
     @property
+    def own_words(self) -> Path:
+        """Holds title, note and tags that a person gave the run; absent where nobody did."""
+        return self.path / "own_words.json"
+
+    @property
     def lock(self) -> Path:
         return self.path / "supervisor.lock"
 
