@@ -92,6 +92,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("group", "g", "Group", "All completions of the prompt, or one", ("completions",)),
     Action("differences", "d", "Compare", "Chosen beside rejected, differences marked",
            ("completions",)),
+    Action("over_rounds", "r", "Rounds", "The prompt in each round: its best and its worst answer",
+           ("completions",)),
     Action("write", "w", "Write", "What is shown, into a file",
            ("completions", "metrics", "changes")),
     Action("only", "o", "Only", "Only what was cut off, only what is unscored, or all",

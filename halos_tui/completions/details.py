@@ -91,9 +91,18 @@ class CompletionDetails:
                 page = maker.group(group, round=row.round)
             case "pair":
                 return self._compared(seen, row, maker)
+            case "rounds":
+                rounds = self._over_rounds(query.cursor)
+                page = replace(maker, marks={}).rounds(rounds)  # ids are those of a round
+                seen = replace(seen, rounds=rounds)
         if self._problem:
             page = replace(page, lines=(*self._trouble(self._problem).lines, *page.lines))
         return replace(seen, page=page)
+
+    def _over_rounds(self, key: int | None) -> tuple[tuple[str, Group], ...]:
+        found = [] if key is None else self._index.over_rounds(key)
+        groups = [(name, self._group(self._index.row(first))) for name, first in found]
+        return tuple((name, group) for name, group in groups if group is not None)
 
     def _compared(self, seen: Seen, row: CompletionRow, maker: PageMaker) -> Seen:
         assert seen.group is not None

@@ -39,6 +39,7 @@ from halos_tui.completions.round_rows import (
     pair_rows,
     sampled_rounds,
 )
+from halos_tui.tracking.rounds import FINAL
 
 GROUPS_KEPT = 32
 
@@ -134,6 +135,30 @@ class CompletionsIndex:
             return None
         group = index.prompt_codes.index(code)
         return key_of(round, index.first_rows[group]) if group < index.num_groups else None
+
+    def over_rounds(self, key: int) -> list[tuple[str, int]]:
+        """Returns the rounds in which the same prompt is, as words, each with the key of its first
+        completion there. Held-out prompts are others, whatever they are called.
+        """
+        row = self.row(key)
+        if row is None:
+            return []
+        is_held_out = self._is_held_out(row.round)
+        found = [
+            (round, self.first_key(round, row.prompt_id))
+            for round in sorted(self._indexes)
+            if self._is_held_out(round) == is_held_out
+        ]
+        return [(self._name_of(round), key) for round, key in found if key is not None]
+
+    def _name_of(self, round: int) -> str:
+        rows = self._rows.get(round)
+        is_final = rows is not None and rows.round.closing is not None
+        return FINAL if is_final else f"round {round}"
+
+    def _is_held_out(self, round: int) -> bool:
+        rows = self._rows.get(round)
+        return rows is not None and rows.round.closing == "held_out"
 
     def group_keys(self, key: int) -> list[int]:
         """Returns the keys of all completions of the same prompt in the same round."""

@@ -8,18 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from math import sqrt
+from statistics import fmean, stdev
 
 import msgspec
 from halos_backend.records import Completion, Group, Message, PreferencePair, text_of
 
 from halos_tui.completions.round_rows import Mark, Marks, alike, num_tokens, penalty_of
 from halos_tui.completions.word_diff import differences
-from halos_tui.formatting import count, number, plural
+from halos_tui.formatting import count, measured, measured_in_ascii, number, plural
 from halos_tui.search_term import SearchTerm
 from halos_tui.text_layout import Line, Page, Run, Span, laid_out, marked, num_cells
 
 MOST_CHARACTERS = 100_000
 """A text shows at most so many characters; what is written to a file has all of it."""
+ONE_ROUND = "no other round has this prompt; with loop.num_epochs above 1 prompts come again"
 SIDE_BY_SIDE = 90
 """From this width on both stand beside each other."""
 INDENT = 2
@@ -69,6 +72,37 @@ class PageMaker:
             lines += [((number, "title"), *self._verdict(group, position))]
             lines += self._said(completion.text)
         return Page((*lines, *self._columns(group)), tuple(starts))
+
+    def rounds(self, rounds: Sequence[tuple[str, Group]]) -> Page:
+        """Lays out what was said to one prompt in each round, oldest first: the best and the worst
+        answer.
+        """
+        if not rounds:
+            return Page()
+        one = rounds[0][1]
+        about = [(one.prompt_id, "title"), (f"  in {plural(len(rounds), 'round')}", "muted")]
+        lines = [*self._lines(about), *self._prompt(one.prompt)]
+        if len(rounds) == 1:
+            lines += self._lines([(ONE_ROUND, "muted")])
+        starts = []
+        for name, group in rounds:
+            starts.append(len(lines))
+            lines += self._lines([(name, "title"), (f"  {self._summary(group)}", "muted")])
+            for what, index in extremes(group):
+                lines += [self._verdict(group, index, what)]
+                lines += self._said(group.completions[index].text)
+            lines.append(())
+        return Page(tuple(lines), tuple(starts))
+
+    def _summary(self, group: Group) -> str:
+        """Writes how many completions there are, and their mean reward."""
+        said = plural(len(group.completions), "completion")
+        rewards = [one.reward for one in group.completions if one.reward is not None]
+        if rewards:
+            stderr = stdev(rewards) / sqrt(len(rewards)) if len(rewards) > 1 else None
+            mean = measured(fmean(rewards), stderr)
+            said += f"  mean reward {measured_in_ascii(mean) if self.is_ascii else mean}"
+        return f"{said}  policy {group.policy_version}"
 
     def pair(self, pair: PreferencePair, *, round: int, is_derived: bool) -> Page:
         """Lays both out beside each other where there is room; words that differ are marked."""
@@ -127,9 +161,9 @@ class PageMaker:
         said = f"{count(more)} more characters are not shown; w writes all of it to a file"
         return self._lines([(said, "warning")])
 
-    def _verdict(self, group: Group, index: int) -> Line:
+    def _verdict(self, group: Group, index: int, what: str = "assistant") -> Line:
         worth = _worth(group.completions[index])
-        line: list[Run] = [("assistant  ", "accent"), (worth, "title")]
+        line: list[Run] = [(f"{what}  ", "accent"), (worth, "title")]
         if mark := mark_of(group, index, self.marks):
             line.append((f"  {mark}", MARK_STYLES[mark]))
         return tuple(line)
@@ -157,6 +191,15 @@ def mark_of(group: Group, index: int, marks: Marks) -> Mark | None:
         if first == firsts[index]
     ]
     return next(filter(None, of), None)
+
+
+def extremes(group: Group) -> list[tuple[str, int]]:
+    """Returns the best and the worst completion, or the first where none is better."""
+    rewards = {at: one.reward for at, one in enumerate(group.completions) if one.reward is not None}
+    if len(set(rewards.values())) < 2:
+        return [("first", 0)]
+    best, worst = max(rewards, key=rewards.__getitem__), min(rewards, key=rewards.__getitem__)
+    return [("best", best), ("worst", worst)]
 
 
 def as_text(prompt: Sequence[Message], answers: Sequence[tuple[str, str]]) -> str:

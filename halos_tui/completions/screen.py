@@ -20,7 +20,7 @@ from textual.containers import Container
 from halos_tui.actions import ScreenName
 from halos_tui.completions.completion_list import CompletionList
 from halos_tui.completions.details import CompletionDetails
-from halos_tui.completions.page import as_text
+from halos_tui.completions.page import as_text, extremes
 from halos_tui.completions.query import CompletionFilter, read_filter
 from halos_tui.completions.reader import CompletionsReader
 from halos_tui.completions.round_rows import last_user_message
@@ -151,6 +151,7 @@ class CompletionsScreen(HalosScreen):
             width=max(1, self._page.size.width),
             hits=() if wanted is None else wanted.hits,
             generation=self.view.generation,
+            num_known=self.view.num_completions if self.kind == "rounds" else 0,
         )
         if self._details is not None and self._details_feed is not None:
             self._details.ask(query)
@@ -220,6 +221,9 @@ class CompletionsScreen(HalosScreen):
 
     def action_differences(self) -> None:
         self._show_kind("completion" if self.kind == "pair" else "pair")
+
+    def action_over_rounds(self) -> None:
+        self._show_kind("completion" if self.kind == "rounds" else "rounds")
 
     def action_zoom(self) -> None:
         self._is_zoomed = not self._is_zoomed
@@ -359,6 +363,12 @@ def _answers(seen: Seen) -> list[tuple[str, str]]:
     assert seen.group is not None
     if seen.pair is not None:
         return [("chosen", seen.pair.chosen.text), ("rejected", seen.pair.rejected.text)]
+    if seen.query.kind == "rounds":
+        return [
+            (f"{name}, {what}", group.completions[index].text)
+            for name, group in seen.rounds
+            for what, index in extremes(group)
+        ]
     completions = seen.group.completions
     if seen.query.kind == "group":
         return [

@@ -27,7 +27,7 @@ ONLY_FILTERS: Mapping[Only, CompletionFilter] = {
 }
 ONLY: tuple[Only, ...] = tuple(ONLY_FILTERS)
 ORDERS: tuple[Order, ...] = ("sampled", "reward", "length")
-PageKind = Literal["completion", "group", "pair"]
+PageKind = Literal["completion", "group", "pair", "rounds"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,10 @@ class ListView:
 
 @dataclass(frozen=True)
 class DetailsQuery:
-    """Says what is in sight: the rows of the list, and the page of the one at the cursor."""
+    """Says what is in sight: the rows of the list, and the page of the one at the cursor.
+
+    `num_known` counts the completions of the index for a page of several rounds.
+    """
 
     keys: tuple[int, ...] = ()
     cursor: int | None = None
@@ -81,6 +84,7 @@ class DetailsQuery:
     width: int = 80
     hits: tuple[SearchTerm, ...] = ()
     generation: int = 0
+    num_known: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,10 @@ class Preview:
 
 @dataclass(frozen=True)
 class Seen:
-    """This is the answer to a question. `page` is None where there is no row at the cursor."""
+    """This is the answer to a question. `page` is None where there is no row at the cursor.
+
+    `rounds` has the group of each round in which the prompt is, where that was asked for.
+    """
 
     query: DetailsQuery
     previews: Mapping[int, Preview]
@@ -101,6 +108,7 @@ class Seen:
     group: Group | None = None
     index: int = 0
     pair: PreferencePair | None = None
+    rounds: tuple[tuple[str, Group], ...] = ()
 
     def is_about_the_same(self, other: Seen | None) -> bool:
         """Says whether only the room or the rows around it changed."""

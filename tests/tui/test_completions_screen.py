@@ -71,7 +71,7 @@ def shown_at(
         root = run.dir.path.parent
         async with opened(screen_of(run, round), root=root, size=size, **options) as (_, pilot):
             if keys:
-                await until_shown(pilot, "policy 0")
+                await until_shown(pilot, "policy")
             await pilot.press(*keys)
             found.append(await until_shown(pilot, *texts))
 
@@ -372,6 +372,50 @@ def test_a_pair_is_beside_each_other_where_there_is_room(run: MadeRun) -> None:
     assert any("hello there you" in part and "│ hello" in part for part in shown.splitlines())
 
 
+def test_the_same_prompt_is_shown_over_the_rounds(run: MadeRun, tmp_path: Path) -> None:
+    labelled(run, 1, 2)
+    run.whole_round(3)
+    answers = (completion(0, "hi", 2.0), completion(1, "hello", 1.0))
+    scored = msgspec.structs.replace(GROUPS[0], completions=answers, policy_version=2)
+    label = run.dir.attempt(3, "label", 1)
+    write_rows(label.scores, [scored])
+    write_rows(label.feedback, [])
+    run.score_result(round=4)
+    held_out = run.dir.attempt(4, "label", 1).scores
+    write_rows(held_out, [scored])  # another prompt of the same name
+
+    async def look() -> None:
+        screen = screen_of(run, round=3)
+        async with opened(screen, root=run.dir.path.parent, size=(100, 50)) as (_, pilot):
+            await until_shown(pilot, "round 3 of 3", "policy 2")
+            await pilot.press("r")
+            shown = await until_shown(
+                pilot, "beta  in 3 rounds", "Say hello.", "worst  reward 0.25"
+            )
+            said = [
+                shown.index(text) for text in ("round 1  2", "mean reward 0.50 ±0.25", "round 3  2")
+            ]
+            assert said == sorted(said)
+            assert shown.index("best  reward 2") > said[-1]
+            assert shown.count("chosen") == shown.count("final policy") == 0
+            path = tmp_path / "out"
+            await pilot.press("w", *str(path), "enter")
+            await until(pilot, path.exists)
+            await until(pilot, lambda: "round 3, worst:\nhello\n" in path.read_text())
+            await pilot.press("escape")
+            await until_shown(pilot, "beta  round 3  completion 1 of 2")
+
+    drive(look())
+
+
+def test_a_prompt_of_one_round_says_that_no_other_has_it(run: MadeRun) -> None:
+    sampled(run, group_of("p", "one", "two"))
+
+    shown_at(
+        run, "p  in 1 round", "no other round has this prompt", "first  not scored", keys=("r",)
+    )
+
+
 def test_words_that_only_one_of_a_pair_has_are_marked(run: MadeRun) -> None:
     labelled(run, 1)
 
@@ -543,7 +587,7 @@ def test_a_completion_that_is_too_long_says_how_much_is_left_out(run: MadeRun) -
 
 @pytest.mark.parametrize("is_ascii", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("size", [(80, 24), (110, 30), WIDE, (20, 5), (1, 1), (300, 4)])
-@pytest.mark.parametrize("kind", ["", "g", "d"])
+@pytest.mark.parametrize("kind", ["", "g", "d", pytest.param("r", marks=pytest.mark.slow)])
 def test_every_view_at_every_size(
     run: MadeRun, size: tuple[int, int], kind: str, is_ascii: bool
 ) -> None:
