@@ -106,8 +106,9 @@ class ChoiceDialog(Dialog[Answer]):
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="box", can_focus=False):
             yield Static(visible_lines(self._heading), classes="heading", markup=False)
-            if self._text:
-                yield Static(visible_lines(self._text), classes="text", markup=False)
+            about = Static(visible_lines(self._text), classes="text", markup=False)
+            about.display = bool(self._text)
+            yield about
             lines = [("esc", self._stay), *((choice.key, choice.text) for choice in self._choices)]
             yield OptionList(*[Option(_line(*line)) for line in lines], id="choices")
             yield Static("enter takes the line at the cursor", classes="hint", markup=False)
@@ -116,6 +117,14 @@ class ChoiceDialog(Dialog[Answer]):
         options = self.query_one(OptionList)
         options.highlighted = 0
         options.focus()
+
+    def reword(self, heading: str, text: str) -> None:
+        """Asks in other words, since something went on while the dialog stands there."""
+        self._heading, self._text = heading, text
+        for place, words in ((".heading", heading), (".text", text)):
+            for part in self.query(place).results(Static):
+                part.update(visible_lines(words))
+                part.display = bool(words)
 
     def on_key(self, event: Key) -> None:
         if event.character == "n" and all(choice.key != "n" for choice in self._choices):

@@ -108,10 +108,9 @@ class SettingsEditor(Container):
     def is_editing(self) -> bool:
         return bool(self._field.display)
 
-    def set_form(self, form: SettingsForm, *, title: str = "") -> None:
+    def set_form(self, form: SettingsForm) -> None:
         """Shows another form, or the same after something else changed."""
         self._form = form
-        self.rows.title = title
         self.check()
 
     def set_more(self, more: Sequence[tuple[str, str]]) -> None:

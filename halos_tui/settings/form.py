@@ -27,18 +27,21 @@ from halos_tui.settings.rows import OFF, OFTEN, ON, Row, settings_rows, table_he
 class Checked:
     """Holds what the backend says of the edits: all that is wrong, or what follows from them.
 
-    `settings` are the whole new ones where nothing is wrong.
+    `settings` are the whole new ones where nothing is wrong. `from_round` is the first round of a
+    run that the edits can hold for, where that is another one than the form is for.
     """
 
     problems: tuple[Problem, ...] = ()
     consequences: tuple[str, ...] = ()
     settings: Mapping[str, Any] | None = None
+    from_round: int | None = None
 
 
 @dataclass(frozen=True)
 class FormView:
     """This is the form at one moment. `now` has the values to compare with, by path; `often` are
-    the paths of what people change most.
+    the paths of what people change most. `from_round` is the round from which the edits hold, where
+    they change a run.
     """
 
     rows: tuple[Row, ...]
@@ -48,6 +51,7 @@ class FormView:
     assignments: tuple[str, ...]
     checked: Checked = field(default_factory=Checked)
     often: tuple[str, ...] = ()
+    from_round: int | None = None
 
     @cached_property
     def problems(self) -> Mapping[str, str]:
@@ -78,7 +82,7 @@ Check = Callable[[Sequence[str]], Checked]
 class SettingsForm:
     """Holds edits over `base`, the settings as plain JSON or as the tables of a run file.
 
-    `now` are those that hold until then, `base` itself where there are none.
+    `now` are those that hold until `from_round`, `base` itself where no run is changed.
     """
 
     def __init__(
@@ -87,12 +91,14 @@ class SettingsForm:
         check: Check,
         *,
         now: Mapping[str, Any] | None = None,
+        from_round: int | None = None,
         why_fixed: Callable[[str], str] = lambda _path: "",
         often: Sequence[str] = OFTEN,
     ) -> None:
         self.base = base
         self.edits: dict[str, str] = {}
         self._check = check
+        self._from_round = from_round
         self._why_fixed = why_fixed
         self._often = tuple(often)
         known = base if now is None else now
@@ -154,14 +160,16 @@ class SettingsForm:
     def view(self) -> FormView:
         """Returns all there is to show; asks the backend, which takes milliseconds."""
         rows, assignments = self.rows(), self.assignments
+        checked = self._check(assignments)
         return FormView(
             rows=rows,
             now=self._now,
             headings=table_headings(),
             edited=frozenset(self.edits),
             assignments=assignments,
-            checked=self._check(assignments),
+            checked=checked,
             often=self._often,
+            from_round=checked.from_round or self._from_round,
         )
 
     def is_table(self, path: str) -> bool:

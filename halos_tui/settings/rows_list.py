@@ -27,8 +27,8 @@ class SettingsRows(VirtualList[FormView, str | Row]):
     """It shows what is often changed, then all tables with their settings; or what fits a search,
     the best first. The cursor is on a setting, never on a heading.
 
-    A heading is listed as the path of its table. With `title` two values stand beside each other:
-    that of now, and that under the title.
+    A heading is listed as the path of its table. Where a run is changed two values stand beside
+    each other: that of now, and that from a round on.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -38,7 +38,6 @@ class SettingsRows(VirtualList[FormView, str | Row]):
 
     def __init__(self, *, is_ascii: bool = False, id: str | None = None) -> None:
         super().__init__(is_ascii=is_ascii, id=id)
-        self.title = ""
         self.filter = ""
 
     @property
@@ -75,7 +74,7 @@ class SettingsRows(VirtualList[FormView, str | Row]):
         y = self.cursor - self.places().start + 1
         if self.row is None or y >= self.size.height:
             return None
-        return MARK + self._name_width + 1 + (self._now_width if self.title else 0), y
+        return MARK + self._name_width + 1 + self._now_width, y
 
     def if_empty(self, shown: FormView) -> list[Line]:
         del shown
@@ -91,12 +90,12 @@ class SettingsRows(VirtualList[FormView, str | Row]):
             self.move_to(starts[(here + by) % len(starts)])
 
     def heading(self, shown: FormView, width: int) -> Line:
-        del shown, width
-        if not self.title:
+        del width
+        if shown.from_round is None:
             return [(" " * MARK + set_cell_size("setting", self._name_width) + " value", "muted")]
         name = set_cell_size("setting", self._name_width)
         now = set_cell_size("now", self._now_width)
-        return [(f"{' ' * MARK}{name} {now}{self.title}", "muted")]
+        return [(f"{' ' * MARK}{name} {now}from round {shown.from_round}", "muted")]
 
     def line_of(self, shown: FormView, row: str | Row, width: int) -> Line:
         del width
@@ -113,7 +112,7 @@ class SettingsRows(VirtualList[FormView, str | Row]):
             (f"{_cell(name, self._name_width)} ", ""),
         ]
         value = _value_text(row)
-        if not self.title:
+        if shown.from_round is None:
             return [*line, (value, style or self._own_style(row))]
         now = shown.now.get(row.path)
         line.append(
@@ -143,8 +142,10 @@ class SettingsRows(VirtualList[FormView, str | Row]):
 
     @property
     def _now_width(self) -> int:
+        if self.shown is None or self.shown.from_round is None:
+            return 0
         half = (self.size.width - MARK - self._name_width - 1) // 2
-        longest = max(map(cell_len, self.shown.now.values()), default=0) if self.shown else 0
+        longest = max(map(cell_len, self.shown.now.values()), default=0)
         return max(8, min(half, longest + 2))
 
 

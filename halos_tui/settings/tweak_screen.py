@@ -48,6 +48,7 @@ class TweakScreen(FormActions):
         self.run_dir = run_dir
         self._tail = StateTail(run_dir)
         self._tweak: Tweak | None = None
+        self._question: ApplyDialog | None = None
         self._is_asking = False
 
     def compose(self) -> ComposeResult:
@@ -60,7 +61,7 @@ class TweakScreen(FormActions):
         self._say("reading ...")
         self.editor.rows.focus()
         hold_keys(self)  # they are about settings that are not shown yet
-        self.follow(self._read, interval_s=1.0)
+        self._feed = self.follow(self._read, interval_s=1.0)
 
     def on_updated(self, message: Updated[RunState]) -> None:
         """Follows the run, which goes on while a person types: a new round moves the change to the
@@ -68,6 +69,10 @@ class TweakScreen(FormActions):
         """
         self._turn_to(message.view, self._tweak.chosen if self._tweak else None)
         release_keys(self)
+
+    def on_screen_suspend(self) -> None:
+        if self._question is not None:
+            self.call_later(self._feed.resume)  # the screen's own handler comes after this one
 
     def action_apply(self) -> None:
         self._confirm(and_resume=False)
@@ -88,7 +93,11 @@ class TweakScreen(FormActions):
 
     @on(SettingsEditor.Changed)
     def _changed(self, message: SettingsEditor.Changed) -> None:
-        self._show_command(message.view)
+        if self._tweak is not None and self.form is not None:
+            self._show_round(self._tweak.state, message.view)
+            self._show_command(self._tweak, message.view)
+            if self._question is not None:
+                self._question.follow(self._tweak, message.view)
 
     def _read(self) -> RunState | None:
         """Returns the state, once it says something else about when settings can change."""
@@ -98,34 +107,38 @@ class TweakScreen(FormActions):
         return None if _what_matters(self._tail.state) == before else self._tail.state
 
     def _turn_to(self, state: RunState, chosen: int | None) -> None:
-        """Turns to a round; one that is past by now cannot be chosen."""
-        is_past = chosen is not None and chosen < state.round_at_hand
-        self._show(Tweak(self.run_dir, state, None if is_past else chosen))
+        """Turns to a round; one that is past or under way by now cannot be chosen."""
+        tweak = Tweak(self.run_dir, state)
+        if chosen is not None and not tweak.why_not_from(chosen):
+            tweak = Tweak(self.run_dir, state, chosen)
+        self._show(tweak)
 
     def _show(self, tweak: Tweak) -> None:
         self._tweak = tweak
         if problem := why_not_tweak(tweak.state, self.run_dir):
             self.form = None
             self._say(problem)
+            if self._question is not None:
+                self._question.give_up(problem)
             return
         form = tweak.form()
         if self.form is not None:
             form.edits = dict(self.form.edits)
         self.form = form
-        self.editor.set_form(form, title=f"from round {tweak.from_round}")
-        planned = planned_rounds(tweak.state)
+        self.editor.set_form(form)
+
+    def _show_round(self, state: RunState, view: FormView) -> None:
+        planned = planned_rounds(state)
         of = f" of {planned}" if planned else ""
         self._say(
-            f"{self.run_dir.name} is {tweak.state.status}, round {tweak.state.num_rounds}{of};"
-            f" changes hold from round {tweak.from_round} on"
+            f"{self.run_dir.name} is {state.status}, round {state.num_rounds}{of};"
+            f" changes hold from round {view.from_round} on"
         )
 
-    def _show_command(self, view: FormView) -> None:
-        if self._tweak is None:
-            return
+    def _show_command(self, tweak: Tweak, view: FormView) -> None:
         more = []
         if view.assignments:
-            more = [(f"$ {self._tweak.command(view.assignments)}", "muted")]
+            more = [(f"$ {tweak.command(view.assignments)}", "muted")]
         self.editor.set_more(more)
 
     def _confirm(self, *, and_resume: bool) -> None:
@@ -138,20 +151,26 @@ class TweakScreen(FormActions):
     async def _apply(self, tweak: Tweak, form: SettingsForm, *, and_resume: bool) -> None:
         try:
             with keys_held(self.app):
-                view = await in_background(form.view)
-                if problem := _why_not(view, tweak.state, and_resume=and_resume):
+                question = ApplyDialog(tweak, await in_background(form.view), and_resume=and_resume)
+                if problem := question.problem:
                     self.app.notify(visible_lines(problem), severity="error", markup=False)
-                elif await self.app.push_screen_wait(_question(tweak, view, and_resume=and_resume)):
-                    said = await in_background(
-                        lambda: tweak.apply(view.assignments, and_resume=and_resume)
-                    )
-                    self._tell(said)
+                elif await self._agree(question):
+                    self._tell(await in_background(question.apply))
         except HalosError as error:
             self.app.notify(
                 visible_lines(str(error)), severity="error", markup=False, timeout=LONG_S
             )
         finally:
             self._is_asking = False
+
+    async def _agree(self, question: ApplyDialog) -> bool:
+        """Asks, and follows the run meanwhile: a round that begins moves the change to the next."""
+        self._question = question
+        try:
+            is_wanted = await self.app.push_screen_wait(question)
+        finally:
+            self._question = None
+        return is_wanted is True
 
     def _tell(self, said: str) -> None:
         self.app.notify(visible_lines(f"{self.run_dir.name}: {said}"), markup=False)
@@ -161,18 +180,16 @@ class TweakScreen(FormActions):
             self.leave()
 
     async def _ask_round(self, tweak: Tweak) -> None:
-        least = tweak.state.round_at_hand
-
         def check(text: str) -> str:
-            if not text.strip().isdecimal():
-                return "a round's number"
-            return "" if int(text) >= least else f"round {text} is past; the next is {least}"
+            is_number = text.strip().isdecimal()
+            return tweak.why_not_from(int(text)) if is_number else "a round's number"
 
+        view = self.editor.view
         dialog = EntryDialog(
             "From which round on?",
-            f"Round {least} is the first that it can hold for, as long as its stages that are done"
-            " stay right.",
-            value=str(tweak.from_round),
+            f"Round {tweak.first_round} is the first that it can hold for, as long as its stages"
+            " that are done stay right.",
+            value=str(view.from_round if view else tweak.from_round),
             check=check,
         )
         text = await self.app.push_screen_wait(dialog)
@@ -190,32 +207,62 @@ def _what_matters(state: RunState) -> tuple[object, ...]:
     return state.run, state.status, state.num_rounds, len(state.changes), stages
 
 
-def _why_not(view: FormView, state: RunState, *, and_resume: bool) -> str:
-    if view.problems:
-        return "\n".join(
-            f"{path}: {reason}" if path else reason for path, reason in view.problems.items()
+class ApplyDialog(ChoiceDialog[bool]):
+    """It asks about all that is to happen before it does. What it says is what is sent."""
+
+    def __init__(self, tweak: Tweak, view: FormView, *, and_resume: bool) -> None:
+        self.tweak = tweak
+        self.view = view
+        self.and_resume = and_resume
+        super().__init__(*self._words(), [Choice("y", "yes", answer=True)])
+
+    @property
+    def problem(self) -> str:
+        """Says why that cannot be done; "" where it can."""
+        view, status = self.view, self.tweak.state.status
+        if view.problems:
+            return "\n".join(
+                f"{path}: {reason}" if path else reason for path, reason in view.problems.items()
+            )
+        if self.and_resume and status not in ("paused", "failed"):
+            return f"the run is {status}, so there is nothing to go on with: ctrl+s applies"
+        if not view.assignments and not self.and_resume:
+            return "nothing is changed yet"
+        return ""
+
+    def follow(self, tweak: Tweak, view: FormView) -> None:
+        """Asks about the same edits as they are since the run went on."""
+        self.tweak, self.view = tweak, view
+        if problem := self.problem:
+            self.give_up(problem)
+        else:
+            self.reword(*self._words())
+
+    def give_up(self, problem: str) -> None:
+        """Leaves all as it is, since the run went on."""
+        if self.is_current:
+            self.app.notify(visible_lines(problem), severity="error", markup=False)
+            self.dismiss(None)
+
+    def apply(self) -> str:
+        return self.tweak.apply(
+            self.view.assignments, from_round=self.view.from_round, and_resume=self.and_resume
         )
-    if and_resume and state.status not in ("paused", "failed"):
-        return f"the run is {state.status}, so there is nothing to go on with: ctrl+s applies"
-    if not view.assignments and not and_resume:
-        return "nothing is changed yet"
-    return ""
 
-
-def _question(tweak: Tweak, view: FormView, *, and_resume: bool) -> ChoiceDialog[bool]:
-    """Asks about all that is to happen, before it does."""
-    values = {row.path: row.value for row in view.rows}
-    lines = [
-        f"  {path}: {view.now.get(path) or 'unset'} -> {values.get(path) or 'unset'}"
-        for path in sorted(view.edited)
-    ]
-    lines += [f"> {sentence}" for sentence in view.checked.consequences]
-    if view.assignments:
-        lines.append(f"$ {tweak.command(view.assignments)}")
-    then = ", then the run goes on" if and_resume else ""
-    heading = (
-        f"Change {plural(len(view.edited), 'setting')} from round {tweak.from_round} on{then}?"
-    )
-    if not view.edited:
-        heading = f"Go on with {tweak.run_dir.name}, unchanged?"
-    return ChoiceDialog(heading, "\n".join(lines), [Choice("y", "yes", answer=True)])
+    def _words(self) -> tuple[str, str]:
+        """Returns what is asked, and what follows from it."""
+        tweak, view = self.tweak, self.view
+        values = {row.path: row.value for row in view.rows}
+        lines = [
+            f"  {path}: {view.now.get(path) or 'unset'} -> {values.get(path) or 'unset'}"
+            for path in sorted(view.edited)
+        ]
+        lines += [f"> {sentence}" for sentence in view.checked.consequences]
+        if view.assignments:
+            lines.append(f"$ {tweak.command(view.assignments)}")
+        then = ", then the run goes on" if self.and_resume else ""
+        changed = plural(len(view.edited), "setting")
+        heading = f"Change {changed} from round {view.from_round} on{then}?"
+        if not view.edited:
+            heading = f"Go on with {tweak.run_dir.name}, unchanged?"
+        return heading, "\n".join(lines)

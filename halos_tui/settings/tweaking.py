@@ -50,11 +50,22 @@ class Tweak:
         """Returns the first round that the change is meant for."""
         return round_to_change(self.state, self.chosen)
 
+    @property
+    def first_round(self) -> int:
+        """Returns the first round that a person can choose."""
+        at_hand = self.state.round_at_hand
+        return self.state.num_rounds + 1 if self.why_not_from(at_hand) else at_hand
+
+    def why_not_from(self, round: int) -> str:
+        """Says why no change can hold from that round on; "" where one can."""
+        return _why_refused(self.state, self.run_dir, from_round=round)
+
     def form(self) -> SettingsForm:
         """Returns the form of a run whose settings can be changed, see `why_not_tweak`."""
         base = self.state.settings_of(self.from_round)
         now = self.state.settings_of(max(1, self.state.num_rounds))
-        return SettingsForm(base, self.check(base), now=now, why_fixed=why_fixed)
+        check = self.check(base)
+        return SettingsForm(base, check, now=now, from_round=self.from_round, why_fixed=why_fixed)
 
     def check(self, base: dict[str, object]) -> Check:
         def look(assignments: Sequence[str]) -> Checked:
@@ -69,33 +80,36 @@ class Tweak:
         round = () if self.chosen is None else ("--from-round", str(self.chosen))
         return command_for(self.run_dir, "set", *assignments, *round)
 
-    def apply(self, assignments: Sequence[str], *, and_resume: bool = False) -> str:
+    def apply(
+        self, assignments: Sequence[str], *, from_round: int | None, and_resume: bool = False
+    ) -> str:
         """Sends the request; says what came of it. Raises HalosError where it is refused."""
         said = []
         if assignments:
             seen = requests.look(self.run_dir)
-            request = requests.set_request(self.run_dir, seen, assignments, self.chosen)
+            request = requests.set_request(self.run_dir, seen, assignments, from_round)
             said.append(batch.say(self.run_dir, requests.ask(self.run_dir, request)))
         if and_resume:
             said.append(resume(self.run_dir))
         return "; ".join(said)
 
     def _check(self, base: dict[str, object], assignments: Sequence[str]) -> Checked:
-        change = change_settings(base, assignments, directory=Path.cwd())
-        late = self._too_late(change.changes)
-        if late and self.chosen is not None:
-            return Checked(problems=tuple(late))
-        consequences = [
+        change, said = change_settings(base, assignments, directory=Path.cwd()), []
+        round = self.from_round
+        if late := self._too_late(change.changes):
+            if self.chosen is not None:
+                return Checked(problems=tuple(late))
+            said = [f"round {round} has done too much already to change that"]
+            round = self.state.num_rounds + 1
+            base = self.state.settings_of(round)
+            change = change_settings(base, assignments, directory=Path.cwd())
+        consequences = (
+            *said,
             *defaults_taken(assignments, change.settings),
             *change.consequences,
-        ]
-        if late:
-            consequences.append(
-                f"it holds from round {self.from_round + 1}: round {self.from_round} has done"
-                " too much already"
-            )
-        consequences += describe_cost(self.state, base, change.settings)
-        return Checked(consequences=tuple(consequences), settings=change.settings)
+            *describe_cost(self.state, base, change.settings),
+        )
+        return Checked(consequences=consequences, settings=change.settings, from_round=round)
 
     def _too_late(self, changes: dict[str, tuple[object, object]]) -> list[Problem]:
         """Returns what the round cannot do otherwise any more, if it has begun."""
@@ -117,7 +131,11 @@ def why_fixed(path: str) -> str:
 
 def why_not_tweak(state: RunState, run_dir: RunDir) -> str:
     """Says why nothing can be changed any more; "" while something can."""
-    change = Set(request_id="", assignments=())
+    return _why_refused(state, run_dir, from_round=None)
+
+
+def _why_refused(state: RunState, run_dir: RunDir, *, from_round: int | None) -> str:
+    change = Set(request_id="", assignments=(), from_round=from_round)
     refused = refusal(change, state, run_dir, command_for=command_for)
     return "" if refused is None else str(refused)
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from halos_backend.client import start
-from halos_backend.events import RunPaused, SettingsChanged
+from halos_backend.events import STAGES, RunFailed, RunPaused, SettingsChanged
 from halos_backend.store import requests
 from halos_backend.store.identity import lock_holder
+from halos_backend.store.registry import load_state
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -352,7 +353,7 @@ def test_ctrl_s_asks_with_all_that_follows_and_applies(run: MadeRun, size: tuple
     (request,) = supervisor.requests
     assert isinstance(request, requests.Set)
     assert request.assignments == ("loop.prompts_per_round=4",)
-    assert request.from_round is None
+    assert request.from_round == 3
 
 
 def test_ctrl_s_in_the_middle_of_typing_applies_what_is_typed(run: MadeRun) -> None:
@@ -405,7 +406,9 @@ def test_another_round_can_be_chosen(run: MadeRun) -> None:
         await pilot.press("F")
         await until_shown(pilot, "From which round on?")
         await pilot.press("backspace", "1", "enter")
-        await until_shown(pilot, "round 1 is past; the next is 2")
+        await until_shown(pilot, "round 1 is past; the next is 3")
+        await pilot.press("backspace", "2", "enter")
+        await until_shown(pilot, "round 2 is under way (sample runs)")
         await pilot.press("backspace", "4", "enter")
         await until_shown(pilot, "changes hold from round 4 on")
         await go_to(pilot, "loop.keep_best")
@@ -420,20 +423,89 @@ def test_another_round_can_be_chosen(run: MadeRun) -> None:
     assert supervisor.requests[0].from_round == 4
 
 
+def finish_round_2(run: MadeRun) -> None:
+    """It ends, and the next begins, as a supervisor would have it."""
+    for stage in STAGES:
+        if stage != "sample":
+            run.start_stage(2, stage)
+        run.finish_stage(2, stage)
+    run.finish_round(2)
+    run.start_round(3)
+    run.start_stage(3, "sample")
+
+
 def test_a_round_that_begins_meanwhile_moves_the_change_to_the_next(run: MadeRun) -> None:
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
         await go_to(pilot, "loop.keep_best")
         await pilot.press("enter")
         await until_shown(pilot, "loop.keep_best=false")
-        for stage in ("sample", "label", "train"):
-            if stage != "sample":
-                run.start_stage(2, stage)
-            run.finish_stage(2, stage)
-        run.finish_round(2)
-        run.start_round(3)
-        await until_shown(pilot, "changes hold from round 4 on", "loop.keep_best=false")
+        await pilot.press("F")
+        await until_shown(pilot, "Round 3 is the first that it can hold for")
+        await pilot.press("enter")
+        await until_shown(pilot, "changes hold from round 3 on", "--from-round 3")
+        finish_round_2(run)
+        shown = await until_shown(pilot, "changes hold from round 4 on", "loop.keep_best=false")
+        assert shown.splitlines()[1].split() == ["setting", "now", "from", "round", "4"]
+        assert "--from-round" not in shown
 
     on_tweak(run, act)
+
+
+def test_the_question_follows_the_run_and_what_it_says_is_what_is_done(run: MadeRun) -> None:
+    async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
+        await type_over(pilot, "1e-5")
+        await pilot.press("enter", "ctrl+s")
+        await until_shown(pilot, "Change 1 setting from round 3 on?")
+        finish_round_2(run)
+        await until_shown(pilot, "Change 1 setting from round 4 on?", "train.lr: 5e-6 -> 1e-5")
+        await pilot.press("y")
+        await until(pilot, lambda: "from round 4: train.lr 5e-06 -> 1e-05" in notices(app))
+
+    with Answering(run) as supervisor:
+        on_tweak(run, act)
+    (request,) = supervisor.requests
+    assert isinstance(request, requests.Set)
+    assert request.from_round == 4
+    assert load_state(run.dir).changes[-1].from_round == 4
+
+
+def test_a_question_of_a_run_that_ended_meanwhile_goes_away(run: MadeRun) -> None:
+    async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
+        await type_over(pilot, "1e-5")
+        await pilot.press("enter", "ctrl+s")
+        await until_shown(pilot, "Change 1 setting from round 3 on?")
+        run.complete()
+        await until(pilot, lambda: "the run a-run is completed" in notices(app))
+        assert isinstance(app.screen, TweakScreen)
+        await until_shown(pilot, "the run a-run is completed")
+
+    on_tweak(run, act)
+
+
+def test_what_a_failed_round_has_done_already_holds_from_the_next_everywhere(run: MadeRun) -> None:
+    run.finish_stage(2, "sample")
+    run.start_stage(2, "label")
+    run.fail_stage(2, "label", "out of memory")
+    run.say(RunFailed(t=STARTED_T + 50, reason="label failed"))
+
+    async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
+        await until_shown(pilot, "changes hold from round 2 on")
+        await go_to(pilot, "sample.temperature")
+        await type_over(pilot, "1.0")
+        await pilot.press("enter")
+        shown = await until_shown(
+            pilot,
+            "changes hold from round 3 on",
+            "round 2 has done too much already to change that",
+        )
+        assert shown.splitlines()[1].split() == ["setting", "now", "from", "round", "3"]
+        await pilot.press("ctrl+s")
+        await until_shown(pilot, "Change 1 setting from round 3 on?")
+        await pilot.press("y")
+        await until(pilot, lambda: "from round 3: sample.temperature 0.7 -> 1" in notices(app))
+
+    with Answering(run):
+        on_tweak(run, act)
 
 
 def test_ctrl_r_applies_and_goes_on_with_a_paused_run(tmp_path: Path) -> None:
