@@ -129,7 +129,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("edit", "enter", "Edit", "Type another value", FORMS),
     Action("choose", "space,right", "Next value", "The next of the values it takes", FORMS),
     Action("choose_before", "left", "Value before", "The one before it", FORMS, in_footer=False),
-    Action("reset", "backspace", "Undo", "Take back what was changed here", FORMS),
+    Action("reset", "backspace", "Undo", "Take back what was typed here; where nothing was, the"
+           " run's newest change of it", FORMS),
     Action("from_round", "F", "Round", "From which round on it holds", ("tweak",)),
     Action("plan", "P", "Plan", "Check the inputs; rounds, steps, disk, commands", ("new_run",)),
     Action("name_run", "N", "Name", "The run's name", ("new_run",)),

@@ -98,3 +98,50 @@ def settings_after(
     for change in sorted(due, key=lambda change: change.from_round):
         settings = apply_changes(settings, change.changes)
     return settings
+
+
+class LastChange(msgspec.Struct, frozen=True):
+    """Is the newest change of a setting, and the value `before` it. A later one has a higher
+    `place`.
+    """
+
+    place: int
+    from_round: int
+    before: Any
+
+
+def last_changes(settings: dict[str, Any], changes: Iterable[Change]) -> dict[str, LastChange]:
+    """Returns the newest change of each setting, by the dotted path that it was recorded under.
+
+    The newest is that of the latest round, as in `settings_after`.
+    """
+    found: dict[str, LastChange] = {}
+    for place, change in enumerate(sorted(changes, key=lambda change: change.from_round)):
+        for path in change.changes:
+            found[path] = LastChange(place, change.from_round, value_at(path, settings))
+        settings = apply_changes(settings, change.changes)
+    return found
+
+
+def changed_last(path: str, last: Mapping[str, LastChange]) -> dict[str, LastChange]:
+    """Returns what the newest change of a setting changed of it, by path.
+
+    Of a table that may be some values; of a value it may be the whole table that it is in. It is
+    empty where nothing changed.
+    """
+    touching = {
+        name: change
+        for name, change in last.items()
+        if is_at_or_below(name, path) or is_at_or_below(path, name)
+    }
+    newest = max((change.place for change in touching.values()), default=None)
+    return {name: change for name, change in touching.items() if change.place == newest}
+
+
+def leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yields the values of a table, each with its path; anything else as it is."""
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from leaves(f"{path}.{key}", inner)
+    else:
+        yield path, value

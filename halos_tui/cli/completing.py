@@ -89,8 +89,19 @@ def settings(incomplete: str) -> Found:
 
 def settings_of_run(ctx: typer.Context, incomplete: str) -> Found:
     """Completes settings like `settings`, with the values that hold in the run."""
-    state = _state(ctx)
-    return list(_assignments(incomplete, state.settings_of(state.num_rounds + 1) if state else {}))
+    from halos_backend.settings_json import changed_last, last_changes
+
+    if (state := _state(ctx)) is None:
+        return settings(incomplete)
+    now = state.settings_of(state.num_rounds + 1)
+    key, equals, _ = incomplete.partition("=")
+    changed = changed_last(key, last_changes(state.settings, state.changes)) if equals else {}
+    back = [
+        (f"{key}=before", f"as before round {change.from_round}")
+        for change in [*changed.values()][:1]
+        if f"{key}=before".startswith(incomplete)
+    ]
+    return [*_assignments(incomplete, now), *back]
 
 
 def _assignments(incomplete: str, now: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

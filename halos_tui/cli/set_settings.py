@@ -43,12 +43,14 @@ def command(
 
     A failed run's change holds for the round that failed where it still can. A change that cannot
     be made is refused with the reason, and nothing changes (exit code 2). KEY=default makes a
-    setting's default hold again, and turns off what may be absent; the output says what the default
-    is.
+    setting's default hold again, and turns off what may be absent. KEY=before takes its newest
+    change back. The output says what the value is.
     """
     run_dir, seen = asking.look_at(runs_root(runs_dir), run)
-    request = requests.set_request(run_dir, seen, assignments, from_round)
-    for sentence in requests.defaults_taken_by(seen.state, assignments, from_round):
+    taken = requests.take_back(seen.state, assignments, from_round)
+    request = requests.set_request(run_dir, seen, taken.assignments, taken.from_round)
+    defaults = requests.defaults_taken_by(seen.state, request, assignments)
+    for sentence in (*taken.said, *defaults):
         notices.say(visible(sentence))
     event = asking.ask_seen(run_dir, seen, request)
     if isinstance(event, SettingsChanged):

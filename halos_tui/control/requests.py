@@ -6,15 +6,17 @@ the answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from halos_backend.client import start
 from halos_backend.client.ask import ask as ask_supervisor
 from halos_backend.client.ask import asker, check_writable
-from halos_backend.errors import RunInUseError, UsageError
+from halos_backend.errors import RunInUseError, SettingsError, UsageError
 from halos_backend.events import RequestRejected, RunEvent
+from halos_backend.settings_json import LastChange, changed_last, last_changes, leaves
 from halos_backend.store import requests
 from halos_backend.store.liveness import describe_stall
 from halos_backend.store.registry import check_readable
@@ -25,9 +27,13 @@ from halos_backend.store.state import RunState
 from msgspec.structs import replace
 
 from halos_tui.commands import command_for
+from halos_tui.formatting import setting
 from halos_tui.tracking.status import Observation, observe
 
 R = TypeVar("R", bound=requests.Request)
+
+BEFORE = "before"
+"""Is the value that asks for the one before the setting's newest change."""
 
 
 def look(run_dir: RunDir) -> Observation:
@@ -129,16 +135,89 @@ def set_request(
     return replace(change, assignments=with_absolute_paths(settings, assignments))
 
 
-def defaults_taken_by(
-    state: RunState, assignments: Sequence[str], from_round: int | None = None
-) -> list[str]:
-    """Says what assignments that ask for a default come to. Raises SettingsError for wrong ones."""
+def defaults_taken_by(state: RunState, change: requests.Set, asked: Sequence[str]) -> list[str]:
+    """Says what those of the assignments `asked` for come to that ask for a default.
+
+    Raises SettingsError for wrong ones.
+    """
     from halos_backend.config.changes import change_settings  # pydantic: 0.1 s
     from halos_backend.config.load import defaults_taken
 
-    settings = state.settings_of(round_to_change(state, from_round))
-    change = change_settings(settings, assignments, directory=Path.cwd())
-    return defaults_taken(assignments, change.settings)
+    settings = state.settings_of(round_to_change(state, change.from_round))
+    changed = change_settings(settings, change.assignments, directory=Path.cwd())
+    return defaults_taken(asked, changed.settings)
+
+
+@dataclass(frozen=True)
+class TakenBack:
+    """Holds assignments of values before a change, the round they are for, and what is said of
+    them.
+    """
+
+    assignments: tuple[str, ...]
+    from_round: int | None
+    said: tuple[str, ...] = ()
+
+
+def take_back(
+    state: RunState, assignments: Sequence[str], from_round: int | None = None
+) -> TakenBack:
+    """Puts the value before the newest change of a setting in the place of `KEY=before`.
+
+    A change that waits for a later round than the next is taken back from that round on. Raises
+    SettingsError for a setting that nobody changed, UsageError where several rounds are meant.
+    """
+    asked = [_key_taken_back(text) for text in assignments]
+    if not any(asked):
+        return TakenBack(tuple(assignments), from_round)
+    due = [c for c in state.changes if from_round is None or c.from_round <= from_round]
+    last = last_changes(state.settings, due)
+    found = {key: changed_last(key, last) for key in asked if key}
+    if unchanged := [key for key, changed in found.items() if not changed]:
+        reason = "has not been changed, so there is no value before"
+        raise SettingsError("nothing was changed", [(key, reason) for key in unchanged])
+    taken = {path: change for changed in found.values() for path, change in changed.items()}
+    given = [text for text, key in zip(assignments, asked, strict=True) if not key]
+    return TakenBack(
+        (*given, *_values_before(taken)),
+        from_round or _round_of(state, taken, has_others=bool(given)),
+        tuple(
+            f"{path} is {setting(change.before)}, as before round {change.from_round}"
+            for path, change in taken.items()
+        ),
+    )
+
+
+def _key_taken_back(assignment: str) -> str:
+    key, _, value = assignment.partition("=")
+    return key.strip() if value.strip() == BEFORE else ""
+
+
+def _values_before(taken: Mapping[str, LastChange]) -> Iterator[str]:
+    from halos_backend.config.load import DEFAULT  # pydantic: 0.1 s
+    from halos_backend.config.toml_text import format_value
+
+    for path, change in taken.items():
+        for key, value in leaves(path, change.before):
+            yield f"{key}={DEFAULT if value is None else format_value(value)}"
+
+
+def _round_of(state: RunState, taken: Mapping[str, LastChange], *, has_others: bool) -> int | None:
+    """Returns the round that a change waits for which is taken back; None for the next."""
+    coming = round_to_change(state, None)
+    rounds = {max(coming, change.from_round) for change in taken.values()}
+    if has_others:
+        rounds.add(coming)
+    if len(rounds) > 1:
+        waits = max(rounds)
+        path = next(path for path, change in taken.items() if change.from_round == waits)
+        raise UsageError(
+            f"the change of {path} waits for round {waits}, and the others are for round"
+            f" {min(rounds)}",
+            fix=f"take it back by itself: {path}={BEFORE}",
+        )
+    (round,) = rounds
+    return None if round == coming else round
 
 
 def _granted(request: R, run_dir: RunDir, seen: Observation) -> R:

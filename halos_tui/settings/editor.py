@@ -155,12 +155,15 @@ class SettingsEditor(Container):
             self._form.edit(row.path, row.choices[(place + by) % len(row.choices)])
             self.check()
 
-    def reset(self) -> None:
-        """Takes back the edits of the setting at the cursor."""
-        if (row := self.rows.row) is not None and self._form is not None:
-            path = row.table if row.path not in self._form.edits and row.is_required else row.path
-            self._form.reset(row.path if row.path in self._form.edits else path)
+    def reset(self) -> bool:
+        """Takes back the edits of the setting at the cursor; returns whether there were any."""
+        if (row := self.rows.row) is None or self._form is None:
+            return False
+        path = row.table if row.path not in self._form.edits and row.is_required else row.path
+        is_reset = self._form.reset(path)
+        if is_reset:
             self.check()
+        return is_reset
 
     def cancel(self) -> None:
         """Closes the field; the value is as it was before."""
@@ -280,7 +283,10 @@ def _about_row(shown: Details) -> Iterator[tuple[str, str]]:
     yield f"{row.path}: {row.help}", ""
     if row.fixed:
         yield row.fixed, "muted"
-    elif not problem:
+        return
+    if note := shown.view.notes.get(row.path):
+        yield f"{note}: backspace takes that back", "accent"
+    if not problem:
         default = f"default {row.default}; " if row.default else ""
         yield f"{default}takes {row.takes}", "muted"
 

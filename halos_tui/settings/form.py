@@ -18,9 +18,9 @@ from halos_backend.config.schema import RunSettings
 from halos_backend.config.shape import choices_of, entry_table, field_at
 from halos_backend.config.wording import Problem
 from halos_backend.errors import SettingsError, UsageError
-from halos_backend.settings_json import is_at_or_below
+from halos_backend.settings_json import is_at_or_below, leaves
 
-from halos_tui.settings.rows import OFF, OFTEN, ON, Row, settings_rows, table_headings
+from halos_tui.settings.rows import OFF, OFTEN, ON, Row, settings_rows, table_headings, text_of
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Checked:
 class FormView:
     """This is the form at one moment. `now` has the values to compare with, by path; `often` are
     the paths of what people change most. `from_round` is the round from which the edits hold, where
-    they change a run.
+    they change a run. `notes` say beside a setting what can be taken back of it, by path.
     """
 
     rows: tuple[Row, ...]
@@ -52,6 +52,7 @@ class FormView:
     checked: Checked = field(default_factory=Checked)
     often: tuple[str, ...] = ()
     from_round: int | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def problems(self) -> Mapping[str, str]:
@@ -94,6 +95,7 @@ class SettingsForm:
         from_round: int | None = None,
         why_fixed: Callable[[str], str] = lambda _path: "",
         often: Sequence[str] = OFTEN,
+        note: Callable[[Row], str] = lambda _row: "",
     ) -> None:
         self.base = base
         self.edits: dict[str, str] = {}
@@ -101,6 +103,7 @@ class SettingsForm:
         self._from_round = from_round
         self._why_fixed = why_fixed
         self._often = tuple(often)
+        self._note = note
         known = base if now is None else now
         self._now = {row.path: row.value for row in settings_rows(known)}
         self._before = {row.path: row.value for row in settings_rows(base)}
@@ -134,10 +137,18 @@ class SettingsForm:
         self.edit(f"{path}.{name}.{key}", next(iter(choices_of(needed)), ""))
         return f"{path}.{name}.{key}"
 
-    def reset(self, path: str) -> None:
-        """Takes back what was edited there and below."""
-        for edited in [edited for edited in self.edits if is_at_or_below(edited, path)]:
+    def reset(self, path: str) -> bool:
+        """Takes back what was edited there and below; returns whether anything was."""
+        found = [edited for edited in self.edits if is_at_or_below(edited, path)]
+        for edited in found:
             del self.edits[edited]
+        return bool(found)
+
+    def put_back(self, path: str, value: object) -> None:
+        """Sets a value, or each value of a table, that was there before."""
+        for key, leaf in leaves(path, value):
+            absent = OFF if self.is_table(key) else DEFAULT
+            self.edits[key] = absent if leaf is None else text_of(leaf)
 
     @property
     def assignments(self) -> tuple[str, ...]:
@@ -170,7 +181,12 @@ class SettingsForm:
             checked=checked,
             often=self._often,
             from_round=checked.from_round or self._from_round,
+            notes=self._notes(rows),
         )
+
+    def _notes(self, rows: Sequence[Row]) -> dict[str, str]:
+        found = {row.path: self._note(row) for row in rows if row.path not in self.edits}
+        return {path: note for path, note in found.items() if note}
 
     def is_table(self, path: str) -> bool:
         """Says whether that is a table which may be absent."""

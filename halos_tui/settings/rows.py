@@ -24,6 +24,7 @@ from pydantic_core import PydanticUndefined
 
 from halos_tui.formatting import STEERING
 
+UNSET = "unset"
 ON, OFF = "on", "off"
 """A row says one of these of a table that may be absent."""
 SECRET = re.compile(r"(^|_)(api_key|auth|credential|key|password|secret|token)$")
@@ -129,6 +130,13 @@ def text_of(value: object) -> str:
         is_plain = value == value.strip() and parse_value(value) == value and value != ""
         return value if is_plain and not STEERING.search(value) else format_value(value)
     return format_value(_without_nulls(value))
+
+
+def shown_text(row: Row, value: object) -> str:
+    """Writes another value of a setting as its row would show it."""
+    if row.is_table:
+        return OFF if value is None else ON
+    return text_of(_with_secrets_hidden({row.name: value})[row.name]) or UNSET
 
 
 def _table_rows(table: type[Table], values: object, path: tuple[str, ...]) -> Iterator[Row]:

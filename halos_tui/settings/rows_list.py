@@ -11,14 +11,13 @@ from textual.binding import Binding, BindingType
 
 from halos_tui.formatting import visible
 from halos_tui.settings.form import FormView
-from halos_tui.settings.rows import Row, find_rows
+from halos_tui.settings.rows import UNSET, Row, find_rows
 from halos_tui.widgets.panel import Line
 from halos_tui.widgets.virtual_list import VirtualList
 
 MARK = 2
 NARROWEST_NAME = 12
 WIDEST_NAME = 34
-UNSET = "unset"
 MISSING = "missing"
 CHANGED_OFTEN = "often changed"
 
@@ -112,8 +111,9 @@ class SettingsRows(VirtualList[FormView, str | Row]):
             (f"{_cell(name, self._name_width)} ", ""),
         ]
         value = _value_text(row)
+        beside = self._beside(shown, row)
         if shown.from_round is None:
-            return [*line, (value, style or self._own_style(row))]
+            return [*line, (value, style or self._own_style(row)), *beside]
         now = shown.now.get(row.path)
         line.append(
             (f"{_cell('' if now is None else now or UNSET, self._now_width - 1)} ", "muted")
@@ -121,7 +121,14 @@ class SettingsRows(VirtualList[FormView, str | Row]):
         if row.fixed:
             return [*line, ("fixed", "muted")]
         is_same = now is not None and (now or UNSET) == value and not is_edited
-        return [*line, ("" if is_same and not row.makes_entry else value, style)]
+        return [*line, ("" if is_same and not row.makes_entry else value, style), *beside]
+
+    def _beside(self, shown: FormView, row: Row) -> Line:
+        """Returns what there is to say of a value, behind it: what is wrong, or what it was."""
+        if problem := shown.problems.get(row.path):
+            return [(f"  {problem}", "bad")]
+        note = shown.notes.get(row.path)
+        return [(f"  {note}", "muted")] if note else []
 
     def line_at_cursor(self, shown: FormView, row: str | Row, width: int) -> Line:
         mark, (name, _), *values = self.line_of(shown, row, width)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from halos_backend.errors import HalosError
+from halos_backend.settings_json import changed_last
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.run_summary import planned_rounds
 from halos_backend.store.state import RunState
@@ -21,6 +22,7 @@ from halos_tui.screens.dialogs import Choice, ChoiceDialog, EntryDialog
 from halos_tui.settings.editor import SettingsEditor
 from halos_tui.settings.form import FormView, SettingsForm
 from halos_tui.settings.form_screen import SEARCH, FormActions
+from halos_tui.settings.rows import Row
 from halos_tui.settings.tweaking import Tweak, why_not_tweak
 from halos_tui.terminal.key_order import hold_keys, keys_held, release_keys
 from halos_tui.tracking.state_tail import StateTail
@@ -77,6 +79,11 @@ class TweakScreen(FormActions):
     def action_apply(self) -> None:
         self._confirm(and_resume=False)
 
+    def action_reset(self) -> None:
+        """Takes back what is edited here; where nothing is, the newest change of the setting."""
+        if not self.editor.reset() and self.editor.rows.row is not None:
+            self._take_back(self.editor.rows.row)
+
     def action_apply_and_resume(self) -> None:
         self._confirm(and_resume=True)
 
@@ -90,6 +97,25 @@ class TweakScreen(FormActions):
     def action_from_round(self) -> None:
         if self._tweak is not None and self.form is not None:
             self.run_worker(self._ask_round(self._tweak), group="from_round", exclusive=True)
+
+    def _take_back(self, row: Row) -> None:
+        if self._tweak is None or self.form is None:
+            return
+        taken = changed_last(row.path, self._tweak.last_changes)
+        round = max((change.from_round for change in taken.values()), default=0)
+        if not taken:
+            self._warn(f"{row.path} has not been changed in this run")
+        elif round > self._tweak.from_round and self.form.edits:
+            self._warn(f"{row.path} changes from round {round} on: apply what is edited here first")
+        else:
+            if round > self._tweak.from_round:
+                self._turn_to(self._tweak.state, round)
+            for path, change in taken.items():
+                self.form.put_back(path, change.before)
+            self.editor.check()
+
+    def _warn(self, text: str) -> None:
+        self.notify(visible_lines(text), severity="warning", markup=False)
 
     @on(SettingsEditor.Changed)
     def _changed(self, message: SettingsEditor.Changed) -> None:

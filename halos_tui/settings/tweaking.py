@@ -7,8 +7,9 @@ each round is estimated from how long the rounds so far took.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,14 @@ from halos_backend.config.schema import RunSettings
 from halos_backend.config.wording import Problem
 from halos_backend.errors import HalosError
 from halos_backend.events import STAGES, Stage
-from halos_backend.settings_json import is_at_or_below
+from halos_backend.settings_json import (
+    Changes,
+    LastChange,
+    changed_last,
+    is_at_or_below,
+    last_changes,
+    value_at,
+)
 from halos_backend.store.request_rules import refusal, round_to_change
 from halos_backend.store.requests import Set
 from halos_backend.store.run_dir import RunDir
@@ -29,6 +37,7 @@ from halos_tui.commands import command_for
 from halos_tui.control import batch, requests
 from halos_tui.formatting import count, rough_duration
 from halos_tui.settings.form import Check, Checked, SettingsForm, checked
+from halos_tui.settings.rows import Row, shown_text
 from halos_tui.tracking.eta import stage_times
 
 LEAST_SHARE = 0.02
@@ -64,8 +73,35 @@ class Tweak:
         """Returns the form of a run whose settings can be changed, see `why_not_tweak`."""
         base = self.state.settings_of(self.from_round)
         now = self.state.settings_of(max(1, self.state.num_rounds))
-        check = self.check(base)
-        return SettingsForm(base, check, now=now, from_round=self.from_round, why_fixed=why_fixed)
+        return SettingsForm(
+            base,
+            self.check(base),
+            now=now,
+            from_round=self.from_round,
+            why_fixed=why_fixed,
+            note=self.note,
+        )
+
+    @cached_property
+    def last_changes(self) -> Mapping[str, LastChange]:
+        """Returns the newest change of each setting, one that waits for its round included."""
+        return last_changes(self.state.settings, self.state.changes)
+
+    def note(self, row: Row) -> str:
+        """Says what a setting was before its newest change, or will be when that waits.
+
+        It is "" where nothing changed. Of a table that was changed as a whole its kind says it.
+        """
+        found = changed_last(row.path, self.last_changes)
+        change = found.get(row.path) or (found.get(row.table) if row.name == "kind" else None)
+        if change is None:
+            return ""
+        if change.from_round > self.from_round:
+            waiting = value_at(row.path, self.state.settings_of(change.from_round))
+            return f"{shown_text(row, waiting)} from round {change.from_round} on"
+        is_table = row.path not in found and isinstance(change.before, Mapping)
+        before = change.before.get("kind") if is_table else change.before
+        return f"{shown_text(row, before)} before round {change.from_round}"
 
     def check(self, base: dict[str, object]) -> Check:
         def look(assignments: Sequence[str]) -> Checked:
@@ -105,11 +141,20 @@ class Tweak:
             change = change_settings(base, assignments, directory=Path.cwd())
         consequences = (
             *said,
+            *self._taken_back(change.changes, round),
             *defaults_taken(assignments, change.settings),
             *change.consequences,
             *describe_cost(self.state, base, change.settings),
         )
         return Checked(consequences=consequences, settings=change.settings, from_round=round)
+
+    def _taken_back(self, changes: Changes, round: int) -> Iterator[str]:
+        """Says which of the changes bring back what held before another one."""
+        due = [change for change in self.state.changes if change.from_round <= round]
+        last = last_changes(self.state.settings, due)
+        for path, (_, now) in changes.items():
+            if path in last and last[path].before == now:
+                yield f"{path} is what it was before round {last[path].from_round}"
 
     def _too_late(self, changes: dict[str, tuple[object, object]]) -> list[Problem]:
         """Returns what the round cannot do otherwise any more, if it has begun."""

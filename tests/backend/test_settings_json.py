@@ -7,7 +7,18 @@ import json
 from typing import Any
 
 import pytest
-from halos_backend.settings_json import apply_changes, diff, is_at_or_below, value_at
+from halos_backend.settings_json import (
+    Change,
+    LastChange,
+    apply_changes,
+    changed_last,
+    diff,
+    is_at_or_below,
+    last_changes,
+    leaves,
+    settings_after,
+    value_at,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -126,3 +137,27 @@ def test_a_path_is_at_or_below_a_table() -> None:
     assert is_at_or_below("train.loss", "train.loss")
     assert not is_at_or_below("train.loss_scale", "train.loss")
     assert not is_at_or_below("train", "train.loss")
+
+
+def test_what_a_setting_was_before_its_newest_change_is_what_held_until_then() -> None:
+    changes = (
+        Change(t=1.0, from_round=5, changes={"train.lr": (5e-6, 1e-6)}),
+        Change(
+            t=2.0, from_round=3, changes={"train.lr": (5e-6, 2e-6), "loop.num_rounds": (None, 9)}
+        ),
+        Change(t=3.0, from_round=4, changes={"train.loss": (DPO, KTO)}),
+        Change(t=4.0, from_round=4, changes={"train.loss.beta": (0.1, 0.3)}),
+    )
+    last = last_changes(SETTINGS, changes)
+    assert settings_after(SETTINGS, changes, 4)["train"]["lr"] == 2e-6
+    assert last["train.lr"] == LastChange(3, 5, 2e-6)
+    assert last["loop.num_rounds"] == LastChange(0, 3, None)
+    assert changed_last("train.loss.beta", last) == {"train.loss.beta": LastChange(2, 4, 0.1)}
+    assert changed_last("train.loss.kind", last) == {"train.loss": LastChange(1, 4, DPO)}
+    assert changed_last("loop", last) == {"loop.num_rounds": LastChange(0, 3, None)}
+    assert changed_last("sample.stop", last) == {}
+
+
+def test_the_leaves_of_a_value_are_its_own_path_or_those_in_the_table() -> None:
+    assert dict(leaves("train.lr", 1e-6)) == {"train.lr": 1e-6}
+    assert dict(leaves("a", {"b": {"c": None, "d": {}}})) == {"a.b.c": None, "a.b.d": {}}

@@ -296,6 +296,11 @@ def test_a_changed_setting_holds_from_the_next_round_on(make_run: MakeRun, verb:
     back = verb("set", "a-run", "train.loss.beta=default")
     said = "train.loss.beta is 0.1, its default\ntrain.loss.beta 0.2 -> 0.1 from round 2\n"
     assert said in back.stderr, "what it is before it holds"
+    back = verb("set", "a-run", "train.loss.beta=before", "train.lr=before")
+    assert "train.loss.beta is 0.2, as before round 2\n" in back.stderr
+    assert "train.lr 1e-06 -> 5e-06 from round 2\n" in back.stderr
+    again = verb("set", "a-run", "train.lr=before")
+    assert "train.lr 5e-06 -> 1e-06 from round 2\n" in again.stderr
     _go_on(run)
     wait_for(lambda: run.state.status == "completed")
     used = [json.loads(run.dir.round_settings(number).read_text()) for number in (1, 2)]
@@ -311,6 +316,7 @@ def test_a_changed_setting_holds_from_the_next_round_on(make_run: MakeRun, verb:
         (("policy.path=/elsewhere",), "fixed for the run's life"),
         (("train.lr",), "write KEY=VALUE"),
         (("train.lr=5e-6",), "already"),
+        (("train.lr=before",), "train.lr: has not been changed, so there is no value before"),
         (("label.judge.function=nowhere.py:reward",), "nowhere.py"),
         (("train.lr=1e-6", "--from-round", "1"), "under way"),
         (("train.lr=1e-6", "--from-round", "0"), "--from-round"),

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from halos_backend.events import SettingsChanged
 
 from halos_tui.cli.main import app
 from halos_tui.cli.shells import LineComplete
 from halos_tui.commands import NAME, VERBS
 from halos_tui.settings.index import make_index
-from tests.support.made_run import MadeRun
+from tests.support.made_run import STARTED_T, MadeRun
 from tests.support.pty_output import Terminal
 
 Ask = Callable[..., list[str]]
@@ -80,7 +81,7 @@ def test_runs_and_rounds_are_those_of_the_runs_directory(
 def test_settings_are_completed_with_their_values_and_those_of_the_run(
     ask: Ask, runs: Path
 ) -> None:
-    MadeRun(runs, "mine", loss="kto")
+    run = MadeRun(runs, "mine", loss="kto")
     assert ask("halos-tui run x --set train.sch") == ["train.schedule=", "train.schedule_scope="]
     assert ask("halos-tui set mine train.schedule=c") == [
         "train.schedule=constant",
@@ -97,6 +98,9 @@ def test_settings_are_completed_with_their_values_and_those_of_the_run(
     ]
     as_it_is = ask("halos-tui set mine loop.num_rounds=")
     assert as_it_is == ["loop.num_rounds=2", "loop.num_rounds=default"]
+    changes = {"loop.num_rounds": (2, 3)}
+    run.say(SettingsChanged(t=STARTED_T, request_id="r", from_round=1, changes=changes))
+    assert ask("halos-tui set mine loop.num_rounds=b") == ["loop.num_rounds=before"]
     assert "guards.disk.action=pause" in ask("halos-tui set mine guards.disk.action=")
     kinds = ask("halos-tui fork mine --round 1 --set train.loss.kind=")
     assert {"train.loss.kind=dpo", "train.loss.kind=kto", "train.loss.kind=grpo"} <= set(kinds)

@@ -11,9 +11,12 @@ from halos_backend.config.changes import change_settings
 from halos_backend.config.schema import RunSettings
 from halos_backend.config.shape import entry_table, tables_of
 from halos_backend.config.table import Table
+from halos_backend.errors import SettingsError, UsageError
 from halos_backend.events import SettingsChanged
+from halos_backend.settings_json import changed_last
 from halos_backend.store.registry import load_state
 
+from halos_tui.control.requests import take_back
 from halos_tui.settings.form import Checked, SettingsForm, checked
 from halos_tui.settings.rows import Row, find_rows, settings_rows, table_headings, text_of
 from halos_tui.settings.rows_list import SettingsRows
@@ -321,6 +324,78 @@ def test_a_change_that_waits_already_is_what_the_form_begins_with(tmp_path: Path
     assert form.view().now["train.lr"] == "5e-6"
     assert row_of(form, "train.lr").value == "1e-6"
     assert form.assignments == ()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (["train.lr=1e-6"], []),
+        (["train.loss.kind=simpo"], []),
+        (["train.loss.beta=10.0"], ["train.loss.kind=simpo"]),
+        (["train.lora={r = 8}"], []),
+        (["train.lora={r = 8}"], ["train.lora=default"]),
+        (["loop.num_prompts=9"], ["loop.num_prompts=default"]),
+    ],
+)
+def test_a_change_that_is_taken_back_leaves_the_settings_as_they_were(
+    tmp_path: Path, first: list[str], second: list[str]
+) -> None:
+    """By the form and by the shell's word, which come to the same."""
+    run = MadeRun(tmp_path, num_rounds=9)
+    for round, assignments in enumerate(filter(None, [first, second]), start=1):
+        change = change_settings(load_state(run.dir).settings_of(round), assignments)
+        about = {"request_id": f"r{round}", "from_round": round}
+        run.say(SettingsChanged(t=STARTED_T + round, changes=change.changes, **about))
+    state = load_state(run.dir)
+    held = state.settings_of(1) if second else run.settings
+    tweak = Tweak(run.dir, state, chosen=5)
+    form = tweak.form()
+    path = (second or first)[0].partition("=")[0]
+
+    for changed, last in changed_last(path, tweak.last_changes).items():
+        form.put_back(changed, last.before)
+    taken = take_back(state, [f"{path}=before"], 5)
+
+    assert form.view().checked.settings == held
+    assert change_settings(state.settings_of(5), taken.assignments).settings == held
+    assert taken.from_round == 5
+    assert "before round" in taken.said[0]
+
+
+def test_settings_say_beside_them_what_can_be_taken_back(tmp_path: Path) -> None:
+    run = MadeRun(tmp_path, num_rounds=9)
+    run.whole_round(1)
+    for round, changes in (
+        (2, {"train.lr": (5e-6, 1e-6), "loop.num_prompts": (None, 9)}),
+        (6, {"loop.keep_best": (True, False)}),
+    ):
+        about = {"request_id": f"r{round}", "from_round": round}
+        run.say(SettingsChanged(t=STARTED_T + round, changes=changes, **about))
+    form = Tweak(run.dir, load_state(run.dir)).form()
+
+    assert form.view().notes == {
+        "train.lr": "5e-6 before round 2",
+        "loop.num_prompts": "unset before round 2",
+        "loop.keep_best": "false from round 6 on",
+    }
+    form.edit("train.lr", "5e-6")
+    assert "train.lr is what it was before round 2" in form.view().checked.consequences
+
+
+def test_a_change_that_waits_is_taken_back_from_its_own_round_on(tmp_path: Path) -> None:
+    run = MadeRun(tmp_path, num_rounds=9)
+    changes = {"loop.keep_best": (True, False)}
+    run.say(SettingsChanged(t=STARTED_T, request_id="r", from_round=6, changes=changes))
+    state = load_state(run.dir)
+
+    taken = take_back(state, ["loop.keep_best=before"])
+
+    assert (taken.assignments, taken.from_round) == (("loop.keep_best=true",), 6)
+    with pytest.raises(UsageError, match="waits for round 6, and the others are for round 1"):
+        take_back(state, ["loop.keep_best=before", "train.lr=1e-6"])
+    with pytest.raises(SettingsError, match="has not been changed"):
+        take_back(state, ["loop.keep_best=before"], 5)
+    assert take_back(state, ["train.reference='before'"]).said == ()
 
 
 def test_the_command_is_what_one_would_type(tmp_path: Path) -> None:

@@ -283,6 +283,54 @@ def test_backspace_takes_an_edit_back(run: MadeRun) -> None:
     on_tweak(run, act)
 
 
+def test_a_change_is_taken_back_by_one_key(run: MadeRun) -> None:
+    changes = {"train.lr": (5e-6, 1e-6)}
+    run.say(SettingsChanged(t=STARTED_T + 20, request_id="r1", from_round=3, changes=changes))
+
+    async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
+        shown = await until_shown(pilot, "5e-6 before round 3: backspace takes that back")
+        line = next(line for line in shown.splitlines() if line.startswith("  train.lr "))
+        assert line.split() == ["train.lr", "5e-6", "1e-6", "5e-6", "before", "round", "3"]
+        await pilot.press("backspace")
+        await until_shown(pilot, "> train.lr is what it was before round 3")
+        await pilot.press("ctrl+s")
+        await until_shown(pilot, "Change 1 setting from round 3 on?", "is what it was before")
+        await pilot.press("y")
+        await until(pilot, lambda: "from round 3: train.lr 1e-06 -> 5e-06" in notices(app))
+
+    with Answering(run):
+        on_tweak(run, act)
+    state = load_state(run.dir)
+    assert len(state.changes) == 2
+    assert state.settings_of(3)["train"]["lr"] == 5e-6
+
+
+def test_a_change_that_waits_for_a_later_round_is_taken_back_from_that_one(run: MadeRun) -> None:
+    changes = {"loop.keep_best": (True, False)}
+    run.say(SettingsChanged(t=STARTED_T + 20, request_id="r1", from_round=5, changes=changes))
+
+    async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
+        await type_over(pilot, "1e-5")
+        await pilot.press("enter")
+        await go_to(pilot, "loop.keep_best")
+        await until_shown(pilot, "false from round 5 on: backspace takes that back")
+        await pilot.press("backspace")
+        await until(pilot, lambda: "apply what is edited here first" in notices(app))
+        await go_to(pilot, "train.lr")
+        await pilot.press("backspace", "backspace")
+        await until(pilot, lambda: "train.lr has not been changed in this run" in notices(app))
+        await go_to(pilot, "loop.keep_best")
+        await pilot.press("backspace")
+        await until_shown(
+            pilot,
+            "changes hold from round 5 on",
+            "> loop.keep_best is what it was before round 5",
+            "loop.keep_best=true --from-round 5",
+        )
+
+    on_tweak(run, act)
+
+
 def test_a_guard_of_one_s_own(run: MadeRun) -> None:
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
         rows(app).go_to("guards")
