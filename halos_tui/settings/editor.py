@@ -10,6 +10,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from textual import on
 from textual.app import ComposeResult
@@ -121,7 +122,8 @@ class SettingsEditor(Container):
     def check(self) -> None:
         """Has the form checked, and shows it; later keys are about what is shown then."""
         if self._form is not None:
-            work = self._check_with_keys_held(self._form)
+            # a partial, since a check that another one replaces at once is never begun
+            work = partial(self._check_with_keys_held, self._form)
             self.run_worker(work, exclusive=True, group="check")
 
     def search(self, text: str) -> None:
@@ -182,7 +184,7 @@ class SettingsEditor(Container):
         if self.is_editing and row is not None and self._form is not None and not row.makes_entry:
             self._form.edit(row.path, message.value)
             # keys are not held for it: they are more of the same text
-            self.run_worker(self._check(self._form), exclusive=True, group="check")
+            self.run_worker(partial(self._check, self._form), exclusive=True, group="check")
 
     @on(Input.Submitted, "#value")
     def _entered(self, message: Input.Submitted) -> None:

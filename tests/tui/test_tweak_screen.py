@@ -83,6 +83,10 @@ async def go_to(pilot: Pilot[int], path: str) -> None:
     await until(pilot, lambda: (row := rows(app_of(pilot)).row) and row.path == path)
 
 
+def heading_of(shown: str) -> str:
+    return next(line for line in shown.splitlines() if line.split()[:2] == ["setting", "now"])
+
+
 def app_of(pilot: Pilot[int]) -> OneScreenApp:
     app = pilot.app
     assert isinstance(app, OneScreenApp)
@@ -127,7 +131,8 @@ def test_it_begins_with_what_people_change(run: MadeRun) -> None:
             "sample.temperature",
             "loop.num_prompts",
         ]
-        assert [line.split()[0] for line in screen_text(app).splitlines()[3:10]] == often
+        _, _, listed = screen_text(app).partition("often changed")
+        assert [line.split()[0] for line in listed.splitlines()[1:8]] == often
         assert rows(app).row.path == "train.lr"  # type: ignore[union-attr]
         await type_over(pilot, "1e-5")
         await until_shown(pilot, "> the peak learning rate is 2 times that before")
@@ -493,7 +498,7 @@ def test_a_round_that_begins_meanwhile_moves_the_change_to_the_next(run: MadeRun
         await until_shown(pilot, "changes hold from round 3 on", "--from-round 3")
         finish_round_2(run)
         shown = await until_shown(pilot, "changes hold from round 4 on", "loop.keep_best=false")
-        assert shown.splitlines()[1].split() == ["setting", "now", "from", "round", "4"]
+        assert "from round 4" in heading_of(shown)
         assert "--from-round" not in shown
 
     on_tweak(run, act)
@@ -546,7 +551,7 @@ def test_what_a_failed_round_has_done_already_holds_from_the_next_everywhere(run
             "changes hold from round 3 on",
             "round 2 has done too much already to change that",
         )
-        assert shown.splitlines()[1].split() == ["setting", "now", "from", "round", "3"]
+        assert "from round 3" in heading_of(shown)
         await pilot.press("ctrl+s")
         await until_shown(pilot, "Change 1 setting from round 3 on?")
         await pilot.press("y")
