@@ -10,9 +10,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.css.query import NoMatches
@@ -119,12 +118,11 @@ class SettingsEditor(Container):
         self._more = tuple(more)
         self._show_details()
 
-    def check(self) -> None:
+    @work(exclusive=True, group="check")
+    async def check(self) -> None:
         """Has the form checked, and shows it; later keys are about what is shown then."""
-        if self._form is not None:
-            # a partial, since a check that another one replaces at once is never begun
-            work = partial(self._check_with_keys_held, self._form)
-            self.run_worker(work, exclusive=True, group="check")
+        with keys_held(self.app):
+            await self._check()
 
     def search(self, text: str) -> None:
         self.rows.search(text)
@@ -183,8 +181,7 @@ class SettingsEditor(Container):
         row = self.rows.row
         if self.is_editing and row is not None and self._form is not None and not row.makes_entry:
             self._form.edit(row.path, message.value)
-            # keys are not held for it: they are more of the same text
-            self.run_worker(partial(self._check, self._form), exclusive=True, group="check")
+            self._check_typed()
 
     @on(Input.Submitted, "#value")
     def _entered(self, message: Input.Submitted) -> None:
@@ -241,12 +238,15 @@ class SettingsEditor(Container):
     def _field(self) -> Input:
         return self.query_one("#value", Input)
 
-    async def _check_with_keys_held(self, form: SettingsForm) -> None:
-        with keys_held(self.app):
-            await self._check(form)
+    @work(exclusive=True, group="check")
+    async def _check_typed(self) -> None:
+        """Holds no keys: they are more of the same text."""
+        await self._check()
 
-    async def _check(self, form: SettingsForm) -> None:
-        view = await in_background(form.copy().view)
+    async def _check(self) -> None:
+        if self._form is None:
+            return
+        view = await in_background(self._form.copy().view)
         self.rows.show(view)
         self._show_details()
         self._place_field()
