@@ -66,7 +66,7 @@ def test_what_stands_in_a_row() -> None:
 
 def test_own_words_stand_beside_the_name_and_in_a_column() -> None:
     assert "a-run  lower beta ▸ running" in line(row("a-run", words=TAGGED))
-    assert "baseline paper" in line(row("a-run", words=TAGGED), 120)
+    assert "baseline paper" in line(row("a-run", words=TAGGED), 140)
     assert "\x1b" not in line(row("a", words=OwnWords(title="\x1b[31m", tags=("\x1b",))))
 
 
