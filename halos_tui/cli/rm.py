@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from halos_backend.errors import ExitCode, HalosError
-from halos_backend.store.disk_use import DiskMeter
-from halos_backend.store.registry import load_state
+from halos_backend.errors import ExitCode
 from halos_backend.store.run_dir import RunDir, find_run
 
 from halos_tui.cli import completing
 from halos_tui.cli.options import RunsDir, Yes, runs_root
+from halos_tui.control.stopping import loses
 from halos_tui.formatting import plural, size, visible
 from halos_tui.headless import notices
 from halos_tui.headless.interrupts import agrees
@@ -49,21 +48,11 @@ def command(
 
 def _is_meant(found: list[RunDir]) -> bool:
     """Says whether the person means it. Raises UsageError where nobody can be asked."""
-    meter, runs = DiskMeter(), plural(len(found), "run")
-    lines = [
-        f"  {visible(run_dir.name)}: {_describe(run_dir)},"
-        f" {size(meter.measure(run_dir.path).total)}"
-        for run_dir in found
-    ]
+    from halos_backend.client.remove import what_is_lost  # pydantic: 0.1 s
+
+    runs = plural(len(found), "run")
+    lines = [f"  {visible(lost.run_dir.name)}: {loses(lost)}" for lost in what_is_lost(found)]
     return agrees(
         "\n".join([*lines, f"delete {runs} for good?"]),
         without=f"deleting {runs} for good needs --yes",
     )
-
-
-def _describe(run_dir: RunDir) -> str:
-    try:
-        state = load_state(run_dir)
-    except HalosError:
-        return "unreadable"
-    return f"{state.status}, {plural(state.num_rounds, 'round')}"

@@ -17,7 +17,7 @@ from halos_backend.store.requests import When
 from halos_backend.store.run_dir import RunDir
 
 from halos_tui.control import batch
-from halos_tui.control.batch import ObservedRun, Outcome, PlannedRequest
+from halos_tui.control.batch import ObservedRun, Outcome, PlannedDeletion, PlannedRequest
 from halos_tui.control.stopping import abort_times, abort_words, running, stays, stops
 from halos_tui.feed import in_background
 from halos_tui.formatting import plural, visible, visible_lines
@@ -76,6 +76,13 @@ class RunActions(HalosScreen):
     def action_own_words(self) -> None:
         if runs := self.selected_runs():
             self.app.run_worker(self._write_words(runs), group="words", exclusive=True)
+
+    def action_delete(self) -> None:
+        """Deletes runs that are at rest, once a person has seen what is lost."""
+        runs = [run_dir for run_dir in self.selected_runs() if run_dir not in self._asked]
+        if runs:
+            self._asked.update(runs)
+            self.app.run_worker(self._delete(runs), group="ask")
 
     def action_new_run(self) -> None:
         """Opens a new run, on a run's own screen with the settings of that run."""
@@ -196,6 +203,22 @@ class RunActions(HalosScreen):
         )
         return planned if await self.app.push_screen_wait(dialog) else []
 
+    async def _delete(self, runs: Sequence[RunDir]) -> None:
+        try:
+            with keys_held(self.app):
+                planned = await in_background(lambda: batch.plan_deletions(runs))
+                possible = [plan.run_dir for plan in planned if not plan.problem]
+                if not possible:
+                    self._tell([Outcome(plan.run_dir, plan.problem, False) for plan in planned])
+                elif not await self.app.push_screen_wait(deletion_dialog(planned)):
+                    return
+            if possible:
+                self._tell(await in_background(lambda: batch.delete(possible)))
+        finally:
+            self._asked.difference_update(runs)
+            for feed in self._feeds:
+                feed.hurry()
+
     async def _write_words(self, runs: Sequence[RunDir]) -> None:
         """Asks for title, note and tags of a run; of several for tags to add or to take away."""
         with keys_held(self.app):
@@ -242,6 +265,21 @@ def pausing_dialog(run_dir: RunDir, seen: Observation) -> ChoiceDialog[PausingAn
         choices.append(Choice("s", f"pause sooner: when {now} is done", "stage"))
     where = rounds.boundary(seen.state) or "at the next boundary"
     return ChoiceDialog(f"{run_dir.name} pauses {where}", "", choices)
+
+
+def deletion_dialog(planned: Sequence[PlannedDeletion]) -> ChoiceDialog[bool]:
+    """Says what is lost. Its key is not the one that opens it, so that no key pressed twice
+    deletes.
+    """
+    possible = [plan for plan in planned if not plan.problem]
+    what = possible[0].run_dir.name if len(planned) == 1 else plural(len(possible), "run")
+    names = [
+        f"{plan.run_dir.name}: {plan.lost or f'left alone, {plan.problem}'}" for plan in planned
+    ]
+    lost = f"This is lost: {possible[0].lost}." if len(planned) == 1 else "\n".join(names)
+    return ChoiceDialog(
+        f"Delete {what} for good?", lost, [Choice("x", "delete all of it", answer=True)]
+    )
 
 
 def _num_runs(planned: Sequence[PlannedRequest]) -> str:

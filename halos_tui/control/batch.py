@@ -6,10 +6,11 @@ It reads and writes files and waits for supervisors, so the app calls it in thre
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from halos_backend.client.ask import check_writable
 from halos_backend.errors import HalosError, RunInUseError
 from halos_backend.events import (
     AbortRequested,
@@ -23,10 +24,12 @@ from halos_backend.store.own_words import OwnWords, words_or_problem, write_own_
 from halos_backend.store.registry import load_state
 from halos_backend.store.request_rules import refusal
 from halos_backend.store.requests import At, Pause, Request, When
-from halos_backend.store.run_dir import RunDir
+from halos_backend.store.run_dir import RunDir, command_for
+from halos_backend.store.state import AT_REST
 
 from halos_tui.control import requests
-from halos_tui.formatting import setting_changes
+from halos_tui.control.stopping import loses
+from halos_tui.formatting import setting_changes, size
 from halos_tui.tracking import rounds
 from halos_tui.tracking.status import Observation
 
@@ -138,6 +141,62 @@ def _write_words(run_dir: RunDir, change: Callable[[OwnWords], OwnWords]) -> Out
     except HalosError as error:
         return Outcome(run_dir, str(error), is_done=False)
     return Outcome(run_dir, "written", is_done=True)
+
+
+@dataclass(frozen=True)
+class PlannedDeletion:
+    """Says what is lost with a run, or why it stays."""
+
+    run_dir: RunDir
+    lost: str
+    problem: str = ""
+
+
+def plan_deletions(runs: Sequence[RunDir]) -> list[PlannedDeletion]:
+    """Looks at runs that a person wants to delete: only those at rest can be."""
+    from halos_backend.client.remove import what_is_lost  # pydantic: 0.1 s
+
+    problems = {run_dir: _why_not_deleted(run_dir) for run_dir in runs}
+    lost = {one.run_dir: loses(one) for one in what_is_lost(_possible(problems))}
+    return [
+        PlannedDeletion(run_dir, lost.get(run_dir, ""), problem)
+        for run_dir, problem in problems.items()
+    ]
+
+
+def delete(runs: Sequence[RunDir]) -> list[Outcome]:
+    """Deletes them one after the other: a disk is not faster when it is asked for all at once."""
+    return [_delete(run_dir) for run_dir in runs]
+
+
+def _possible(problems: Mapping[RunDir, str]) -> list[RunDir]:
+    return [run_dir for run_dir, problem in problems.items() if not problem]
+
+
+def _why_not_deleted(run_dir: RunDir) -> str:
+    """Says why a run is not deleted; one that cannot be read may be, if nothing works on it."""
+    from halos_backend.client.remove import check_unused  # pydantic: 0.1 s
+
+    try:
+        check_writable(run_dir)
+        check_unused(run_dir)
+    except HalosError as error:
+        return str(error)
+    seen = observe_run(run_dir).seen
+    if seen is None or seen.state.status in (*AT_REST, "created"):
+        return ""
+    go_on, abort = command_for(run_dir, "resume"), command_for(run_dir, "abort")
+    return f"its supervisor is gone in the middle of the work: {go_on}, or {abort}, comes first"
+
+
+def _delete(run_dir: RunDir) -> Outcome:
+    from halos_backend.client.remove import remove_run
+
+    try:
+        freed = remove_run(run_dir)
+    except (HalosError, OSError) as error:
+        return Outcome(run_dir, str(error), is_done=False)
+    return Outcome(run_dir, f"deleted; {size(freed)} are free again", is_done=True)
 
 
 def say(run_dir: RunDir, event: RunEvent) -> str:

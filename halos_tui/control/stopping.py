@@ -1,14 +1,22 @@
-"""Says what stopping a run ends, what it leaves, and when it can be. Words only; pure."""
+"""Says what stopping a run ends, what it leaves, when it can be, and what is lost with a run.
+
+Words only; pure.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from halos_backend.store.attempt_state import LiveStage
 from halos_backend.store.requests import SOONEST_FIRST, When
 from halos_backend.store.run_dir import RunDir
 
-from halos_tui.formatting import count, percent, plural, rough_duration
+from halos_tui.formatting import count, percent, plural, rough_duration, size
 from halos_tui.tracking.rounds import FINAL, place
 from halos_tui.tracking.status import Observation
+
+if TYPE_CHECKING:
+    from halos_backend.client.remove import Lost  # pydantic: 0.1 s
 
 
 def abort_times(seen: Observation) -> list[When]:
@@ -83,3 +91,19 @@ def running(seen: Observation) -> str:
     return " and ".join(
         f"{stage} of {place(seen.state, round)}" for round, stage in seen.state.active
     )
+
+
+def loses(lost: Lost) -> str:
+    """Returns `completed, 8 rounds, 2 checkpoints of 3.1 GiB, the result; 4.2 GiB in all`."""
+    state, disk = lost.state, lost.disk
+    parts = ["unreadable"]
+    if state is not None:
+        parts = [state.status, plural(state.num_rounds, "round")]
+        if state.checkpoints:
+            of = f" of {size(disk.checkpoints)}" if disk.checkpoints else ""
+            parts.append(f"{plural(len(state.checkpoints), 'checkpoint')}{of}")
+    if lost.has_result:
+        parts.append("the result")
+    forks = ", ".join(lost.forks)
+    began = f"; {forks} began from it, with a copy of its checkpoint" if forks else ""
+    return f"{', '.join(parts)}; {size(disk.total)} in all{began}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,14 @@ from halos_tui.run.screen import RunScreen
 from halos_tui.runs.run_list import RunList
 from halos_tui.runs.screen import RunsScreen
 from halos_tui.screens.help import HelpScreen
-from tests.support.app_fixtures import drive, opened, screen_text, until, until_shown
+from tests.support.app_fixtures import (
+    drive,
+    opened,
+    screen_text,
+    until,
+    until_shown,
+    until_told,
+)
 from tests.support.made_run import STARTED_T, MadeRun
 from tests.support.shell_fixtures import at_cursor, listed, shell, shown_names
 
@@ -244,6 +252,68 @@ def test_words_that_are_damaged_are_told_and_replaced(tmp_path: Path) -> None:
         async with shell(tmp_path, read_only=True) as (app, pilot):
             await listed(pilot, "alpha  t")
             await pilot.press("N")
+            assert isinstance(app.screen, RunsScreen)
+
+    drive(look())
+
+
+def fork_of(origin: MadeRun, name: str) -> MadeRun:
+    """A run whose first event says where it began."""
+    made = MadeRun(origin.dir.path.parent, name)
+    first, *others = made.dir.events.read_bytes().splitlines(keepends=True)
+    created = {
+        **json.loads(first),
+        "forked_from": {"run": "x", "path": str(origin.dir.path), "round": 1},
+    }
+    made.dir.events.write_bytes(json.dumps(created).encode() + b"\n" + b"".join(others))
+    return made
+
+
+def test_a_run_is_deleted_once_a_person_has_seen_what_is_lost(tmp_path: Path) -> None:
+    alpha, _, _ = three_runs(tmp_path)
+    fork_of(alpha, "the-fork").complete()
+
+    async def look() -> None:
+        async with shell(tmp_path, size=(100, 30)) as (_, pilot):
+            runs = await listed(pilot, "alpha", "beta", "gamma", "the-fork")
+            await pilot.press("down", "d")
+            await until_shown(
+                pilot,
+                "Delete alpha for good?",
+                "This is lost: paused, 1 round, 1 checkpoint;",
+                "the-fork began from it, with a copy of its checkpoint",
+            )
+            await pilot.press("d", "enter")
+            assert alpha.dir.path.is_dir()
+            await pilot.press("d")
+            await until_shown(pilot, "Delete alpha for good?")
+            await pilot.press("x")
+            await until_told(pilot, "alpha: deleted; ")
+            await until(pilot, lambda: "alpha" not in shown_names(runs))
+            assert not alpha.dir.path.exists()
+
+    drive(look())
+
+
+def test_only_runs_at_rest_are_deleted(tmp_path: Path) -> None:
+    _, beta, gamma = three_runs(tmp_path)
+    lost = MadeRun(tmp_path, "lost")
+    lost.start_round(1)
+
+    async def look() -> None:
+        async with shell(tmp_path, size=(100, 30)) as (app, pilot):
+            await listed(pilot, "alpha", "beta", "gamma")
+            await pilot.press("d")
+            await until_told(pilot, "the run beta is supervised by process")
+            await pilot.press("ctrl+a", "d")
+            await until_shown(pilot, "Delete 2 runs for good?", "lost: left alone, its supervisor")
+            await pilot.press("x")
+            await until_told(pilot, "2 of 2 runs did as asked")
+            assert beta.dir.path.is_dir() and lost.dir.path.is_dir()
+            assert not gamma.dir.path.exists()
+        async with shell(tmp_path, read_only=True) as (app, pilot):
+            await listed(pilot, "beta")
+            await pilot.press("end", "d", "delete")
             assert isinstance(app.screen, RunsScreen)
 
     drive(look())

@@ -2,20 +2,62 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from halos_backend import atomic
 from halos_backend.errors import HalosError, RunInUseError, UsageError
-from halos_backend.store.disk_use import DiskMeter
+from halos_backend.events import ForkOrigin
+from halos_backend.records import BAD_JSON
+from halos_backend.store.disk_use import DiskMeter, DiskUse
 from halos_backend.store.liveness import living_supervisor
+from halos_backend.store.registry import list_runs, load_state
 from halos_backend.store.run_dir import RunDir, command_for
+from halos_backend.store.state import RunState
 from halos_backend.supervisor.gpus.locks import has_living_stages
 from halos_backend.supervisor.heartbeat import take_lock
 
 MARK = ".removed-"
 """Is part of the hidden name that a run has while it is being deleted; no list shows it."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Says what goes with a run. `state` is None where it cannot be read; `forks` are the names of
+    the runs beside it that began from it.
+    """
+
+    run_dir: RunDir
+    state: RunState | None
+    disk: DiskUse
+    has_result: bool
+    forks: tuple[str, ...] = ()
+
+
+class _Created(msgspec.Struct):
+    forked_from: ForkOrigin | None = None
+
+
+def what_is_lost(runs: Sequence[RunDir]) -> list[Lost]:
+    """Looks at runs that are to be deleted; a file that two of them share counts once."""
+    meter = DiskMeter()
+    forks = {root: _forks_in(root) for root in {run_dir.path.parent for run_dir in runs}}
+    return [
+        Lost(
+            run_dir,
+            _state_of(run_dir),
+            meter.measure(run_dir.path),
+            run_dir.final.is_dir(),
+            tuple(forks[run_dir.path.parent].get(run_dir.path, ())),
+        )
+        for run_dir in runs
+    ]
 
 
 def check_unused(run_dir: RunDir) -> None:
@@ -60,6 +102,24 @@ def check_no_stages(run_dir: RunDir) -> None:
     """Raises RunInUseError where one began since the run was looked at."""
     if has_living_stages(run_dir.path):
         raise RunInUseError(f"a stage of the run {run_dir.name} has just begun")
+
+
+def _state_of(run_dir: RunDir) -> RunState | None:
+    try:
+        return load_state(run_dir)
+    except (HalosError, OSError):
+        return None
+
+
+def _forks_in(root: Path) -> dict[Path, list[str]]:
+    """Returns the names of forks by the runs that they began from; the first event says so."""
+    found: dict[Path, list[str]] = {}
+    for run_dir in list_runs(root):
+        with contextlib.suppress(OSError, *BAD_JSON), run_dir.events.open("rb") as journal:
+            created = msgspec.json.decode(journal.readline(), type=_Created)
+            if created.forked_from is not None:
+                found.setdefault(Path(created.forked_from.path), []).append(run_dir.name)
+    return found
 
 
 def _delete(path: Path) -> int:
