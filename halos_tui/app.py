@@ -22,11 +22,10 @@ from textual.screen import Screen
 from textual.widgets import Input
 from textual.worker import WorkerFailed
 
-from halos_tui.actions import actions_of
 from halos_tui.app_options import AppOptions as AppOptions
 from halos_tui.feed import in_background
 from halos_tui.formatting import visible_lines
-from halos_tui.keymap import UserConfig, load_config
+from halos_tui.keymap import UserConfig, in_keys, load_config
 from halos_tui.screens.base import HalosScreen, TooSmallScreen, has_room
 from halos_tui.terminal.background import BackgroundTold, asking
 from halos_tui.terminal.diff_output import SparingApp
@@ -148,8 +147,8 @@ class HalosApp(OrderedKeysApp[None], SparingApp[None]):
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Yields the palette: what can be done on this screen, and the themes."""
         if isinstance(screen, HalosScreen):
-            for action in actions_of(screen.NAME, read_only=self.options.read_only):
-                if action.id != "command_palette":
+            for action in screen.actions():
+                if action.id != "command_palette" and screen.check_action(action.id, ()):
                     yield SystemCommand(
                         action.title, action.tooltip, lambda id=action.id: self._do(screen, id)
                     )
@@ -166,7 +165,18 @@ class HalosApp(OrderedKeysApp[None], SparingApp[None]):
         from halos_tui.screens.help import HelpScreen
 
         if isinstance(self.screen, HalosScreen) and not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen(self.screen.NAME))
+            self.push_screen(HelpScreen(self.screen))
+
+    def in_keys(self, text: str) -> str:
+        """Writes the commands of a text as keys that do the same here; a dialog is left first."""
+        screen = self.screen.NAME if isinstance(self.screen, HalosScreen) else None
+        return in_keys(text, self.config.keys, screen=screen, read_only=self.options.read_only)
+
+    async def _check_bindings(self, key: str, priority: bool = False) -> bool:
+        """Answers a key too that no binding takes, because what it does is hidden now."""
+        if await super()._check_bindings(key, priority):
+            return True
+        return not priority and isinstance(self.screen, HalosScreen) and self.screen.answer_key(key)
 
     def open_run(self, run_dir: RunDir) -> None:
         from halos_tui.run.screen import RunScreen
@@ -247,7 +257,8 @@ class HalosApp(OrderedKeysApp[None], SparingApp[None]):
             try:
                 make = await in_background(load)
             except HalosError as error:
-                self.notify(visible_lines(str(error)), severity="error", markup=False)
+                text = visible_lines(self.in_keys(str(error)))
+                self.notify(text, severity="error", markup=False)
                 return
             made = await self.push_screen_wait(make())
             if made is not None:

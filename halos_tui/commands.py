@@ -41,6 +41,14 @@ VERBS = {
 }
 """This table gives each verb its module of `halos_tui.cli`, whose function `command` is the verb; a
 module of several verbs has a function of each name."""
+_RUN = r"'[^']*'|[\w./~-]*[\w/]"
+_OPTION = r"--(?:round|rounds|runs-dir|name|from-round|set) (?:'[^']*'|\S+)|--[a-z-]+"
+COMMAND_LINE = re.compile(
+    rf"(?<![\w/.-])(?<!\$ ){NAME} (?P<verb>{'|'.join(VERBS)})\b(?: (?:{_RUN})(?!=))?"
+    rf"(?P<more>(?: (?:{_OPTION}|[A-Za-z_.]+=(?:'[^']*'|[\w.-]*\w)))*)"
+)
+"""A whole command in a text: the verb, the run, options and settings. One behind `$ ` is left out,
+for it is there to be copied."""
 COMMAND = re.compile(rf"(?<![\w/.-]){NAME}(?= (?:{'|'.join(VERBS)}|--help)\b)")
 
 

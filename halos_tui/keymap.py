@@ -1,4 +1,4 @@
-"""Reads the user's own configuration of the app: other keys, a theme, no mouse.
+"""Knows which key does what: the user's own configuration of the app, and texts that name keys.
 
 `config.toml` in the user's configuration directory:
 
@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 import unicodedata
 from collections.abc import Mapping
@@ -19,9 +20,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import platformdirs
-from textual.keys import KEY_NAME_REPLACEMENTS, Keys
+from textual.keys import KEY_NAME_REPLACEMENTS, Keys, format_key
 
 from halos_tui.actions import ACTIONS, ScreenName, actions_of
+from halos_tui.commands import COMMAND_LINE
 from halos_tui.formatting import visible
 
 NAMES = (unicodedata.name(chr(code)).lower().replace(" ", "_").replace("-", "_")
@@ -31,6 +33,25 @@ KEYS = frozenset(key.value for key in Keys) | {
 }
 """Some keys have names; characters are named too, such as `question_mark`."""
 MODIFIERS = ("ctrl+", "shift+", "alt+", "super+", "meta+")
+
+
+DONE_BY = {
+    "pause": ("pause", "Pause"),
+    "resume": ("pause", "Resume"),
+    "retry": ("retry", "Retry"),
+    "set": ("tweak", "Tweak"),
+    "extend": ("extend", "Extend"),
+    "abort": ("abort", "Abort"),
+    "fork": ("fork", "Fork"),
+    "logs": ("logs", "Logs"),
+    "completions": ("completions", "Completions"),
+    "run": ("new_run", "New"),
+    "watch": ("open", "Open"),
+    "attach": ("open", "Open"),
+    "rm": ("delete", "Delete"),
+    **dict.fromkeys(("title", "note", "tag"), ("own_words", "Notes")),
+}
+"""Names the action that does what a verb does, and its title. Verbs that are not here have none."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +98,29 @@ def load_config(path: Path | None = None) -> UserConfig:
 def keys_of(screen: ScreenName, keys: Mapping[str, str]) -> dict[str, str]:
     """Returns the key of each action id on one screen, as remapped."""
     return {action.id: keys.get(action.id, action.keys) for action in actions_of(screen)}
+
+
+def in_keys(
+    text: str, keys: Mapping[str, str], *, screen: ScreenName | None, read_only: bool = False
+) -> str:
+    """Writes the commands of a text as the keys that do the same: `p (Resume)`.
+
+    A key of another screen has `esc` before it, which leads there. Commands without a key stay, and
+    with `read_only` those that change a run.
+    """
+
+    def worded(found: re.Match[str]) -> str:
+        verb, more = found["verb"], found["more"].split()
+        name, title = ("plan", "Plan") if "--dry-run" in more else DONE_BY.get(verb, ("", ""))
+        action = next((action for action in ACTIONS if action.id == name), None)
+        if action is None or (read_only and action.writes):
+            return found[0]
+        settings = "".join(f" {word}" for word in more if "=" in word)
+        first = format_key(keys.get(name, action.keys).split(",")[0])
+        is_here = any(other.id == name for other in actions_of(screen)) if screen else False
+        return f"{'' if is_here else 'esc, '}{first} ({title}{':' if settings else ''}{settings})"
+
+    return COMMAND_LINE.sub(worded, text).replace("name: --name ", "name: ")
 
 
 def _keys(found: Any, path: Path, problems: list[str]) -> dict[str, str]:

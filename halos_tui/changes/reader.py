@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -43,7 +45,11 @@ BLOCK_BYTES = 1 << 20
 
 
 class ChangesReader:
-    """Reads the changes of one run. `ask` may be called from another thread than `read`."""
+    """Reads the changes of one run. `ask` may be called from another thread than `read`. `in_keys`
+    words the commands in the reason of a refusal.
+    """
+
+    in_keys: Callable[[str], str] = staticmethod(str)
 
     def __init__(self, run_dir: RunDir, query: ChangesQuery) -> None:
         self.run_dir = run_dir
@@ -85,7 +91,12 @@ class ChangesReader:
 
     def _take(self, event: RunEvent) -> None:
         before, self._state = self._state, apply(self._state, event)
-        self._history.add(entries_of(event, before, self._requests))
+        self._history.add(
+            [
+                replace(entry, why=self.in_keys(entry.why))
+                for entry in entries_of(event, before, self._requests)
+            ]
+        )
         if isinstance(event, RunCreated) and event.forked_from is not None:
             self._origin = _origin_of(event.forked_from)
             changes = changes_of_fork(self._origin, self._state)

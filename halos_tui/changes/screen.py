@@ -169,6 +169,7 @@ class ChangesScreen(HalosScreen):
     def on_mount(self) -> None:
         self._list.focus()
         self.ask_for(replace(self.asked.query, is_ascii=self.halos.options.is_ascii))
+        self._reader.in_keys = self.wording()
         self.asked.answered_by(self.follow(self._reader.read, interval_s=INTERVAL_S))
 
     def on_resize(self) -> None:

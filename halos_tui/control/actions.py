@@ -16,8 +16,10 @@ from halos_backend.store.own_words import NO_WORDS, OwnWords, words_or_problem
 from halos_backend.store.requests import When
 from halos_backend.store.run_dir import RunDir
 
-from halos_tui.control import batch
+from halos_tui.actions import Action
+from halos_tui.control import batch, offers
 from halos_tui.control.batch import ObservedRun, Outcome, PlannedDeletion, PlannedRequest
+from halos_tui.control.offers import SeenRun
 from halos_tui.control.stopping import abort_times, abort_words, running, stays, stops
 from halos_tui.feed import in_background
 from halos_tui.formatting import plural, visible, visible_lines
@@ -51,6 +53,30 @@ class RunActions(HalosScreen):
     @abstractmethod
     def selected_runs(self) -> list[RunDir]:
         """Returns what the actions are about."""
+
+    @abstractmethod
+    def seen_runs(self) -> list[SeenRun] | None:
+        """Returns the same as they were last read; None before that."""
+
+    def why_not(self, action: str) -> str:
+        runs = self.seen_runs()
+        return "" if runs is None else offers.why_not(action, runs)
+
+    def words_of(self, action: Action) -> tuple[str, str]:
+        """Pausing a run that is not at work means to go on with it."""
+        if action.id == "pause" and offers.goes_on(self.seen_runs() or ()):
+            return offers.GOES_ON
+        return super().words_of(action)
+
+    def first_actions(self) -> Sequence[str]:
+        return offers.first_actions(self.seen_runs() or ())
+
+    def refuse(self, action: str, why: str) -> None:
+        """Asks all the same, for a run may stand otherwise than it was last read."""
+        if action in offers.ASKED and self.selected_runs():
+            getattr(self, f"action_{action}")()
+        else:
+            super().refuse(action, why)
 
     def action_pause(self) -> None:
         """Pauses what runs; where nothing does, goes on."""
@@ -242,7 +268,7 @@ class RunActions(HalosScreen):
             done = len(outcomes) - len(refused)
             lines.insert(0, f"{done} of {plural(len(outcomes), 'run')} did as asked")
         self.app.notify(
-            visible_lines("\n".join(lines)),
+            visible_lines(self.in_keys("\n".join(lines))),
             severity="error" if refused else "information",
             markup=False,
             timeout=LONG_S if refused or len(lines) > 1 else None,

@@ -22,11 +22,10 @@ from halos_backend.store.liveness import describe_stall
 from halos_backend.store.registry import check_readable
 from halos_backend.store.request_rules import refusal, round_to_change
 from halos_backend.store.requests import At, When
-from halos_backend.store.run_dir import RunDir
+from halos_backend.store.run_dir import RunDir, command_for
 from halos_backend.store.state import RunState
 from msgspec.structs import replace
 
-from halos_tui.commands import command_for
 from halos_tui.formatting import setting
 from halos_tui.tracking.status import Observation, observe
 
@@ -222,7 +221,7 @@ def _round_of(state: RunState, taken: Mapping[str, LastChange], *, has_others: b
 
 def _granted(request: R, run_dir: RunDir, seen: Observation) -> R:
     """Returns the request. Raises UsageError where the run as it stands refuses it."""
-    refused = refusal(request, seen.state, run_dir, status=seen.status, command_for=command_for)
+    refused = refusal(request, seen.state, run_dir, status=seen.status)
     if refused is not None:
         raise UsageError(refused.reason, fix=refused.fix)
     return request

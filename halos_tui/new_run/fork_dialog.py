@@ -147,4 +147,4 @@ class ForkDialog(Dialog[RunDir]):
         return round, name, changes
 
     def _say(self, problem: str) -> None:
-        self.query_one("#problem", Static).update(visible_lines(problem))
+        self.query_one("#problem", Static).update(self.worded(problem))

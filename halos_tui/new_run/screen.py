@@ -290,7 +290,8 @@ class NewRunScreen(FormActions):
     def _show_findings(self) -> None:
         view = self.editor.view
         if view is not None:
-            self.editor.set_more((*self._said, *findings_of(view.checked, self.root)))
+            lines = (*self._said, *findings_of(view.checked, self.root))
+            self.editor.set_more([(self.in_keys(text), style) for text, style in lines])
 
     def _say(self, *lines: tuple[str, str]) -> None:
         """Shows lines with the names of their styles, before the doctor's findings."""

@@ -7,7 +7,8 @@ journal, its stages and its state.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from halos_backend.events import (
@@ -150,13 +151,21 @@ class StageEvents:
         self.events: tuple[Happened, ...] = ()
         self._phases: dict[tuple[int, Stage], PhaseChanged] = {}
 
-    def add(self, events: Sequence[RunEvent | AttemptEvent], state: RunState) -> None:
-        """Takes in events of one tick, of whichever journals; `state` is the one after them."""
+    def add(
+        self,
+        events: Sequence[RunEvent | AttemptEvent],
+        state: RunState,
+        in_keys: Callable[[str], str] = str,
+    ) -> None:
+        """Takes in events of one tick, of whichever journals; `state` is the one after them, and
+        `in_keys` words the commands in what they tell.
+        """
         if not events:
             return
         found = [*self.events]
         for event in sorted(events, key=lambda event: event.t)[-2 * MOST_EVENTS :]:
-            found += self._happened(event, state)
+            happened = self._happened(event, state)
+            found += [replace(one, text=in_keys(one.text)) for one in happened]
         self.events = tuple(sorted(found, key=lambda one: one.t))[-MOST_EVENTS:]
 
     @property

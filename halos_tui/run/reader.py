@@ -6,7 +6,7 @@ is that of the stage that runs, or ran last.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -14,6 +14,7 @@ from halos_backend import clock
 from halos_backend.events import STAGES, Stage
 from halos_backend.store.attempt_state import LiveStage
 from halos_backend.store.liveness import describe_stall
+from halos_backend.store.request_rules import standing_of
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.run_summary import planned_rounds
@@ -63,11 +64,13 @@ SIZES = LogSizes(block=1 << 14, shown=1 << 12)
 class RunReader:
     """Reads one run. `select` and `take_next_prompt` may be called from another thread than `read`.
 
-    `keys` are those of the actions by which a person can steer the run, for its hints. A brief
-    reader leaves out train curves, output of stages, and what the machine does.
+    `keys` are those of the actions by which a person can steer the run, for its hints; `in_keys`
+    words the commands in what is told of the run. A brief reader leaves out train curves, output of
+    stages, and what the machine does.
     """
 
     keys: Mapping[str, str] = MappingProxyType({})
+    in_keys: Callable[[str], str] = staticmethod(str)
 
     def __init__(self, run_dir: RunDir, *, is_brief: bool = False) -> None:
         self.run_dir = run_dir
@@ -117,7 +120,7 @@ class RunReader:
         state = self._tail.state
         is_new = self._follow_attempts(state) or is_new
         told = [event for tail in self._followed for event in tail.take_told()]
-        self._events.add([*told, *events], state)
+        self._events.add([*told, *events], state, self.in_keys)
         self._look_around(state, selected, at_once=is_new or self._view is None)
         view = self._make(state, selected)
         if view == self._view:
@@ -208,6 +211,7 @@ class RunReader:
     def _make(self, state: RunState, selected: int | None) -> RunView:
         return RunView(
             header=self._header(state),
+            standing=standing_of(state),
             progress=self._progress,
             rounds=self._book.view,
             rewards=self._book.rewards,
@@ -222,6 +226,7 @@ class RunReader:
 
     def _header(self, state: RunState) -> HeaderView:
         status = self._supervision.status_of(state)
+        told = (state.reason, rounds.boundary(state), rounds.final_score(state))
         return HeaderView(
             name=state.run,
             status=status,
@@ -229,9 +234,7 @@ class RunReader:
             round=state.num_rounds,
             num_rounds=planned_rounds(state),
             elapsed_s=int(state.elapsed_s(clock.now())),
-            reason="; ".join(
-                filter(None, (state.reason, rounds.boundary(state), rounds.final_score(state)))
-            ),
+            reason=self.in_keys("; ".join(filter(None, told))),
             hint=hint_for(status, self.keys),
             pending=()
             if state.status in ENDED
@@ -251,7 +254,7 @@ class RunReader:
             for (round, stage), tail in self._attempts.items()
             for text in reversed((*tail.live.warnings, *filter(None, [tail.problem])))
         ]
-        return all_notices(
+        found = all_notices(
             state,
             journal=self._told.notices,
             rows=self._book.view.rows,
@@ -259,6 +262,7 @@ class RunReader:
             stages=of_stages,
             supervisor=self._stalled(),
         )
+        return tuple(replace(notice, text=self.in_keys(notice.text)) for notice in found)
 
     def _stalled(self) -> Notice | None:
         supervisor, stalled_s = self._supervision.supervisor, self._supervision.stalled_s

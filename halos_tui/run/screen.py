@@ -24,6 +24,7 @@ from textual.widgets import Input
 
 from halos_tui.actions import ScreenName
 from halos_tui.control.actions import RunActions
+from halos_tui.control.offers import SeenRun
 from halos_tui.feed import Feed, FeedFailed, Updated
 from halos_tui.formatting import clock_time, visible
 from halos_tui.keymap import keys_of
@@ -97,14 +98,20 @@ class RunScreen(RunActions):
         self.query_one(RoundTable).focus()
         if not self.halos.options.read_only:
             self._reader.keys = keys_of("run", self.halos.config.keys)
+        self._reader.in_keys = self.wording()
         self._feed = self.follow(self._reader.read)
 
     def on_resize(self) -> None:
         self._place()
 
+    @on(Footer.Grown)
+    def _make_room_for_keys(self) -> None:
+        self._place()
+
     async def on_updated(self, message: Updated[RunView]) -> None:
         """Draws a panel at a time, so that keys have their turn in between."""
         self.view = message.view
+        self.mind_actions()
         for show in [*self._shows(message.view)]:  # listed now: the screen may close meanwhile
             show()
             await asyncio.sleep(0)
@@ -131,6 +138,19 @@ class RunScreen(RunActions):
         """Returns what the actions of this screen are about."""
         return [self.run_dir]
 
+    def seen_runs(self) -> list[SeenRun] | None:
+        if self.view is None or self.view.header.status == "unknown":
+            return None
+        return [SeenRun(self.run_dir, self.view.header.status, self.view.standing)]
+
+    def why_not(self, action: str) -> str:
+        if self.view is not None:
+            if action in ("next_prompt", "open_prompt") and not self.view.says.num_prompts:
+                return "nothing is scored yet"
+            if action == "next_curve" and len(self.view.curves.curves) < 2:
+                return "there is no other curve"
+        return super().why_not(action)
+
     def action_next_curve(self) -> None:
         self.query_one(TrainCurves).show_next()
 
@@ -141,10 +161,9 @@ class RunScreen(RunActions):
 
     def action_open_prompt(self) -> None:
         """Opens the completions at the prompt that is shown."""
-        says = None if self.view is None else self.view.says
-        if says is None or not says.num_prompts:
-            self.notify("nothing is scored yet", severity="warning", markup=False)
+        if self.view is None:
             return
+        says = self.view.says
         self.halos.open_completions(self.run_dir, round=says.round, prompt_id=says.prompt_id)
 
     def action_search(self) -> None:
@@ -210,7 +229,7 @@ class RunScreen(RunActions):
         """Lays the panels out for the size there is."""
         panels = self.query_one("#panels")
         footer = self.query_one(Footer)
-        height = self.size.height - (1 if footer.display else 0)
+        height = self.size.height - (footer.num_lines if footer.display else 0)
         places = arrange(self.size.width, height, self._needs, boxed=is_boxed(self.size))
         for panel in panels.children:
             put(panel, places.get(_name_of(panel)), is_framed=panel.id not in UNFRAMED)

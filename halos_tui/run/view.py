@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from halos_backend.events import Stage
+from halos_backend.store.request_rules import Standing
 
 from halos_tui.charts.distribution import Distribution
 from halos_tui.tracking.eta import Estimate
@@ -327,10 +328,11 @@ class EventsView:
 @dataclass(frozen=True)
 class RunView:
     """This is the whole screen. `distribution` and `curves` are of the selected round, or the
-    newest.
+    newest; `standing` says what can be asked of the run.
     """
 
     header: HeaderView
+    standing: Standing | None = None
     progress: ProgressView = ProgressView()
     rounds: RoundsView = RoundsView()
     rewards: RewardView = RewardView()

@@ -6,7 +6,7 @@ Only what has changed is read again.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from stat import S_ISREG
@@ -17,6 +17,7 @@ from halos_backend import clock
 from halos_backend.errors import HalosError
 from halos_backend.store.disk_use import DiskMeter
 from halos_backend.store.own_words import NO_WORDS, OwnWords, words_or_problem
+from halos_backend.store.request_rules import Standing
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.run_summary import RunSummary, summarize_run
 from halos_backend.store.standard_error import RewardChange
@@ -34,7 +35,7 @@ class RunRow:
     """This is one run of the list; `rewards` are the mean rewards of its rounds, oldest first.
 
     `problem` says why it stopped, what is in its way, or why it cannot be read; `words_problem` why
-    a person's own words cannot be.
+    a person's own words cannot be. `standing` says what can be asked of it.
     """
 
     run_dir: RunDir
@@ -49,6 +50,7 @@ class RunRow:
     created_t: float = 0.0
     words: OwnWords = NO_WORDS
     words_problem: str = ""
+    standing: Standing | None = None
     summary: RunSummary | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -105,11 +107,12 @@ class _Known:
 
 class RunsReader:
     """Reads the runs under `root`, newest journal first; `read` returns None where nothing is
-    new.
+    new. `in_keys` words the commands in what is told of a run.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, in_keys: Callable[[str], str] = str) -> None:
         self._root = root
+        self._in_keys = in_keys
         self._known: dict[str, _Known] = {}
         self._last: tuple[RunRow, ...] | None = None
 
@@ -131,6 +134,7 @@ class RunsReader:
         run_dir = RunDir(self._root / name)
         if known is None or known.looks.journal != looks.journal:
             row = _read(run_dir, journal_bytes=looks.journal[1])
+            row = replace(row, problem=self._in_keys(row.problem))
         else:
             row = known.row
         if known is not None and known.looks.own_words == looks.own_words:
@@ -188,6 +192,7 @@ def _read(run_dir: RunDir, *, journal_bytes: int) -> RunRow:
         rewards=found.rewards,
         reward_change=found.reward_change,
         created_t=found.created_t,
+        standing=found.standing,
         summary=found,
     )
 
@@ -220,10 +225,12 @@ class PreviewReader:
     """Reads what was asked for last, and nothing of the runs that a moving cursor passed.
 
     `ask` may be called from another thread than `read`. `keys` are those of the actions by which a
-    person can steer a run, for its hints. Of one run at a time anything is kept.
+    person can steer a run, for its hints; `in_keys` words commands. Of one run at a time anything
+    is kept.
     """
 
     keys: Mapping[str, str] = MappingProxyType({})
+    in_keys: Callable[[str], str] = staticmethod(str)
 
     def __init__(self) -> None:
         self._wanted: RunDir | None = None
@@ -238,19 +245,21 @@ class PreviewReader:
         if wanted is None:
             self._followed = None
         elif self._followed is None or self._followed.run_dir != wanted:
-            self._followed = _Followed(wanted, self.keys)
+            self._followed = _Followed(wanted, self.keys, self.in_keys)
         return None if self._followed is None else self._followed.read()
 
 
 class _Followed:
     """Reads one run for as long as the cursor is on it."""
 
-    def __init__(self, run_dir: RunDir, keys: Mapping[str, str]) -> None:
+    def __init__(
+        self, run_dir: RunDir, keys: Mapping[str, str], in_keys: Callable[[str], str]
+    ) -> None:
         from halos_tui.run.reader import RunReader  # 0.1 s, for which the list does not wait
 
         self.run_dir = run_dir
         self._reader = RunReader(run_dir, is_brief=True)
-        self._reader.keys = keys
+        self._reader.keys, self._reader.in_keys = keys, in_keys
         self._disk = _DiskCount(run_dir)
         self._preview: Preview | None = None
 

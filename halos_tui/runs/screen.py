@@ -15,6 +15,7 @@ from textual.widgets import Input
 from halos_tui.actions import ScreenName
 from halos_tui.commands import as_called
 from halos_tui.control.actions import RunActions
+from halos_tui.control.offers import SeenRun
 from halos_tui.feed import FeedFailed, Updated
 from halos_tui.formatting import plural
 from halos_tui.keymap import keys_of
@@ -81,9 +82,11 @@ class RunsScreen(RunActions):
     def on_mount(self) -> None:
         self._list.focus()
         self._say_how_many()
-        self.follow(RunsReader(self.halos.options.runs_root).read, interval_s=INTERVAL_S)
+        reader = RunsReader(self.halos.options.runs_root, in_keys=self.wording())
+        self.follow(reader.read, interval_s=INTERVAL_S)
         if not self.halos.options.read_only:
             self._preview.reader.keys = keys_of("runs", self.halos.config.keys)
+        self._preview.reader.in_keys = self.wording()
         self._preview.feed = self.follow(self._preview.reader.read, interval_s=INTERVAL_S)
 
     def on_resize(self) -> None:
@@ -106,10 +109,24 @@ class RunsScreen(RunActions):
 
     def selected_runs(self) -> list[RunDir]:
         """Returns the runs that are selected and shown, else the one at the cursor."""
+        return [row.run_dir for row in self._selected_rows()]
+
+    def seen_runs(self) -> list[SeenRun] | None:
+        if self._rows is None:
+            return None
+        return [
+            SeenRun(row.run_dir, None if row.status == "unreadable" else row.status, row.standing)
+            for row in self._selected_rows()
+        ]
+
+    def first_actions(self) -> Sequence[str]:
+        return ("open", *super().first_actions())
+
+    def _selected_rows(self) -> list[RunRow]:
         shown = self._list.shown.rows if self._list.shown else ()
-        chosen = [row.run_dir for row in shown if row.name in self._selected]
+        chosen = [row for row in shown if row.name in self._selected]
         at_cursor = self._list.at_cursor
-        return chosen or ([at_cursor.run_dir] if at_cursor else [])
+        return chosen or ([at_cursor] if at_cursor else [])
 
     @on(RunList.Chosen)
     def action_open(self) -> None:
@@ -185,6 +202,7 @@ class RunsScreen(RunActions):
 
     @on(RunList.Moved)
     def _say_what_is_at_cursor(self) -> None:
+        self.mind_actions()
         row = self._list.at_cursor
         about = () if row is None else _about(row)
         self.query_one("#about", TextLines).show((about,))

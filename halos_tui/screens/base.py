@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from halos_backend.events import Stage
@@ -13,10 +15,12 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static
 
-from halos_tui.actions import ScreenName, actions_of, bindings_of
+from halos_tui.actions import Action, ScreenName, actions_of, bindings_of
 from halos_tui.app_options import AppOptions
 from halos_tui.feed import Feed, FeedFailed, Updated
-from halos_tui.keymap import UserConfig
+from halos_tui.formatting import visible_lines
+from halos_tui.keymap import UserConfig, in_keys
+from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.painted import Painted
 
 View = TypeVar("View")
@@ -62,6 +66,9 @@ class Navigator(Protocol):
 
     def show_help(self) -> None: ...
 
+    def in_keys(self, text: str) -> str:
+        """Writes the commands of a text as keys, for whoever is no HalosScreen."""
+
     def take_next_theme(self) -> None: ...
 
     def mind_size(self) -> None:
@@ -72,7 +79,8 @@ class HalosScreen(Screen[None]):
     """This is a screen named `NAME`: its keys, help and palette come from the action registry.
 
     A subclass has a method `action_<id>` for each of its actions, calls `follow` when mounted, and
-    draws what arrives as `Updated` in `on_updated`.
+    draws what arrives as `Updated` in `on_updated`. Where some of its actions do nothing at times,
+    it says so by `why_not`, and calls `mind_actions` when that may have changed.
     """
 
     NAME: ClassVar[ScreenName]
@@ -113,6 +121,7 @@ class HalosScreen(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._feeds: list[Feed[Any]] = []
+        self._offered: list[tuple[str, str]] = []
 
     def on_mount(self) -> None:
         self.set_class(self.halos.options.is_ascii, "-ascii")
@@ -147,12 +156,79 @@ class HalosScreen(Screen[None]):
         feed.start()
         return feed
 
+    def why_not(self, action: str) -> str:
+        """Says why an action does nothing now; "" where it does something."""
+        del action
+        return ""
+
+    def words_of(self, action: Action) -> tuple[str, str]:
+        """Returns an action's title and what it does, as things stand."""
+        return action.title, action.tooltip
+
+    def first_actions(self) -> Sequence[str]:
+        """Returns what a person does next, as things stand, first; the others follow."""
+        return ()
+
+    def actions(self) -> list[Action]:
+        """Returns all actions of this screen in the order of use, worded as things stand."""
+        found = actions_of(self.NAME, read_only=self.halos.options.read_only)
+        places = {name: place for place, name in enumerate(self.first_actions())}
+        found.sort(key=lambda action: places.get(action.id, len(places)))
+        words = [self.words_of(action) for action in found]
+        return [
+            replace(action, title=title, tooltip=tooltip)
+            for action, (title, tooltip) in zip(found, words, strict=True)
+        ]
+
+    def notify(self, message: str, **options: Any) -> None:
+        super().notify(self.in_keys(message), **options)
+
+    def mind_actions(self) -> None:
+        """Has the keys follow how things stand; where the same can be done, nothing happens."""
+        offered = [
+            (action.id, action.title) for action in self.actions() if not self.why_not(action.id)
+        ]
+        if offered != self._offered:
+            self._offered = offered
+            self.refresh_bindings()
+            self._write_border_keys()
+
+    def in_keys(self, text: str) -> str:
+        """Writes the commands of a text as the keys that do the same on this screen."""
+        return self.wording()(text)
+
+    def wording(self) -> Callable[[str], str]:
+        """Returns what does the same as `in_keys`, for a thread that outlives the app."""
+        options, keys = self.halos.options, self.halos.config.keys
+        return partial(in_keys, keys=keys, screen=self.NAME, read_only=options.read_only)
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Hides with --read-only what writes."""
+        """Hides what does nothing now, and with --read-only what writes."""
         del parameters
+        return self._may_be_done(action) and not self.why_not(action)
+
+    def answer_key(self, key: str) -> bool:
+        """Answers a key whose action is hidden, with the reason; returns whether it is one."""
+        for binding in self._bindings.key_to_bindings.get(key, ()):
+            if self._may_be_done(binding.action) and (why := self.why_not(binding.action)):
+                self.refuse(binding.action, why)
+                return True
+        return False
+
+    def refuse(self, action: str, why: str) -> None:
+        """Tells a person who wants an action that does nothing now."""
+        del action
+        self.notify(visible_lines(why), severity="warning", markup=False)
+
+    def _may_be_done(self, action: str) -> bool:
         if not self.halos.options.read_only:
             return True
         return all(entry.id != action or not entry.writes for entry in actions_of(self.NAME))
+
+    def on_resize(self) -> None:
+        """Gives the footer as many lines as its keys take on a screen of this size."""
+        for footer in self.query(Footer):
+            footer.make_room()
 
     def on_updated(self, message: Updated[Any]) -> Awaitable[None] | None:
         """Runs after the screen's own handler of that name."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar, cast
 
 from rich.text import Text
 from textual import on
@@ -22,6 +22,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from halos_tui.formatting import visible_lines
+from halos_tui.screens.base import Navigator
 
 Answer = TypeVar("Answer")
 
@@ -70,6 +71,10 @@ class Dialog(ModalScreen[Answer | None], Generic[Answer]):
         box = self.query_one("#box")
         box.scroll_relative(y=by * max(1, box.size.height - 2), animate=False)
 
+    def worded(self, text: str) -> str:
+        """Returns a text to show, with keys in place of commands."""
+        return visible_lines(cast("Navigator", self.app).in_keys(text))
+
     def action_leave(self) -> None:
         self.dismiss(None)
 
@@ -106,7 +111,7 @@ class ChoiceDialog(Dialog[Answer]):
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="box", can_focus=False):
             yield Static(visible_lines(self._heading), classes="heading", markup=False)
-            about = Static(visible_lines(self._text), classes="text", markup=False)
+            about = Static(self.worded(self._text), classes="text", markup=False)
             about.display = bool(self._text)
             yield about
             lines = [("esc", self._stay), *((choice.key, choice.text) for choice in self._choices)]
@@ -123,7 +128,7 @@ class ChoiceDialog(Dialog[Answer]):
         self._heading, self._text = heading, text
         for place, words in ((".heading", heading), (".text", text)):
             for part in self.query(place).results(Static):
-                part.update(visible_lines(words))
+                part.update(self.worded(words))
                 part.display = bool(words)
 
     def on_key(self, event: Key) -> None:
@@ -189,7 +194,7 @@ class TextDialog(Dialog[Answer]):
         with VerticalScroll(id="box", can_focus=False):
             yield Static(visible_lines(self._heading), classes="heading", markup=False)
             if self._text:
-                yield Static(visible_lines(self._text), classes="text", markup=False)
+                yield Static(self.worded(self._text), classes="text", markup=False)
             for entry in self._entries:
                 if entry.label:
                     yield Static(entry.label, classes="label", markup=False)
@@ -216,7 +221,7 @@ class TextDialog(Dialog[Answer]):
         return tuple(field.value for field in self.query(Input))
 
     def _say(self, problem: str) -> None:
-        self.query_one("#problem", Static).update(visible_lines(problem))
+        self.query_one("#problem", Static).update(self.worded(problem))
 
 
 class EntryDialog(TextDialog[str]):

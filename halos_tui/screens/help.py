@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import ClassVar
 
 from rich.text import Text
@@ -12,14 +13,18 @@ from textual.containers import VerticalScroll
 from textual.keys import format_key
 from textual.widgets import Input, Static
 
-from halos_tui.actions import Action, ScreenName, actions_of
+from halos_tui.actions import Action, ScreenName
+from halos_tui.formatting import visible_lines
 from halos_tui.keymap import config_path
 from halos_tui.screens.base import HalosScreen
 from halos_tui.widgets.footer import Footer
 
+EDGES = 4
+"""The text's edges and its scroll bar take so many columns."""
+
 
 class HelpScreen(HalosScreen):
-    """It is help for the screen of that name; what a person searches for stays."""
+    """It is help for that screen, as things stand there; what a person searches for stays."""
 
     NAME: ClassVar[ScreenName] = "help"
     BINDINGS: ClassVar[list[BindingType]]
@@ -30,14 +35,14 @@ class HelpScreen(HalosScreen):
     }
     """
 
-    def __init__(self, about: ScreenName) -> None:
+    def __init__(self, about: HalosScreen) -> None:
         super().__init__()
-        self._about: ScreenName = about
+        self._about = about
 
     def compose(self) -> ComposeResult:
         yield Input(placeholder="a key, or a word", id="search")
         with VerticalScroll(id="scroll"):
-            yield Static(self._text(), id="text", markup=False)
+            yield Static("", id="text", markup=False)
         yield Footer(is_ascii=self.halos.options.is_ascii)
 
     def on_mount(self) -> None:
@@ -59,8 +64,11 @@ class HelpScreen(HalosScreen):
         else:
             super().action_back()
 
+    def on_resize(self) -> None:
+        self._write()
+
     @on(Input.Changed, "#search")
-    def _searched(self) -> None:
+    def _write(self) -> None:
         self.query_one("#text", Static).update(self._text(self._input.value))
 
     @on(Input.Submitted, "#search")
@@ -72,16 +80,23 @@ class HelpScreen(HalosScreen):
         return self.query_one("#search", Input)
 
     def _text(self, wanted: str = "") -> Text:
-        actions = actions_of(self._about, read_only=self.halos.options.read_only)
-        keys = {action.id: self._key(action) for action in actions}
-        width = max(map(len, keys.values()))
-        text = Text(f"{self._about.replace('_', ' ')}\n\n", style="bold")
-        for action in actions:
-            line = f"{action.title}: {action.tooltip}"
-            if wanted.casefold() in f"{keys[action.id]} {line}".casefold():
-                text.append(f"{keys[action.id]:>{width}}  ", style="bold")
-                text.append(line, style="not bold")
-                text.append(f"  ({action.id})\n", style="not bold dim")
+        actions = self._about.actions()
+        width = max(len(self._key(action)) for action in actions)
+        found = [
+            (action, self._about.why_not(action.id))
+            for action in actions
+            if wanted.casefold() in f"{self._key(action)} {_line(action)}".casefold()
+        ]
+        text = Text(f"{self._about.NAME.replace('_', ' ')}\n\n", style="bold")
+        for action, why_not in sorted(found, key=lambda one: bool(one[1])):
+            style = "not bold dim" if why_not else "not bold"
+            text.append(f"{self._key(action):>{width}}  ", style=style if why_not else "bold")
+            text.append(self._wrapped(f"{_line(action)}  ({action.id})", width + 2), style=style)
+            if why_not:
+                reason = f"not now: {visible_lines(self._about.in_keys(why_not))}"
+                text.append(" " * (width + 2))
+                text.append(self._wrapped(reason, width + 2), style=style)
+        text.highlight_regex(r"(?m)  \(\w+\)$", style="not bold dim")
         text.append(
             "\nQuitting never touches a run. Keys (by the names in brackets), theme and mouse"
             f" can be set in {config_path()}.\n",
@@ -89,6 +104,15 @@ class HelpScreen(HalosScreen):
         )
         return text
 
+    def _wrapped(self, text: str, indent: int) -> str:
+        """Breaks a text that begins at the indent, and goes on there in each line."""
+        room = max(20, self.size.width - EDGES - indent)
+        return f"\n{' ' * indent}".join(textwrap.wrap(text, room)) + "\n"
+
     def _key(self, action: Action) -> str:
         keys = self.halos.config.keys.get(action.id, action.keys).split(",")
         return " ".join(format_key(key) for key in keys)
+
+
+def _line(action: Action) -> str:
+    return f"{action.title}: {action.tooltip}"

@@ -29,6 +29,9 @@ from halos_tui.tracking.state_tail import StateTail
 from halos_tui.widgets.footer import Footer
 
 LONG_S = 12.0
+OF_THE_FORM = frozenset(
+    {"apply", "apply_and_resume", "edit", "choose", "choose_before", "reset", "from_round", "copy"}
+)
 
 
 class TweakScreen(FormActions):
@@ -76,6 +79,14 @@ class TweakScreen(FormActions):
         if self._question is not None:
             self.call_later(self._feed.resume)  # the screen's own handler comes after this one
 
+    def why_not(self, action: str) -> str:
+        """Nothing is changed in a run that has ended; only one that stopped goes on."""
+        if self._tweak is None or action not in OF_THE_FORM:
+            return ""
+        if self.form is None:
+            return why_not_tweak(self._tweak.state, self.run_dir)
+        return why_not_resume(self._tweak.state) if action == "apply_and_resume" else ""
+
     def action_apply(self) -> None:
         self._confirm(and_resume=False)
 
@@ -92,7 +103,7 @@ class TweakScreen(FormActions):
         if self._tweak is not None and self.form is not None:
             command = self._tweak.command(self.form.assignments or ("KEY=VALUE",))
             self.app.copy_to_clipboard(command)
-            self.notify(visible_lines(command), title="copied", markup=False)
+            self.app.notify(visible_lines(command), title="copied", markup=False)
 
     def action_from_round(self) -> None:
         if self._tweak is not None and self.form is not None:
@@ -143,7 +154,8 @@ class TweakScreen(FormActions):
         self._tweak = tweak
         if problem := why_not_tweak(tweak.state, self.run_dir):
             self.form = None
-            self._say(problem)
+            self._say(self.in_keys(problem))
+            self.mind_actions()
             if self._question is not None:
                 self._question.give_up(problem)
             return
@@ -151,6 +163,7 @@ class TweakScreen(FormActions):
         if self.form is not None:
             form.edits = dict(self.form.edits)
         self.form = form
+        self.mind_actions()
         self.editor.set_form(form)
 
     def _show_round(self, state: RunState, view: FormView) -> None:
@@ -179,13 +192,11 @@ class TweakScreen(FormActions):
             with keys_held(self.app):
                 question = ApplyDialog(tweak, await in_background(form.view), and_resume=and_resume)
                 if problem := question.problem:
-                    self.app.notify(visible_lines(problem), severity="error", markup=False)
+                    self.notify(visible_lines(problem), severity="error", markup=False)
                 elif await self._agree(question):
                     self._tell(await in_background(question.apply))
         except HalosError as error:
-            self.app.notify(
-                visible_lines(str(error)), severity="error", markup=False, timeout=LONG_S
-            )
+            self.notify(visible_lines(str(error)), severity="error", markup=False, timeout=LONG_S)
         finally:
             self._is_asking = False
 
@@ -233,6 +244,12 @@ def _what_matters(state: RunState) -> tuple[object, ...]:
     return state.run, state.status, state.num_rounds, len(state.changes), stages
 
 
+def why_not_resume(state: RunState) -> str:
+    if state.status in ("paused", "failed"):
+        return ""
+    return f"the run is {state.status}, so there is nothing to go on with: ctrl+s applies"
+
+
 class ApplyDialog(ChoiceDialog[bool]):
     """It asks about all that is to happen before it does. What it says is what is sent."""
 
@@ -245,13 +262,13 @@ class ApplyDialog(ChoiceDialog[bool]):
     @property
     def problem(self) -> str:
         """Says why that cannot be done; "" where it can."""
-        view, status = self.view, self.tweak.state.status
+        view = self.view
         if view.problems:
             return "\n".join(
                 f"{path}: {reason}" if path else reason for path, reason in view.problems.items()
             )
-        if self.and_resume and status not in ("paused", "failed"):
-            return f"the run is {status}, so there is nothing to go on with: ctrl+s applies"
+        if self.and_resume and (problem := why_not_resume(self.tweak.state)):
+            return problem
         if not view.assignments and not self.and_resume:
             return "nothing is changed yet"
         return ""
@@ -267,7 +284,7 @@ class ApplyDialog(ChoiceDialog[bool]):
     def give_up(self, problem: str) -> None:
         """Leaves all as it is, since the run went on."""
         if self.is_current:
-            self.app.notify(visible_lines(problem), severity="error", markup=False)
+            self.app.notify(self.worded(problem), severity="error", markup=False)
             self.dismiss(None)
 
     def apply(self) -> str:

@@ -181,7 +181,7 @@ def why_not_tweak(state: RunState, run_dir: RunDir) -> str:
 
 def _why_refused(state: RunState, run_dir: RunDir, *, from_round: int | None) -> str:
     change = Set(request_id="", assignments=(), from_round=from_round)
-    refused = refusal(change, state, run_dir, command_for=command_for)
+    refused = refusal(change, state, run_dir)
     return "" if refused is None else str(refused)
 
 

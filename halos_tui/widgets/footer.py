@@ -1,26 +1,24 @@
-"""This widget is the last line: the keys that do something now, as remapped, as many as fit."""
+"""This widget is the last line, or the last two: the keys that do something now, as remapped."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, cast
 
 from rich.cells import cell_len
 from textual.events import Click
+from textual.message import Message
 from textual.screen import Screen
 
-from halos_tui.actions import ACTIONS
+from halos_tui.actions import Action
 from halos_tui.widgets.panel import Line, Panel
 
 ALWAYS = ("help", "search", "quit")
-"""These actions stay, at the right, when there is no room for all."""
+"""These actions stay, at the right of the last line, when there is no room for all."""
 NOTES = {"quit": "(runs go on)"}
 READ_ONLY = "read-only"
-ORDER = {
-    action.id: -place
-    for place, action in enumerate(sorted(reversed(ACTIONS), key=lambda one: one.id not in ALWAYS))
-}
-"""This is the place of each action by its first row; Textual puts remapped keys last."""
+MIN_HEIGHT_FOR_TWO = 24
+"""A screen of so many lines has a second one for keys that do not fit on the first."""
 
 
 class Hint(NamedTuple):
@@ -36,6 +34,16 @@ class Hint(NamedTuple):
         return cell_len(self.key) + 1 + cell_len(self.title)
 
 
+class Offers(Protocol):
+    """This is a screen that names its actions in the order of use, as things stand."""
+
+    def actions(self) -> Sequence[Action]: ...
+
+
+Row = tuple[Sequence[Hint], Sequence[Hint]]
+"""A line of hints, from the left and up to the right edge."""
+
+
 class Footer(Panel[tuple[Hint, ...]]):
     """It knows the keys from the screen it is on; a click on one presses it."""
 
@@ -43,10 +51,14 @@ class Footer(Panel[tuple[Hint, ...]]):
     Footer { dock: bottom; height: 1; background: $footer-background; }
     """
 
+    class Grown(Message):
+        """This message says that the footer has another number of lines."""
+
     def __init__(self, *, is_ascii: bool = False, id: str | None = None) -> None:
         super().__init__(is_ascii=is_ascii, id=id)
-        self._places: list[tuple[int, int, str]] = []
+        self._places: list[tuple[int, int, int, str]] = []
         self._is_read_only = False
+        self.num_lines = 1
 
     def on_mount(self) -> None:
         self._is_read_only = bool(getattr(self.app, "is_read_only", False))
@@ -56,57 +68,80 @@ class Footer(Panel[tuple[Hint, ...]]):
     def on_unmount(self) -> None:
         self.screen.bindings_updated_signal.unsubscribe(self)
 
+    def make_room(self) -> None:
+        """Takes as many lines as the keys need on a screen of this size."""
+        width, height = self.screen.size
+        most = 2 if height >= MIN_HEIGHT_FOR_TWO else 1
+        num_lines = len(rows_of(self.shown or (), width - len(self._note), most=most))
+        if num_lines != self.num_lines:
+            self.num_lines = num_lines
+            self.styles.height = num_lines
+            self.post_message(self.Grown())
+
     def lines(self, shown: tuple[Hint, ...], width: int, height: int) -> Iterator[Line]:
-        del height
-        note = f"{READ_ONLY}  " if self._is_read_only else ""
-        constant = [hint for hint in shown if hint.is_constant]
-        while len(constant) > 1 and _width(constant) + len(note) > width:
-            constant.pop(0)
-        left = _fitting(
-            [hint for hint in shown if not hint.is_constant],
-            width - len(note) - _width(constant) - 2,
-        )
-        gap = max(0, width - len(note) - _width(left) - _width(constant))
         self._places = []
-        line: list[tuple[str, str]] = [(note, "warning")] if note else []
-        line += self._drawn(left, len(note))
-        line.append((" " * gap, ""))
-        line += self._drawn(constant, len(note) + _width(left) + gap)
-        yield line
+        inner = width - len(self._note)
+        for y, (left, right) in enumerate(rows_of(shown, inner, most=height)):
+            x = len(self._note)
+            gap = max(0, inner - _width(left) - _width(right))
+            line: list[tuple[str, str]] = [(self._note if y == 0 else " " * x, "warning")]
+            line += self._drawn(left, x, y)
+            line.append((" " * gap, ""))
+            line += self._drawn(right, x + _width(left) + gap, y)
+            yield line
 
     def on_click(self, event: Click) -> None:
-        for start, end, name in self._places:
-            if start <= event.x < end:
+        for y, start, end, name in self._places:
+            if y == event.y and start <= event.x < end:
                 self.app.simulate_key(name)
+
+    @property
+    def _note(self) -> str:
+        return f"{READ_ONLY}  " if self._is_read_only else ""
 
     def _update(self, screen: Screen[object]) -> None:
         """Draws the keys anew, since they may be others now."""
         if not self.is_attached or not screen.is_current:
             return
-        hints = []
-        seen = set()
+        offered = [*cast("Offers", screen).actions()]
+        found: dict[str, Hint] = {}
         for active in screen.active_bindings.values():
             binding = active.binding
-            is_first = binding.action not in seen
-            if is_first and binding.show and active.enabled and binding.description:
-                seen.add(binding.action)
-                note = NOTES.get(binding.action, "")
-                title = f"{binding.description} {note}".rstrip()
+            if binding.show and active.enabled and binding.action not in found:
                 key = self.app.get_key_display(binding)
-                place = ORDER.get(binding.action, len(ORDER))
-                is_constant = binding.action in ALWAYS
-                hints.append((place, Hint(key, title, binding.key, is_constant)))
-        self.show(tuple(hint for _, hint in sorted(hints, key=lambda placed: placed[0])))
+                found[binding.action] = Hint(key, "", binding.key, binding.action in ALWAYS)
+        hints = {
+            action.id: found[action.id]._replace(
+                title=f"{action.title} {NOTES.get(action.id, '')}".rstrip()
+            )
+            for action in offered
+            if action.id in found
+        }
+        self.show(tuple(hints.values()))
+        self.make_room()
 
-    def _drawn(self, hints: Sequence[Hint], x: int) -> Iterator[tuple[str, str]]:
+    def _drawn(self, hints: Sequence[Hint], x: int, y: int) -> Iterator[tuple[str, str]]:
         for place, hint in enumerate(hints):
             if place:
                 yield "  ", ""
                 x += 2
             yield hint.key, "title"
             yield f" {hint.title}", ""
-            self._places.append((x, x + hint.width, hint.name))
+            self._places.append((y, x, x + hint.width, hint.name))
             x += hint.width
+
+
+def rows_of(hints: Sequence[Hint], width: int, *, most: int) -> list[Row]:
+    """Returns one line, or two where one does not hold all; what has no room is left out whole."""
+    constant = [hint for hint in hints if hint.is_constant]
+    others = [hint for hint in hints if not hint.is_constant]
+    while len(constant) > 1 and _width(constant) > width:
+        constant.pop(0)
+    beside = _fitting(others, width - _width(constant) - 2)
+    if len(beside) == len(others) or most < 2:
+        return [(beside, constant)]
+    first = _fitting(others, width)
+    return [(first, []), (_fitting(others[len(first) :], width - _width(constant) - 2), constant)]
 
 
 def _width(hints: Sequence[Hint]) -> int:

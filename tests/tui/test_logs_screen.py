@@ -77,9 +77,9 @@ def test_the_newest_log_is_shown_at_its_end_and_followed(run: MadeRun) -> None:
 
     shown = shown_at(run, "train of round 1", "line 4999 of it", "100.0% of", "following")
 
-    # 24 lines less title and footer
+    # 24 lines less title and two of keys
     assert [line for line in shown.splitlines() if line.startswith("line ")] == [
-        f"line {number} of it" for number in range(NUM_LINES - 22, NUM_LINES)
+        f"line {number} of it" for number in range(NUM_LINES - 21, NUM_LINES)
     ]
 
 
@@ -169,9 +169,9 @@ def test_the_cursor_goes_through_the_whole_log(run: MadeRun) -> None:
             await pilot.press("G")
             await until(pilot, lambda: at_cursor(app) == "line 999 of it")
             await pilot.press("pageup", "pageup")
-            await until(pilot, lambda: at_cursor(app) == "line 957 of it")
+            await until(pilot, lambda: at_cursor(app) == "line 959 of it")
             await pilot.press("pagedown")
-            await until(pilot, lambda: at_cursor(app) == "line 978 of it")
+            await until(pilot, lambda: at_cursor(app) == "line 979 of it")
 
     drive(look())
 

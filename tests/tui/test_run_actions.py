@@ -193,7 +193,7 @@ def test_what_cannot_be_is_said_without_asking_anybody(run: MadeRun) -> None:
 
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
         await pilot.press("p")
-        await until_told(app, pilot, "there is nothing to go on with", "halos-tui extend")
+        await until_told(app, pilot, "there is nothing to go on with", "e (Extend) adds rounds")
         await pilot.press("a")
         await until_told(app, pilot, "is completed already")
         await pilot.press("r")
@@ -356,6 +356,8 @@ def test_what_is_for_one_run_is_not_done_for_several(tmp_path: Path) -> None:
     ],
 )
 def test_keys_of_the_list_open_the_screen_of_the_run(run: MadeRun, key: str, screen: str) -> None:
+    run.whole_round(1)
+
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
         await until_shown(pilot, "a-run")
         await pilot.press(key)
@@ -365,12 +367,14 @@ def test_keys_of_the_list_open_the_screen_of_the_run(run: MadeRun, key: str, scr
     on_list(run.dir.path.parent, act)
 
 
-def test_without_a_run_nothing_happens(tmp_path: Path) -> None:
+def test_without_a_run_its_keys_say_so(tmp_path: Path) -> None:
+    keys = ("p", "a", "r", "e", "f", "t", "c", "l", "m", "h", "enter")
+
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
-        await pilot.press("p", "a", "r", "e", "f", "t", "c", "l", "m", "h")
-        await pilot.pause(0.1)
+        await until_shown(pilot, "No runs in")
+        await pilot.press(*keys)
+        await until(pilot, lambda: notices(app).splitlines() == ["there is no run here"] * 11)
         assert app.opened == []
-        assert notices(app) == ""
 
     on_list(tmp_path, act)
 

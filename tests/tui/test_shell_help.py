@@ -21,6 +21,14 @@ from tests.support.shell_fixtures import listed, shell
 WRITING = [action for action in ACTIONS if action.writes]
 
 
+def tooltips(screen: ScreenName) -> list[str]:
+    """What the actions on a run that is lost say they do."""
+    return [
+        "Go on at the exact stage" if action.id == "pause" else action.tooltip
+        for action in actions_of(screen)
+    ]
+
+
 def footer_text(screen_text: str) -> str:
     return screen_text.splitlines()[-1]
 
@@ -49,14 +57,14 @@ def test_help_shows_every_action_of_its_screen(tmp_path: Path) -> None:
         async with shell(tmp_path, size=(100, 60)) as (app, pilot):
             await listed(pilot, "a-run")
             await pilot.press("question_mark")
-            shown = await until_shown(pilot, *(action.tooltip for action in actions_of("runs")))
+            shown = await until_shown(pilot, *tooltips("runs"))
             assert "theme and mouse" in shown
             await pilot.press("escape")
             await until(pilot, lambda: isinstance(app.screen, RunsScreen))
             await pilot.press("enter")
             await until(pilot, lambda: isinstance(app.screen, RunScreen))
             await pilot.press("question_mark")
-            await until_shown(pilot, *(action.tooltip for action in actions_of("run")))
+            await until_shown(pilot, *tooltips("run"))
 
     drive(look())
 
@@ -65,12 +73,12 @@ def test_help_scrolls_where_it_does_not_fit(tmp_path: Path) -> None:
     async def look() -> None:
         async with shell(tmp_path, size=(60, 12)) as (_, pilot):
             await pilot.press("question_mark")
-            shown = await until_shown(pilot, "Open")
+            shown = await until_shown(pilot, "Set up and start")
             assert "config.toml" not in shown
             await pilot.press("end")
             await until_shown(pilot, "config.toml")
             await pilot.press("home")
-            await until_shown(pilot, "Open")
+            await until_shown(pilot, "Set up and start")
 
     drive(look())
 
@@ -92,6 +100,8 @@ def test_help_is_searched(tmp_path: Path) -> None:
 
 
 def test_the_footer_says_that_runs_go_on_at_every_width(tmp_path: Path) -> None:
+    MadeRun(tmp_path).whole_round(1)
+
     async def look() -> None:
         async with shell(tmp_path, size=(80, 24)) as (app, pilot):
             assert footer_text(await until_shown(pilot, "Quit")).endswith(
@@ -126,11 +136,11 @@ def test_while_one_types_the_footer_shows_no_letters(tmp_path: Path) -> None:
 
     async def look() -> None:
         async with shell(tmp_path, size=(160, 24)) as (app, pilot):
-            await listed(pilot, "a-run", "p Pause")
+            await listed(pilot, "a-run", "p Resume")
             await pilot.press("slash")
-            await until(pilot, lambda: "p Pause" not in footer_text(screen_text(app)))
+            await until(pilot, lambda: "p Resume" not in footer_text(screen_text(app)))
             await pilot.press("escape")
-            await until_shown(pilot, "p Pause")
+            await until_shown(pilot, "p Resume")
 
     drive(look())
 
@@ -191,6 +201,8 @@ def test_read_only_offers_nothing_that_writes(tmp_path: Path) -> None:
 
 
 def test_read_only_help_and_palette_offer_nothing_that_writes(tmp_path: Path) -> None:
+    MadeRun(tmp_path)
+
     async def look() -> None:
         async with shell(tmp_path, read_only=True, size=(100, 60)) as (app, pilot):
             await pilot.press("question_mark")

@@ -525,12 +525,12 @@ def test_the_cursor_moves_through_more_runs_than_fit(tmp_path: Path) -> None:
             await pilot.press("end")
             await until_shown(pilot, "run-59")
             await pilot.press("pageup")
-            # 24 lines less title, header, line about the run and footer
-            assert at_cursor(runs) == f"run-{59 - 19}"
+            # 24 lines less title, header, line about the run and two of keys
+            assert at_cursor(runs) == f"run-{59 - 18}"
             await pilot.press("home", "down", "j", "k")
             assert at_cursor(runs) == "run-01"
             await pilot.press("pagedown", "up")
-            assert at_cursor(runs) == "run-19"
+            assert at_cursor(runs) == "run-18"
 
     drive(look())
 

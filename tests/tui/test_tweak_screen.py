@@ -585,7 +585,7 @@ def test_a_run_that_has_ended_cannot_be_changed(tmp_path: Path) -> None:
     async def do() -> None:
         root = run.dir.path.parent
         async with opened(lambda: TweakScreen(run.dir), root=root) as (app, pilot):
-            await until_shown(pilot, "the run a-run is completed; halos-tui extend a-run")
+            await until_shown(pilot, "the run a-run is completed; esc, e (Extend) adds rounds")
             await pilot.press("enter", "space", "backspace", "F", "y", "ctrl+s", "ctrl+r")
             await pilot.pause(0.1)
             assert len(app.screen_stack) == 2

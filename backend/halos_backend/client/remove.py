@@ -131,7 +131,7 @@ def _delete(path: Path) -> int:
     except OSError as error:
         raise HalosError(
             f"{path} cannot be deleted wholly: {error.strerror}; what is left is no run any more,"
-            " and the next halos-tui rm tries again"
+            " and goes with the next one that is deleted"
         ) from error
     return freed
 

@@ -11,19 +11,42 @@ from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
 
-from halos_backend.store import run_dir as run_dirs
 from halos_backend.store.requests import (
     SOONEST_FIRST,
     Abort,
+    At,
     Extend,
     Pause,
     Request,
     Resume,
     Retry,
     Set,
+    When,
 )
-from halos_backend.store.run_dir import RunDir
-from halos_backend.store.state import ENDED, RunState
+from halos_backend.store.run_dir import RunDir, command_for
+from halos_backend.store.state import ENDED, RunState, RunStatus
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Holds what of a run's state decides what can be asked of it; a list of many runs reads no
+    more of each.
+
+    `stage` is one that runs, or "". `is_unscored`: scoring the result came to nothing.
+    `has_samples` and `has_checkpoint` say what there is to read, and to fork from.
+    """
+
+    status: RunStatus
+    reason: str | None = None
+    failure: str | None = None
+    pause_at: At | None = None
+    abort_when: When | None = None
+    stage: str = ""
+    is_unscored: bool = False
+    num_rounds: int = 0
+    round_at_hand: int = 1
+    has_samples: bool = False
+    has_checkpoint: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,17 +62,17 @@ class Refusal:
 
 def refusal(
     request: Request,
-    state: RunState,
+    state: RunState | Standing,
     run_dir: RunDir,
     *,
     status: str = "",
-    command_for: Callable[..., str] = run_dirs.command_for,
 ) -> Refusal | None:
     """Says why the run refuses the request; None where it grants it.
 
     A run that is only created runs as soon as a supervisor has it. `status` is how the run is seen
-    to stand where the journal cannot know (`lost`, `stalled`). `command_for` words commands.
+    to stand where the journal cannot know (`lost`, `stalled`).
     """
+    state = standing_of(state) if isinstance(state, RunState) else state
     run = f"the run {run_dir.name} is {state.status}"
     seen = f"the run {run_dir.name} is {status or state.status}"
     command = partial(command_for, run_dir)
@@ -69,7 +92,26 @@ def refusal(
     assert_never(request)
 
 
-def round_to_change(state: RunState, from_round: int | None) -> int:
+def standing_of(state: RunState) -> Standing:
+    """Returns what `refusal` needs of a state."""
+    first = state.rounds[0].stages.get("sample") if state.rounds else None
+    closing = state.closing
+    return Standing(
+        status=state.status,
+        reason=state.reason,
+        failure=state.failure,
+        pause_at=state.pause_at,
+        abort_when=state.abort_when,
+        stage=state.active[0][1] if state.active else "",
+        is_unscored=closing is not None and bool(closing.unscored),
+        num_rounds=state.num_rounds,
+        round_at_hand=state.round_at_hand,
+        has_samples=len(state.rounds) > 1 or (first is not None and first.status == "finished"),
+        has_checkpoint=bool(state.checkpoints),
+    )
+
+
+def round_to_change(state: RunState | Standing, from_round: int | None) -> int:
     """Returns the round that changed settings are for: by default the next, or of a failed run the
     one at hand.
     """
@@ -78,7 +120,7 @@ def round_to_change(state: RunState, from_round: int | None) -> int:
     return state.round_at_hand if state.status == "failed" else state.num_rounds + 1
 
 
-def _of_pause(request: Pause, state: RunState, run: str) -> Refusal | None:
+def _of_pause(request: Pause, state: Standing, run: str) -> Refusal | None:
     match state.status:
         case "created" | "running":
             return None
@@ -94,7 +136,7 @@ def _of_pause(request: Pause, state: RunState, run: str) -> Refusal | None:
 
 
 def _of_resume(
-    state: RunState, run: str, run_dir: RunDir, command: Callable[..., str]
+    state: Standing, run: str, run_dir: RunDir, command: Callable[..., str]
 ) -> Refusal | None:
     if state.status in ("paused", "pausing", "failed"):
         return None
@@ -108,18 +150,17 @@ def _of_resume(
     )
 
 
-def _of_retry(state: RunState, run: str, command: Callable[..., str]) -> Refusal | None:
+def _of_retry(state: Standing, run: str, command: Callable[..., str]) -> Refusal | None:
     if state.status == "failed":
         return None
-    if state.status == "completed" and state.closing and state.closing.unscored:
+    if state.status == "completed" and state.is_unscored:
         return None
     if state.failure is not None:
         match state.status:
-            case "running" if not state.active:
+            case "running" if not state.stage:
                 return None
             case "running":
-                _, stage = state.active[0]
-                return Refusal(f"{run}: the failed stage is tried again when {stage} is done")
+                return Refusal(f"{run}: the failed stage is tried again when {state.stage} is done")
             case "pausing":
                 resume = command("resume")
                 return Refusal(run, f"{resume} takes that back and tries the failed stage again")
@@ -128,7 +169,7 @@ def _of_retry(state: RunState, run: str, command: Callable[..., str]) -> Refusal
     return Refusal(f"{run}: no stage of it has failed")
 
 
-def _of_set(request: Set, state: RunState, run: str, command: Callable[..., str]) -> Refusal | None:
+def _of_set(request: Set, state: Standing, run: str, command: Callable[..., str]) -> Refusal | None:
     match state.status:
         case "completed":
             return Refusal(run, f"{command('extend', '--rounds', 'N')} adds rounds")
@@ -139,16 +180,15 @@ def _of_set(request: Set, state: RunState, run: str, command: Callable[..., str]
         return None
     if round != state.round_at_hand:
         return Refusal(f"round {round} is past; the next is {next_round}")
-    if not state.active:
+    if not state.stage:
         return None
-    _, stage = state.active[0]
     return Refusal(
-        f"round {round} is under way ({stage} runs): pause at a stage boundary first, or leave it"
-        f" to round {next_round}"
+        f"round {round} is under way ({state.stage} runs): pause at a stage boundary first, or"
+        f" leave it to round {next_round}"
     )
 
 
-def _of_extend(state: RunState, run: str, command: Callable[..., str]) -> Refusal | None:
+def _of_extend(state: Standing, run: str, command: Callable[..., str]) -> Refusal | None:
     match state.status:
         case "completed":
             return None
@@ -158,7 +198,7 @@ def _of_extend(state: RunState, run: str, command: Callable[..., str]) -> Refusa
     return Refusal(f"{run}, not completed", changes)
 
 
-def _of_abort(request: Abort, state: RunState, run: str) -> Refusal | None:
+def _of_abort(request: Abort, state: Standing, run: str) -> Refusal | None:
     if state.status in ENDED:
         return Refusal(f"{run} already")
     if state.status != "aborting" or state.abort_when is None:

@@ -19,6 +19,8 @@ from halos_backend.records import BAD_JSON
 from halos_backend.settings_json import Change
 from halos_backend.store.prompt_order import rounds_to_come
 from halos_backend.store.registry import check_readable, load_state
+from halos_backend.store.request_rules import Standing, standing_of
+from halos_backend.store.requests import At, When
 from halos_backend.store.round_state import StageStatus
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.standard_error import (
@@ -37,7 +39,7 @@ class RunSummary(msgspec.Struct, frozen=True, dict=True, kw_only=True):
     `round` is the newest, 0 before the first, of `num_rounds` that there will be, if one knows;
     `rewards` are the means of the rounds that have one, oldest first, and last of the result where
     it is scored; `reward_change` is that from the first to the last; `loss` and `settings_json` are
-    the newest round's.
+    the newest round's. `standing` says what can be asked of the run.
     """
 
     status: RunStatus
@@ -51,6 +53,7 @@ class RunSummary(msgspec.Struct, frozen=True, dict=True, kw_only=True):
     reason: str | None
     obstacle: str | None
     settings_json: bytes
+    standing: Standing
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -96,6 +99,9 @@ class _Round(msgspec.Struct):
     cursor: int
     stages: dict[str, _Stage] = {}
     closing: ClosingPrompts | None = None
+    finished_t: float | None = None
+    checkpoint: str | None = None
+    unscored: str | None = None
 
     @property
     def reward(self) -> Reward | None:
@@ -117,6 +123,10 @@ class _State(msgspec.Struct):
     reason: str | None = None
     obstacle: str | None = None
     changes: list[Change] = []
+    failure: str | None = None
+    pause_at: At | None = None
+    abort_when: When | None = None
+    pruned: list[str] = []
 
 
 class _Snapshot(msgspec.Struct):
@@ -153,6 +163,7 @@ def summarize_run(run_dir: RunDir, *, journal_bytes: int) -> RunSummary:
         reason=state.reason,
         obstacle=state.obstacle,
         settings_json=bytes(state.settings),
+        standing=_standing(state, num_begun=len(begun)),
     )
 
 
@@ -174,6 +185,7 @@ def summary_of(state: RunState) -> RunSummary:
         reason=state.reason,
         obstacle=state.obstacle,
         settings_json=msgspec.json.encode(settings),
+        standing=standing_of(state),
     )
 
 
@@ -225,6 +237,32 @@ def _whole_snapshot(run_dir: RunDir, journal_bytes: int) -> _State | None:
         return None
     is_plain = state.run and state.schema_version <= SCHEMA_VERSION and not state.changes
     return state if is_plain else None
+
+
+def _standing(state: _State, *, num_begun: int) -> Standing:
+    last = state.rounds[-1] if state.rounds else None
+    running = [
+        name
+        for round in state.rounds[-2:]
+        for name, stage in round.stages.items()
+        if stage.status == "running"
+    ]
+    first = state.rounds[0].stages.get("sample") if state.rounds else None
+    return Standing(
+        status=state.status,
+        reason=state.reason,
+        failure=state.failure,
+        pause_at=state.pause_at,
+        abort_when=state.abort_when,
+        stage=running[0] if running else "",
+        is_unscored=last is not None and last.closing is not None and bool(last.unscored),
+        num_rounds=num_begun,
+        round_at_hand=last.round if last is not None and last.finished_t is None else num_begun + 1,
+        has_samples=len(state.rounds) > 1 or (first is not None and first.status == "finished"),
+        has_checkpoint=any(
+            round.checkpoint and round.checkpoint not in state.pruned for round in state.rounds
+        ),
+    )
 
 
 def _first_to_last(rewards: Sequence[Reward]) -> RewardChange | None:
