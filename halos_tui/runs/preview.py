@@ -1,4 +1,6 @@
-"""This pane shows the run at the list's cursor: beside the list, below it, or only when asked for.
+"""This pane shows the run at the list's cursor, or compares selected ones.
+
+It is beside the list, below it, or only there when asked for.
 
 It says when which run is to be read; `PreviewReader` reads it, and `preview_parts` draws it.
 """
@@ -13,7 +15,9 @@ from textual.containers import Container
 from textual.timer import Timer
 
 from halos_tui.feed import Feed, in_background
-from halos_tui.runs.reader import Preview, PreviewReader, RunRow
+from halos_tui.runs.comparison import Comparison
+from halos_tui.runs.preview_reader import Preview, PreviewReader
+from halos_tui.runs.reader import RunRow
 from halos_tui.screens.base import is_boxed
 from halos_tui.widgets.painted import FRAMED
 
@@ -47,9 +51,9 @@ def place_of_preview(size: tuple[int, int], *, wants: bool | None) -> Place | No
 
 
 class PreviewPane(Container):
-    """It shows one run. `feed` is what reads `reader`; `wants` is what a person has asked for.
+    """It shows one run, or several compared; whoever holds it lays it out by `place`.
 
-    Whoever holds it lays it out by `place`.
+    `feed` is what reads `reader`, and `wants` what a person has asked for.
     """
 
     DEFAULT_CSS = """
@@ -63,12 +67,12 @@ class PreviewPane(Container):
     def __init__(self, *, is_ascii: bool = False, id: str | None = None) -> None:
         super().__init__(id=id, classes=FRAMED)
         self.reader = PreviewReader()
-        self.feed: Feed[Preview] | None = None
+        self.feed: Feed[Preview | Comparison] | None = None
         self.wants: bool | None = None
         self.place: Place | None = None
         self._is_ascii = is_ascii
-        self._row: RunRow | None = None
-        self._shown: Preview | None = None
+        self._rows: tuple[RunRow, ...] = ()
+        self._shown: Preview | Comparison | None = None
         self._parts: PreviewParts | None = None
         self._is_making_parts = False
         self._waiting: list[Timer] = []
@@ -81,35 +85,31 @@ class PreviewPane(Container):
             self.set_class(place == name, f"-{name}")
         self.styles.height = "1fr" if place == "beside" else int(size[1] * SHARE_OF_HEIGHT)
         if place is None:
-            self._turn_to(None)
+            self._turn_to(())
 
-    def turn_to(self, row: RunRow | None) -> None:
-        """Shows that run, once the cursor rests on it."""
+    def turn_to(self, rows: tuple[RunRow, ...]) -> None:
+        """Shows that run once the cursor rests on it, or several beside each other."""
         if self.place:
-            self._turn_to(row)
+            self._turn_to(rows)
 
-    def show(self, shown: Preview) -> None:
+    def show(self, shown: Preview | Comparison) -> None:
         """Shows what was read, unless the cursor has moved on meanwhile."""
-        if shown.run_dir == self._run_dir:
+        if self._is_wanted(shown):
             self._show(shown)
 
-    @property
-    def _run_dir(self) -> RunDir | None:
-        return None if self._row is None else self._row.run_dir
-
-    def _turn_to(self, row: RunRow | None) -> None:
-        before, self._row = self._row, row
-        if row is None and before is None:
+    def _turn_to(self, rows: tuple[RunRow, ...]) -> None:
+        before, self._rows = self._rows, rows
+        if _runs_of(rows) == _runs_of(before):
+            if rows != before:
+                self.reader.ask(rows)
+                self._show(self._shown)
             return
-        if row is not None and before is not None and row.run_dir == before.run_dir:
-            self._show(self._shown)
-            return
-        if row is not None and not self._is_making_parts:
+        if rows and not self._is_making_parts:
             self._is_making_parts = True  # once the list is there, which does not wait for it
             self.run_worker(self._make_parts())
         for timer in self._waiting:
             timer.stop()
-        if self._shown is None or row is None:
+        if self._shown is None or not rows:
             self._ask()
         else:
             self._waiting = [
@@ -118,25 +118,26 @@ class PreviewPane(Container):
             ]
 
     def _ask(self) -> None:
-        self.reader.ask(self._run_dir)
+        self.reader.ask(self._rows)
         if self.feed is not None:
             self.feed.hurry()
 
+    def _is_wanted(self, shown: Preview | Comparison) -> bool:
+        runs = (shown.run_dir,) if isinstance(shown, Preview) else shown.run_dirs
+        return runs == _runs_of(self._rows)
+
     def _forget_other(self) -> None:
-        if self._shown is not None and self._shown.run_dir != self._run_dir:
+        if self._shown is not None and not self._is_wanted(self._shown):
             self._show(None)
 
-    def _show(self, shown: Preview | None) -> None:
+    def _show(self, shown: Preview | Comparison | None) -> None:
+        """Shows it, with a person's own words, which the list has read already."""
         self._shown = shown
+        if isinstance(shown, Preview) and self._is_wanted(shown):
+            (row,) = self._rows
+            shown = replace(shown, words=row.words, words_problem=row.words_problem)
         if self._parts is not None:
-            self._parts.show(self._with_words(shown))
-
-    def _with_words(self, shown: Preview | None) -> Preview | None:
-        """Adds a person's own words, which the list has read already."""
-        row = self._row
-        if shown is None or row is None or row.run_dir != shown.run_dir:
-            return shown
-        return replace(shown, words=row.words, words_problem=row.words_problem)
+            self._parts.show(shown)
 
     async def _make_parts(self) -> None:
         def load() -> type[PreviewParts]:
@@ -149,3 +150,7 @@ class PreviewPane(Container):
         await self.mount(parts)
         self._parts = parts
         self._show(self._shown)
+
+
+def _runs_of(rows: tuple[RunRow, ...]) -> tuple[RunDir, ...]:
+    return tuple(row.run_dir for row in rows)

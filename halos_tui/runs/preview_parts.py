@@ -15,6 +15,7 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.geometry import Region
 
+from halos_tui.charts.line_chart import LineChart
 from halos_tui.formatting import duration, number, short_count, size, visible
 from halos_tui.run.chart_panels import RewardChart
 from halos_tui.run.run_header import (
@@ -26,11 +27,14 @@ from halos_tui.run.run_header import (
 )
 from halos_tui.run.says_panel import SaysPanel, is_long
 from halos_tui.run.screen import EventsPanel, NoticesPanel, put
-from halos_tui.runs.reader import Preview
-from halos_tui.widgets.panel import Line, Panel, joined
+from halos_tui.runs.comparison import Comparison, ComparisonPanel, num_table_lines
+from halos_tui.runs.preview_reader import Preview
+from halos_tui.widgets.panel import GAP, Line, Panel, joined
 
-PartName = Literal["header", "words", "stage", "notices", "cost", "rewards", "says", "events"]
-FRAMED = ("rewards", "says", "events")
+PartName = Literal[
+    "header", "words", "stage", "notices", "cost", "rewards", "says", "events", "compared", "curves"
+]
+FRAMED = ("rewards", "says", "events", "curves")
 """These parts have a rule above them, with their titles."""
 MOST_HEADER_LINES = 6
 MOST_WORDS_LINES = 4
@@ -41,7 +45,6 @@ ALL_SAYS, MOST_SAYS = 5, 14
 MIN_EVENTS = 4
 FLAT_WIDTH = 72
 MIN_FLAT_LINES, FLAT_LINES = 8, 24
-GAP = 2
 J_PER_KWH, S_PER_H = 3.6e6, 3600
 
 
@@ -66,8 +69,8 @@ def arrange(room: Region, needs: Needs) -> dict[PartName, Region]:
         return {}
     if is_flat(room.size) and needs.has_rewards and needs.has_says:
         upper, lower = room.split_horizontal(room.height - max(ALL_SAYS, room.height // 3))
-        left, right = upper.split_vertical(text_width(room.size) + GAP)
-        places, _ = _told(left.shrink((0, GAP, 0, 0)), needs, num_kept=0)
+        left, right = upper.split_vertical(text_width(room.size) + len(GAP))
+        places, _ = _told(left.shrink((0, len(GAP), 0, 0)), needs, num_kept=0)
         return places | {"rewards": right, "says": lower}
     num_kept = ALL_SAYS if needs.has_says else 0
     places, rest = _told(room, needs, num_kept=num_kept)
@@ -92,7 +95,7 @@ def is_flat(size: tuple[int, int]) -> bool:
 def text_width(size: tuple[int, int]) -> int:
     """Returns the width of what is said of the run."""
     width, _ = size
-    return (width - GAP) * 11 // 20 if is_flat(size) else width
+    return (width - len(GAP)) * 11 // 20 if is_flat(size) else width
 
 
 def _told(room: Region, needs: Needs, *, num_kept: int) -> tuple[dict[PartName, Region], Region]:
@@ -123,7 +126,7 @@ class PreviewParts(Container):
     def __init__(self, *, is_ascii: bool = False) -> None:
         super().__init__()
         self._is_ascii = is_ascii
-        self._shown: Preview | None = None
+        self._shown: Preview | Comparison | None = None
 
     def compose(self) -> ComposeResult:
         yield RunHeader(is_ascii=self._is_ascii, id="header")
@@ -134,15 +137,20 @@ class PreviewParts(Container):
         yield RewardChart(is_ascii=self._is_ascii, id="rewards")
         yield SaysPanel(is_ascii=self._is_ascii, id="says")
         yield EventsPanel(is_ascii=self._is_ascii, id="events")
+        yield ComparisonPanel(is_ascii=self._is_ascii, id="compared")
+        yield LineChart("reward by round", is_ascii=self._is_ascii, id="curves")
 
     def on_resize(self) -> None:
         self._place()
 
-    def show(self, shown: Preview | None) -> None:
-        """Shows this run, or none."""
+    def show(self, shown: Preview | Comparison | None) -> None:
+        """Shows this run, or several compared, or nothing."""
         self._shown = shown
         self._place()
-        if shown is not None:
+        if isinstance(shown, Comparison):
+            self.query_one(ComparisonPanel).show(shown)
+            self.query_one("#curves", LineChart).update(shown.curves)
+        elif shown is not None:
             run = shown.run
             self.query_one(RunHeader).show(run.header)
             self.query_one(WordsPanel).show(shown)
@@ -154,10 +162,14 @@ class PreviewParts(Container):
             self.query_one(CostPanel).show(shown)
 
     def _place(self) -> None:
-        shown, size = self._shown, self.size
-        places = {}
-        if shown is not None:
-            places = arrange(size.region, needs_of(shown, text_width(size)))
+        room = self.size.region
+        places: dict[PartName, Region] = {}
+        if isinstance(self._shown, Comparison):
+            table, rest = room.split_horizontal(min(room.height, num_table_lines(self._shown)))
+            has_chart = self._shown.curves and rest.height >= MIN_CHART
+            places = {"compared": table, "curves": rest} if has_chart else {"compared": room}
+        elif self._shown is not None:
+            places = arrange(room, needs_of(self._shown, text_width(self.size)))
         for panel in self.children:
             name = cast("PartName", panel.id)
             put(panel, places.get(name), is_framed=name in FRAMED)

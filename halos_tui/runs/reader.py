@@ -1,21 +1,15 @@
-"""Reads the list of runs for the runs screen, and more of the run at its cursor, in feeds' threads.
-
-Only what has changed is read again.
-"""
+"""Reads the list of runs for the runs screen, in the feed's thread: again only what has changed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from stat import S_ISREG
-from types import MappingProxyType
 from typing import Literal
 
-from halos_backend import clock
 from halos_backend.errors import HalosError
-from halos_backend.store.disk_use import DiskMeter
 from halos_backend.store.own_words import NO_WORDS, OwnWords, words_or_problem
 from halos_backend.store.request_rules import Standing
 from halos_backend.store.run_dir import RunDir
@@ -23,7 +17,6 @@ from halos_backend.store.run_summary import RunSummary, summarize_run
 from halos_backend.store.standard_error import RewardChange
 from halos_backend.store.state import AT_WORK
 
-from halos_tui.run.view import HeaderView, RunView
 from halos_tui.runs.filter import FIELDS, setting_at
 from halos_tui.tracking.status import SeenStatus, supervision_of
 
@@ -179,7 +172,7 @@ def _read(run_dir: RunDir, *, journal_bytes: int) -> RunRow:
     try:
         found = summarize_run(run_dir, journal_bytes=journal_bytes)
     except (HalosError, OSError) as error:
-        return RunRow(run_dir, "unreadable", _in_words(run_dir, error))
+        return RunRow(run_dir, "unreadable", in_words(run_dir, error))
     reason = found.obstacle if found.status in AT_WORK else found.reason
     return RunRow(
         run_dir,
@@ -197,110 +190,8 @@ def _read(run_dir: RunDir, *, journal_bytes: int) -> RunRow:
     )
 
 
-def _in_words(run_dir: RunDir, error: HalosError | OSError) -> str:
+def in_words(run_dir: RunDir, error: HalosError | OSError) -> str:
+    """Says why a run cannot be read, without the path that its name says already."""
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}"
     return str(error).replace(f"{run_dir.path}/", "")
-
-
-DISK_EVERY_S = 60.0
-DISK_STEP_S = 0.05
-"""A read counts files for so long, and the next one goes on: the cursor may move at any time."""
-
-
-@dataclass(frozen=True)
-class Preview:
-    """Holds what stands beside the list about one run; `disk_bytes` is None until all of it is
-    counted.
-    """
-
-    run_dir: RunDir
-    run: RunView
-    disk_bytes: int | None = None
-    words: OwnWords = NO_WORDS
-    words_problem: str = ""
-
-
-class PreviewReader:
-    """Reads what was asked for last, and nothing of the runs that a moving cursor passed.
-
-    `ask` may be called from another thread than `read`. `keys` are those of the actions by which a
-    person can steer a run, for its hints; `in_keys` words commands. Of one run at a time anything
-    is kept.
-    """
-
-    keys: Mapping[str, str] = MappingProxyType({})
-    in_keys: Callable[[str], str] = staticmethod(str)
-
-    def __init__(self) -> None:
-        self._wanted: RunDir | None = None
-        self._followed: _Followed | None = None
-
-    def ask(self, run_dir: RunDir | None) -> None:
-        self._wanted = run_dir
-
-    def read(self) -> Preview | None:
-        """Returns None where there is nothing new."""
-        wanted = self._wanted
-        if wanted is None:
-            self._followed = None
-        elif self._followed is None or self._followed.run_dir != wanted:
-            self._followed = _Followed(wanted, self.keys, self.in_keys)
-        return None if self._followed is None else self._followed.read()
-
-
-class _Followed:
-    """Reads one run for as long as the cursor is on it."""
-
-    def __init__(
-        self, run_dir: RunDir, keys: Mapping[str, str], in_keys: Callable[[str], str]
-    ) -> None:
-        from halos_tui.run.reader import RunReader  # 0.1 s, for which the list does not wait
-
-        self.run_dir = run_dir
-        self._reader = RunReader(run_dir, is_brief=True)
-        self._reader.keys, self._reader.in_keys = keys, in_keys
-        self._disk = _DiskCount(run_dir)
-        self._preview: Preview | None = None
-
-    def read(self) -> Preview | None:
-        before = self._preview
-        if before is not None:
-            self._disk.go_on()
-        view = self._view()
-        if view is None and before is not None:
-            view = before.run
-        if view is not None:
-            self._preview = Preview(self.run_dir, view, self._disk.num_bytes)
-        return None if self._preview == before else self._preview
-
-    def _view(self) -> RunView | None:
-        """Returns None where the run stands as before; says why where it cannot be read."""
-        try:
-            return self._reader.read()
-        except (HalosError, OSError) as error:
-            problem = _in_words(self.run_dir, error)
-            return RunView(HeaderView(self.run_dir.name, problem=problem))
-
-
-class _DiskCount:
-    """Counts the bytes of a run again and again, a little at a time."""
-
-    def __init__(self, run_dir: RunDir) -> None:
-        self._path = run_dir.path
-        self._steps = DiskMeter().steps(self._path)
-        self._found = 0
-        self._due = 0.0
-        self.num_bytes: int | None = None
-
-    def go_on(self) -> None:
-        began = clock.monotonic()
-        if began < self._due:
-            return
-        for use in self._steps:
-            self._found = use.total
-            if clock.monotonic() > began + DISK_STEP_S:
-                return
-        self.num_bytes = self._found
-        self._due = clock.monotonic() + DISK_EVERY_S
-        self._steps = DiskMeter().steps(self._path)

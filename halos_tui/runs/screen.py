@@ -20,9 +20,11 @@ from halos_tui.feed import FeedFailed, Updated
 from halos_tui.formatting import plural
 from halos_tui.keymap import keys_of
 from halos_tui.runs.columns import SORTS, by_group, group_of, in_order
+from halos_tui.runs.comparison import Comparison
 from halos_tui.runs.filter import RunFilter, parse_filter
 from halos_tui.runs.preview import MIN_HEIGHT, PreviewPane
-from halos_tui.runs.reader import Preview, RunRow, RunsReader
+from halos_tui.runs.preview_reader import Preview
+from halos_tui.runs.reader import RunRow, RunsReader
 from halos_tui.runs.run_list import RunList, RunListView
 from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.panel import Line, TextLines, beside, joined
@@ -43,7 +45,7 @@ class RunsScreen(RunActions):
     FRAMED: ClassVar[Mapping[str, str]] = {"runs": "runs"}
     BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {
         "runs": ("open", "sort"),
-        "preview": ("preview",),
+        "preview": ("metrics", "preview"),
     }
     DEFAULT_CSS = """
     RunsScreen {
@@ -93,8 +95,8 @@ class RunsScreen(RunActions):
         self._say_how_many()
         self._place_preview()
 
-    def on_updated(self, message: Updated[tuple[RunRow, ...] | Preview]) -> None:
-        if isinstance(message.view, Preview):
+    def on_updated(self, message: Updated[tuple[RunRow, ...] | Preview | Comparison]) -> None:
+        if not isinstance(message.view, tuple):
             self._preview.show(message.view)
             return
         self._rows = message.view
@@ -122,11 +124,9 @@ class RunsScreen(RunActions):
     def first_actions(self) -> Sequence[str]:
         return ("open", *super().first_actions())
 
-    def _selected_rows(self) -> list[RunRow]:
-        shown = self._list.shown.rows if self._list.shown else ()
-        chosen = [row for row in shown if row.name in self._selected]
+    def _selected_rows(self) -> tuple[RunRow, ...]:
         at_cursor = self._list.at_cursor
-        return chosen or ([at_cursor] if at_cursor else [])
+        return self._chosen() or ((at_cursor,) if at_cursor else ())
 
     @on(RunList.Chosen)
     def action_open(self) -> None:
@@ -206,7 +206,16 @@ class RunsScreen(RunActions):
         row = self._list.at_cursor
         about = () if row is None else _about(row)
         self.query_one("#about", TextLines).show((about,))
-        self._preview.turn_to(row)
+        self._preview.turn_to(self._previewed())
+
+    def _chosen(self) -> tuple[RunRow, ...]:
+        shown = self._list.shown.rows if self._selected and self._list.shown else ()
+        return tuple(row for row in shown if row.name in self._selected)
+
+    def _previewed(self) -> tuple[RunRow, ...]:
+        """Returns the selected runs where these are several, else the one at the cursor."""
+        chosen, at_cursor = self._chosen(), self._list.at_cursor
+        return chosen if len(chosen) > 1 else (at_cursor,) if at_cursor else ()
 
     def _place_preview(self) -> None:
         self._preview.lay_out(self.size)

@@ -13,15 +13,19 @@ from halos_backend.store.own_words import OwnWords, write_own_words
 from halos_backend.store.reader import run_journal
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import fold
+from rich.cells import cell_len
 from textual.geometry import Region
 
 from halos_tui.run import reader as run_reader
 from halos_tui.run.round_book import RoundBook
 from halos_tui.run.view import CostView
 from halos_tui.runs import preview
+from halos_tui.runs.comparison import ComparisonPanel, compare_runs
 from halos_tui.runs.preview import place_of_preview
 from halos_tui.runs.preview_parts import Needs, arrange
-from halos_tui.runs.reader import Preview, PreviewReader
+from halos_tui.runs.preview_reader import Preview, PreviewReader
+from halos_tui.runs.reader import RunRow, RunsReader
+from halos_tui.widgets.canvas import text_of
 from tests.support.app_fixtures import drive, screen_text, until, until_shown
 from tests.support.made_run import STARTED_T, MadeRun, write_round_files
 from tests.support.shell_fixtures import listed, shell
@@ -191,9 +195,10 @@ def test_it_follows_a_run_that_goes_on(tmp_path: Path) -> None:
 
 def read_all(reader: PreviewReader) -> Preview:
     """What is known once there is nothing new, the bytes on disk included."""
-    last = None
+    last: Any = None
     while (view := reader.read()) is not None or last is None or last.disk_bytes is None:
         last = view or last
+    assert isinstance(last, Preview)
     return last
 
 
@@ -203,13 +208,13 @@ def test_only_the_run_that_was_asked_for_last_is_read(tmp_path: Path) -> None:
     assert reader.read() is None
 
     for run in runs:
-        reader.ask(run.dir)
+        reader.ask((RunRow(run.dir, "paused"),))
 
     found = read_all(reader)
     assert found.run_dir == runs[1].dir
     assert found.disk_bytes == DiskMeter().measure(runs[1].dir.path).total
     assert reader.read() is None
-    reader.ask(None)
+    reader.ask(())
     assert reader.read() is None
 
 
@@ -227,3 +232,90 @@ def test_what_a_run_took_is_the_sum_of_its_rounds(tmp_path: Path) -> None:
 
     # two GPUs for three stages of 1.5 s, and for one more
     assert book.cost == CostView(40, 0, gpu_s=2 * (4.5 + 1.5), gpu_energy_j=500.0)
+
+
+def rows_of(root: Path) -> list[RunRow]:
+    rows = RunsReader(root).read()
+    assert rows is not None
+    return sorted(rows, key=lambda row: row.name)
+
+
+def scored_run(root: Path, name: str, reward: float, stderr: float, **changes: Any) -> MadeRun:
+    run = MadeRun(root, name, **changes)
+    run.whole_round(1, reward_mean=reward, reward_stderr=stderr)
+    return run
+
+
+def test_runs_are_compared_by_settings_and_last_rewards(tmp_path: Path) -> None:
+    MadeRun(tmp_path, "a").dir.events.write_bytes(b"rubbish\n")
+    scored_run(tmp_path, "b", 0.5, 0.03)
+    scored_run(tmp_path, "c", 0.7, 0.04, loss="kto", feedback="binary")
+    scored_run(tmp_path, "d", 0.7, 0.04, num_rounds=1).score_result(reward_mean=0.9, round=2)
+
+    found = compare_runs(rows_of(tmp_path))
+
+    assert [run.of for run in found.runs] == ["", "last round", "last round", "final policy"]
+    assert [run.reward and run.reward.mean for run in found.runs] == [None, 0.5, 0.7, 0.9]
+    more = found.runs[2].more
+    assert found.base == "b"
+    # independent: 0.05 is the hypotenuse of 0.03 and 0.04
+    assert more is not None and (more.value, more.stderr) == pytest.approx((0.2, 0.05))
+    assert more.direction == 1
+    assert found.runs[1].more is found.runs[3].more is None
+    settings = dict(found.settings)
+    assert settings["loop.num_rounds"] == ("", "2", "2", "1")
+    assert settings["label.feedback"][1].startswith("pairwise ")
+    assert settings["train.loss"][2].startswith("kto {beta=0.1")
+    assert "train.lr" not in settings
+    assert [(one.name, one.style_index, *one.ys) for one in found.curves] == [
+        ("b", 2, 0.5),
+        ("c", 3, 0.7),
+        ("d", 4, 0.7, 0.9),
+    ]
+
+
+def test_equal_runs_differ_in_no_setting(tmp_path: Path) -> None:
+    for name in "ab":
+        scored_run(tmp_path, name, 0.5, 0.03)
+    assert compare_runs(rows_of(tmp_path)).settings == ()
+
+
+def test_selected_runs_are_compared_where_the_preview_is(tmp_path: Path) -> None:
+    scored_run(tmp_path, "alpha", 0.5, 0.03)
+    scored_run(tmp_path, "beta", 0.7, 0.04, num_rounds=1)
+
+    async def look() -> None:
+        async with shell(tmp_path, size=WIDE) as (app, pilot):
+            await until_shown(pilot, "alpha  lost", "cost")
+            await pilot.press("ctrl+a")
+            await until_shown(pilot, "2 runs compared", "loop.num_rounds", "reward by round")
+            text = screen_text(app)
+            assert "0.50 ±0.03   0.70 ±0.04" in text or "0.500 ±0.030  0.700 ±0.040" in text
+            assert "more than alpha" in text and "+0.200 ±0.050" in text
+            await pilot.press("escape")
+            await until_shown(pilot, "alpha  lost", "cost")
+            assert "compared" not in screen_text(app)
+
+    drive(look())
+
+
+@pytest.mark.parametrize("width", [20, 38, 60, 100])
+@pytest.mark.parametrize("is_ascii", [False, True])
+def test_a_table_of_many_runs_leaves_whole_columns_out(
+    tmp_path: Path, width: int, is_ascii: bool
+) -> None:
+    for number in range(15):
+        scored_run(tmp_path, f"a-run-of-some-length-{number}", -0.625, 0.125)
+    panel = ComparisonPanel(is_ascii=is_ascii)
+    panel.show(compare_runs(rows_of(tmp_path)))
+    assert panel.shown is not None
+
+    rows = text_of(panel.painting(width, 12))
+
+    assert all(cell_len(row) == width for row in rows)
+    (rewards,) = (row for row in rows if row.startswith("rewar"))
+    figure = "-0.62+-0.12" if is_ascii else "-0.62 ±0.12"
+    num_columns = rewards.count(figure)
+    assert num_columns == max(1, (width - width // 3) // (len(figure) + 2))
+    assert rewards.replace(figure, "").split() == rewards[: width // 3].split()
+    assert f"no room for {15 - num_columns} runs"[: width - 20] in rows[0]

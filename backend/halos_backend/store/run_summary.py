@@ -38,8 +38,9 @@ class RunSummary(msgspec.Struct, frozen=True, dict=True, kw_only=True):
 
     `round` is the newest, 0 before the first, of `num_rounds` that there will be, if one knows;
     `rewards` are the means of the rounds that have one, oldest first, and last of the result where
-    it is scored; `reward_change` is that from the first to the last; `loss` and `settings_json` are
-    the newest round's. `standing` says what can be asked of the run.
+    it is scored, and `reward_rounds` their numbers; `reward` is the last one, and `reward_change`
+    what it is more than the first; `loss` and `settings_json` are the newest round's. `standing`
+    says what can be asked of the run.
     """
 
     status: RunStatus
@@ -48,6 +49,8 @@ class RunSummary(msgspec.Struct, frozen=True, dict=True, kw_only=True):
     loss: str
     stage: str
     rewards: tuple[float, ...]
+    reward_rounds: tuple[int, ...]
+    reward: Reward | None
     reward_change: RewardChange | None
     created_t: float
     reason: str | None
@@ -158,6 +161,8 @@ def summarize_run(run_dir: RunDir, *, journal_bytes: int) -> RunSummary:
         loss=settings.train.loss.kind,
         stage=next((name for name, stage in newest.items() if stage.status == "running"), ""),
         rewards=tuple(reward.mean for reward in rewards),
+        reward_rounds=tuple(reward.round for reward in rewards),
+        reward=rewards[-1] if rewards else None,
         reward_change=_first_to_last(rewards),
         created_t=state.created_t,
         reason=state.reason,
@@ -180,6 +185,8 @@ def summary_of(state: RunState) -> RunSummary:
         loss=str(settings.get("train", {}).get("loss", {}).get("kind", "")),
         stage=active.stage if active is not None else "",
         rewards=tuple(reward.mean for reward in rewards),
+        reward_rounds=tuple(reward.round for reward in rewards),
+        reward=rewards[-1] if rewards else None,
         reward_change=_first_to_last(rewards),
         created_t=state.created_t,
         reason=state.reason,
