@@ -69,9 +69,10 @@ bench: $(READY)
 docs: $(READY)
 	$(BIN)/python docs/make.py
 
-# The pictures of README and docs, of the real app on three demo runs.
-screenshots: $(READY)
-	$(BIN)/python screenshots/make.py
+# The pictures of README and docs, of the real app on three runs of SmolLM2. OPTIONS=--keep leaves
+# the runs there, for the next call.
+screenshots: $(READY) $(SMOLLM2)/config.json
+	$(BIN)/python screenshots/make.py $(OPTIONS) $(SMOLLM2)
 
 wheel: $(READY)
 	$(BIN)/python -m hatchling build -t wheel

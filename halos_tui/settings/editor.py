@@ -223,7 +223,8 @@ class SettingsEditor(Container):
             self._close()
             return
         x, y = place
-        self._field.styles.offset = (x, y)
+        frame = self.rows.gutter
+        self._field.styles.offset = (x + frame.left, y + frame.top)
         self._field.styles.width = max(4, self.rows.size.width - x)
 
     def _show_details(self) -> None:

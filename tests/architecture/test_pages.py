@@ -63,6 +63,12 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
     assert {page.resolve() for page in PAGES} <= reached
 
 
+def test_every_picture_is_shown_on_a_page() -> None:
+    shown = {(page.parent / link).resolve() for page in PAGES for link in links_of(page)}
+    pictures = set((ROOT / "screenshots").glob("*.svg"))
+    assert pictures and pictures <= shown
+
+
 @pytest.mark.parametrize("page", ["architecture.md", "development.md"])
 def test_files_and_folders_that_a_page_about_the_code_names_are_there(page: str) -> None:
     named = PATH_IN_CODE.findall(FENCE.sub("", (ROOT / "docs" / page).read_text(encoding="utf-8")))

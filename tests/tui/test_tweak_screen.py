@@ -120,6 +120,21 @@ def test_it_shows_what_is_now_and_what_holds_next(run: MadeRun, size: tuple[int,
     on_tweak(run, act, size=size)
 
 
+@pytest.mark.parametrize("size", SIZES[:2])
+def test_a_value_is_edited_in_its_own_row(run: MadeRun, size: tuple[int, int]) -> None:
+    async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
+        lines = screen_text(app).splitlines()
+        y = next(y for y, line in enumerate(lines) if "train.lr " in line)
+        x = next(
+            line.index("from round") for line in lines if "from round" in line and "now" in line
+        )
+        await type_over(pilot, "1e-6")
+        field = app.screen.query_one("#value", Input).region
+        assert (field.x, field.y) == (x, y)
+
+    on_tweak(run, act, size=size)
+
+
 def test_it_begins_with_what_people_change(run: MadeRun) -> None:
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
         often = [
