@@ -12,6 +12,7 @@ from halos_backend.store.run_dir import RunDir
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.keys import format_key
 from textual.screen import Screen
 from textual.widgets import Static
 
@@ -19,7 +20,7 @@ from halos_tui.actions import Action, ScreenName, actions_of, bindings_of
 from halos_tui.app_options import AppOptions
 from halos_tui.feed import Feed, FeedFailed, Updated
 from halos_tui.formatting import visible_lines
-from halos_tui.keymap import UserConfig, in_keys
+from halos_tui.keymap import UserConfig, in_keys, keys_of
 from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.painted import Painted
 
@@ -132,10 +133,14 @@ class HalosScreen(Screen[None]):
 
     def _write_border_keys(self) -> None:
         """Writes keys as they are mapped; only a box has room for them."""
-        bindings = {one.binding.id: one.binding for one in self.active_bindings.values()}
+        actions = {action.id: action for action in actions_of(self.NAME)}
+        keys = keys_of(self.NAME, self.halos.config.keys)
         for panel, names in self.BORDER_KEYS.items():
-            known = [bindings[name] for name in names if name in bindings]
-            texts = [f"{self.app.get_key_display(one)} {one.description.lower()}" for one in known]
+            texts = [
+                f"{format_key(keys[name].split(',')[0])} {actions[name].title.lower()}"
+                for name in names
+                if self.check_action(name, ())
+            ]
             self.query_one(f"#{panel}").border_subtitle = (
                 Content("  ".join(texts)) if texts else None
             )
