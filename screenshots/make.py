@@ -47,7 +47,8 @@ EMPTY = re.compile(r"\b(nothing (is|was|fits)|no values? (yet|above)|no round ha
 PATH = re.compile(r"(?<![\w./~-])/\w[\w.-]*/[\w./-]+")
 CHANGED, NEW_LR = "train.lr", "2.5e-6"
 CONTROL_R = "\x12"
-POLL_S = 3.0
+POLL_S = 2.0
+MOST_WAITING = 6
 
 
 class Scene(NamedTuple):
@@ -218,13 +219,15 @@ def change_learning_rate() -> list[Frame]:
     return frames
 
 
-def wait_and_look(terminal: Terminal, text: str, caption: str) -> Iterator[Frame]:
-    """Waits for the text, a few seconds of which are one; looks longer at the end."""
+def wait_and_look(terminal: Terminal, text: str, caption: str) -> list[Frame]:
+    """Waits for the text; minutes of waiting are a few frames, and the end is seen for longer."""
+    waiting = []
     while text not in terminal.text:
-        yield look(terminal, caption, 0.6)
+        waiting.append(look(terminal, caption, 0.7))
         time.sleep(POLL_S)
+    kept = waiting[:: len(waiting) // MOST_WAITING + 1]
     terminal.settle()
-    yield look(terminal, caption, 3.0)
+    return [*kept, look(terminal, caption, 3.0)]
 
 
 def type_and_look(terminal: Terminal, text: str, caption: str) -> Iterator[Frame]:
