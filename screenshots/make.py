@@ -200,7 +200,7 @@ def change_learning_rate() -> list[Frame]:
         frames.append(look(terminal, "p pauses it at the end of the round.", 2.0))
         terminal.press("p")
         terminal.wait_for("pause sooner")
-        frames.append(look(terminal, "p once more: or sooner.", 2.0))
+        frames.append(look(terminal, "p once more offers to stop sooner, or to go on.", 2.0))
         terminal.press("s")
         frames += wait_and_look(terminal, "paused", "It stops once this stage is done.")
         terminal.press("t")
