@@ -1,4 +1,4 @@
-"""Owns a new run that is being set up: the doctor's findings, its plan, and making it.
+"""Owns a new run that is being set up: its plan, and making it.
 
 `--dry-run` shows the same plan. Nothing here is drawn. What takes seconds is called in threads
 only, and tells how far it is.
@@ -14,20 +14,13 @@ from halos_backend.client import start
 from halos_backend.client.dry_run import PlannedRounds, RunPlan, make_plan
 from halos_backend.config.guards import Guard
 from halos_backend.config.schema import RunSettings
-from halos_backend.doctor import examine_settings
-from halos_backend.findings import Finding, refuse_inputs, with_level
+from halos_backend.findings import refuse_inputs
 from halos_backend.store.run_dir import RunDir, check_run_name
 
 from halos_tui.formatting import count, number, percent, plural, size, visible
 from halos_tui.new_run.checking import Report, Tell, examine, prompts_reporter, refuse_problems
 from halos_tui.new_run.create import default_name, make_run, start_made
 from halos_tui.new_run.starts import Start
-from halos_tui.settings.form import Checked
-
-Lines = tuple[tuple[str, str], ...]
-"""These are texts, each with the name of its style."""
-STYLES = {"problem": "bad", "warning": "warning", "ok": "muted"}
-"""The doctor's levels have these styles, the worst first."""
 
 
 def find_plan(
@@ -113,22 +106,11 @@ class Draft:
         return self.start.config_text(self.settings, self.assignments)
 
 
-def findings_of(found: Checked, root: Path) -> Lines:
-    """Returns what the doctor says of settings that are right, without a look at the inputs."""
-    if found.settings is None:
-        return ()
-    settings = RunSettings.model_validate(found.settings)
-    findings = examine_settings(settings, prepared=None, runs_root=root)
-    levels = list(STYLES)
-    return tuple(
-        (with_level(finding), STYLES[finding.level])
-        for finding in sorted(findings, key=lambda finding: levels.index(finding.level))
-    )
+def plan_of(draft: Draft, report: Report, warn: Tell) -> list[str]:
+    """Says what the run would do, after a check of its inputs, whose warnings it tells.
 
-
-def plan_of(draft: Draft, report: Report) -> Lines:
-    """Says what the run would do, after a check of its inputs. Raises HalosError for wrong ones."""
-    warnings: list[Finding] = []
+    Raises HalosError for wrong ones.
+    """
     report("checking the inputs", 0, 0)
     plan = find_plan(
         draft.settings,
@@ -136,13 +118,12 @@ def plan_of(draft: Draft, report: Report) -> Lines:
         root=draft.root,
         name=draft.name or default_name(draft.settings, draft.root),
         report=report,
-        warn=warnings.append,
+        warn=warn,
     )
-    told = [(with_level(finding), "warning") for finding in warnings]
-    return (*told, *((line, "") for line in plan_lines(plan)))
+    return plan_lines(plan)
 
 
-def make_and_start(draft: Draft, report: Report) -> RunDir:
+def make_and_start(draft: Draft, report: Report, warn: Tell) -> RunDir:
     """Returns the run, at work. Raises HalosError where that fails; nothing is left behind then."""
 
     def create() -> RunDir:
@@ -155,7 +136,7 @@ def make_and_start(draft: Draft, report: Report) -> RunDir:
         )
 
     report("checking the inputs", 0, 0)
-    made = make_run(draft.settings, create, root=draft.root, warn=lambda _finding: None)
+    made = make_run(draft.settings, create, root=draft.root, warn=warn)
     start_made(made)
     return made
 

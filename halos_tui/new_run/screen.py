@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import HalosError
+from halos_backend.findings import Finding, InputsError, with_level
 from halos_backend.store.run_dir import RunDir
 from textual import on
 from textual.app import ComposeResult
@@ -22,7 +23,8 @@ from halos_tui.commands import as_called
 from halos_tui.feed import in_background, stop_if
 from halos_tui.formatting import count, plural, visible_lines
 from halos_tui.new_run import starts
-from halos_tui.new_run.draft import Draft, Lines, check_name, findings_of, make_and_start, plan_of
+from halos_tui.new_run.checking import Tell
+from halos_tui.new_run.draft import Draft, check_name, make_and_start, plan_of
 from halos_tui.new_run.starts import Offer, Start
 from halos_tui.screens.dialogs import Choice, ChoiceDialog, EntryDialog
 from halos_tui.settings.editor import SettingsEditor
@@ -120,9 +122,9 @@ class NewRunScreen(FormActions):
         self._start_from = start_from
         self._start: Start | None = None
         self._run_name = ""
-        self._said: Lines = ()
+        self._said_of: tuple[str, ...] = ()
         self._is_busy = False
-        self._is_fresh = False
+        self._is_anew = False
         self._is_left = threading.Event()
 
     def compose(self) -> ComposeResult:
@@ -135,6 +137,7 @@ class NewRunScreen(FormActions):
 
     def on_mount(self) -> None:
         self._offers.focus()
+        self.editor.words = self.in_keys
         if self._start_from is None:
             self._choose()
         else:
@@ -212,16 +215,23 @@ class NewRunScreen(FormActions):
 
     @on(SettingsEditor.Changed)
     def _changed(self, message: SettingsEditor.Changed) -> None:
-        if self._is_fresh:
-            self._is_fresh = False
-            self._go_to_what_is_missing(message.view)
-        self._said = ()
-        self._show_findings()
+        if self._is_anew:
+            self._is_anew = False
+            self._go_to_what_is_wrong(message.view)
+        self._show_title(message.view)
+        if message.view.assignments != self._said_of:
+            self._say()
 
-    def _go_to_what_is_missing(self, view: FormView) -> None:
-        path = next((path for path in view.often if path in view.problems), None)
-        if path is not None:
-            self.editor.rows.go_to(often_key(path))
+    def _go_to_what_is_wrong(self, view: FormView) -> None:
+        found = view.found.items()
+        refused = [path for path, findings in found if findings[0].level == "problem"]
+        wrong = [path for path in (*view.problems, *refused) if path]
+        rows = self.editor.rows
+        often = [] if rows.filter else [path for path in view.often if path in wrong]
+        if often:
+            rows.go_to(often_key(often[0]))
+        elif wrong:
+            rows.go_to(wrong[0])
 
     @property
     def _offers(self) -> OfferList:
@@ -269,11 +279,11 @@ class NewRunScreen(FormActions):
         self.form = start.form()
         self.add_class("-form")
         self._close_search()
-        self._is_fresh = True
+        self._is_anew = True
         self.editor.rows.move_to(0)
         self.editor.set_form(self.form)
         self.editor.rows.focus()
-        self._show_title()
+        self._show_title(None)
 
     def _close_search(self) -> None:
         """Shows all settings, whatever the search for something to begin with was."""
@@ -282,29 +292,28 @@ class NewRunScreen(FormActions):
         field.display = False
         self.editor.search("")
 
-    def _show_title(self) -> None:
+    def _show_title(self, view: FormView | None) -> None:
         if self._start is not None:
             name = f" {self._run_name}" if self._run_name else ""
-            self._title(f"New run{name}, from {self._start.label}")
-
-    def _show_findings(self) -> None:
-        view = self.editor.view
-        if view is not None:
-            lines = (*self._said, *findings_of(view.checked, self.root))
-            self.editor.set_more([(self.in_keys(text), style) for text, style in lines])
+            num = len(view.differs) if view else 0
+            differs = f"; {plural(num, 'setting')} changed" if num else ""
+            self._title(f"New run{name}, from {self._start.label}{differs}")
 
     def _say(self, *lines: tuple[str, str]) -> None:
-        """Shows lines with the names of their styles, before the doctor's findings."""
-        self._said = lines
-        self._show_findings()
+        """Shows lines with the names of their styles until something is edited."""
+        self._said_of = self.form.assignments if self.form else ()
+        self.editor.set_more([(self.in_keys(text), style) for text, style in lines])
 
-    def _work(self, work: Callable[[Draft], None]) -> None:
+    def _work(self, work: Callable[[Draft, Tell], None]) -> None:
         """Does work of seconds in a thread, once the settings are right; one at a time."""
         if self._start is not None and self.form is not None and not self._is_busy:
             self._is_busy = True
             self.run_worker(self._try(work, self._start, self.form.copy()), group="work")
 
-    async def _try(self, work: Callable[[Draft], None], start: Start, form: SettingsForm) -> None:
+    async def _try(
+        self, work: Callable[[Draft, Tell], None], start: Start, form: SettingsForm
+    ) -> None:
+        found: list[Finding] = []
         try:
             view = await in_background(form.view)
             if view.checked.settings is None:
@@ -318,21 +327,38 @@ class NewRunScreen(FormActions):
                 name=self._run_name,
             )
             # to_thread and not in_background: what is half-made is taken back before the app ends
-            await asyncio.to_thread(work, draft)
+            await asyncio.to_thread(work, draft, found.append)
+            self._learn(found, view)
+        except InputsError as error:
+            self._is_anew = True
+            self._say()
+            self._learn([*error.problems, *found], view)
         except (HalosError, OSError) as error:
             self._say((f"! {error}", "bad"))
         finally:
             self._is_busy = False
 
-    def _plan(self, draft: Draft) -> None:
-        lines = plan_of(draft, self._report)
-        self.app.call_later(self._show_plan, draft, lines)
+    def _learn(self, found: Sequence[Finding], view: FormView) -> None:
+        """Shows what a look at the inputs found, beside the settings that it is about."""
+        if self.form is not None and self.is_attached:
+            self.form.learn(found, view)
+            self.editor.check()
 
-    def _make(self, draft: Draft) -> None:
-        made = make_and_start(draft, self._report)
+    def _plan(self, draft: Draft, tell: Tell) -> None:
+        warnings: list[Finding] = []
+
+        def warn(finding: Finding) -> None:
+            warnings.append(finding)
+            tell(finding)
+
+        lines = plan_of(draft, self._report, warn)
+        self.app.call_later(self._show_plan, draft, [*map(with_level, warnings), *lines])
+
+    def _make(self, draft: Draft, tell: Tell) -> None:
+        made = make_and_start(draft, self._report, tell)
         self.app.call_later(self._open, made)
 
-    def _show_plan(self, draft: Draft, lines: Lines) -> None:
+    def _show_plan(self, draft: Draft, lines: Sequence[str]) -> None:
         """Shows the plan in a dialog, since it may be longer than the details have room for.
 
         What is started from there is what the form says, so that a plan of other settings is not
@@ -344,9 +370,8 @@ class NewRunScreen(FormActions):
             self._say(("! changed while the plan was made: ask for it again", "warning"))
             return
         self._say()
-        text = "\n".join(line for line, _ in lines)
         choices = [Choice("s", "start it", answer=True)]
-        self.app.push_screen(ChoiceDialog("The plan", text, choices), self._planned)
+        self.app.push_screen(ChoiceDialog("The plan", "\n".join(lines), choices), self._planned)
 
     def _planned(self, wanted: bool | None) -> None:
         if wanted:
@@ -381,7 +406,7 @@ class NewRunScreen(FormActions):
         name = await self.app.push_screen_wait(dialog)
         if name is not None:
             self._run_name = name.strip()
-            self._show_title()
+            self._show_title(self.editor.view)
 
     async def _ask_file(self) -> None:
         dialog = EntryDialog("Which run file?", as_called("halos-tui init > run.toml writes one."))

@@ -22,6 +22,7 @@ from halos_backend.config.presets import init_file, preset_names, preset_notes, 
 from halos_backend.config.schema import RunSettings, TrainSettings
 from halos_backend.config.shape import kinds_of
 from halos_backend.config.toml_text import dump_toml, parse_toml, read_run_file
+from halos_backend.doctor import examine_settings
 from halos_backend.errors import ExitCode, HalosError, UsageError
 from halos_backend.interpreters.programs import program, program_environment
 from halos_backend.settings_json import apply_changes
@@ -64,8 +65,13 @@ class Start:
         return checked(lambda: self._checked(assignments))
 
     def _checked(self, assignments: Sequence[str]) -> Checked:
-        settings = self.settings(assignments).model_dump(mode="json")
-        return Checked(consequences=tuple(defaults_taken(assignments, settings)), settings=settings)
+        settings = self.settings(assignments)
+        resolved = settings.model_dump(mode="json")
+        return Checked(
+            consequences=tuple(defaults_taken(assignments, resolved)),
+            settings=resolved,
+            findings=tuple(examine_settings(settings, prepared=None)),
+        )
 
     def config_text(self, settings: RunSettings, assignments: Sequence[str]) -> str:
         """Returns the run file that comes of it."""

@@ -8,9 +8,10 @@ together.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from halos_backend.findings import with_level
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Container
@@ -24,7 +25,7 @@ from halos_tui.feed import in_background
 from halos_tui.formatting import plural, visible
 from halos_tui.settings.form import FormView, SettingsForm
 from halos_tui.settings.rows import Row
-from halos_tui.settings.rows_list import SettingsRows
+from halos_tui.settings.rows_list import LEVEL_STYLES, SettingsRows
 from halos_tui.terminal.key_order import keys_held
 from halos_tui.widgets.panel import Line, Panel
 
@@ -82,6 +83,8 @@ class SettingsEditor(Container):
         self._form: SettingsForm | None = None
         self._more: tuple[tuple[str, str], ...] = ()
         self._before: str | None = None
+        self.words: Callable[[str], str] = str
+        """It writes the commands of a finding as the keys of the screen."""
 
     def compose(self) -> ComposeResult:
         yield SettingsRows(is_ascii=self._is_ascii, id="rows")
@@ -233,7 +236,7 @@ class SettingsEditor(Container):
         except NoMatches:
             return
         if (view := self.view) is not None:
-            details.show(Details(view, self.rows.row, self._more))
+            details.show(Details(view, self.rows.row, self._more, self.words))
 
     @property
     def _field(self) -> Input:
@@ -256,11 +259,15 @@ class SettingsEditor(Container):
 
 @dataclass(frozen=True)
 class Details:
-    """Holds the form, the row at the cursor, and lines of the form's owner with their styles."""
+    """Holds the form, the row at the cursor, and lines of the form's owner with their styles.
+
+    `words` writes commands as keys.
+    """
 
     view: FormView
     row: Row | None
     more: tuple[tuple[str, str], ...] = ()
+    words: Callable[[str], str] = str
 
 
 class SettingsDetails(Panel[Details]):
@@ -287,8 +294,11 @@ def _about_row(shown: Details) -> Iterator[tuple[str, str]]:
     if row.fixed:
         yield row.fixed, "muted"
         return
+    for finding in shown.view.found.get(row.path, ()):
+        yield f"! {shown.words(with_level(finding))}", LEVEL_STYLES[finding.level]
     if note := shown.view.notes.get(row.path):
-        yield f"{note}: backspace takes that back", "accent"
+        can_go_back = row.path in shown.view.edited or shown.view.from_round is not None
+        yield f"{note}{': backspace takes that back' if can_go_back else ''}", "accent"
     if not problem:
         default = f"default {row.default}; " if row.default else ""
         yield f"{default}takes {row.takes}", "muted"
@@ -305,6 +315,10 @@ def _about_all(shown: Details) -> Iterator[tuple[str, str]]:
     for sentence in view.checked.consequences:
         yield f"> {sentence}", "accent"
     yield from shown.more
+    at_cursor = view.found.get(here or "", ())
+    for finding in view.findings:
+        if finding not in at_cursor:
+            yield shown.words(with_level(finding)), LEVEL_STYLES[finding.level]
 
 
 def _wrapped(text: str, width: int) -> list[str]:

@@ -6,7 +6,8 @@ Nothing of the schema is listed here. Edits are kept as the text after the equal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,22 +19,34 @@ from halos_backend.config.schema import RunSettings
 from halos_backend.config.shape import choices_of, entry_table, field_at
 from halos_backend.config.wording import Problem
 from halos_backend.errors import SettingsError, UsageError
+from halos_backend.findings import Finding
 from halos_backend.settings_json import is_at_or_below, leaves
 
-from halos_tui.settings.rows import OFF, OFTEN, ON, Row, settings_rows, table_headings, text_of
+from halos_tui.settings.rows import (
+    OFF,
+    OFTEN,
+    ON,
+    UNSET,
+    Row,
+    settings_rows,
+    table_headings,
+    text_of,
+)
 
 
 @dataclass(frozen=True)
 class Checked:
     """Holds what the backend says of the edits: all that is wrong, or what follows from them.
 
-    `settings` are the whole new ones where nothing is wrong. `from_round` is the first round of a
-    run that the edits can hold for, where that is another one than the form is for.
+    `settings` are the whole new ones where nothing is wrong, `findings` the doctor's about these.
+    `from_round` is the first round of a run that the edits can hold for, where that is another one
+    than the form is for.
     """
 
     problems: tuple[Problem, ...] = ()
     consequences: tuple[str, ...] = ()
     settings: Mapping[str, Any] | None = None
+    findings: tuple[Finding, ...] = ()
     from_round: int | None = None
 
 
@@ -41,7 +54,8 @@ class Checked:
 class FormView:
     """This is the form at one moment. `now` has the values to compare with, by path; `often` are
     the paths of what people change most. `from_round` is the round from which the edits hold, where
-    they change a run. `notes` say beside a setting what can be taken back of it, by path.
+    they change a run. `differs` are the settings that are not as the form began, `notes` say beside
+    a setting what it was, by path.
     """
 
     rows: tuple[Row, ...]
@@ -52,7 +66,9 @@ class FormView:
     checked: Checked = field(default_factory=Checked)
     often: tuple[str, ...] = ()
     from_round: int | None = None
+    differs: frozenset[str] = frozenset()
     notes: Mapping[str, str] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
     @cached_property
     def problems(self) -> Mapping[str, str]:
@@ -65,6 +81,18 @@ class FormView:
             )
         return {path: "; ".join(reasons) for path, reasons in found.items()}
 
+    @cached_property
+    def found(self) -> Mapping[str, tuple[Finding, ...]]:
+        """Returns what is wrong, or may be, by the path of each row it is about, the worst
+        first.
+        """
+        found: dict[str, tuple[Finding, ...]] = {}
+        paths = [row.path for row in self.rows]
+        for finding in self.findings:
+            for path in places_of(finding, paths) if finding.level != "ok" else ():
+                found[path] = (*found.get(path, ()), finding)
+        return found
+
     def _row_of(self, path: str) -> str:
         """Returns the row that a path is for, or the first of its table; "" where there is none."""
         bare = path.partition("[")[0]
@@ -74,6 +102,38 @@ class FormView:
         if bare in paths or not below:
             return max(above, key=len, default="")
         return below[0]
+
+
+LEVELS = ("problem", "warning", "ok")
+"""The doctor's levels, the worst first."""
+SUBJECTS = {
+    "batch": ("train.batch_size",),
+    "devices": ("launch.devices",),
+    "disk": ("loop.keep_checkpoints",),
+    "held out": ("prompts.held_out",),
+    "judge": ("label.judge.path", "label.judge.function"),
+    "kernels": ("train.kernels",),
+    "lengths": ("sample.max_new_tokens",),
+    "memory": ("train.microbatch_tokens",),
+    "policy": ("policy.path",),
+    "programs": ("launch.warm_workers",),
+    "prompts": ("prompts.path",),
+    "reference": ("train.reference",),
+    "sampler": ("sample.engine",),
+    "sampler memory": ("sample.vllm.gpu_memory_utilization",),
+}
+"""The settings that a finding is about whose text names none, by its subject."""
+NAMED = re.compile(r"[a-z_]+(?:\.[a-z0-9_]+)+")
+
+
+def places_of(finding: Finding, paths: Collection[str]) -> list[str]:
+    """Returns which of the rows a finding is about: those that it names, else those of its
+    subject.
+    """
+    named = dict.fromkeys(NAMED.findall(f"{finding.text} {finding.fix}"))
+    return [path for path in named if path in paths] or [
+        path for path in SUBJECTS.get(finding.subject, ()) if path in paths
+    ]
 
 
 Check = Callable[[Sequence[str]], Checked]
@@ -104,6 +164,8 @@ class SettingsForm:
         self._why_fixed = why_fixed
         self._often = tuple(often)
         self._note = note
+        self._learned: tuple[Finding, ...] = ()
+        self._learned_of: Mapping[str, str] = {}
         known = base if now is None else now
         self._now = {row.path: row.value for row in settings_rows(known)}
         self._before = {row.path: row.value for row in settings_rows(base)}
@@ -168,10 +230,21 @@ class SettingsForm:
             for row in settings_rows(merged)
         )
 
+    def learn(self, findings: Iterable[Finding], view: FormView) -> None:
+        """Keeps what a look at the inputs of that view found, for as long as the settings that it
+        is about are the same.
+        """
+        self._learned = tuple(each for each in findings if each not in view.checked.findings)
+        self._learned_of = {row.path: row.value for row in view.rows}
+
     def view(self) -> FormView:
         """Returns all there is to show; asks the backend, which takes milliseconds."""
         rows, assignments = self.rows(), self.assignments
         checked = self._check(assignments)
+        values = {row.path: row.value for row in rows}
+        changed = {path for path, text in self._before.items() if values.get(path, text) != text}
+        differs = frozenset(self.edits) | changed
+        findings = (*checked.findings, *self._still_so(values))
         return FormView(
             rows=rows,
             now=self._now,
@@ -181,12 +254,24 @@ class SettingsForm:
             checked=checked,
             often=self._often,
             from_round=checked.from_round or self._from_round,
-            notes=self._notes(rows),
+            differs=differs,
+            notes=self._notes(rows, differs),
+            findings=tuple(sorted(findings, key=lambda found: LEVELS.index(found.level))),
         )
 
-    def _notes(self, rows: Sequence[Row]) -> dict[str, str]:
+    def _notes(self, rows: Sequence[Row], differs: Collection[str]) -> dict[str, str]:
+        if self._from_round is None:
+            began = {path: self._before.get(path, "") or UNSET for path in differs}
+            return {path: f"instead of {text}" for path, text in began.items()}
         found = {row.path: self._note(row) for row in rows if row.path not in self.edits}
         return {path: note for path, note in found.items() if note}
+
+    def _still_so(self, values: Mapping[str, str]) -> Iterator[Finding]:
+        """Yields what was learned of settings that are the same; of all where it names none."""
+        for finding in self._learned:
+            places = places_of(finding, values) or {*values, *self._learned_of}
+            if all(values.get(path) == self._learned_of.get(path) for path in places):
+                yield finding
 
     def is_table(self, path: str) -> bool:
         """Says whether that is a table which may be absent."""

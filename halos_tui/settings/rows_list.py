@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+from halos_backend.findings import with_level
 from rich.cells import cell_len, set_cell_size
 from textual.binding import Binding, BindingType
 
@@ -20,6 +21,8 @@ NARROWEST_NAME = 12
 WIDEST_NAME = 34
 MISSING = "missing"
 CHANGED_OFTEN = "often changed"
+LEVEL_STYLES = {"problem": "bad", "warning": "warning", "ok": "muted"}
+"""The doctor's levels have these styles."""
 
 
 class SettingsRows(VirtualList[FormView, str | Row]):
@@ -100,18 +103,18 @@ class SettingsRows(VirtualList[FormView, str | Row]):
         del width
         if isinstance(row, str):
             return [(row, "title"), (f"  {_about(row, shown)}", "muted")]
-        problem = shown.problems.get(row.path)
-        is_edited = row.path in shown.edited
-        mark = "!" if problem else "*" if is_edited else " "
-        style = "bad" if problem else "accent" if is_edited else "muted" if row.fixed else ""
+        wrong = _is_wrong(shown, row)
+        differs = row.path in shown.differs
+        style = wrong or ("accent" if differs else "muted" if row.fixed else "")
         name = row.path if row.is_often else row.name
         name = f"new {name} ..." if row.makes_entry else name
+        mark = f"{'!' if wrong else ''}{'*' if differs else ''}"
         line: list[tuple[str, str]] = [
-            (f"{mark} ", "bad" if problem else "accent"),
+            (f"{mark:{MARK}}", wrong or "accent"),
             (f"{_cell(name, self._name_width)} ", ""),
         ]
         value = _value_text(row)
-        beside = self._beside(shown, row)
+        beside = _beside(shown, row)
         if shown.from_round is None:
             return [*line, (value, style or self._own_style(row)), *beside]
         now = shown.now.get(row.path)
@@ -120,15 +123,8 @@ class SettingsRows(VirtualList[FormView, str | Row]):
         )
         if row.fixed:
             return [*line, ("fixed", "muted")]
-        is_same = now is not None and (now or UNSET) == value and not is_edited
+        is_same = now is not None and (now or UNSET) == value and not differs
         return [*line, ("" if is_same and not row.makes_entry else value, style), *beside]
-
-    def _beside(self, shown: FormView, row: Row) -> Line:
-        """Returns what there is to say of a value, behind it: what is wrong, or what it was."""
-        if problem := shown.problems.get(row.path):
-            return [(f"  {problem}", "bad")]
-        note = shown.notes.get(row.path)
-        return [(f"  {note}", "muted")] if note else []
 
     def line_at_cursor(self, shown: FormView, row: str | Row, width: int) -> Line:
         mark, (name, _), *values = self.line_of(shown, row, width)
@@ -177,6 +173,25 @@ def _about(heading: str, shown: FormView) -> str:
     if heading == CHANGED_OFTEN:
         return "each stands in its table too"
     return shown.headings.get(heading, "")
+
+
+def _is_wrong(shown: FormView, row: Row) -> str:
+    """Returns the style of what is wrong with a setting; "" where nothing is."""
+    if row.path in shown.problems:
+        return "bad"
+    found = shown.found.get(row.path)
+    return LEVEL_STYLES[found[0].level] if found else ""
+
+
+def _beside(shown: FormView, row: Row) -> Line:
+    """Returns what there is to say of a value, behind it: what is wrong, or what it was."""
+    wrong = _is_wrong(shown, row)
+    if problem := shown.problems.get(row.path):
+        return [(f"  {problem}", wrong)]
+    if found := shown.found.get(row.path):
+        return [(f"  {with_level(found[0])}", wrong)]
+    note = shown.notes.get(row.path)
+    return [(f"  {note}", "muted")] if note else []
 
 
 def _value_text(row: Row) -> str:

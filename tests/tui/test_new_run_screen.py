@@ -18,7 +18,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from halos_tui.new_run import starts
-from halos_tui.new_run.draft import Draft, Lines
+from halos_tui.new_run.draft import Draft
 from halos_tui.new_run.screen import NewRunScreen, OfferList
 from halos_tui.run.screen import RunScreen
 from halos_tui.settings.editor import SettingsEditor
@@ -168,10 +168,10 @@ def test_the_offers_are_filtered_by_typing_and_the_form_begins_with_what_is_miss
         for key in (*"kto init", "enter", "enter"):
             app.simulate_key(key)
         await until_shown(pilot, "New run, from init kto", "still as halos-tui init wrote it")
-        shown = screen_text(app).splitlines()
-        assert shown[2].startswith("often changed")
-        assert [line.split()[0] for line in shown[3:5]] == ["train.lr", "train.loss.beta"]
-        assert editor(app).rows.row.path == "policy.path"  # type: ignore[union-attr]
+        _, _, listed = screen_text(app).partition("often changed")
+        first = [line.split()[0] for line in listed.splitlines()[1:3]]
+        assert first == ["train.lr", "train.loss.beta"]
+        await until(pilot, lambda: (row := editor(app).rows.row) and row.path == "policy.path")
         assert editor(app).rows.row.is_often  # type: ignore[union-attr]
 
     on_new_run(tmp_path, act)
@@ -328,11 +328,11 @@ def test_a_plan_of_settings_that_were_changed_meanwhile_is_not_shown(
 ) -> None:
     may_plan, is_planning = threading.Event(), threading.Event()
 
-    def held(draft: Draft, report: Any) -> Lines:
-        del draft, report
+    def held(draft: Draft, report: Any, warn: Any) -> list[str]:
+        del draft, report, warn
         is_planning.set()
         may_plan.wait(60)
-        return (("4 rounds of dpo", ""),)
+        return ["4 rounds of dpo"]
 
     monkeypatch.setattr("halos_tui.new_run.screen.plan_of", held)
 
@@ -349,19 +349,57 @@ def test_a_plan_of_settings_that_were_changed_meanwhile_is_not_shown(
     on_new_run(place.runs, act)
 
 
-def test_inputs_that_are_wrong_are_said_and_nothing_is_left(place: Place) -> None:
+@pytest.mark.parametrize("key", ["P", "ctrl+s"])
+def test_what_is_wrong_with_inputs_stands_beside_the_setting_and_nothing_is_left(
+    place: Place, key: str
+) -> None:
     config = place.config(prompts__prompt="question")
 
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
         await take_file(pilot, config)
         await until(pilot, lambda: editor(app).view)
-        await pilot.press("ctrl+s")
-        await until(pilot, lambda: "question" in screen_text(app).partition("prompts")[2])
+        await pilot.press(key)
+        await until(pilot, lambda: (row := editor(app).rows.row) and row.path == "prompts.prompt")
+        shown = await until_shown(pilot, "! problem: prompts: ")
+        (row,) = [line for line in shown.splitlines() if line.startswith("! prompt ")]
+        assert "problem: prompts: " in row
         await until(pilot, lambda: not app.screen._is_busy)  # type: ignore[attr-defined]
         assert isinstance(app.screen, NewRunScreen)
-        assert list(place.runs.iterdir()) == []
+        assert not place.runs.exists() or list(place.runs.iterdir()) == []
+        await set_value(pilot, "prompts.prompt", "prompt")
+        await until(pilot, lambda: "problem: prompts: " not in screen_text(app))
 
-    on_new_run(place.runs, act, size=(200, 60))
+    on_new_run(place.runs, act)
+
+
+def test_the_doctor_s_warnings_stand_beside_the_settings_that_they_name(place: Place) -> None:
+    async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
+        await take_file(pilot, place.config(train__batch_size=64))
+        shown = await until_shown(pilot, "New run, from", "warning: batch: one step sees 64 pairs")
+        marked = [line.split()[1] for line in shown.splitlines() if line.startswith("! ")]
+        assert marked == ["loop.prompts_per_round"]
+        await pilot.press("down", "down", "down")
+        await until_shown(pilot, "! warning: batch: one step sees 64 pairs", "raise loop.prompts_")
+        await set_value(pilot, "train.batch_size", "2")
+        await until(pilot, lambda: "warning: batch" not in screen_text(app))
+
+    on_new_run(place.runs, act)
+
+
+def test_what_differs_from_the_preset_is_marked(tmp_path: Path) -> None:
+    async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
+        await take(pilot, "preset llama-dpo")
+        await until(pilot, lambda: editor(app).view)
+        await set_value(pilot, "train.loss.beta", "0.25")
+        shown = await until_shown(pilot, "New run, from preset llama-dpo; 1 setting changed")
+        (row,) = [line for line in shown.splitlines() if line.startswith("* ")]
+        assert "instead of" in row
+        before = row.partition("instead of ")[2].strip()
+        await until_shown(pilot, f"instead of {before}: backspace takes that back")
+        await pilot.press("backspace")
+        await until(pilot, lambda: "changed" not in screen_text(app).splitlines()[0])
+
+    on_new_run(tmp_path, act)
 
 
 def test_a_name_that_is_taken_is_said(place: Place) -> None:

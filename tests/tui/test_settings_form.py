@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import halos_backend
 import pytest
 from halos_backend.config.changes import change_settings
 from halos_backend.config.schema import RunSettings
@@ -13,11 +15,12 @@ from halos_backend.config.shape import entry_table, tables_of
 from halos_backend.config.table import Table
 from halos_backend.errors import SettingsError, UsageError
 from halos_backend.events import SettingsChanged
+from halos_backend.findings import Finding
 from halos_backend.settings_json import changed_last
 from halos_backend.store.registry import load_state
 
 from halos_tui.control.requests import take_back
-from halos_tui.settings.form import Checked, SettingsForm, checked
+from halos_tui.settings.form import SUBJECTS, Checked, SettingsForm, checked, places_of
 from halos_tui.settings.rows import Row, find_rows, settings_rows, table_headings, text_of
 from halos_tui.settings.rows_list import SettingsRows
 from halos_tui.settings.tweaking import Tweak, describe_cost, why_fixed
@@ -232,6 +235,44 @@ def test_what_is_often_changed_is_there_only_where_the_loss_has_it(
         "sample.temperature",
         "loop.num_prompts",
     ]
+
+
+DOCTORS = ("doctor/settings.py", "doctor/gpu.py", "stages/prepare/prepare.py")
+ABOUT_THE_MACHINE = {"gpu"}
+
+
+def test_every_finding_about_settings_has_a_row() -> None:
+    """By what its text names, or else by its subject."""
+    finding = Finding("warning", "batch", "too few", "raise loop.prompts_per_round, see a.b")
+    by_subject = Finding("problem", "judge", "/a/judge.py: it raises")
+    paths = [row.path for row in settings_rows(plain())]
+
+    assert places_of(finding, paths) == ["loop.prompts_per_round"]
+    assert places_of(by_subject, paths) == ["label.judge.function"]
+    assert places_of(Finding("problem", "python", "too old"), paths) == []
+    package = Path(halos_backend.__file__).parent
+    made = re.compile(r'(?:Finding\(\s*"(?:warning|problem)",|_check\()\s*"([a-z ]+)"')
+    subjects = {word for name in DOCTORS for word in made.findall((package / name).read_text())}
+    assert len(subjects) > 10
+    assert subjects - ABOUT_THE_MACHINE <= set(SUBJECTS)
+    assert {path for places in SUBJECTS.values() for path in places} - set(paths) == {
+        "label.judge.path"
+    }
+
+
+def test_what_was_learned_of_inputs_holds_until_its_setting_is_another() -> None:
+    form = form_of(plain())
+    about_prompts = Finding("problem", "prompts", "there are none")
+    about_all = Finding("warning", "somewhere", "it may be slow")
+
+    form.learn([about_prompts, about_all], form.view())
+
+    assert form.view().findings == (about_prompts, about_all)
+    assert form.view().found == {"prompts.path": (about_prompts,)}
+    form.edit("train.lr", "1e-6")
+    assert form.view().findings == (about_prompts,)
+    form.edit("prompts.path", "/elsewhere")
+    assert form.view().findings == ()
 
 
 # --- edits ----------------------------------------------------------------------------------

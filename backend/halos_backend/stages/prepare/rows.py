@@ -53,7 +53,8 @@ def source_prompts(
                 continue
             raise PromptsError(f"{where}: the id {prompt_id!r} is that of {seen[prompt_id]} too")
         seen[prompt_id] = where
-        messages = _messages(where, look_up(where, row, prompts.prompt), prompts)
+        prompt = look_up(where, row, prompts.prompt, setting="prompts.prompt")
+        messages = _messages(where, prompt, prompts)
         tools = _tools(where, row, prompts)
         source = SourcePrompt(where, prompt_id, messages, _columns(row, prompts), tools)
         _check_text(source)
@@ -102,18 +103,20 @@ def path_parts(path: str) -> list[str | int]:
     return [int(index) if index else name for name, index in PATH_PART.findall(path)]
 
 
-def look_up(where: str, row: Row, path: str) -> Any:
-    """Returns the value at a column path. A column may have the whole path for its name."""
+def look_up(where: str, row: Row, path: str, *, setting: str) -> Any:
+    """Returns the value at a column path, which `setting` names. A column may have the whole path
+    for its name. Raises PromptsError where there is none.
+    """
     if path in row:
         return row[path]
     value: Any = row
     for part in path_parts(path):
         if isinstance(value, str):  # its characters are no columns
-            raise _missing(where, row, path)
+            raise _missing(where, row, path, setting)
         try:
             value = value[part]
         except (KeyError, IndexError, TypeError):
-            raise _missing(where, row, path) from None
+            raise _missing(where, row, path, setting) from None
     return value
 
 
@@ -122,14 +125,15 @@ def plain(value: Any) -> Any:
     return msgspec.to_builtins(value, str_keys=True, enc_hook=str)
 
 
-def _missing(where: str, row: Row, path: str) -> PromptsError:
+def _missing(where: str, row: Row, path: str, setting: str) -> PromptsError:
     near = difflib.get_close_matches(path, row, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     if len(row) == 1 and (mark := next((m for m in ";\t|" if m in next(iter(row))), None)):
         hint = f"are its columns divided by {mark!r}? Write commas; "
     columns = ", ".join(repr(name) for name in list(row)[:20])
     return PromptsError(
-        f"{where}: there is no column {path!r}", fix=f"{hint}its columns are {columns}"
+        f"{where}: there is no column {path!r}, which {setting} names",
+        fix=f"{hint}its columns are {columns}",
     )
 
 
@@ -139,7 +143,7 @@ def _prompt_id(
     if prompts.prompt_id is None and not is_halos:
         return str(number)
     column = prompts.prompt_id or "prompt_id"
-    prompt_id = look_up(where, row, column)
+    prompt_id = look_up(where, row, column, setting="prompts.prompt_id")
     is_number = isinstance(prompt_id, int | float) and math.isfinite(prompt_id)
     if not is_number and (not isinstance(prompt_id, str) or prompt_id == ""):
         raise PromptsError(
