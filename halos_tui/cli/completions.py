@@ -26,6 +26,7 @@ from halos_tui.completions.round_rows import (
     sampled_rounds,
 )
 from halos_tui.formatting import number, plural, visible, visible_lines
+from halos_tui.headless.notices import read_own_marks
 from halos_tui.tracking.rounds import FINAL
 
 SHOWN = 20
@@ -67,6 +68,7 @@ def command(
     index = CompletionsIndex(run_dir)
     for _ in index.update(state, Event(), rounds):
         pass
+    index.own_marks = read_own_marks(run_dir)
     keys = _selected(index, CompletionQuery(rounds, wanted, sort or "sampled"))
     if json:
         for row in _rows(index, keys[:limit]):
@@ -94,6 +96,7 @@ def _rows(index: CompletionsIndex, keys: Sequence[int]) -> Iterator[dict[str, An
         assert row is not None
         group = index.group(row.round, row.position)
         completion = group.completions[row.index]
+        own = index.own_marks.on(row.round, group.prompt_id, completion.completion_id)
         yield {
             "round": row.round,
             "prompt_id": group.prompt_id,
@@ -102,6 +105,8 @@ def _rows(index: CompletionsIndex, keys: Sequence[int]) -> Iterator[dict[str, An
             "unscored": completion.unscored,
             "penalty": completion.penalty,
             "mark": marks_of(row.round).get((group.prompt_id, completion.completion_id)),
+            "marked": own.is_marked,
+            "note": own.note or None,
             "finish_reason": completion.finish_reason,
             "num_tokens": num_tokens(completion),
             "prompt": msgspec.to_builtins(group.prompt),
@@ -119,7 +124,8 @@ def _print(rows: Iterator[dict[str, Any]], *, is_sorted: bool, is_one_round: boo
             place = "" if is_one_round else f"round {row['round']}, "
             sys.stdout.write(f"\n{place}prompt {visible(row['prompt_id'])}: {visible(said)}\n")
         last = of
-        sys.stdout.write(f"  {_verdict(row)}\n{_indented(row['text'])}\n")
+        note = f"  note: {visible(row['note'])}\n" if row["note"] else ""
+        sys.stdout.write(f"  {_verdict(row)}\n{note}{_indented(row['text'])}\n")
 
 
 def _say_how_many(number: int, limit: int, round: RoundState | None) -> None:
@@ -150,7 +156,7 @@ def _verdict(row: dict[str, Any]) -> str:
         penalty = row["penalty"]
         parts.append("cut off" if penalty is None else f"cut off: {number(-penalty)} in training")
     mark = f"  {row['mark'].upper()}" if row["mark"] else ""
-    return f"[{', '.join(parts)}]{mark}"
+    return f"[{', '.join(parts)}]{mark}{'  MARKED' * row['marked']}"
 
 
 def _indented(text: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from halos_backend.store.own_words import OwnMark
+
 from halos_tui.completions.page import MARK_STYLES
 from halos_tui.completions.round_index import CompletionRow
 from halos_tui.completions.round_rows import Mark
@@ -17,6 +19,7 @@ WITH_PROMPT = 70
 """From this width on there is room for the prompt's name, and for the mark as a word."""
 MARK_WIDTH = len("undesirable")
 PROMPT_WIDTH = 16
+NOTE_WIDTH = 20
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,13 @@ class CompletionList(VirtualList[Listing, int], Paced[Listing]):
         )
         style = MARK_STYLES[mark] if mark else "warning" if row.unscored is not None else ""
         times = f"{row.times}x " if row.times > 1 else ""
-        return [(cells, style), (times, "accent"), (preview.text if preview else "", "")]
+        own = _own(preview.own if preview else None)
+        return [
+            (cells, style),
+            (own, "accent"),
+            (times, "accent"),
+            (preview.text if preview else "", ""),
+        ]
 
     def _move(self, place: int, top: int) -> None:
         self._is_new = self._is_reordered = False
@@ -121,6 +130,14 @@ class CompletionList(VirtualList[Listing, int], Paced[Listing]):
         last = f"{prompt:{PROMPT_WIDTH}} " if width >= WITH_PROMPT else ""
         room = MARK_WIDTH if width >= WITH_PROMPT else 2
         return f"{first}{reward:>8} {tokens:>6} {end:4} {mark:{room}} {last}"
+
+
+def _own(own: OwnMark | None) -> str:
+    """Returns a person's own mark, and how a note begins."""
+    if own is None:
+        return ""
+    note = own.note if len(own.note) <= NOTE_WIDTH else f"{own.note[: NOTE_WIDTH - 2]}.."
+    return "* " * own.is_marked + (f"({note}) " if note else "")
 
 
 def _mark(mark: Mark | None, width: int) -> str:

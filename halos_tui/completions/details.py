@@ -13,12 +13,13 @@ from typing import TypeVar
 
 from halos_backend.errors import CorruptFileError
 from halos_backend.records import Group, PreferencePair
+from halos_backend.store.own_words import OwnMarks
 
 from halos_tui.completions.index import CompletionsIndex
-from halos_tui.completions.page import PageMaker, mark_of
+from halos_tui.completions.page import PageMaker, mark_of, own_mark_of
 from halos_tui.completions.round_index import CompletionRow
 from halos_tui.completions.round_rows import Marks, PairRow
-from halos_tui.completions.view import DetailsQuery, Preview, Seen
+from halos_tui.completions.view import DetailsQuery, OfRound, Preview, Seen
 from halos_tui.formatting import visible
 from halos_tui.text_layout import Page, laid_out
 
@@ -60,18 +61,19 @@ class CompletionDetails:
         if query is None or query == self._answered:
             return None
         self._problem = ""
-        previews = {key: self._preview(key) for key in query.keys}
+        previews = {key: self._preview(key, query.own_marks) for key in query.keys}
         seen = self._paged(Seen(query, previews))
         self._answered = query
         return seen
 
-    def _preview(self, key: int) -> Preview:
+    def _preview(self, key: int, own_marks: OwnMarks) -> Preview:
         row = self._index.row(key)
         group = self._group(row)
         if row is None or group is None:
             return Preview("")
+        text = visible(group.completions[row.index].text[:PREVIEW_CHARACTERS])
         mark = mark_of(group, row.index, self._marks_of(row.round))
-        return Preview(visible(group.completions[row.index].text[:PREVIEW_CHARACTERS]), mark)
+        return Preview(text, mark, own_mark_of(group, row.index, row.round, own_marks))
 
     def _paged(self, seen: Seen) -> Seen:
         query = seen.query
@@ -81,8 +83,13 @@ class CompletionDetails:
         group = self._group(row)
         if group is None:
             return replace(seen, page=self._trouble(self._problem))
-        marks = self._marks_of(row.round)
-        maker = PageMaker(query.width, is_ascii=self._is_ascii, hits=query.hits, marks=marks)
+        maker = PageMaker(
+            query.width,
+            is_ascii=self._is_ascii,
+            hits=query.hits,
+            marks=self._marks_of(row.round),
+            own_marks=query.own_marks,
+        )
         seen = replace(seen, group=group, index=row.index)
         match query.kind:
             case "completion":
@@ -99,10 +106,13 @@ class CompletionDetails:
             page = replace(page, lines=(*self._trouble(self._problem).lines, *page.lines))
         return replace(seen, page=page)
 
-    def _over_rounds(self, key: int | None) -> tuple[tuple[str, Group], ...]:
-        found = [] if key is None else self._index.over_rounds(key)
-        groups = [(name, self._group(self._index.row(first))) for name, first in found]
-        return tuple((name, group) for name, group in groups if group is not None)
+    def _over_rounds(self, key: int | None) -> tuple[OfRound, ...]:
+        found = []
+        for name, first in [] if key is None else self._index.over_rounds(key):
+            row = self._index.row(first)
+            if row is not None and (group := self._group(row)) is not None:
+                found.append(OfRound(row.round, name, group))
+        return tuple(found)
 
     def _compared(self, seen: Seen, row: CompletionRow, maker: PageMaker) -> Seen:
         assert seen.group is not None

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 from halos_backend.errors import CorruptFileError
 from halos_backend.records import BAD_JSON, Group, PreferencePair
+from halos_backend.store.own_words import NO_MARKS, OwnMark
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState
 
@@ -63,6 +64,8 @@ class CompletionsIndex:
 
     def __init__(self, run_dir: RunDir) -> None:
         self.run_dir = run_dir
+        self.own_marks = NO_MARKS
+        """Whoever owns the index says what they are."""
         self.generation = 0
         self._indexes: dict[int, RoundIndex] = {}
         self._rows: dict[int, RoundRows] = {}
@@ -119,7 +122,8 @@ class CompletionsIndex:
 
     def select(self, query: CompletionQuery, stop: Event) -> Iterator[Selection]:
         """Yields ever longer selections. Raises UsageError for a pattern that takes too long."""
-        tables = Tables(self._prompts, self._reasons, partial(self._marks_of, stop=stop))
+        marks_of = partial(self._marks_of, stop=stop)
+        tables = Tables(self._prompts, self._reasons, marks_of, self._own_of)
         return select(self._all(), query, tables, stop)
 
     def row(self, key: int) -> CompletionRow | None:
@@ -137,7 +141,7 @@ class CompletionsIndex:
         return key_of(round, index.first_rows[group]) if group < index.num_groups else None
 
     def over_rounds(self, key: int) -> list[tuple[str, int]]:
-        """Returns the rounds in which the same prompt is, as words, each with the key of its first
+        """Returns the rounds in which the same prompt is, in words, each with the key of its first
         completion there. Held-out prompts are others, whatever they are called.
         """
         row = self.row(key)
@@ -223,6 +227,17 @@ class CompletionsIndex:
         if not stop.is_set() and index.num_bytes_read >= _size(index.path):
             index.marks = found
         return found
+
+    def _own_of(self, index: RoundIndex) -> dict[int, OwnMark]:
+        """Returns the person's own marks on a round's completions, by their numbers."""
+        marks = {
+            id_hash(mark.prompt_id, mark.completion_id): mark
+            for mark in self.own_marks.of.values()
+            if mark.round == index.round
+        }
+        if not marks:
+            return {}
+        return {number: marks[id] for number, id in enumerate(index.ids) if id in marks}
 
     def _all(self) -> list[RoundIndex]:
         return [self._indexes[round] for round in sorted(self._indexes)]

@@ -13,8 +13,10 @@ from statistics import fmean, stdev
 
 import msgspec
 from halos_backend.records import Completion, Group, Message, PreferencePair, text_of
+from halos_backend.store.own_words import NO_MARKS, Key, OwnMark, OwnMarks
 
 from halos_tui.completions.round_rows import Mark, Marks, alike, num_tokens, penalty_of
+from halos_tui.completions.view import OfRound
 from halos_tui.completions.word_diff import differences
 from halos_tui.formatting import count, measured, measured_in_ascii, number, plural
 from halos_tui.search_term import SearchTerm
@@ -42,6 +44,7 @@ class PageMaker:
     is_ascii: bool = False
     hits: tuple[SearchTerm, ...] = ()
     marks: Marks = field(default_factory=dict)
+    own_marks: OwnMarks = NO_MARKS
 
     def completion(self, group: Group, index: int, *, round: int) -> Page:
         """Lays out one completion under its prompt."""
@@ -51,7 +54,7 @@ class PageMaker:
             place += f", given {times} times"
         lines = [*self._about(group, round, place), *self._prompt(group.prompt)]
         start = len(lines)
-        lines += [self._verdict(group, index), *self._said(group.completions[index].text)]
+        lines += self._answer(group, index, round)
         return Page((*lines, *self._columns(group)), (start,))
 
     def group(self, group: Group, *, round: int) -> Page:
@@ -62,35 +65,33 @@ class PageMaker:
         lines = [*self._about(group, round, place), *self._prompt(group.prompt)]
         starts: list[int] = []
         firsts = alike(group)
-        for position, (first, completion) in enumerate(zip(firsts, group.completions, strict=True)):
+        for position, first in enumerate(firsts):
             if first < position:
                 starts.append(starts[first])
                 continue
             starts.append(len(lines))
             times = firsts.count(first)
             number = f"{position + 1}  " + (f"{times}x  " if times > 1 else "")
-            lines += [((number, "title"), *self._verdict(group, position))]
-            lines += self._said(completion.text)
+            lines += self._answer(group, position, round, number=number)
         return Page((*lines, *self._columns(group)), tuple(starts))
 
-    def rounds(self, rounds: Sequence[tuple[str, Group]]) -> Page:
+    def rounds(self, rounds: Sequence[OfRound]) -> Page:
         """Lays out what was said to one prompt in each round, oldest first: the best and the worst
         answer.
         """
         if not rounds:
             return Page()
-        one = rounds[0][1]
+        one = rounds[0].group
         about = [(one.prompt_id, "title"), (f"  in {plural(len(rounds), 'round')}", "muted")]
         lines = [*self._lines(about), *self._prompt(one.prompt)]
         if len(rounds) == 1:
             lines += self._lines([(ONE_ROUND, "muted")])
         starts = []
-        for name, group in rounds:
+        for round, name, group in rounds:
             starts.append(len(lines))
             lines += self._lines([(name, "title"), (f"  {self._summary(group)}", "muted")])
             for what, index in extremes(group):
-                lines += [self._verdict(group, index, what)]
-                lines += self._said(group.completions[index].text)
+                lines += self._answer(group, index, round, what=what)
             lines.append(())
         return Page(tuple(lines), tuple(starts))
 
@@ -122,7 +123,9 @@ class PageMaker:
         ):
             style = "good" if side == "chosen" else "bad"
             about = [(side.upper(), style), (f"  {_worth(completion)}", "")]
-            heading = laid_out(about, width, is_ascii=self.is_ascii)
+            own = self.own_marks.of.get((round, pair.prompt_id, completion.completion_id))
+            heading = laid_out([*about, *_marked(own)], width, is_ascii=self.is_ascii)
+            heading += self._note(own, width)
             runs = marked(text, spans, style="differs")
             said = laid_out(runs, width, is_ascii=self.is_ascii, indent=0 if is_beside else INDENT)
             columns.append([*heading, *said, *self._left_out(completion.text)])
@@ -161,12 +164,25 @@ class PageMaker:
         said = f"{count(more)} more characters are not shown; w writes all of it to a file"
         return self._lines([(said, "warning")])
 
-    def _verdict(self, group: Group, index: int, what: str = "assistant") -> Line:
-        worth = _worth(group.completions[index])
-        line: list[Run] = [(f"{what}  ", "accent"), (worth, "title")]
+    def _answer(
+        self, group: Group, index: int, round: int, *, number: str = "", what: str = "assistant"
+    ) -> Iterator[Line]:
+        """Lays out what a completion was worth, what a person says about it, and its text."""
+        completion = group.completions[index]
+        line: list[Run] = [(number, "title")] if number else []
+        line += [(f"{what}  ", "accent"), (_worth(completion), "title")]
         if mark := mark_of(group, index, self.marks):
             line.append((f"  {mark}", MARK_STYLES[mark]))
-        return tuple(line)
+        own = own_mark_of(group, index, round, self.own_marks)
+        yield (*line, *_marked(own))
+        yield from self._note(own, self.width, indent=INDENT)
+        yield from self._said(completion.text)
+
+    def _note(self, own: OwnMark | None, width: int, *, indent: int = 0) -> list[Line]:
+        if own is None or not own.note:
+            return []
+        said = [("note: ", "accent"), (own.note, "")]
+        return laid_out(said, width, is_ascii=self.is_ascii, indent=indent)
 
     def _columns(self, group: Group) -> list[Line]:
         if not group.columns:
@@ -184,13 +200,25 @@ class PageMaker:
 
 def mark_of(group: Group, index: int, marks: Marks) -> Mark | None:
     """Returns what the feedback made of an answer: a pair has only one of those that are alike."""
+    ids = (group.completions[at].completion_id for at in places_alike(group, index))
+    return next(filter(None, (marks.get((group.prompt_id, id)) for id in ids)), None)
+
+
+def own_mark_of(group: Group, index: int, round: int, own_marks: OwnMarks) -> OwnMark | None:
+    """Returns a person's own mark on an answer, or on one that is alike."""
+    keys = own_keys(group, index, round)
+    return next((own_marks.of[key] for key in keys if key in own_marks.of), None)
+
+
+def own_keys(group: Group, index: int, round: int) -> list[Key]:
+    """Returns what names an answer and those that are alike where a person marks them."""
+    ids = (group.completions[at].completion_id for at in places_alike(group, index))
+    return [(round, group.prompt_id, id) for id in ids]
+
+
+def places_alike(group: Group, index: int) -> list[int]:
     firsts = alike(group)
-    of = [
-        marks.get((group.prompt_id, completion.completion_id))
-        for completion, first in zip(group.completions, firsts, strict=True)
-        if first == firsts[index]
-    ]
-    return next(filter(None, of), None)
+    return [at for at, first in enumerate(firsts) if first == firsts[index]]
 
 
 def extremes(group: Group) -> list[tuple[str, int]]:
@@ -206,6 +234,10 @@ def as_text(prompt: Sequence[Message], answers: Sequence[tuple[str, str]]) -> st
     """Writes a conversation for a file, exactly as it was said; answers under their headings."""
     turns = [(message["role"], text_of(message)) for message in prompt]
     return "\n\n".join(f"{role}:\n{text}" for role, text in (*turns, *answers)) + "\n"
+
+
+def _marked(own: OwnMark | None) -> list[Run]:
+    return [("  * marked", "accent")] if own is not None and own.is_marked else []
 
 
 def _worth(completion: Completion) -> str:

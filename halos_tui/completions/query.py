@@ -7,7 +7,7 @@ only a search for text reads the files, line by line.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import inf, isnan
@@ -17,6 +17,7 @@ from typing import Literal
 import msgspec
 from halos_backend.errors import UsageError
 from halos_backend.records import BAD_JSON, Message, text_of
+from halos_backend.store.own_words import OwnMark
 
 from halos_tui.completions.round_index import Names, RoundIndex
 from halos_tui.completions.round_rows import MARKS
@@ -29,8 +30,9 @@ Scope = Literal["all", "prompt", "text"]
 
 NUMBERS = ("reward", "len", "length", "tokens", "round")
 TEXTS = ("text", "prompt")
-ALONE = ("cut", "unscored", *MARKS)
-"""`chosen:` stands alone; `unscored:text` looks for a text in the reason."""
+WITH_TEXT = ("unscored", "note")
+"""`unscored:` stands alone, and `unscored:text` looks for a text in the reason."""
+ALONE = ("cut", "marked", *WITH_TEXT, *MARKS)
 FIELDS = (*NUMBERS, "id", *TEXTS, *ALONE)
 LIKE_A_FIELD = 0.8
 """From this likeness on an unknown field is a mistake and not a text with a colon in it."""
@@ -65,6 +67,10 @@ class CompletionFilter:
     @property
     def is_about_feedback(self) -> bool:
         return any(term.field in MARKS for term in self.terms)
+
+    @property
+    def is_about_own_marks(self) -> bool:
+        return any(term.field in ("marked", "note") for term in self.terms)
 
     @property
     def hits(self) -> tuple[SearchTerm, ...]:
@@ -131,7 +137,9 @@ def _search(term: Term) -> Search:
 def _of_numbers(term: Term) -> Term:
     """Returns a term that the index can tell of. Raises UsageError where it makes no sense."""
     if term.field in ALONE:
-        if term.operator != ":" or (term.value and term.field != "unscored"):
+        if term.field in WITH_TEXT and term.value and term.operator in (":", "~"):
+            return checked(term)
+        if term.value or term.operator != ":":
             raise UsageError(f"'{term.source}': '{term.field}:' stands alone")
         return term
     checked(term)
@@ -177,11 +185,13 @@ class Tables:
     """Says what the codes of an index stand for.
 
     `marks_of` reads what the feedback made of a round's completions: places in MARKS from 1 on.
+    `own_of` returns a person's own marks on some of them, by their numbers.
     """
 
     prompts: Names
     reasons: Names
     marks_of: Callable[[RoundIndex], Sequence[int]]
+    own_of: Callable[[RoundIndex], Mapping[int, OwnMark]]
 
 
 class _Text(msgspec.Struct):
@@ -269,6 +279,12 @@ def _untested(index: RoundIndex, term: Term, tables: Tables) -> Test:
         case "unscored":
             is_wanted, reasons = _named(tables.reasons, term), index.unscored
             return lambda number: reasons[number] > 0 and is_wanted(reasons[number] - 1)
+        case "marked":
+            own = tables.own_of(index)
+            return lambda number: number in own and own[number].is_marked
+        case "note":
+            notes = {number: mark.note for number, mark in tables.own_of(index).items()}
+            return lambda number: bool(notes.get(number)) and term.holds(notes[number])
         case mark:
             marks, wanted = tables.marks_of(index), MARKS.index(mark) + 1
             return lambda number: marks[number] == wanted

@@ -11,6 +11,7 @@ from threading import Event
 from time import monotonic
 
 from halos_backend.errors import UsageError
+from halos_backend.store.own_words import read_own_marks
 from halos_backend.store.run_dir import RunDir
 
 from halos_tui.completions.index import CompletionsIndex, IndexProgress
@@ -29,6 +30,8 @@ class CompletionsReader:
 
     def __init__(self, run_dir: RunDir, query: ListQuery) -> None:
         self.index = CompletionsIndex(run_dir)
+        self._run_dir = run_dir
+        self._marks_look: tuple[int, int, int] | None = None
         self._tail = StateTail(run_dir)
         self._is_closed = Event()
         self._is_new_wish = Event()
@@ -56,6 +59,7 @@ class CompletionsReader:
         """
         self._is_new_wish.clear()
         self._tail.read()
+        self._read_own_marks()
         view = self._view
         end_t = monotonic() + WORK_S
         view = self._grown(view, end_t)
@@ -84,8 +88,20 @@ class CompletionsReader:
             rounds=tuple(self.index.rounds),
             num_rounds=self._tail.state.num_rounds,
             num_completions=self.index.num_completions,
-            problems=tuple(self.index.problems),
+            problems=tuple(filter(None, (*self.index.problems, self.index.own_marks.problem))),
+            own_marks=self.index.own_marks,
         )
+
+    def _read_own_marks(self) -> None:
+        """Reads a person's own marks again where their file is another one."""
+        try:
+            found = self._run_dir.own_marks.lstat()
+            look = (found.st_mtime_ns, found.st_size, found.st_ino)
+        except OSError:
+            look = None
+        if look != self._marks_look:
+            self._marks_look = look
+            self.index.own_marks = read_own_marks(self._run_dir)
 
     def _chosen(self, view: ListView) -> ListView:
         query = self._query
@@ -95,8 +111,10 @@ class CompletionsReader:
 
     def _listed(self, view: ListView, end_t: float) -> ListView:
         """Goes on with the selection, or begins it anew where something is different."""
-        about = (view.query, view.round, self.index.generation, self._size(view))
-        if about != self._selected and self._may_begin(view):
+        is_own = view.query.filter is not None and view.query.filter.is_about_own_marks
+        own_marks = self.index.own_marks if is_own else None
+        about = (view.query, view.round, own_marks, self.index.generation, self._size(view))
+        if about != self._selected and self._may_begin(about):
             self._selected = about
             self._begun_t = monotonic()
             self._selections = self.index.select(_query(view), self._is_new_wish)
@@ -129,11 +147,11 @@ class CompletionsReader:
         self._may_select_t = now + REST * (now - self._begun_t)
         return view
 
-    def _may_begin(self, view: ListView) -> bool:
+    def _may_begin(self, about: tuple[object, ...]) -> bool:
         """Says whether to begin now: at once for another question, for growth after the last
         selection.
         """
-        if not isinstance(self._selected, tuple) or self._selected[:2] != (view.query, view.round):
+        if not isinstance(self._selected, tuple) or self._selected[:3] != about[:3]:
             return True
         return self._selections is None and monotonic() >= self._may_select_t
 

@@ -7,10 +7,13 @@ what order, and how far the list is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
+from halos_backend.errors import HalosError
+from halos_backend.store.own_words import Key, OwnMark, OwnMarks, toggle_marks, write_note
 from halos_backend.store.run_dir import RunDir
 from textual import on
 from textual.app import ComposeResult
@@ -20,10 +23,11 @@ from textual.containers import Container
 from halos_tui.actions import ScreenName
 from halos_tui.completions.completion_list import CompletionList
 from halos_tui.completions.details import CompletionDetails
-from halos_tui.completions.page import as_text, extremes
+from halos_tui.completions.page import as_text, extremes, own_keys, own_mark_of
 from halos_tui.completions.query import CompletionFilter, read_filter
 from halos_tui.completions.reader import CompletionsReader
 from halos_tui.completions.round_rows import last_user_message
+from halos_tui.completions.title import title_of, with_prompt
 from halos_tui.completions.view import (
     ALL_ROUNDS,
     NEWEST,
@@ -35,22 +39,20 @@ from halos_tui.completions.view import (
     PageKind,
     Seen,
 )
-from halos_tui.feed import Feed, FeedFailed, Updated
-from halos_tui.formatting import count, percent, plural, visible
+from halos_tui.feed import Feed, FeedFailed, Updated, in_background
+from halos_tui.formatting import count, plural, visible
 from halos_tui.screens.asking import MUCH_TO_COPY, Asked, Filter, MakeText, Writing
 from halos_tui.screens.base import HalosScreen
-from halos_tui.text_layout import Page, cropped, num_cells
-from halos_tui.tracking.rounds import FINAL
-from halos_tui.widgets.ask_line import AskLine
+from halos_tui.terminal.key_order import keys_held
+from halos_tui.text_layout import Page
+from halos_tui.widgets.ask_line import AskLine, Question
 from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.page_view import PageView
-from halos_tui.widgets.panel import GAP
-from halos_tui.widgets.title_line import Title, TitleLine
+from halos_tui.widgets.title_line import TitleLine
 from halos_tui.widgets.virtual_list import VirtualList
 
 BESIDE, BESIDE_PAIR = 110, 170
 """From these widths on list and page stand beside each other: usually, and for a pair."""
-LEAST_PROMPT = 12
 LOW = 10
 """Below this height there is room for only one of the two."""
 
@@ -66,7 +68,7 @@ class CompletionsScreen(HalosScreen):
     FRAMED: ClassVar[Mapping[str, str]] = {"list": "completions", "page": "completion"}
     BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {
         "list": ("sort", "search"),
-        "page": ("group", "differences", "copy"),
+        "page": ("group", "differences", "over_rounds", "mark", "note", "copy"),
     }
     DEFAULT_CSS = """
     CompletionsScreen {
@@ -103,6 +105,13 @@ class CompletionsScreen(HalosScreen):
             hint="words, /pattern, reward<0 len>200 round:3 chosen: text~pattern",
         )
         self._writing = Writing(self, content=self.content, leave=self.focus_main)
+        self._note = Question(
+            "note",
+            "a line of your own; nothing takes it away",
+            typed=lambda _text: self.query_one(AskLine).refuse(""),
+            answered=self._note_answered,
+        )
+        self._noting: list[Key] = []
         self._problem = ""
         self._details: CompletionDetails | None = None
         self._details_feed: Feed[Seen] | None = None
@@ -151,6 +160,7 @@ class CompletionsScreen(HalosScreen):
             width=max(1, self._page.size.width),
             hits=() if wanted is None else wanted.hits,
             generation=self.view.generation,
+            own_marks=self.view.own_marks,
             num_known=self.view.num_completions if self.kind == "rounds" else 0,
         )
         if self._details is not None and self._details_feed is not None:
@@ -182,6 +192,51 @@ class CompletionsScreen(HalosScreen):
         much = "; many terminals take less than that, w writes a file"
         more = much if len(text) > MUCH_TO_COPY else ""
         self.notify(f"copied {plural(len(text), 'character')}{more}", markup=False)
+
+    def action_mark(self) -> None:
+        """Marks the answer, and those of its group that are alike."""
+        if (answer := self._answer_to_mark()) is not None:
+            self._change_marks(partial(toggle_marks, self.run_dir, answer[1]))
+
+    def action_note(self) -> None:
+        """Asks for the note about the answer."""
+        if (answer := self._answer_to_mark()) is None:
+            return
+        own, keys = answer
+        self._noting = keys
+        self.query_one(AskLine).ask(self._note, text="" if own is None else visible(own.note))
+
+    def _answer_to_mark(self) -> tuple[OwnMark | None, list[Key]] | None:
+        """Returns what names the answer at the cursor, and the mark that it has."""
+        seen, row = self.current(), self._reader.index.row(self._list.at_cursor or 0)
+        if seen is None or seen.group is None or row is None:
+            self.notify("there is no answer to mark yet", severity="warning", markup=False)
+            return None
+        own = own_mark_of(seen.group, seen.index, row.round, self.view.own_marks)
+        return own, own_keys(seen.group, seen.index, row.round)
+
+    def _note_answered(self, text: str) -> None:
+        self._change_marks(partial(write_note, self.run_dir, self._noting, text))
+
+    def _change_marks(self, change: Callable[[], OwnMarks]) -> None:
+        self.run_worker(self._changed_marks(change), group="marks")
+
+    async def _changed_marks(self, change: Callable[[], OwnMarks]) -> None:
+        """Writes, and has the list read again; the question stays until that is done."""
+        bar = self.query_one(AskLine)
+        with keys_held(self.app):
+            try:
+                await in_background(change)
+            except HalosError as error:
+                if bar.question is self._note:
+                    bar.refuse(str(error))
+                else:
+                    self.notify(str(error), severity="error", markup=False)
+                return
+        if bar.question is self._note:
+            bar.close()
+            self.focus_main()
+        self.asked.ask(self.asked.query)
 
     def action_previous(self) -> None:
         """Goes to the round before; from all rounds to the newest."""
@@ -366,7 +421,7 @@ def _answers(seen: Seen) -> list[tuple[str, str]]:
     if seen.query.kind == "rounds":
         return [
             (f"{name}, {what}", group.completions[index].text)
-            for name, group in seen.rounds
+            for _, name, group in seen.rounds
             for what, index in extremes(group)
         ]
     completions = seen.group.completions
@@ -376,77 +431,3 @@ def _answers(seen: Seen) -> list[tuple[str, str]]:
             for place, completion in enumerate(completions, start=1)
         ]
     return [("assistant", completions[seen.index].text)]
-
-
-def title_of(
-    run_dir: RunDir, view: ListView, query: ListQuery, *, place: int | None, problem: str
-) -> Title:
-    """Returns the title; `place` is where the cursor is, None while nothing is listed."""
-    about = [(run_dir.name, "title"), (f"  {_rounds(view, query)}", "accent")]
-    if place is not None:
-        about.append((f"  {count(place + 1)} of {count(len(view.keys))}", ""))
-        if view.num_fitting > len(view.keys):
-            about.append((f" ({plural(view.num_fitting, 'completion')})", "muted"))
-    elif not view.rounds:
-        about.append(("  no completions yet", "muted"))
-    elif view.query == query and not view.num_bytes and view.num_searched == view.num_groups:
-        about.append(("  nothing fits the filter" if _is_filtered(query) else "  none", "warning"))
-    about.append((_order(query), "muted"))
-    if query.only != "all":
-        about.append((f"  only {query.only}", "warning"))
-    if query.filter is not None:
-        about.append((f"  filter {query.filter.typed}", "warning"))
-    return Title(tuple(about), ((_progress(view), "muted"),), problem or _problems(run_dir, view))
-
-
-def with_prompt(title: Title, prompt: str, width: int) -> Title:
-    """Adds the prompt's text where there is room for some words of it."""
-    text = visible(" ".join(prompt.split()))
-    room = width - num_cells(title.about) - num_cells(title.state) - 2 * len(GAP)
-    if room < LEAST_PROMPT:
-        return title
-    said = cropped([(text, "accent")], 0, room)
-    return replace(title, about=(*title.about, (GAP, ""), *said))
-
-
-def _is_filtered(query: ListQuery) -> bool:
-    return query.filter is not None or query.only != "all"
-
-
-def _rounds(view: ListView, query: ListQuery) -> str:
-    number = query.listed_round(view.round)
-    match number:
-        case n if n == ALL_ROUNDS:
-            return f"all {view.num_rounds} rounds"
-        case n if n == NEWEST:
-            return "newest round"
-        case n if n > view.num_rounds and n in view.rounds:
-            return FINAL
-        case _:
-            return f"round {number} of {view.num_rounds}"
-
-
-def _order(query: ListQuery) -> str:
-    match query.order:
-        case "sampled":
-            return "  last first" if query.ascending else ""
-        case "reward":
-            return "  worst first" if query.ascending else "  best first"
-        case "length":
-            return "  shortest first" if query.ascending else "  longest first"
-
-
-def _progress(view: ListView) -> str:
-    if view.num_bytes:
-        return f"reading {percent(view.num_bytes_read / view.num_bytes)}"
-    if view.num_searched < view.num_groups:
-        return f"searching {percent(view.num_searched / view.num_groups)}"
-    return ""
-
-
-def _problems(run_dir: RunDir, view: ListView) -> str:
-    """Names the first file with bad lines, from the run directory on, and counts the others."""
-    if not view.problems:
-        return ""
-    more = f" (and {len(view.problems) - 1} more files)" if len(view.problems) > 1 else ""
-    return f"left out: {view.problems[0].removeprefix(f'{run_dir.path}/')}{more}"

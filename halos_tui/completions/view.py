@@ -5,9 +5,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from halos_backend.records import Group, PreferencePair
+from halos_backend.store.own_words import NO_MARKS, OwnMark, OwnMarks
 
 from halos_tui.completions.query import EVERYTHING, CompletionFilter, Order
 from halos_tui.completions.round_rows import Mark
@@ -69,6 +70,7 @@ class ListView:
     num_searched: int = 0
     num_groups: int = 0
     problems: tuple[str, ...] = ()
+    own_marks: OwnMarks = NO_MARKS
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,24 @@ class DetailsQuery:
     hits: tuple[SearchTerm, ...] = ()
     generation: int = 0
     num_known: int = 0
+    own_marks: OwnMarks = NO_MARKS
 
 
 @dataclass(frozen=True)
 class Preview:
-    """This is the beginning of a completion."""
+    """This is the beginning of a completion, and what the feedback and a person made of it."""
 
     text: str
     mark: Mark | None = None
+    own: OwnMark | None = None
+
+
+class OfRound(NamedTuple):
+    """This is the group of a prompt in one round; `name` is the round in words."""
+
+    round: int
+    name: str
+    group: Group
 
 
 @dataclass(frozen=True)
@@ -108,7 +120,7 @@ class Seen:
     group: Group | None = None
     index: int = 0
     pair: PreferencePair | None = None
-    rounds: tuple[tuple[str, Group], ...] = ()
+    rounds: tuple[OfRound, ...] = ()
 
     def is_about_the_same(self, other: Seen | None) -> bool:
         """Says whether only the room or the rows around it changed."""

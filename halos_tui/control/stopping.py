@@ -104,6 +104,8 @@ def loses(lost: Lost) -> str:
             parts.append(f"{plural(len(state.checkpoints), 'checkpoint')}{of}")
     if lost.has_result:
         parts.append("the result")
+    if lost.num_own_marks:
+        parts.append(f"{plural(lost.num_own_marks, 'completion')} that you marked or noted")
     forks = ", ".join(lost.forks)
     began = f"; {forks} began from it, with a copy of its checkpoint" if forks else ""
     return f"{', '.join(parts)}; {size(disk.total)} in all{began}"

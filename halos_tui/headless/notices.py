@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from halos_backend.findings import Finding
+from halos_backend.store import own_words
 from halos_backend.store.liveness import describe_stall
 from halos_backend.store.reader import tail_lines
 from halos_backend.store.run_dir import RunDir, cache_root
@@ -28,6 +29,14 @@ LOG_LINES = 10
 def say(text: str) -> None:
     """Prints a line (or several) on standard error."""
     print(visible_lines(as_called(text)), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def read_own_marks(run_dir: RunDir) -> own_words.OwnMarks:
+    """Returns the person's own marks on completions, and says what of them cannot be read."""
+    marks = own_words.read_own_marks(run_dir)
+    if marks.problem:
+        say(f"left out: {marks.problem}")
+    return marks
 
 
 def question(run_dir: RunDir) -> str:

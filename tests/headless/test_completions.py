@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 from halos_backend.records import write_rows
+from halos_backend.store.own_words import toggle_marks, write_note
 
 from tests.headless.conftest import Halos
 from tests.support.made_run import GROUPS, MadeRun, completion, write_round_files
@@ -53,6 +54,8 @@ def test_json_has_every_completion_as_a_row(halos: Halos, runs: Path) -> None:
         "unscored": "the judge said no",
         "penalty": None,
         "mark": None,
+        "marked": False,
+        "note": None,
         "finish_reason": "length",
         "num_tokens": 3,
         "prompt": [{"role": "user", "content": "What is 1 + 1?"}],
@@ -128,3 +131,28 @@ def test_a_filter_is_that_of_the_screen(halos: Halos, runs: Path) -> None:
     refused = halos("completions", "a-run", "--filter", "rewards<0")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "did you mean reward?" in refused.stderr
+
+
+def test_own_marks_and_notes_are_rows_and_damage_is_said(halos: Halos, runs: Path) -> None:
+    run = _labelled(runs)
+    toggle_marks(run.dir, [(1, "beta", "c0")])
+    write_note(run.dir, [(1, "beta", "c0"), (1, "alpha", "c1")], "look again")
+    rows = [
+        json.loads(line) for line in halos("completions", "a-run", "--json").stdout.splitlines()
+    ]
+    assert [(row["marked"], row["note"]) for row in rows] == [
+        (True, "look again"),
+        (False, None),
+        (False, None),
+        (False, "look again"),
+    ]
+    with run.dir.own_marks.open("ab") as file:
+        file.write(b"rubbish\n")
+    shown = halos("completions", "a-run", "--filter", "marked:")
+    assert shown.stdout.splitlines()[2:] == [
+        "  [reward 0.25, 1 token]  REJECTED  MARKED",
+        "  note: look again",
+        "    hello",
+    ]
+    assert "left out: " in shown.stderr
+    assert "own_marks.jsonl, line 3: " in shown.stderr

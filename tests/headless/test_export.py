@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from halos_backend.store.own_words import toggle_marks, write_note
 
 from tests.headless.conftest import Halos
 from tests.support.made_run import MadeRun, write_prompts, write_round_files
@@ -140,7 +141,9 @@ def test_trl_has_no_row_for_groups_and_the_export_says_so(halos: Halos, runs: Pa
 def test_csv_has_a_row_a_completion_and_a_row_a_round(
     halos: Halos, runs: Path, tmp_path: Path
 ) -> None:
-    _made(runs, "pairwise", "dpo")
+    run = _made(runs, "pairwise", "dpo")
+    toggle_marks(run.dir, [(1, "alpha", "c0")])
+    write_note(run.dir, [(2, "beta", "c1")], "polite, too")
     halos("export", "a-run", "--to", "csv")
     with (tmp_path / "a-run-csv/completions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -152,6 +155,8 @@ def test_csv_has_a_row_a_completion_and_a_row_a_round(
         ("1", "alpha", "c0", "1.0", "", "", "stop"),
         ("1", "alpha", "c1", "", "the judge said no", "", "length"),
     ]
+    assert [(row["marked"], row["note"]) for row in rows[1:4]] == [("0", ""), ("1", ""), ("0", "")]
+    assert (rows[5]["marked"], rows[5]["note"]) == ("0", "polite, too")
     assert rows[1]["num_tokens"] == "3"
     assert rows[2]["prompt"] == "What is 1 + 1?"
     assert json.loads(rows[0]["prompt"]) == BETA

@@ -17,6 +17,7 @@ from halos_backend.config.schema import LaunchSettings
 from halos_backend.interpreters.programs import ATTEMPT_TAG
 from halos_backend.store.disk_use import DiskMeter, DiskUse
 from halos_backend.store.identity import lock_holder
+from halos_backend.store.own_words import toggle_marks
 from halos_backend.store.run_dir import RunDir
 from halos_backend.supervisor.gpus.locks import RUNTIME_DIR
 from halos_backend.supervisor.gpus.reservation import Reservation
@@ -98,11 +99,14 @@ def test_rm_without_a_terminal_needs_yes(halos: Halos, runs: Path) -> None:
 def test_rm_asks_on_a_terminal(
     environment: dict[str, str], runs: Path, answer: str, is_left: bool
 ) -> None:
-    MadeRun(runs, "mine").whole_round(1)
+    run = MadeRun(runs, "mine")
+    run.whole_round(1)
+    toggle_marks(run.dir, [(1, "p", "p.0"), (1, "p", "p.1")])
     command = [sys.executable, "-m", "halos_tui", "rm", "mine"]
     with Terminal(command, env=environment) as terminal:
         terminal.wait_for("delete 1 run for good? [y/N]")
         assert "mine: running, 1 round" in terminal.text
+        assert "2 completions that you marked or noted" in " ".join(terminal.text.split())
         terminal.press(answer)
         assert terminal.exit_code() == 0
     assert (runs / "mine").is_dir() == is_left

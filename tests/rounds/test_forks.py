@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from halos_backend.store.own_words import toggle_marks
 from halos_backend.store.registry import load_state
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.state import RunState
@@ -42,6 +43,7 @@ def test_a_fork_shares_nothing_with_the_run_it_comes_from(place: Place, whole: P
     old = RunDir(place.runs / "whole")
     before = weights(old.attempt(1, "train", 1).checkpoint)
     taken = prompt_ids(place, "whole", 2)
+    toggle_marks(old, [(1, "a", "a.0")])
     inodes = {path.stat().st_ino for path in old.path.rglob("*") if path.is_file()}
 
     forked = place.halos(
@@ -52,6 +54,7 @@ def test_a_fork_shares_nothing_with_the_run_it_comes_from(place: Place, whole: P
     assert "whole-r1 begins after round 1 of whole, behind 6 of 20 prompts" in forked.stderr
     new = RunDir(place.runs / "whole-r1")
     assert not inodes & {path.stat().st_ino for path in new.path.rglob("*") if path.is_file()}
+    assert not new.own_marks.exists()
     shutil.rmtree(old.path)
     state = state_of(place, "whole-r1")
     assert state.status == "completed"

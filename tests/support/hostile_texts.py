@@ -15,6 +15,7 @@ from halos_backend.records import (
     UnpairedFeedback,
     write_rows,
 )
+from halos_backend.store.own_words import OwnMark
 from halos_backend.store.writer import EventWriter
 
 from tests.support.made_run import STARTED_T, MadeRun
@@ -71,6 +72,9 @@ def hostile_run(root: Path) -> MadeRun:
             PreferencePair(*about, completions[0], completions[1], 1.0, 0.0),
             UnpairedFeedback(*about, completions[2], True, 0.0),
         ],
+    )
+    write_rows(
+        run.dir.own_marks, [OwnMark(1, about[0], completions[0].completion_id, True, HOSTILE)]
     )
     run.start_round(2)
     attempt = run.start_stage(2, "sample")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,9 @@ def shown_at(
 def rows_in(shown: str) -> list[str]:
     """The beginning of each completion in the list, from the top."""
     starts = ("hello there you", "hello", "three or so", "two")
-    lines = shown.splitlines()[3:9]
-    return [next(start for start in starts if line.endswith(start)) for line in lines if line]
+    _, *lines = shown[shown.index("reward tokens") :].splitlines()
+    rows = takewhile(lambda line: line and not line.startswith("─"), lines)
+    return [next(start for start in starts if line.endswith(start)) for line in rows]
 
 
 def test_the_newest_round_is_listed_and_its_first_completion_is_a_page(run: MadeRun) -> None:

@@ -48,7 +48,9 @@ def test_completions_in_every_view(terminal: Terminal) -> None:
     for keys in ("down", "down", "g", "J", "J", "J", "K", "d", "J", "d", "enter", "end", "home"):
         terminal.press(keys)
         terminal.settle(0.3)
-    terminal.press("escape", "/", pause_s=0.2)
+    terminal.press("r", "e", pause_s=0.3)
+    assert "note" in terminal.settle(0.3)
+    terminal.press("escape", "escape", "/", pause_s=0.2)
     terminal.press("/", "m", "a", "r", "k", "enter", pause_s=0.05)
     terminal.settle(0.3)
     terminal.press("escape", "w", "enter", pause_s=0.2)

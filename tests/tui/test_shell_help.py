@@ -191,7 +191,8 @@ def test_read_only_offers_nothing_that_writes(tmp_path: Path) -> None:
             before = sorted(path.name for path in (tmp_path / "a-run").rglob("*"))
             for writing in WRITING:
                 assert f" {writing.title} " not in footer_text(screen_text(app))
-                await pilot.press(*writing.keys.split(","))
+                if "runs" in writing.screens:  # elsewhere another action may have its key
+                    await pilot.press(*writing.keys.split(","))
             await pilot.pause()
             assert app.opened == []
             assert app.screen_stack[-1] is app.screen and isinstance(app.screen, RunsScreen)

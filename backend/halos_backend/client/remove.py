@@ -17,6 +17,7 @@ from halos_backend.events import ForkOrigin
 from halos_backend.records import BAD_JSON
 from halos_backend.store.disk_use import DiskMeter, DiskUse
 from halos_backend.store.liveness import living_supervisor
+from halos_backend.store.own_words import read_own_marks
 from halos_backend.store.registry import list_runs, load_state
 from halos_backend.store.run_dir import RunDir, command_for
 from halos_backend.store.state import RunState
@@ -29,14 +30,16 @@ MARK = ".removed-"
 
 @dataclass(frozen=True)
 class Lost:
-    """Says what goes with a run. `state` is None where it cannot be read; `forks` are the names of
-    the runs beside it that began from it.
+    """Says what goes with a run. `state` is None where it cannot be read; `num_own_marks` counts
+    the completions that a person has marked or noted; `forks` are the names of the runs beside it
+    that began from it.
     """
 
     run_dir: RunDir
     state: RunState | None
     disk: DiskUse
     has_result: bool
+    num_own_marks: int = 0
     forks: tuple[str, ...] = ()
 
 
@@ -54,6 +57,7 @@ def what_is_lost(runs: Sequence[RunDir]) -> list[Lost]:
             _state_of(run_dir),
             meter.measure(run_dir.path),
             run_dir.final.is_dir(),
+            len(read_own_marks(run_dir).of),
             tuple(forks[run_dir.path.parent].get(run_dir.path, ())),
         )
         for run_dir in runs

@@ -192,6 +192,11 @@ class RunDir:
         return self.path / "own_words.json"
 
     @property
+    def own_marks(self) -> Path:
+        """Holds a person's marks on completions, and notes about them; absent without any."""
+        return self.path / "own_marks.jsonl"
+
+    @property
     def lock(self) -> Path:
         return self.path / "supervisor.lock"
 

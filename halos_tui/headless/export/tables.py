@@ -10,9 +10,11 @@ from typing import Any
 import msgspec
 from halos_backend.events import STAGES
 from halos_backend.records import is_plain
+from halos_backend.store.own_words import NO_MARKS, OwnMarks
 from halos_backend.store.round_state import RoundState
 
 from halos_tui.completions.round_rows import RoundRows, num_tokens
+from halos_tui.headless.notices import read_own_marks
 
 COLUMNS = (
     "round",
@@ -23,6 +25,8 @@ COLUMNS = (
     "unscored",
     "penalty",
     "mark",
+    "marked",
+    "note",
     "finish_reason",
     "num_tokens",
     "prompt",
@@ -38,8 +42,9 @@ def write_csv(output: Path, rounds: Sequence[RoundRows]) -> list[Path]:
     with completions.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
+        own_marks = read_own_marks(rounds[0].run_dir) if rounds else NO_MARKS
         for rows in rounds:
-            writer.writerows(_completions(rows))
+            writer.writerows(_completions(rows, own_marks))
     summaries = [_round(rows.round) for rows in rounds]
     names = list(dict.fromkeys(name for summary in summaries for name in summary))
     with table.open("w", newline="", encoding="utf-8") as file:
@@ -49,7 +54,7 @@ def write_csv(output: Path, rounds: Sequence[RoundRows]) -> list[Path]:
     return [completions, table]
 
 
-def _completions(rows: RoundRows) -> Iterator[dict[str, Any]]:
+def _completions(rows: RoundRows, own_marks: OwnMarks) -> Iterator[dict[str, Any]]:
     marks = rows.marks()
     for group in rows.groups():
         prompt = (
@@ -58,6 +63,7 @@ def _completions(rows: RoundRows) -> Iterator[dict[str, Any]]:
             else msgspec.json.encode(group.prompt).decode()
         )
         for completion in group.completions:
+            own = own_marks.on(rows.round.round, group.prompt_id, completion.completion_id)
             yield {
                 "round": rows.round.round,
                 "prompt_id": group.prompt_id,
@@ -67,6 +73,8 @@ def _completions(rows: RoundRows) -> Iterator[dict[str, Any]]:
                 "unscored": completion.unscored,
                 "penalty": completion.penalty,
                 "mark": marks.get((group.prompt_id, completion.completion_id)),
+                "marked": int(own.is_marked),
+                "note": own.note,
                 "finish_reason": completion.finish_reason,
                 "num_tokens": num_tokens(completion),
                 "prompt": prompt,
