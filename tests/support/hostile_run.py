@@ -23,6 +23,7 @@ from halos_backend.events import (
     WorkersChosen,
 )
 from halos_backend.records import Completion, Group
+from halos_backend.store.own_words import OwnWords, write_own_words
 from halos_backend.store.run_dir import RunDir
 from halos_backend.telemetry.reading import GpuProcess, GpuReading, HostReading, Reading
 
@@ -107,6 +108,7 @@ def make_hostile_run(root: Path, *, is_failed: bool = False) -> RunDir:
     if is_failed:
         append(run_dir.events, hostile_end())
     append(run_dir.telemetry, [hostile_reading()])
+    write_own_words(run_dir, OwnWords(title=TEXT[:80], note=TEXT, tags=(COLOURS, TURNS)))
     live.beat()
     return run_dir
 

@@ -36,6 +36,9 @@ VISITS = (
 def tour(terminal: Terminal, *, run: str, first_text: str) -> list[str]:
     """From the list of runs, where `first_text` stands; gives the screens that were seen."""
     seen = [terminal.wait_for(first_text)]
+    for keys in (("down", "up"), ("N", "tab"), ("escape",), ("v",)):  # in the end without a preview
+        terminal.press(*keys, pause_s=PAUSE_S)
+        seen.append(terminal.settle(0.3))
     terminal.press("/", *run, pause_s=PAUSE_S)
     seen.append(terminal.settle(0.3))
     terminal.press("enter", pause_s=PAUSE_S)
