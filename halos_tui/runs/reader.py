@@ -80,12 +80,11 @@ Look = tuple[int, int, int]
 """It is time of change, size and inode of a file."""
 
 
-@dataclass(frozen=True)
-class _Looks:
-    """Says how a run's files look, the one of a person's own words where there is one."""
+WordsLook = tuple[int, Look | None]
+"""It is when a file came into the run's folder or went, and how a person's own words look.
 
-    journal: Look
-    own_words: Look | None
+Where there are no words their file is not looked at: a look at what is not there takes long.
+"""
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,10 @@ class _Known:
     status.
     """
 
-    looks: _Looks
+    journal: Look
+    own_words: WordsLook
     row: RunRow
+    has_words: bool
 
 
 class RunsReader:
@@ -105,6 +106,7 @@ class RunsReader:
 
     def __init__(self, root: Path, in_keys: Callable[[str], str] = str) -> None:
         self._root = root
+        self._journal, self._own_words = RunDir(root).events.name, RunDir(root).own_words.name
         self._in_keys = in_keys
         self._known: dict[str, _Known] = {}
         self._last: tuple[RunRow, ...] | None = None
@@ -112,43 +114,52 @@ class RunsReader:
     def read(self) -> tuple[RunRow, ...] | None:
         """Returns the rows, or None. Raises OSError where there is a root and it cannot be read."""
         last, self._last = self._last, None  # after a failure every row is new
-        all_looks = _looks_at_all(self._root)
-        known = {name: self._known_of(name, looks) for name, looks in all_looks.items()}
+        known = {
+            name: self._known_of(name, journal)
+            for name in _names_in(self._root)
+            if (journal := _look_at(f"{self._root}/{name}/{self._journal}"))
+        }
         self._known = known
-        newest = sorted(known.values(), key=lambda run: run.looks.journal, reverse=True)
+        newest = sorted(known.values(), key=lambda run: run.journal, reverse=True)
         rows = tuple(_as_seen(run.row) for run in newest)
         self._last = rows
         return None if rows == last else rows
 
-    def _known_of(self, name: str, looks: _Looks) -> _Known:
+    def _known_of(self, name: str, journal: Look) -> _Known:
         known = self._known.get(name)
-        if known is not None and known.looks == looks:
+        look = self._look_at_words(name, known)
+        if known is not None and known.journal == journal and known.own_words == look:
             return known
         run_dir = RunDir(self._root / name)
-        if known is None or known.looks.journal != looks.journal:
-            row = _read(run_dir, journal_bytes=looks.journal[1])
+        if known is None or known.journal != journal:
+            row = _read(run_dir, journal_bytes=journal[1])
             row = replace(row, problem=self._in_keys(row.problem))
         else:
             row = known.row
-        if known is not None and known.looks.own_words == looks.own_words:
+        if known is not None and known.own_words == look:
             words, problem = known.row.words, known.row.words_problem
         else:
             words, problem = words_or_problem(run_dir)
-        return _Known(looks, replace(row, words=words, words_problem=problem))
+        row = replace(row, words=words, words_problem=problem)
+        return _Known(journal, look, row, has_words=bool(problem) or words is not NO_WORDS)
+
+    def _look_at_words(self, name: str, known: _Known | None) -> WordsLook:
+        folder = f"{self._root}/{name}"
+        try:
+            changed_ns = os.stat(folder).st_mtime_ns  # noqa: PTH116
+        except OSError:
+            changed_ns = 0
+        if known is None or not known.has_words:
+            return changed_ns, None
+        return changed_ns, _look_at(f"{folder}/{self._own_words}")
 
 
-def _looks_at_all(root: Path) -> dict[str, _Looks]:
-    """Looks at the files of every run under the root; returns that by the run's name."""
+def _names_in(root: Path) -> list[str]:
     try:
         names = os.listdir(root)  # noqa: PTH208 - a thousand Path objects twice a second cost 5 %
     except (FileNotFoundError, NotADirectoryError):
-        return {}
-    journal, own_words = RunDir(root).events.name, RunDir(root).own_words.name
-    return {
-        name: _Looks(look, _look_at(f"{root}/{name}/{own_words}"))
-        for name in names
-        if not name.startswith(".") and (look := _look_at(f"{root}/{name}/{journal}"))
-    }
+        return []
+    return [name for name in names if not name.startswith(".")]
 
 
 def _look_at(path: str) -> Look | None:

@@ -97,6 +97,8 @@ def test_words_that_change_have_nothing_else_of_the_run_read(
     runs[0].whole_round(1, reward_mean=0.5)
     assert read(reader)["one"].words.tags == ("x",)
     assert looked_at == ["one"]
+    runs[0].dir.own_words.write_text('{"title": "by hand"}')
+    assert read(reader)["one"].words.title == "by hand"
 
 
 def test_the_run_that_was_written_to_last_comes_first(tmp_path: Path) -> None:
