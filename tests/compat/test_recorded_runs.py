@@ -138,7 +138,7 @@ def test_every_screen_opens_the_recorded_run(place: Place, monkeypatch: pytest.M
     monkeypatch.delenv("NO_COLOR", raising=False)
     app = HalosApp(AppOptions(place.runs), run=RunDir(place.runs / RUN))
     screens = {
-        "c": ("round 2 of 2", "1 of 24", "chosen", "a n x a a"),
+        "c": ("round 2 of 2", "1 of 24", "rejected", "a n x a a"),
         "m": ("label.reward_mean", "0.113", "train.kl_initial", "0.000374"),
         "h": ("1 of 3 changes", "train.loss.beta 0.1 -> 0.3", "set by owner@box", "reward +0.0125"),
         "l": ("train of round 2", "nothing was printed"),
