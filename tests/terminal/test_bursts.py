@@ -54,8 +54,8 @@ CASES = (
         ["t", "/", typed("train.lr"), "enter", "down", "enter", typed("0.0819"), "enter"],
         ("set a-run train.lr=0.0819",),
     ),
-    Case("first round", ["t", "f", typed("25"), "enter"], ("from round 25",)),
-    Case("new run's name", ["n", "n", typed("a-name"), "enter"], ("New run a-name, from",)),
+    Case("first round", ["t", "F", typed("25"), "enter"], ("from round 25",)),
+    Case("new run's name", ["n", "N", typed("a-name"), "enter"], ("New run a-name, from",)),
     Case(
         "fork",
         ["f", typed("77"), "tab", typed("fork-b"), "tab", typed("train.lr=1e-6"), "enter"],
