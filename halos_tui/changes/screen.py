@@ -122,7 +122,7 @@ class ChangesScreen(HalosScreen):
 
     NAME: ClassVar[ScreenName] = "changes"
     BINDINGS: ClassVar[list[BindingType]]
-    FRAMED: ClassVar[Mapping[str, str]] = {"list": "changes", "page": "comparison"}
+    TITLES: ClassVar[Mapping[str, str]] = {"list": "changes", "page": "comparison"}
     BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {
         "list": ("search",),
         "page": ("older_previous", "older_next"),

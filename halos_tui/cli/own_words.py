@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 from halos_backend.errors import ExitCode, UsageError
-from halos_backend.store.own_words import read_own_words, write_own_words
+from halos_backend.store.own_words import change_own_words, read_own_words
 from halos_backend.store.run_dir import find_run
 
 from halos_tui.cli.options import RunName, RunsDir, runs_root
@@ -24,20 +24,18 @@ def title(run: RunName, text: Text = None, runs_dir: RunsDir = None) -> int:
     Its name stays, since forks and scripts refer to it.
     """
     run_dir = find_run(runs_root(runs_dir), run)
-    words = read_own_words(run_dir)
     if text is None:
-        return _show(words.title)
-    write_own_words(run_dir, words.with_title(text))
+        return _show(read_own_words(run_dir).title)
+    change_own_words(run_dir, lambda words: words.with_title(text))
     return ExitCode.COMPLETED
 
 
 def note(run: RunName, text: Text = None, runs_dir: RunsDir = None) -> int:
     """Write a note about a run, which is shown in the list of runs."""
     run_dir = find_run(runs_root(runs_dir), run)
-    words = read_own_words(run_dir)
     if text is None:
-        return _show(words.note)
-    write_own_words(run_dir, words.with_note(text))
+        return _show(read_own_words(run_dir).note)
+    change_own_words(run_dir, lambda words: words.with_note(text))
     return ExitCode.COMPLETED
 
 
@@ -51,13 +49,13 @@ def tag(
 ) -> int:
     """Tag a run. In the list of runs, the filter tag:NAME shows runs with a tag."""
     run_dir = find_run(runs_root(runs_dir), run)
-    words = read_own_words(run_dir)
     found = tuple(names or ())
     if not found:
         if remove:
             raise UsageError("name the tags to take away")
-        return _show(*words.tags)
-    write_own_words(run_dir, words.tagged(fewer=found) if remove else words.tagged(more=found))
+        return _show(*read_own_words(run_dir).tags)
+    kinds = {"fewer" if remove else "more": found}
+    change_own_words(run_dir, lambda words: words.tagged(**kinds))
     return ExitCode.COMPLETED
 
 

@@ -65,7 +65,7 @@ class CompletionsScreen(HalosScreen):
 
     NAME: ClassVar[ScreenName] = "completions"
     BINDINGS: ClassVar[list[BindingType]]
-    FRAMED: ClassVar[Mapping[str, str]] = {"list": "completions", "page": "completion"}
+    TITLES: ClassVar[Mapping[str, str]] = {"list": "completions", "page": "completion"}
     BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {
         "list": ("sort", "search"),
         "page": ("group", "differences", "over_rounds", "mark", "note", "copy"),

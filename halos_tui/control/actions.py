@@ -254,7 +254,10 @@ class RunActions(HalosScreen):
             if texts is None:
                 return
             change = partial(words_of, texts)
-            outcomes = await in_background(lambda: batch.write_words(runs, change))
+            is_told = len(runs) == 1  # the dialog about one run says what is lost with damage
+            outcomes = await in_background(
+                lambda: batch.write_words(runs, change, replaces_damage=is_told)
+            )
         if any(not outcome.is_done for outcome in outcomes):
             self._tell(outcomes)
         for feed in self._feeds:

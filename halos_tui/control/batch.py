@@ -20,7 +20,7 @@ from halos_backend.events import (
     RunResumed,
     SettingsChanged,
 )
-from halos_backend.store.own_words import OwnWords, words_or_problem, write_own_words
+from halos_backend.store.own_words import OwnWords, change_own_words
 from halos_backend.store.registry import load_state
 from halos_backend.store.request_rules import refusal
 from halos_backend.store.requests import At, Pause, Request, When
@@ -129,15 +129,18 @@ def send(planned: Sequence[PlannedRequest]) -> list[Outcome]:
         return list(pool.map(_send, planned))
 
 
-def write_words(runs: Sequence[RunDir], change: Callable[[OwnWords], OwnWords]) -> list[Outcome]:
+def write_words(
+    runs: Sequence[RunDir], change: Callable[[OwnWords], OwnWords], *, replaces_damage: bool
+) -> list[Outcome]:
     """Changes a person's own words about each run; one that fails is no reason to leave another."""
-    return [_write_words(run_dir, change) for run_dir in runs]
+    return [_write_words(run_dir, change, replaces_damage) for run_dir in runs]
 
 
-def _write_words(run_dir: RunDir, change: Callable[[OwnWords], OwnWords]) -> Outcome:
-    words, _ = words_or_problem(run_dir)
+def _write_words(
+    run_dir: RunDir, change: Callable[[OwnWords], OwnWords], replaces_damage: bool
+) -> Outcome:
     try:
-        write_own_words(run_dir, change(words))
+        change_own_words(run_dir, change, replaces_damage=replaces_damage)
     except HalosError as error:
         return Outcome(run_dir, str(error), is_done=False)
     return Outcome(run_dir, "written", is_done=True)

@@ -50,7 +50,7 @@ class LogsScreen(HalosScreen):
 
     NAME: ClassVar[ScreenName] = "logs"
     BINDINGS: ClassVar[list[BindingType]]
-    FRAMED: ClassVar[Mapping[str, str]] = {"rows": "log"}
+    TITLES: ClassVar[Mapping[str, str]] = {"rows": "log"}
     BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {"rows": ("follow", "wrap", "choose_log")}
     DEFAULT_CSS = """
     LogsScreen {

@@ -42,7 +42,7 @@ class MetricsScreen(HalosScreen):
 
     NAME: ClassVar[ScreenName] = "metrics"
     BINDINGS: ClassVar[list[BindingType]]
-    FRAMED: ClassVar[Mapping[str, str]] = {"charts": "charts"}
+    TITLES: ClassVar[Mapping[str, str]] = {"charts": "charts"}
     BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {"charts": ("overlay", "smooth")}
     DEFAULT_CSS = """
     MetricsScreen { #charts { height: 1fr; } }

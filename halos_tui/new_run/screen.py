@@ -105,7 +105,7 @@ class NewRunScreen(FormActions):
 
     NAME: ClassVar[ScreenName] = "new_run"
     BINDINGS: ClassVar[list[BindingType]]
-    FRAMED: ClassVar[Mapping[str, str]] = {"rows": "settings", "details": "about the setting"}
+    TITLES: ClassVar[Mapping[str, str]] = {"rows": "settings", "details": "about the setting"}
     BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {"rows": ("edit", "reset")}
     DEFAULT_CSS = """
     NewRunScreen {

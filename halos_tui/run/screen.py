@@ -203,7 +203,7 @@ class RunScreen(RunActions):
             num_devices=num_devices,
             num_device_notes=sum(bool(gpu.others) for gpu in view.machine.gpus),
             num_notices=len(view.notices),
-            num_rounds=num_table_rows(view),
+            num_rounds=_num_table_rows(view),
             has_long_texts=is_long(view.says, self.query_one(SaysPanel).size.width),
         )
         yield partial(self._make_room, view.header, needs)
@@ -235,7 +235,7 @@ class RunScreen(RunActions):
             put(panel, places.get(_name_of(panel)), is_framed=panel.id not in UNFRAMED)
 
 
-def num_table_rows(view: RunView) -> int | None:
+def _num_table_rows(view: RunView) -> int | None:
     """Counts the rows of the table of a run that is done: its rounds, and the final policy."""
     planned = view.progress.num_rounds
     return None if planned is None else max(planned + 1, len(view.rounds.rows))

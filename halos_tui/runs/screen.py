@@ -42,7 +42,7 @@ class RunsScreen(RunActions):
 
     NAME: ClassVar[ScreenName] = "runs"
     IS_REDUCED: ClassVar[bool] = True
-    FRAMED: ClassVar[Mapping[str, str]] = {"runs": "runs"}
+    TITLES: ClassVar[Mapping[str, str]] = {"runs": "runs"}
     BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {
         "runs": ("open", "sort"),
         "preview": ("metrics", "preview"),

@@ -107,8 +107,8 @@ class HalosScreen(Screen[None]):
     }
     """
 
-    FRAMED: ClassVar[Mapping[str, str]] = {}
-    """These panels, by their ids, have a border with a title."""
+    TITLES: ClassVar[Mapping[str, str]] = {}
+    """Panels that have a border, by their ids, with their titles."""
     BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {}
     """These actions stand in the border of the panel of that id, which they are about."""
     HORIZONTAL_BREAKPOINTS = WIDTHS
@@ -126,8 +126,8 @@ class HalosScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self.set_class(self.halos.options.is_ascii, "-ascii")
-        self.set_class(len(self.FRAMED) == 1, "-single")
-        for panel, title in self.FRAMED.items():
+        self.set_class(len(self.TITLES) == 1, "-single")
+        for panel, title in self.TITLES.items():
             cast("Painted", self.query_one(f"#{panel}")).frame(title)
         self.call_after_refresh(self._write_border_keys)
 

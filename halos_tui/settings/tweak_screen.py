@@ -39,7 +39,7 @@ class TweakScreen(FormActions):
 
     NAME: ClassVar[ScreenName] = "tweak"
     BINDINGS: ClassVar[list[BindingType]]
-    FRAMED: ClassVar[Mapping[str, str]] = {"rows": "settings", "details": "about the setting"}
+    TITLES: ClassVar[Mapping[str, str]] = {"rows": "settings", "details": "about the setting"}
     BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {"rows": ("edit", "reset")}
     DEFAULT_CSS = """
     TweakScreen {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from halos_backend.errors import CorruptFileError, UsageError
 from halos_backend.store.own_words import (
     NO_WORDS,
     OwnWords,
+    change_own_words,
     read_own_words,
     words_or_problem,
     write_own_words,
@@ -69,6 +71,25 @@ def test_damage_is_said_and_costs_nothing_but_the_words(run: RunDir, content: by
     words, problem = words_or_problem(run)
     assert words == NO_WORDS
     assert problem.startswith("own_words.json: ")
+
+
+def test_a_change_leaves_words_that_cannot_be_read_as_they_are(run: RunDir) -> None:
+    run.own_words.write_bytes(b'{"note": "half of a no')
+    with pytest.raises(CorruptFileError, match="delete it to begin anew"):
+        change_own_words(run, lambda words: words.with_title("a title"))
+    assert run.own_words.read_bytes() == b'{"note": "half of a no'
+
+
+def test_changes_of_several_writers_are_all_kept(run: RunDir) -> None:
+    """Without a lock the last of those that have read the same words would win."""
+    tags = [f"tag-{number}" for number in range(12)]
+
+    def add(tag: str) -> None:
+        change_own_words(run, lambda words: words.tagged(more=(tag,)))
+
+    with ThreadPoolExecutor(len(tags)) as pool:
+        list(pool.map(add, tags))
+    assert sorted(read_own_words(run).tags) == sorted(tags)
 
 
 def test_a_link_is_not_followed(run: RunDir, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ A run's name is that of its directory. Forks, jobs and scripts refer to it, so t
 is, and the title is shown beside it.
 
 Marks are rows of a file of their own. A row that cannot be read is left out and named, and stays in
-the file when others change. Several programs may write: each holds the run's directory meanwhile.
+the file when others change. Several programs may change words and marks: each holds the run's
+directory meanwhile.
 """
 
 from __future__ import annotations
@@ -106,6 +107,25 @@ def write_own_words(run_dir: RunDir, words: OwnWords) -> None:
         raise UsageError(f"{run_dir.own_words} cannot be written: {error.strerror}") from error
 
 
+def change_own_words(
+    run_dir: RunDir, change: Callable[[OwnWords], OwnWords], *, replaces_damage: bool = False
+) -> None:
+    """Changes the words as they are in the file by now.
+
+    Raises UsageError, and CorruptFileError for words that cannot be read: they stay as they are,
+    unless a person was told and `replaces_damage`.
+    """
+    try:
+        with _held(run_dir):
+            if replaces_damage:
+                words, _ = words_or_problem(run_dir)
+            else:
+                words = read_own_words(run_dir)
+            write_own_words(run_dir, change(words))
+    except OSError as error:
+        raise UsageError(f"{run_dir.path} cannot be opened: {error.strerror}") from error
+
+
 class OwnMark(msgspec.Struct, frozen=True, omit_defaults=True):
     """Is what a person says about a completion: that it is to be found again, and a line of
     text.
@@ -202,7 +222,7 @@ def _change(
 
 @contextmanager
 def _held(run_dir: RunDir) -> Iterator[None]:
-    """Waits until nobody else changes the marks; file systems without locks go without."""
+    """Waits until nobody else changes words or marks; file systems without locks go without."""
     fd = os.open(run_dir.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):
