@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from halos_backend.errors import CorruptFileError, UsageError
@@ -80,16 +80,20 @@ def test_a_change_leaves_words_that_cannot_be_read_as_they_are(run: RunDir) -> N
     assert run.own_words.read_bytes() == b'{"note": "half of a no'
 
 
-def test_changes_of_several_writers_are_all_kept(run: RunDir) -> None:
-    """Without a lock the last of those that have read the same words would win."""
-    tags = [f"tag-{number}" for number in range(12)]
+def test_a_change_that_begins_during_another_one_keeps_what_that_wrote(run: RunDir) -> None:
+    def second() -> None:
+        change_own_words(run, lambda words: words.tagged(more=("second",)))
 
-    def add(tag: str) -> None:
-        change_own_words(run, lambda words: words.tagged(more=(tag,)))
+    other = Thread(target=second)
 
-    with ThreadPoolExecutor(len(tags)) as pool:
-        list(pool.map(add, tags))
-    assert sorted(read_own_words(run).tags) == sorted(tags)
+    def first(words: OwnWords) -> OwnWords:
+        other.start()
+        other.join(0.3)  # without a lock it ends here, and what it wrote is lost
+        return words.tagged(more=("first",))
+
+    change_own_words(run, first)
+    other.join()
+    assert read_own_words(run).tags == ("first", "second")
 
 
 def test_a_link_is_not_followed(run: RunDir, tmp_path: Path) -> None:
