@@ -29,7 +29,6 @@ class TrainCurves(LineChart):
         super().__init__("train curves", is_ascii=is_ascii, id=id)
         self._shown = CurvesView()
         self._first = 0
-        self._is_single = False
 
     def show(self, shown: CurvesView) -> None:
         if shown is not self._shown:
@@ -48,7 +47,6 @@ class TrainCurves(LineChart):
             return draw_chart([], self.look, width, height, has_title=False).rows
         columns, num_rows = grid(width, height, len(curves))
         chosen = self._chosen()[: columns * num_rows]
-        self._is_single = len(chosen) == 1 and self.is_framed
         rows: list[Row] = []
         for start in range(0, len(chosen), columns):
             done = start // columns
@@ -74,6 +72,13 @@ class TrainCurves(LineChart):
             self._chart(curve, cells, height) for curve, cells in zip(curves, widths, strict=True)
         ]
         return merged(pictures, widths, gap=GAP)
+
+    @property
+    def _is_single(self) -> bool:
+        """Says whether there is one chart, whose title then stands in the border."""
+        count = len(self._shown.curves)
+        columns, num_rows = grid(*self.size, count) if count else (0, 0)
+        return self.is_framed and min(count, columns * num_rows) == 1
 
     def caption(self, width: int) -> Sequence[Run]:
         """Names the chart where there is room for one only, else what all of them are about."""

@@ -19,6 +19,7 @@ from halos_backend.events import (
     PhaseChanged,
     Progressed,
     RunAborted,
+    RunCompleted,
     RunFailed,
     RunPaused,
     SettingsChanged,
@@ -533,6 +534,14 @@ def test_eight_gpus_have_a_line_each_where_there_is_little_room(run: MadeRun) ->
     shown = shown_at(run, *[f"{10 + index}/80 GiB" for index in range(8)], size=(140, 40))
 
     assert shown.count("▅▅▅▅▅▅▅▅   50% busy") == 8
+
+
+def test_a_single_curve_is_named_also_where_nothing_changes_any_more(run: MadeRun) -> None:
+    run.whole_round(1, **REWARDS)
+    write_train_events(run.dir.attempt(1, "train", 1), 1)
+    run.say(RunCompleted(t=STARTED_T + 90, reason="all rounds are done"))
+
+    shown_at(run, "completed", "loss, round 1", size=(80, 24))
 
 
 def test_the_next_curve_comes_first(run: MadeRun) -> None:
