@@ -80,6 +80,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("zoom_whole", "0", "Whole", "From the first point to the last", ("metrics",),
            in_footer=False),
     Action("pin", "p", "Pin", "Another run over these, or one no longer", ("metrics",)),
+    Action("open_round", "enter", "Read", "The completions of the round at the cursor",
+           ("metrics",)),
     # changes
     Action("compare", "enter", "Compare", "The comparison alone, or with the history",
            ("changes",)),

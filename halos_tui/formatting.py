@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 ABSENT = "-"
 """This stands where there is no value."""
@@ -19,11 +22,23 @@ STEERING = re.compile(
     "\ud800-\udfff"  # lone surrogates, which no terminal can be sent
     "\ufff9-\ufffb\U000e0000-\U000e007f]"  # annotations and tags
 )
+DIGITS = 3
+"""A figure has so many significant digits where nobody knows how exact it is."""
 MOST_PLACES = 6
-"""A number has at most so many places after the point; a smaller one has a power of ten."""
+"""A figure has at most so many places after the point; a smaller one has a power of ten."""
+PLAIN = (1e-4, 1e6)
+"""A number between these has no power of ten."""
+HUGE = 1e12
+"""From here on figures have a power of ten, so that they are no longer than a screen is wide."""
+ROUNDING = 1e-8
+"""What is nearer to 0 than this is nothing but rounding."""
 SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 SI = ("", "k", "M", "G", "T")
 BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+Unit = Literal["number", "count", "share", "time", "size"]
+TIMES = ((3600.0, "h"), (60.0, "m"), (1.0, "s"))
+WHOLE_PART = re.compile(r"[+-]?\d[\d,]*|-$")
+"""It is what stands before the point of a number, or all of ABSENT."""
 
 
 def visible(text: str) -> str:
@@ -43,63 +58,165 @@ def clipped(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
-def number(value: float | None, digits: int = 4) -> str:
-    """Writes significant digits, without superfluous zeros: 0.6931, 5e-6, 12."""
-    if value is None:
-        return ABSENT
-    return re.sub(
-        r"e([+-])0*", lambda found: f"e{found[1].replace('+', '')}", f"{value:.{digits}g}"
-    )
+def number(value: float | None, digits: int = DIGITS) -> str:
+    """Writes significant digits, without superfluous zeros: 0.693, 12, 14,440, 5e-6."""
+    if value is None or not math.isfinite(value):
+        return ABSENT if value is None else str(value)
+    if abs(value) < ROUNDING:
+        return "0"
+    if not PLAIN[0] <= abs(value) < PLAIN[1]:
+        return re.sub(r"e\+?(-?)0*", r"e\1", f"{value:.{digits}g}")
+    text = f"{value:,.{max(0, digits - 1 - magnitude(value))}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def signed(value: float | None, digits: int = 3) -> str:
-    """Writes a change: +0.031, -0.2, 0 where nothing changed."""
-    if value is None or value == 0:
-        return ABSENT if value is None else "0"
-    return f"{'+' if value > 0 else '-'}{number(abs(value), digits)}"
+def with_sign(text: str) -> str:
+    """Puts a plus before a number that is above 0 as it is written."""
+    return text if text.startswith("-") or not text.strip("0.% ") else f"+{text}"
 
 
 def fixed(value: float, places: int) -> str:
-    """Writes so many places after the point; what rounds to zero has no sign: 0.00."""
-    shown = f"{value:.{max(0, places)}f}"
+    """Writes so many places after the point; what rounds to zero has no sign: 14,440, 0.00."""
+    shown = f"{value:,.{max(0, places)}f}"
     return shown.lstrip("-") if not shown.strip("-0.") else shown
 
 
-def short_number(value: float) -> str:
-    """Writes three places, fewer for large numbers, and never a power of ten: 0.640, 14,440."""
-    if not math.isfinite(value):
-        return str(value)
-    if 0 < abs(value) < 0.0005:
-        return "<0.001" if value > 0 else ">-0.001"
-    places = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1
-    return f"{value:,.0f}" if abs(value) >= 1000 else fixed(value, places)
+def magnitude(value: float) -> int:
+    """Returns the power of ten of a number's first digit: 0 for 3.2, -2 for 0.032."""
+    return math.floor(math.log10(abs(value)) + 1e-9)  # 0.3 - 0.2 is a little less than 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class FigureLook:
+    """Says how figures that stand together are written: with so many places after the point, as
+    shares in percent, with sign, with standard error.
+
+    Without `places` each has the digits of its own that a power of ten needs.
+    """
+
+    places: int | None = 2
+    is_share: bool = False
+    is_signed: bool = False
+    has_error: bool = False
+
+    def write(self, value: float, error: float | None = None) -> str:
+        """Writes a figure: -0.94 ±0.16, +30% ±17%; blanks stand for an error that others have."""
+        text = self._plain(value, DIGITS)
+        text = with_sign(text) if self.is_signed else text
+        if not self.has_error:
+            return text
+        if error is None:
+            return text + " " * len(f" ±{self._plain(0.0, 2)}")
+        return f"{text} ±{self._plain(error, 2)}"
+
+    def _plain(self, value: float, digits: int) -> str:
+        scale, unit = (100, "%") if self.is_share else (1, "")
+        shown = number(scale * value, digits) if self.places is None else None
+        return (shown or fixed(scale * value, self.places or 0)) + unit
+
+
+def look_of(
+    values: Iterable[float | None],
+    errors: Iterable[float | None] = (),
+    *,
+    is_share: bool = False,
+    is_signed: bool = False,
+    most: int = MOST_PLACES,
+) -> FigureLook:
+    """Finds how exact figures are that stand together, such as those of a column.
+
+    They have as many places as two digits of their median standard error, else as `DIGITS` of the
+    largest; whole numbers have none. What places cannot show has a power of ten.
+    """
+    scale = 100 if is_share else 1
+    known = [scale * value for value in values if value is not None and math.isfinite(value)]
+    given = [scale * error for error in errors if error is not None and math.isfinite(error)]
+    places = _places_of(known, [error for error in given if error >= ROUNDING])
+    if places is not None:
+        places = max(0, min(1 if is_share else most, places))
+    return FigureLook(places, is_share, is_signed, has_error=bool(given))
+
+
+def _places_of(values: Sequence[float], errors: Sequence[float]) -> int | None:
+    """Returns the places after the point, or None where figures have powers of ten."""
+    largest = max(map(abs, values), default=0.0)
+    if errors:
+        places = 1 - magnitude(statistics.median(errors))
+    elif are_whole(values):
+        places = 0
+    else:
+        places = DIGITS - 1 - magnitude(largest)
+        while places > DIGITS and all(_ends_at(value, places - 1) for value in values):
+            places -= 1  # 0.0002, and no zeros behind it
+    is_tiny = places > MOST_PLACES or (places > 0 and max((largest, *errors)) < PLAIN[0])
+    return None if is_tiny or largest >= HUGE else places
+
+
+def at_point(texts: Sequence[str]) -> list[str]:
+    """Puts the points of numbers in one column, and whatever stands behind them, such as a unit."""
+    ends = [
+        len(text) if (whole := WHOLE_PART.match(text)) is None else whole.end() for text in texts
+    ]
+    before = max(ends, default=0)
+    placed = [" " * (before - end) + text for text, end in zip(texts, ends, strict=True)]
+    width = max(map(len, placed), default=0)
+    return [text.ljust(width) for text in placed]
+
+
+def denomination(unit: Unit, largest: float) -> tuple[float, str]:
+    """Returns what figures up to the largest are multiplied by to be read, and what is then written
+    behind them: 100 and %, 1/1024 and KiB.
+    """
+    match unit:
+        case "share":
+            return 100.0, "%"
+        case "size":
+            power = _power(largest, base=1024, num_units=len(BINARY))
+            return 1024.0**-power, f" {BINARY[power]}"
+        case "time":
+            seconds, name = next((one for one in TIMES if largest >= 2 * one[0]), TIMES[-1])
+            return 1 / seconds, name
+        case _:
+            return 1.0, ""
+
+
+def unit_of(name: str) -> Unit:
+    """Returns what a figure counts, by the project's rule for names: `num_tokens`, `elapsed_s`."""
+    key = name.rpartition(".")[2]
+    if key.endswith(("_frac", "_accuracy")):
+        return "share"
+    if key.endswith("_bytes"):
+        return "size"
+    if key.endswith("_s") and not key.endswith("_per_s"):
+        return "time"
+    return "count" if key.startswith("num_") else "number"
+
+
+def are_whole(values: Iterable[float]) -> bool:
+    """Says whether they are whole numbers but for rounding."""
+    return all(_ends_at(value, 0) for value in values)
 
 
 def aligned(values: Sequence[float | None]) -> list[str]:
-    """Writes values that stand below each other with the same places, the points in one column."""
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    places = 0 if all(value == int(value) for value in known) else 2
-    if places and max(map(abs, known)) >= 100:
-        places = 1
-    texts = [ABSENT if value is None else fixed(value, places) for value in values]
+    """Writes values that stand below each other, with the points in one column."""
+    look = look_of(values)
+    texts = [ABSENT if value is None else look.write(value) for value in values]
     width = max(map(len, texts), default=0)
     return [text.rjust(width) for text in texts]
 
 
-def measured(value: float, stderr: float | None, *, is_signed: bool = False) -> str:
-    """Writes a value with its standard error: 0.512 ±0.021, or +0.03 ±0.02 by `is_signed`.
-
-    Both are as exact as the error is. Without an error it writes like `number` or `signed`.
-    """
-    plain = signed(value) if is_signed else number(value)
-    if stderr is None:
-        return plain
-    places = 1 - math.floor(math.log10(stderr)) if stderr > 0 else MOST_PLACES + 1
-    if places > MOST_PLACES:
-        return f"{plain} ±{number(stderr, 2)}"
-    sign = "+" if is_signed else ""
-    places = max(0, places)
-    return f"{value:{sign}.{places}f} ±{stderr:.{places}f}"
+def measured(
+    value: float | None,
+    stderr: float | None = None,
+    *,
+    is_share: bool = False,
+    is_signed: bool = False,
+) -> str:
+    """Writes a figure that stands alone: 0.512 ±0.021, 0.500, +3% ±2%."""
+    if value is None:
+        return ABSENT
+    look = look_of([value], [stderr], is_share=is_share, is_signed=is_signed)
+    return look.write(value, stderr)
 
 
 def measured_in_ascii(figure: str) -> str:
@@ -241,12 +358,24 @@ def _escape(found: re.Match[str]) -> str:
 
 def _scaled(value: float, units: Sequence[str], *, base: int, blank: str = "") -> str:
     """Writes three significant digits and the fitting unit."""
-    scaled, index = float(value), 0
-    while abs(scaled) >= 999.5 and index < len(units) - 1:
-        scaled, index = scaled / base, index + 1
+    power = _power(value, base=base, num_units=len(units))
+    scaled = value / base**power
     digits = (
         f"{scaled:.0f}"
-        if abs(scaled) >= 99.95 or (index == 0 and scaled == int(scaled))
+        if abs(scaled) >= 99.95 or (power == 0 and scaled == int(scaled))
         else (f"{scaled:.3g}")
     )
-    return f"{digits}{blank}{units[index]}"
+    return f"{digits}{blank}{units[power]}"
+
+
+def _power(value: float, *, base: int, num_units: int) -> int:
+    """Returns the power of the base that leaves at most three digits, if there is a unit for it."""
+    power = 0
+    while abs(value) / base**power >= 999.5 and power < num_units - 1:
+        power += 1
+    return power
+
+
+def _ends_at(value: float, places: int) -> bool:
+    """Says whether a number has nothing but zeros behind so many places."""
+    return abs(value - round(value, places)) < ROUNDING

@@ -17,8 +17,17 @@ from halos_tui.changes.comparison import START, Comparison
 from halos_tui.changes.entries import Entry, fate_of
 from halos_tui.changes.results import REWARD, Result
 from halos_tui.changes.view import ChangesView
-from halos_tui.changes.wording import difference, figure, how, plus_minus, relative, stderr, when
-from halos_tui.formatting import columns, count, date_time, plural, setting, signed, visible
+from halos_tui.changes.wording import difference, how, plus_minus, relative, texts_of, when
+from halos_tui.formatting import (
+    at_point,
+    columns,
+    count,
+    date_time,
+    measured_in_ascii,
+    plural,
+    setting,
+    visible,
+)
 from halos_tui.text_layout import Line, Run, laid_out, num_cells
 
 MOST_CHARACTERS = 2_000
@@ -30,9 +39,6 @@ UNBROKEN = 1_000_000_000
 """This width is for files, in which every value is on one line."""
 
 HEADER = ("when", "from", "how", "what", "")
-
-Cell = tuple[str, str]
-"""A value comes first, then its standard error."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ class ChangesPage:
     def _verdict(self, result: Result, width: int) -> list[Line]:
         if result.significance is None:
             return []
-        said = f"{result.measure.name} {signed(result.difference)}: {result.significance}"
+        said = f"{result.measure.name} {difference(result)}: {result.significance}"
         return self._laid_out([(said, _style(result))], width)
 
     def _formula(self, found: Comparison, width: int) -> list[Line]:
@@ -198,38 +204,31 @@ def table(
     Where the lines do not fit, the relative change is left out first, then the standard errors.
     """
     titles = ["results", *names, "change", "%"]
-    rows = [_cells(result, is_ascii=is_ascii) for result in results]
+    rows = [_cells(result, has_errors=True) for result in results]
     shorter = [row[:-1] for row in rows]
-    bare = [[(value, "") for value, _ in row] for row in shorter]
+    bare = [_cells(result, has_errors=False)[:-1] for result in results]
     lines: list[str] = []
     for kept in (rows, shorter, bare):
         lines = _lines(titles, kept)
         if max(map(len, lines)) <= width:
             break
-    return lines
+    return [measured_in_ascii(line) for line in lines] if is_ascii else lines
 
 
-def _lines(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[str]:
-    columns = [
-        _column(title, column, to_left=not place)
-        for place, (title, column) in enumerate(zip(titles, zip(*rows, strict=True), strict=False))
-    ]
-    return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
+def _lines(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    names, *columns = zip(*rows, strict=True)
+    width = max(map(len, (titles[0], *names)))
+    placed = [[text.ljust(width) for text in (titles[0], *names)]]
+    placed += [_column(title, column) for title, column in zip(titles[1:], columns, strict=False)]
+    return ["  ".join(line).rstrip() for line in zip(*placed, strict=True)]
 
 
-def _cells(result: Result, *, is_ascii: bool) -> list[Cell]:
-    unit = result.measure.unit
-    figures = [
-        (figure(found, unit), stderr(found.stderr if found else None, is_ascii=is_ascii))
-        for found in (result.older, result.newer)
-    ]
-    change = (difference(result), stderr(result.stderr, is_ascii=is_ascii))
-    return [(result.measure.name, ""), *figures, change, (relative(result), "")]
+def _cells(result: Result, *, has_errors: bool) -> list[str]:
+    return [result.measure.name, *texts_of(result, has_errors=has_errors), relative(result)]
 
 
-def _column(title: str, cells: Sequence[Cell], *, to_left: bool) -> list[str]:
-    """Aligns the values of a column, whether an error follows them or not."""
-    of_errors = max(len(error) for _, error in cells)
-    texts = [title, *(value + error.ljust(of_errors) for value, error in cells)]
-    width = max(map(len, texts))
-    return [text.ljust(width) if to_left else text.rjust(width) for text in texts]
+def _column(title: str, texts: Sequence[str]) -> list[str]:
+    """Puts the points of a column below each other."""
+    column = at_point(texts)
+    width = max(len(title), len(column[0]))
+    return [text.rjust(width) for text in (title, *column)]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from halos_backend.events import STAGES, Stage
 from halos_backend.events.summaries import StageSummary
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.standard_error import Significance, reward_of, significance_of
 
-Unit = Literal["number", "count", "share", "time", "size"]
+from halos_tui.formatting import Unit, unit_of
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,6 @@ class Measure:
     name: str
     stage: Stage
     key: str
-    unit: Unit = "number"
 
 
 REWARD = Measure("reward", "label", "reward_mean")
@@ -30,39 +28,42 @@ MEASURES: tuple[Measure, ...] = (
     REWARD,
     Measure("reward spread", "label", "reward_std"),
     KL,
-    Measure("pairs kept", "label", "num_pairs_kept", "count"),
-    Measure("pairs dropped", "label", "num_pairs_dropped", "count"),
+    Measure("pairs kept", "label", "num_pairs_kept"),
+    Measure("pairs dropped", "label", "num_pairs_dropped"),
     Measure("pair margin", "label", "margin_mean"),
-    Measure("equal groups", "label", "num_equal_groups", "count"),
-    Measure("unscored", "label", "num_unscored", "count"),
-    Measure("cut off, penalized", "label", "num_cut_off_penalized", "count"),
-    Measure("cut off, dropped", "label", "num_cut_off_dropped", "count"),
-    Measure("cut off, masked", "train", "num_masked", "count"),
-    Measure("prompts", "sample", "num_prompts", "count"),
-    Measure("completions", "sample", "num_completions", "count"),
+    Measure("equal groups", "label", "num_equal_groups"),
+    Measure("unscored", "label", "num_unscored"),
+    Measure("cut off, penalized", "label", "num_cut_off_penalized"),
+    Measure("cut off, dropped", "label", "num_cut_off_dropped"),
+    Measure("cut off, masked", "train", "num_masked"),
+    Measure("prompts", "sample", "num_prompts"),
+    Measure("completions", "sample", "num_completions"),
     Measure("length", "sample", "length_mean"),
-    Measure("cut off", "sample", "truncated_frac", "share"),
-    Measure("unique", "sample", "unique_frac", "share"),
+    Measure("cut off", "sample", "truncated_frac"),
+    Measure("unique", "sample", "unique_frac"),
     Measure("loss, first", "train", "loss_first"),
     Measure("loss, last", "train", "loss_last"),
     Measure("train margin", "train", "implicit_reward_margin"),
-    Measure("train accuracy", "train", "implicit_reward_accuracy", "share"),
+    Measure("train accuracy", "train", "implicit_reward_accuracy"),
     Measure("gradient norm", "train", "grad_norm_mean"),
-    Measure("steps", "train", "num_steps", "count"),
+    Measure("steps", "train", "num_steps"),
     Measure("last lr", "train", "lr_last"),
-    Measure("peak memory", "train", "peak_memory_bytes", "size"),
+    Measure("peak memory", "train", "peak_memory_bytes"),
 )
 TIMES: tuple[tuple[Stage, Measure], ...] = tuple(
-    (stage, Measure(f"{stage} time", stage, "", "time")) for stage in STAGES
+    (stage, Measure(f"{stage} time", stage, "elapsed_s")) for stage in STAGES
 )
 
 
 @dataclass(frozen=True)
 class Figure:
-    """This is a value with its standard error, where there is one."""
+    """This is a value with its standard error, where there is one; it `is_share` where it is the
+    mean of nothing but 0 and 1.
+    """
 
     value: float
     stderr: float | None = None
+    is_share: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,16 @@ class Result:
     older: Figure | None
     newer: Figure | None
     paired_stderr: float | None = None
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """Returns those that there are."""
+        return tuple(one for one in (self.older, self.newer) if one is not None)
+
+    @property
+    def unit(self) -> Unit:
+        is_share = self.figures and all(one.is_share for one in self.figures)
+        return "share" if is_share else unit_of(self.measure.key)
 
     @property
     def difference(self) -> float | None:
@@ -137,7 +148,7 @@ def _figures(round: RoundState | None) -> dict[Measure, Figure]:
         if value is not None:
             found[measure] = Figure(value)
     if (reward := reward_of(round)) is not None:
-        found[REWARD] = Figure(reward.mean, reward.stderr)
+        found[REWARD] = Figure(reward.mean, reward.stderr, reward.is_share)
     if KL in found:
         found[KL] = Figure(found[KL].value, round.train_summary.kl_initial_stderr)
     for stage, measure in TIMES:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import assert_never
 
 from halos_tui.changes.entries import Entry
-from halos_tui.changes.results import Figure, Result, Unit
+from halos_tui.changes.results import Result
 from halos_tui.formatting import (
     ABSENT,
-    count,
     date_time,
+    denomination,
     duration,
-    number,
-    percent,
+    fixed,
+    look_of,
     rough_duration,
-    signed,
-    size,
+    with_sign,
 )
 
-DIGITS = 3
-FEW, MANY = 1e3, 1e7
+EXACT = 0.1
+"""A smaller relative change has a digit after the point."""
+NONZERO = re.compile("[1-9]")
 MINUTE_S = 60.0
 LEAST_S = 0.05
 """A shorter time is not shown."""
@@ -38,19 +40,24 @@ def plus_minus(*, is_ascii: bool) -> str:
     return "+-" if is_ascii else "±"
 
 
-def figure(found: Figure | None, unit: Unit) -> str:
-    return ABSENT if found is None else _value(found.value, unit)
+def texts_of(result: Result, *, has_errors: bool = True) -> tuple[str, str, str]:
+    """Writes both figures and the difference, all as exact: 0.50 ±0.10, 0.75 ±0.10, +0.25 ±0.14."""
+    older, newer = (
+        ABSENT if one is None else _written(result, one.value, one.stderr if has_errors else None)
+        for one in (result.older, result.newer)
+    )
+    return older, newer, difference(result, has_error=has_errors)
 
 
-def difference(result: Result) -> str:
+def difference(result: Result, *, has_error: bool = False) -> str:
     """Returns a difference with its sign: +0.031, -3.2 pp, +12s."""
     found = result.difference
-    return ABSENT if found is None else _difference(found, result.measure.unit)
-
-
-def stderr(value: float | None, *, is_ascii: bool) -> str:
-    """Returns what stands behind a value: ` ± 0.012`."""
-    return "" if value is None else f" {plus_minus(is_ascii=is_ascii)} {number(value, 2)}"
+    if found is None:
+        return ABSENT
+    if result.unit == "time" and abs(found) < LEAST_S:
+        return "0"
+    text = _written(result, found, result.stderr if has_error else None, is_signed=True)
+    return f"{text.replace('%', '')} pp" if result.unit == "share" else text
 
 
 def relative(result: Result) -> str:
@@ -58,9 +65,9 @@ def relative(result: Result) -> str:
     points).
     """
     found = result.relative
-    if not found or result.measure.unit == "share" or difference(result) == "0":
+    if not found or result.unit == "share" or not NONZERO.search(difference(result)):
         return ""
-    return f"{_sign(found)}{_figure(abs(100 * found), 2 if abs(found) < 1 else DIGITS)}%"
+    return with_sign(f"{fixed(100 * found, 0 if abs(found) >= EXACT else 1)}%")
 
 
 def age(t: float, now: float) -> str:
@@ -91,34 +98,17 @@ def when(entry: Entry, now: float) -> str:
     return f"{date_time(entry.t)} ({age(entry.t, now)} ago)"
 
 
-def _value(value: float, unit: Unit) -> str:
-    match unit:
-        case "number":
-            return _figure(value, DIGITS)
-        case "count":
-            return count(round(value))
-        case "share":
-            return percent(value)
-        case "time":
-            return duration(value)
-        case "size":
-            return size(value)
-        case _:
-            assert_never(unit)
-
-
-def _difference(value: float, unit: Unit) -> str:
-    if value == 0 or (unit == "time" and abs(value) < LEAST_S):
-        return "0"
-    if unit == "share":
-        return f"{signed(100 * value, DIGITS)} pp"
-    return f"{_sign(value)}{_value(abs(value), unit)}"
-
-
-def _figure(value: float, digits: int) -> str:
-    """Writes a figure without a power of ten where that takes only a few digits more."""
-    return f"{value:,.0f}" if FEW <= abs(value) < MANY else number(value, digits)
-
-
-def _sign(value: float) -> str:
-    return "+" if value > 0 else "-"
+def _written(
+    result: Result, value: float, error: float | None = None, *, is_signed: bool = False
+) -> str:
+    """Writes a value of the result as exact as the others are."""
+    unit, values = result.unit, [one.value for one in result.figures]
+    if unit == "time":
+        text = f"{'-' * (value < 0)}{duration(abs(value))}"
+        return with_sign(text) if is_signed else text
+    largest = max(map(abs, values), default=0.0)
+    factor, name = (1.0, "") if unit == "share" else denomination(unit, largest)
+    errors = [*(one.stderr for one in result.figures), result.stderr]
+    look = look_of([factor * one for one in values], errors, is_share=unit == "share")
+    look = replace(look, is_signed=is_signed, has_error=error is not None)
+    return look.write(factor * value, error) + name

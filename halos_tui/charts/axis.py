@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from halos_tui.formatting import number
+from halos_tui.formatting import PLAIN, fixed, magnitude, number
 
 LARGEST = sys.float_info.max
 LARGEST_STEP = 1e308
@@ -18,7 +18,7 @@ SAME = 1e-12
 WHOLE = 1e-6
 """The room around a single whole number is at least such a share of it."""
 MIN_DIGITS = 6
-"""A number has at least so many significant digits before a power of ten is written."""
+"""A label with a power of ten may have so many significant digits, more where ticks need them."""
 MAX_DIGITS = 15
 NEAR = 1e-9
 """A value meets a tick when it misses it by a smaller share of a step than this."""
@@ -67,6 +67,8 @@ class Axis:
 
     def labels(self, write: Callable[[float], str] | None = None) -> list[str]:
         """Returns one text a tick, precise enough to tell the ticks apart."""
+        if self.scale.is_log:
+            write = write or number
         return [write(tick) for tick in self.ticks] if write else tick_labels(self.ticks)
 
 
@@ -117,14 +119,17 @@ def log_axis(
 
 
 def tick_labels(ticks: Sequence[float]) -> list[str]:
-    """Writes numbers with as many digits as tell neighbours apart."""
-    steps = [abs(after - before) for before, after in pairwise(ticks)]
+    """Writes numbers with the same places, as many as tell neighbours apart.
+
+    Ticks that are all very small, or very large, have powers of ten.
+    """
+    steps = [abs(after - before) for before, after in pairwise(ticks) if after != before]
     largest = max((abs(tick) for tick in ticks), default=0.0)
-    digits = MIN_DIGITS
-    if largest and steps and min(steps):
-        apart = math.floor(math.log10(largest)) - math.floor(math.log10(min(steps))) + 1
+    if not steps or not PLAIN[0] <= largest < PLAIN[1]:
+        apart = magnitude(largest) - magnitude(min(steps)) + 1 if steps and largest else 0
         digits = min(MAX_DIGITS, max(MIN_DIGITS, apart))
-    return [number(tick + 0.0, digits) for tick in ticks]
+        return [number(tick + 0.0, digits) for tick in ticks]
+    return [fixed(tick, min(MAX_DIGITS, -magnitude(min(steps)))) for tick in ticks]
 
 
 def _log_ticks(low: float, high: float, *, num_ticks: int) -> tuple[float, ...]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from rich.cells import cell_len, set_cell_size
 
 from halos_tui.charts.axis import Axis
-from halos_tui.formatting import visible
+from halos_tui.formatting import clipped, visible
 from halos_tui.widgets.canvas import Canvas
 
 LegendEntry = tuple[str, str, str, str]
@@ -89,20 +91,86 @@ def draw_header(
 
 
 def _draw_legend(canvas: Canvas, column: int, row: int, legend: Sequence[LegendEntry]) -> int:
-    """Draws the legend; clips names so that all values find room. Returns the column after the last
-    one.
+    """Draws the legend, as many entries as fit; without names where there is no room to tell them
+    apart. Returns the column after the last one.
     """
     room = canvas.width - column + GAP
     room -= sum(cell_len(glyph) + cell_len(value) + 2 + GAP for glyph, _, value, _ in legend)
-    lengths = [cell_len(visible(name)) for _, name, _, _ in legend]
+    names = tuple(visible(name) for _, name, _, _ in legend)
+    lengths = [cell_len(name) for name in names]
     longest = max(lengths, default=0)
-    while longest > MIN_NAME and sum(min(longest, length) for length in lengths) > room:
+    while longest > 0 and sum(min(longest, length) for length in lengths) > room:
         longest -= 1
-    for glyph, name, value, style in legend:
-        label = " ".join(part for part in (glyph, _clipped(visible(name), longest)) if part)
+    short = told_apart(names, longest)
+    if len(set(short)) < len(set(names)):
+        short = ("",) * len(names)
+    for (glyph, _, value, style), name in zip(legend, short, strict=True):
+        label = " ".join(part for part in (glyph, _clipped(name, longest)) if part)
+        if column + cell_len(label) + bool(label) + cell_len(value) > canvas.width:
+            return column
         column = _write(canvas, column, row, label, style)
         column = _after(_write(canvas, column + bool(label), row, value, "value"))
     return column
+
+
+@lru_cache(maxsize=64)
+def told_apart(names: tuple[str, ...], width: int) -> tuple[str, ...]:
+    """Shortens names to at most `width` characters so that what differs between them stays.
+
+    All lose the same part of their middle, `dpo…lr1e-6-a` and `dpo…lr3e-6-a`, or both ends where
+    they differ deep inside.
+    """
+    if max(map(len, names), default=0) <= width:
+        return names
+    if len(names) == 1 or width < MIN_NAME:
+        return tuple(clipped(name, width)[: max(0, width)] for name in names)
+    letters = enumerate(zip(*names, strict=False))
+    same = next((place for place, here in letters if len(set(here)) > 1), min(map(len, names)))
+    inside = range(max(1, same + 3 - width), same + 1)
+    found = [
+        *(_without_middle(names, width, head) for head in range(width)),
+        *(_from_inside(names, width, start) for start in inside),
+        *_only_differing(names, width),
+    ]
+    return max(found)[1]
+
+
+Shortened = tuple[tuple[int, ...], tuple[str, ...]]
+"""It says how good shortened names are, and has them."""
+
+
+def _without_middle(names: tuple[str, ...], width: int, head: int) -> Shortened:
+    tail = width - 1 - head
+    short = tuple(
+        name if len(name) <= width else f"{name[:head]}…{name[len(name) - tail :]}"
+        for name in names
+    )
+    whole = sum(_is_between(name, head) + _is_between(name, len(name) - tail) for name in names)
+    return (len(set(short)), 1, whole, -abs(head - tail)), short
+
+
+def _from_inside(names: tuple[str, ...], width: int, start: int) -> Shortened:
+    end = start + width - 2
+    short = tuple(name if len(name) <= width else f"…{name[start:end]}…" for name in names)
+    whole = sum(_is_between(name, start) + _is_between(name, end) for name in names)
+    return (len(set(short)), 0, whole, start), short
+
+
+def _only_differing(names: tuple[str, ...], width: int) -> Iterator[Shortened]:
+    """Yields the words that differ, where all names have as many of them: `lr1e…r2`."""
+    rows = [re.split(r"[\W_]", name) for name in names]
+    if len(set(map(len, rows))) == 1:
+        differing = [words for words in zip(*rows, strict=True) if len(set(words)) > 1]
+        short = tuple("…".join(words) for words in zip(*differing, strict=True))
+        if max(map(len, short), default=width + 1) <= width:
+            yield (len(set(short)), 0, 0, 0), short
+
+
+def _is_between(name: str, place: int) -> bool:
+    """Says whether a place is between two words of a name, or at one of its ends."""
+    if not 0 < place < len(name):
+        return True
+    return not (name[place - 1].isalnum() and name[place].isalnum())
 
 
 def draw_axes(

@@ -22,7 +22,7 @@ from halos_tui.charts.picture import (
 )
 from halos_tui.charts.series import Series, smoothed, thinned, with_gaps
 from halos_tui.widgets.canvas import Row, Run
-from halos_tui.widgets.painted import Painted
+from halos_tui.widgets.painted import SERIES_COLOURS, Painted, series_css
 
 __all__ = ["ChartLook", "LineChart", "Reading", "Series", "smoothed", "thinned", "with_gaps"]
 
@@ -40,21 +40,17 @@ class LineChart(Painted):
         "line-chart--axis",
         "line-chart--band",
         "line-chart--cursor",
-        *(f"line-chart--series-{index}" for index in range(7)),
+        "line-chart--series-0",
+        *(f"line-chart--{name}" for name in SERIES_COLOURS),
     }
-    DEFAULT_CSS = """
-    LineChart {
-        .line-chart--title { text-style: bold; }
-        .line-chart--muted, .line-chart--axis, .line-chart--band { color: $text-muted; }
-        .line-chart--cursor { color: $text; text-style: bold; }
-        .line-chart--series-0 { color: $text-muted; }
-        .line-chart--series-1 { color: $accent; }
-        .line-chart--series-2 { color: $warning; }
-        .line-chart--series-3 { color: $success; }
-        .line-chart--series-4 { color: $secondary; }
-        .line-chart--series-5 { color: $error; }
-        .line-chart--series-6 { color: $primary; }
-    }
+    DEFAULT_CSS = f"""
+    LineChart {{
+        .line-chart--title {{ text-style: bold; }}
+        .line-chart--muted, .line-chart--axis, .line-chart--band {{ color: $text-muted; }}
+        .line-chart--cursor {{ color: $text; text-style: bold; }}
+        .line-chart--series-0 {{ color: $text-muted; }}
+        {series_css("line-chart")}
+    }}
     """
 
     def __init__(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from halos_tui.charts.axis import Axis, linear_axis, log_axis
 from halos_tui.charts.frame import Frame, LegendEntry, draw_axes, draw_header
 from halos_tui.charts.series import Point, Series, extremes, index_at, thinned
-from halos_tui.formatting import ABSENT, number
+from halos_tui.formatting import ABSENT, MOST_PLACES, are_whole, look_of, magnitude, number
 from halos_tui.widgets.canvas import ASCII, BRAILLE, Canvas, Row
 
 MARKERS = "●◆▲■×+"
@@ -24,16 +25,13 @@ Y_PARTS = 5
 Bound = float | None
 Thin = Callable[..., Series]
 
-ROUNDING = 1e-8
-"""What is less is nothing but rounding."""
-
 
 @dataclass(frozen=True)
 class ChartLook:
     """Says what of the data is shown, and how. A bound that is None comes from the data.
 
     `window` bounds x, `y_range` bounds y; `cursor` is an x whose values are read. Labels are
-    numbers unless `format_x` or `format_y` writes them.
+    numbers unless `format_x` or `format_y` writes them; `unit` stands behind values of y.
     """
 
     title: str = ""
@@ -44,6 +42,7 @@ class ChartLook:
     cursor: float | None = None
     format_x: Callable[[float], str] | None = None
     format_y: Callable[[float], str] | None = None
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,12 +97,15 @@ def draw_chart(
     frame = Frame.of(width, height, num_named=num_named, has_title=has_title)
     y_axis = _y_axis(shown, look, x_axis, num_ticks=max(2, frame.plot_height // 2 + 1))
     readings = [read_off(one, look.cursor) for one in named(series)]
-    draw_header(whole, frame, look.title, _legend(readings, look), _cursor_label(look))
+    write = look.format_y or _writer(named(shown), look.unit)
+    legend = _legend(readings, write, look)
+    draw_header(whole, frame, look.title, legend, _cursor_label(look))
     if x_axis is None or y_axis is None:
         note = "no value above 0 yet" if x_axis and look.is_log else "no values yet"
         whole.write(max(0, (width - len(note)) // 2), height // 2, note[:width], "muted")
         return ChartPicture(whole.rows(), frame)
-    frame = frame.with_labels(y_axis.labels(look.format_y))
+    unit = "" if look.unit.startswith(" ") else look.unit
+    frame = frame.with_labels([f"{label}{unit}" for label in y_axis.labels(look.format_y)])
     x_labels = x_axis.labels(look.format_x)
     draw_axes(whole, frame, x_axis, y_axis, x_labels=x_labels, is_ascii=look.is_ascii)
     plot = Canvas(frame.plot_width, frame.plot_height, whole.raster)
@@ -116,7 +118,8 @@ def caption(series: Sequence[Series], look: ChartLook) -> list[tuple[str, str]]:
     readings = [read_off(one, look.cursor) for one in named(series)]
     parts = [(look.title, "title")]
     if len(readings) == 1:
-        _, name, value, style = _legend(readings, look)[0]
+        write = look.format_y or _writer(named(series), look.unit)
+        _, name, value, style = _legend(readings, write, look)[0]
         parts += [(f"  {name}" if name else "", style), (f"  {value}", "value")]
     return [*parts, (f"  {_cursor_label(look)}".rstrip(), "cursor")]
 
@@ -135,11 +138,16 @@ def named(series: Sequence[Series]) -> list[Series]:
 
 
 def read_off(series: Series, cursor: float | None) -> Reading:
-    """Reads a series at the cursor, or at its last point where there is none."""
-    index = len(series.xs) - 1 if cursor is None else index_at(series.xs, cursor)
-    if index is None or index < 0:
+    """Reads a series at the cursor, or at its last point that has a value where there is none."""
+    index = _last_known(series) if cursor is None else index_at(series.xs, cursor)
+    if index is None:
         return Reading(series, None, None)
     return Reading(series, series.xs[index], series.ys[index])
+
+
+def _last_known(series: Series) -> int | None:
+    places = range(len(series.ys) - 1, -1, -1)
+    return next((place for place in places if math.isfinite(series.ys[place])), None)
 
 
 def marker(series: Series, *, is_ascii: bool) -> str:
@@ -147,10 +155,13 @@ def marker(series: Series, *, is_ascii: bool) -> str:
     return glyphs[(series.style_index - 1) % len(glyphs)] if series.style_index else ""
 
 
-def _legend(readings: Sequence[Reading], look: ChartLook) -> list[LegendEntry]:
-    """Returns the legend; a single series needs no marker, and no name that repeats the title."""
-    write = look.format_y or _written
-    is_only = len(readings) == 1
+def _legend(
+    readings: Sequence[Reading], write: Callable[[float], str], look: ChartLook
+) -> list[LegendEntry]:
+    """Returns the legend; a series that is the first and only one needs no marker, and no name that
+    repeats the title.
+    """
+    is_only = len(readings) == 1 and readings[0].series.style_index == 1
     return [
         (
             "" if is_only else marker(reading.series, is_ascii=look.is_ascii),
@@ -160,6 +171,27 @@ def _legend(readings: Sequence[Reading], look: ChartLook) -> list[LegendEntry]:
         )
         for reading in readings
     ]
+
+
+def _writer(shown: Sequence[Series], unit: str) -> Callable[[float], str]:
+    """Returns what writes values alike: as exact as their usual figures are, and at most as the
+    spread around them; where all are close to each other, two digits tell them apart.
+    """
+    values = [value for one in shown for value in one.ys if math.isfinite(value)]
+    look = look_of(values)
+    if look.places is not None and not are_whole(values):
+        spreads = [spread for one in shown for spread in _spreads(one)]
+        places = 1 - magnitude(statistics.median(spreads)) if spreads else look.places
+        apart = max(values) - min(values)
+        least = 1 - magnitude(apart) if 0 < apart < math.inf else 0
+        look = replace(look, places=min(MOST_PLACES, max(0, least, min(look.places, places))))
+    return lambda value: look.write(value) + unit
+
+
+def _spreads(series: Series) -> list[float]:
+    """Returns half the width of the band at each point that has one."""
+    pairs = zip(series.low or (), series.high or (), strict=True)
+    return [(high - low) / 2 for low, high in pairs if 0 < high - low < math.inf]
 
 
 def _cursor_label(look: ChartLook) -> str:
@@ -302,10 +334,3 @@ def _cell(plot: Canvas, x: float, y: float) -> tuple[int, int]:
     if not math.isfinite(x + y):
         return -1, 0
     return math.floor(x + 0.5) // plot.raster.wide, math.floor(y + 0.5) // plot.raster.high
-
-
-def _written(value: float) -> str:
-    """Writes three digits; what is nothing but rounding is 0, and no large number is a power."""
-    if abs(value) < ROUNDING:
-        return "0"
-    return f"{value:,.0f}" if abs(value) >= 1000 else number(value, 3)

@@ -55,9 +55,7 @@ def _text(seen: Observation, run_dir: RunDir, ahead: Forecast) -> list[str]:
     if told := [f"{name} {describe(eta)}" for name, eta in etas.items() if eta is not None]:
         lines.insert(-1, f"ETA {', '.join(told)}")
     if state.rounds:
-        changes = rounds.reward_changes(state)
-        rows = [rounds.cells(entry, changes[entry.round - 1]) for entry in state.rounds]
-        table = columns(rounds.HEADER, rows, right=" ".join(rounds.HEADER))
+        table = columns(rounds.HEADER, rounds.table(state), right=" ".join(rounds.HEADER))
         lines += ["", f"({rounds.REWARD_NOTE})", *table]
         lines += filter(None, [_about_cut_off(state), rounds.final_score(state)])
     for (round, stage), live in seen.live.items():

@@ -48,16 +48,16 @@ from halos_backend.store.round_state import (
     retry_delay_s,
     waits_for_owner,
 )
-from halos_backend.store.standard_error import reward_of
+from halos_backend.store.standard_error import reward_in, reward_of
 from halos_backend.store.state import RunState
 
 from halos_tui.formatting import (
     ABSENT,
+    aligned,
     clock_time,
     count,
     duration,
     measured,
-    number,
     percent,
     plural,
     rate,
@@ -359,15 +359,14 @@ def _summary(event: StageFinished) -> str:
 
 def _about_sampling(found: SampleSummary) -> list[str]:
     return [
-        f"{count(found.num_completions)} completions of"
-        f" {number(found.length_mean)} tokens on average",
+        f"{count(found.num_completions)} completions of {_tokens(found.length_mean)} on average",
         f"{percent(found.truncated_frac)} cut off",
         rate(found.tokens_per_s, "tokens"),
     ]
 
 
 def _about_labels(found: LabelSummary) -> list[str]:
-    parts = [f"{_reward(found)}, spread {number(found.reward_std)}"]
+    parts = [_reward(found)]
     if found.num_feedback is not None:
         parts.append(f"{count(found.num_feedback)} rows of feedback")
     if found.num_unscored:
@@ -382,9 +381,10 @@ def _about_labels(found: LabelSummary) -> list[str]:
 def _about_training(found: TrainSummary) -> list[str]:
     if found.untrained:
         return [f"nothing to train on: {found.untrained}"]
+    losses = aligned([found.loss_first, found.loss_last])
     parts = [
         plural(found.num_steps or 0, "step"),
-        f"loss {number(found.loss_first)} to {number(found.loss_last)}",
+        f"loss {' to '.join(text.strip() for text in losses)}",
         f"KL {kl_initial(found)}",
     ]
     if found.num_masked:
@@ -393,9 +393,15 @@ def _about_training(found: TrainSummary) -> list[str]:
 
 
 def _reward(label: LabelSummary) -> str:
-    if label.reward_mean is None:
+    reward = reward_in(label, 0, 0)
+    if reward is None:
         return f"reward {ABSENT}"
-    return f"reward {measured(label.reward_mean, label.reward_stderr)}"
+    spread = "" if reward.is_share else f", spread {measured(label.reward_std)}"
+    return f"reward {describe_reward(reward)}{spread}"
+
+
+def _tokens(mean: float | None) -> str:
+    return f"{ABSENT} tokens" if mean is None else plural(round(mean), "token")
 
 
 def _reasons(label: LabelSummary) -> str:

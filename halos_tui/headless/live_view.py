@@ -20,7 +20,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from halos_tui.formatting import clipped, count, duration, measured_in_ascii, number, rate, visible
+from halos_tui.formatting import (
+    clipped,
+    count,
+    duration,
+    measured,
+    measured_in_ascii,
+    rate,
+    visible,
+)
 from halos_tui.theme import load_theme
 from halos_tui.tracking import rounds
 from halos_tui.tracking.rounds import place
@@ -186,19 +194,15 @@ def _rounds(state: RunState, room: int, *, is_ascii: bool) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="muted")
     for name in rounds.HEADER:
         table.add_column(name, justify="right", no_wrap=True)
-    changes = rounds.reward_changes(state)
+    rows, changes = rounds.table(state), rounds.reward_changes(state)
     hidden = max(0, len(state.rounds) - room)
     if hidden:
         hidden += 1  # the line that says so takes a row too
         table.add_row(Text(f"({hidden})", style="muted"), Text("earlier", style="muted"))
-    for round in state.rounds[hidden:]:
-        change = changes[round.round - 1]
-        shown: list[str | Text] = [*rounds.cells(round, change)]
-        if is_ascii:
-            shown[CHANGE] = measured_in_ascii(str(shown[CHANGE]))
+    for row, change in zip(rows[hidden:], changes[hidden:], strict=True):
+        shown = [Text(measured_in_ascii(cell) if is_ascii else cell) for cell in row]
         if change is not None and change.direction:
-            style = "good" if change.direction > 0 else "bad"
-            shown[CHANGE] = Text(str(shown[CHANGE]), style=style)
+            shown[CHANGE].stylize("good" if change.direction > 0 else "bad")
         table.add_row(*shown)
     return table
 
@@ -231,4 +235,4 @@ def _bar(live: LiveStage, *, is_ascii: bool) -> Text:
 
 def _metrics(live: LiveStage) -> str:
     shown = list(live.metrics.items())[:SHOWN_METRICS]
-    return ", ".join(f"{visible(name)} {number(value)}" for name, value in shown)
+    return ", ".join(f"{visible(name)} {measured(value)}" for name, value in shown)

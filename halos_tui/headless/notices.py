@@ -19,7 +19,7 @@ from halos_backend.store.standard_error import change_between, reward_of
 from halos_backend.store.state import ENDED, RunState
 
 from halos_tui.commands import as_called, command_for
-from halos_tui.formatting import columns, number, visible, visible_lines
+from halos_tui.formatting import columns, visible, visible_lines
 from halos_tui.tracking import rounds
 from halos_tui.tracking.status import Supervision
 
@@ -170,7 +170,7 @@ def _worth(run_dir: RunDir, state: RunState) -> str:
     change = rounds.reward_change_in_words(change_between(first, last))
     return (
         f"\nmean reward before the training of rounds {first.round} and {last.round}:"
-        f" {number(first.mean)} and {number(last.mean)} ({change})"
+        f" {rounds.describe_reward(first)} and {rounds.describe_reward(last)} ({change})"
     )
 
 

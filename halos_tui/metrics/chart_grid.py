@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
+from itertools import pairwise
 from typing import ClassVar, NamedTuple
 
 from halos_backend import clock
 from textual.binding import Binding, BindingType
+from textual.events import Click
+from textual.geometry import Region
 from textual.message import Message
 
 from halos_tui.charts.line_chart import LineChart
-from halos_tui.charts.picture import ChartLook, draw_chart
+from halos_tui.charts.picture import ChartLook, ChartPicture, draw_chart
 from halos_tui.metrics.view import Chart
 from halos_tui.run.chart_panels import GAP, grid
-from halos_tui.widgets.canvas import Row
+from halos_tui.widgets.canvas import Row, Run
 from halos_tui.widgets.panel import merged
 from halos_tui.widgets.virtual_list import Moving
 
@@ -30,7 +33,7 @@ class DrawnChart(NamedTuple):
     """Keeps a chart as it was drawn, and what it was drawn of."""
 
     about: tuple[Chart, ChartLook, int, int]
-    rows: list[Row]
+    picture: ChartPicture
 
 
 class ChartGrid(LineChart, Moving, can_focus=True):
@@ -47,12 +50,17 @@ class ChartGrid(LineChart, Moving, can_focus=True):
     class Turned(Message):
         """This message says that other charts are in sight."""
 
+    class Chosen(Message):
+        """This message says that a person wants to read what is at the cursor."""
+
     def __init__(self, *, is_ascii: bool = False, id: str | None = None) -> None:
         super().__init__(is_ascii=is_ascii, id=id)
         self._charts: tuple[Chart, ...] = ()
         self._first = 0
         self._columns, self._rows_in_sight = 1, 1
         self._pictures: dict[str, DrawnChart] = {}
+        self._places: list[tuple[Region, str]] = []
+        self._note = ""
         self._drawn_until = 0.0
         self._has_drawn = self._is_behind = False
 
@@ -62,6 +70,16 @@ class ChartGrid(LineChart, Moving, can_focus=True):
         self._pictures = {name: kept for name, kept in self._pictures.items() if name in names}
         self._thinner.forget_but([series for chart in charts for series in chart.series])
         self.repaint()
+
+    def note(self, text: str) -> bool:
+        """Puts a quiet note behind the title in the border; returns False where there is none."""
+        self._note = text
+        self._write_caption()
+        return self.is_framed and bool(self.styles.border_top[0])
+
+    def caption(self, width: int) -> list[Run]:
+        note = f"{' ' * GAP}{self._note}" if self._note else ""
+        return [*super().caption(width), (note, "muted")]
 
     @property
     def shown(self) -> tuple[Chart, ...]:
@@ -86,11 +104,13 @@ class ChartGrid(LineChart, Moving, can_focus=True):
             return draw_chart([], self.look, width, height).rows
         self._drawn_until = clock.monotonic() + AT_ONCE_S
         self._has_drawn = self._is_behind = False
+        self._places = []
         rows: list[Row] = []
         num_rows = -(-len(charts) // self._columns)
         for start in range(0, len(charts), self._columns):
             bottom = (start // self._columns + 1) * height // num_rows
-            rows += self._beside(charts[start : start + self._columns], width, bottom - len(rows))
+            beside = charts[start : start + self._columns]
+            rows += self._beside(beside, width, len(rows), bottom)
         if self._is_behind:
             self.call_after_refresh(self.repaint)
         return rows
@@ -180,30 +200,44 @@ class ChartGrid(LineChart, Moving, can_focus=True):
         shift = max(0.0, bounds[0] - low) - max(0.0, high - bounds[1])
         self.zoom(low + shift, high + shift)
 
-    def _beside(self, charts: tuple[Chart, ...], width: int, height: int) -> list[Row]:
+    def _beside(self, charts: tuple[Chart, ...], width: int, top: int, bottom: int) -> list[Row]:
         inner = width - GAP * (self._columns - 1)
-        widths = [
-            (index + 1) * inner // self._columns - index * inner // self._columns
-            for index in range(len(charts))
+        starts = [index * inner // self._columns for index in range(len(charts) + 1)]
+        widths = [end - start for start, end in pairwise(starts)]
+        self._places += [
+            (Region(start + index * GAP, top, cells, bottom - top), chart.name)
+            for index, (chart, start, cells) in enumerate(zip(charts, starts, widths, strict=False))
         ]
         pictures = [
-            self._picture_of(chart, cells, height)
+            self._rows_of(chart, cells, bottom - top)
             for chart, cells in zip(charts, widths, strict=True)
         ]
         return merged(pictures, widths, gap=GAP)
 
-    def _picture_of(self, chart: Chart, width: int, height: int) -> list[Row]:
+    def on_click(self, event: Click) -> None:
+        """Puts the cursor at the nearest point; two clicks choose it."""
+        for place, name in self._places:
+            drawn = self._pictures.get(name)
+            if drawn is None or not place.contains(event.x, event.y):
+                continue
+            x = drawn.picture.x_at(event.x - place.x)
+            if x is not None and (xs := self._points()):
+                self.configure(cursor=min(xs, key=lambda point: abs(point - x)))
+                if event.chain == 2:
+                    self.post_message(self.Chosen())
+
+    def _rows_of(self, chart: Chart, width: int, height: int) -> list[Row]:
         """Draws a chart, or returns it as it was before where there is no time left for it now."""
-        look = replace(self.look, title=chart.name)
+        look = replace(self.look, title=chart.name, unit=chart.unit)
         about = (chart, look, width, height)
         before = self._pictures.get(chart.name)
         if before is not None and before.about == about:
-            return before.rows
+            return before.picture.rows
         if self._has_drawn and clock.monotonic() > self._drawn_until:
             self._is_behind = True
             is_same_size = before is not None and before.about[2:] == (width, height)
-            return before.rows if before is not None and is_same_size else []
-        rows = draw_chart(chart.series, look, width, height, thin=self._thinner).rows
+            return before.picture.rows if before is not None and is_same_size else []
+        picture = draw_chart(chart.series, look, width, height, thin=self._thinner)
         self._has_drawn = True
-        self._pictures[chart.name] = DrawnChart(about, rows)
-        return rows
+        self._pictures[chart.name] = DrawnChart(about, picture)
+        return picture.rows

@@ -17,8 +17,9 @@ from halos_backend.events import MetricsLogged
 from halos_backend.store.reader import attempt_journal
 
 from halos_tui.charts.axis import Axis, linear_axis, log_axis
+from halos_tui.charts.frame import told_apart
 from halos_tui.charts.series import Series, extremes
-from halos_tui.formatting import clipped, number, visible
+from halos_tui.formatting import number, visible
 from halos_tui.metrics.view import Chart, MetricLine, MetricsView
 
 HEADER = ("run", "round", "step", "metric", "value")
@@ -57,7 +58,7 @@ def as_csv(view: MetricsView) -> str:
             for x, y in every_step.of(chart, line):
                 if math.isfinite(y):
                     is_round = line.round is None
-                    round, step = (int(x), "") if is_round else (line.round, f"{x:g}")
+                    round, step = (int(x), "") if is_round else (line.round, int(x))
                     writer.writerow((line.run, round, step, chart.name, repr(float(y))))
     return out.getvalue()
 
@@ -86,7 +87,8 @@ def as_svg(
 def _chart(
     chart: Chart, kind: str, window: tuple[float | None, float | None], *, is_log: bool
 ) -> Iterator[str]:
-    yield f'<text x="{LEFT}" y="16" font-weight="bold">{_text(chart.name)}, by {kind}</text>'
+    unit = f" in {chart.unit.strip()}" if chart.unit else ""
+    yield f'<text x="{LEFT}" y="16" font-weight="bold">{_text(chart.name)}{unit}, by {kind}</text>'
     legend = _legend(chart.series)
     yield from (text for row in legend for text in row)
     x_axis = _x_axis(chart.series, window)
@@ -130,8 +132,8 @@ def _legend(series: Sequence[Series]) -> list[list[str]]:
     named = [one for one in series if one.style_index]
     rows: list[list[str]] = []
     x = WIDTH
-    for one in named if len(named) > 1 else []:
-        name = clipped(visible(one.name), LONGEST_NAME)
+    names = told_apart(tuple(visible(one.name) for one in named), LONGEST_NAME)
+    for one, name in zip(named, names, strict=True) if len(named) > 1 else []:
         width = 32 + CHARACTER * len(name)
         if x + width > WIDTH:
             rows.append([])

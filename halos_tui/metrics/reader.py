@@ -5,26 +5,24 @@ The lines of a chart become series to draw: named apart, each with a style of it
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from halos_backend.store.run_dir import RunDir
 
-from halos_tui.charts.series import Series, smoothed
+from halos_tui.charts.series import Series, extremes, smoothed
+from halos_tui.formatting import denomination
+from halos_tui.metrics.first_page import first_names, first_page, in_order
 from halos_tui.metrics.sources import RunMetrics
-from halos_tui.metrics.view import MOST_LINES, Chart, Kind, MetricLine, MetricsQuery, MetricsView
-
-FIRST = (
-    "label.reward_mean",
-    "train.kl_initial",
-    "sample.length_mean",
-    "sample.truncated_frac",
-    "label.num_pairs_kept",
-    "loss",
-    "implicit_reward_margin",
-    "implicit_reward_accuracy",
-    "grad_norm",
-    "lr",
+from halos_tui.metrics.view import (
+    MOST_LINES,
+    Chart,
+    Kind,
+    LineKey,
+    MetricLine,
+    MetricsQuery,
+    MetricsView,
 )
 
 FAINT = 0
@@ -78,26 +76,36 @@ class MetricsReader:
         return tuple(range(max(1, newest - num + 1), newest + 1))
 
     def _make(self, query: MetricsQuery, rounds: tuple[int, ...]) -> MetricsView:
+        names = first_names(run.loss for run in self._runs.values())
         by_round, by_step = self._round_charts(), self._step_charts()
         kind: Kind = query.kind or ("step" if self._last() < 2 else "round")
         charts, others = (by_round, by_step) if kind == "round" else (by_step, by_round)
+        chosen, num_constant = _chosen(in_order(charts, names), query, names)
+        keys = self._keys(charts)
         return MetricsView(
             query=query,
             kind=kind,
-            runs=tuple(run_dir.name for run_dir in self._runs),
-            charts=tuple(drawable(chart, query.weight) for chart in _fitting(charts, query)),
+            keys=keys,
+            charts=tuple(drawable(chart, keys, query.weight) for chart in chosen),
             num_charts=len(charts),
-            num_others=len(_fitting(others, query)),
+            num_constant=num_constant,
+            num_others=len(_chosen(others, query, names)[0]),
             rounds=rounds,
             last=self._last(),
         )
+
+    def _keys(self, charts: Sequence[Chart]) -> tuple[LineKey, ...]:
+        """Returns the keys of all lines, in the order of the runs and of their rounds."""
+        places = {run_dir.name: place for place, run_dir in enumerate(self._runs)}
+        found = {(line.run, line.round) for chart in charts for line in chart.lines}
+        return tuple(sorted(found, key=lambda key: (places[key[0]], key[1] or 0)))
 
     def _last(self) -> int:
         return max((run.num_rounds for run in self._runs.values()), default=0)
 
     def _round_charts(self) -> list[Chart]:
         runs = self._runs.values()
-        names = _in_order(run.figures.names for run in runs)
+        names = _each_once(run.figures.names for run in runs)
         found = (
             Chart(name, tuple(_known(run.figures.line(run.run_dir.name, name) for run in runs)))
             for name in names
@@ -106,59 +114,70 @@ class MetricsReader:
 
     def _step_charts(self) -> list[Chart]:
         runs = self._runs.values()
-        names = _in_order(run.step_names for run in runs)
+        names = _each_once(run.step_names for run in runs)
         return [
             Chart(name, tuple(line for run in runs for line in run.step_lines(name)))
             for name in names
         ]
 
 
-def _in_order(names: Iterable[Iterable[str]]) -> list[str]:
-    """Returns each name once: what a person looks at first, then as they come."""
-    known = [*dict.fromkeys(name for some in names for name in some)]
-    return [*(name for name in FIRST if name in known), *(n for n in known if n not in FIRST)]
+def _each_once(names: Iterable[Iterable[str]]) -> list[str]:
+    return [*dict.fromkeys(name for some in names for name in some)]
 
 
 def _known(lines: Iterable[MetricLine | None]) -> Iterable[MetricLine]:
     return (line for line in lines if line is not None)
 
 
-def _fitting(charts: Sequence[Chart], query: MetricsQuery) -> list[Chart]:
+def _chosen(
+    charts: Sequence[Chart], query: MetricsQuery, names: Sequence[str]
+) -> tuple[list[Chart], int]:
+    """Returns what is asked for, and how many constant charts that leaves out."""
+    if query.term is None and not query.is_whole:
+        return first_page(charts, names)
     term = query.term
-    return [chart for chart in charts if term is None or term.is_in(chart.name)]
+    return [chart for chart in charts if term is None or term.is_in(chart.name)], 0
 
 
-def drawable(chart: Chart, weight: float) -> Chart:
+def drawable(chart: Chart, keys: Sequence[LineKey], weight: float) -> Chart:
     """Returns the chart with its series; `weight` is that of the past, 0 where nothing is
     smoothed.
     """
-    names = line_names(chart)
+    names = dict(zip(keys, key_names(keys), strict=True))
+    factor, unit = _denomination(chart)
     series: list[Series] = []
-    for index, (line, name) in enumerate(zip(chart.lines, names, strict=True), start=1):
+    for line in chart.lines:
+        key = (line.run, line.round)
+        name, style = names[key] or chart.name, keys.index(key) + 1
+        ys = _times(line.ys, factor)
         if not weight:
-            series.append(Series(name, line.xs, line.ys, line.lows, line.highs, index))
+            lows, highs = (one and _times(one, factor) for one in (line.lows, line.highs))
+            series.append(Series(name, line.xs, ys, lows, highs, style))
             continue
-        if len(names) == 1:
-            series.append(Series(name, line.xs, line.ys, style_index=FAINT))
-        series.append(Series(name, line.xs, smoothed(line.ys, weight), style_index=index))
-    return replace(chart, series=tuple(series))
+        if len(chart.lines) == 1:
+            series.append(Series(name, line.xs, ys, style_index=FAINT))
+        series.append(Series(name, line.xs, smoothed(ys, weight), style_index=style))
+    return replace(chart, series=tuple(series), unit=unit)
 
 
-def line_names(chart: Chart) -> list[str]:
-    """Names what tells the lines apart: the run, the round, or both; a single line has the chart's
-    name.
-    """
-    if len(chart.lines) == 1:
-        return [chart.name]
-    has_runs = len({line.run for line in chart.lines}) > 1
-    has_rounds = _num_rounds(chart.lines) > 1
-    return [_name(line, has_runs=has_runs, has_rounds=has_rounds) for line in chart.lines]
+def key_names(keys: Sequence[LineKey]) -> list[str]:
+    """Names what tells lines apart: the run, the round, or both; nothing where there is one."""
+    has_runs = len({run for run, _ in keys}) > 1
+    has_rounds = len({round for _, round in keys}) > 1
+    return [
+        " ".join(
+            part for part in (run if has_runs else "", f"r{round}" if has_rounds else "") if part
+        )
+        for run, round in keys
+    ]
 
 
-def _num_rounds(lines: Sequence[MetricLine]) -> int:
-    return len({line.round for line in lines})
+def _denomination(chart: Chart) -> tuple[float, str]:
+    """Returns what values are multiplied by to be drawn, and the unit that stands behind them."""
+    units = {line.unit for line in chart.lines}
+    ends = [abs(end) for line in chart.lines for end in extremes(line.ys) or ()]
+    return denomination(units.pop(), max(ends, default=0.0)) if len(units) == 1 else (1.0, "")
 
 
-def _name(line: MetricLine, *, has_runs: bool, has_rounds: bool) -> str:
-    round = f"r{line.round}" if has_rounds else ""
-    return " ".join(part for part in (line.run if has_runs else "", round) if part)
+def _times(values: Sequence[float], factor: float) -> Sequence[float]:
+    return values if factor == 1 else array("d", (factor * value for value in values))

@@ -11,25 +11,33 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from halos_backend.errors import HalosError, UsageError
-from halos_backend.store.run_dir import RunDir, find_run
+from halos_backend.errors import UsageError
+from halos_backend.store.run_dir import RunDir
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
+from textual.keys import format_key
 
 from halos_tui.actions import ScreenName
 from halos_tui.feed import FeedFailed, Updated, in_background
-from halos_tui.formatting import plural, visible
+from halos_tui.formatting import visible
+from halos_tui.keymap import keys_of
 from halos_tui.metrics.chart_grid import ChartGrid
 from halos_tui.metrics.export import as_csv, as_svg
 from halos_tui.metrics.reader import MetricsReader
-from halos_tui.metrics.view import MOST_LINES, WEIGHTS, MetricsQuery, MetricsView
+from halos_tui.metrics.title import note_of, title_of
+from halos_tui.metrics.view import MOST_LINES, WEIGHTS, MetricLine, MetricsQuery, MetricsView
+from halos_tui.runs.reader import RunRow, RunsReader
 from halos_tui.screens.asking import Asked, Filter, MakeText, Writing
 from halos_tui.screens.base import HalosScreen
+from halos_tui.screens.dialogs import Pick, PickDialog
 from halos_tui.search_term import SearchTerm, read_term
-from halos_tui.widgets.ask_line import AskLine, Question
+from halos_tui.terminal.key_order import keys_held
+from halos_tui.tracking.rounds import describe_reward
+from halos_tui.widgets.ask_line import AskLine
 from halos_tui.widgets.footer import Footer
-from halos_tui.widgets.title_line import Title, TitleLine
+from halos_tui.widgets.panel import TextLines
+from halos_tui.widgets.title_line import TitleLine
 
 INTERVAL_S = 1.0
 ZOOM = 2.0
@@ -45,7 +53,10 @@ class MetricsScreen(HalosScreen):
     TITLES: ClassVar[Mapping[str, str]] = {"charts": "charts"}
     BORDER_KEYS: ClassVar[Mapping[str, Sequence[str]]] = {"charts": ("overlay", "smooth")}
     DEFAULT_CSS = """
-    MetricsScreen { #charts { height: 1fr; } }
+    MetricsScreen {
+        #charts { height: 1fr; }
+        #note { height: 1; display: none; }
+    }
     """
 
     def __init__(self, run_dirs: Sequence[RunDir]) -> None:
@@ -71,18 +82,13 @@ class MetricsScreen(HalosScreen):
             leave=self.focus_main,
             hint="a new file: .csv has the values, .svg the charts",
         )
-        self._pinning = Question(
-            "run to add, or to take away",
-            "a run's name",
-            typed=lambda _text: self._bar.refuse(""),
-            answered=self._pin,
-        )
         self._problem = ""
 
     def compose(self) -> ComposeResult:
         is_ascii = self.halos.options.is_ascii
         yield TitleLine(is_ascii=is_ascii, id="title")
         yield ChartGrid(is_ascii=is_ascii, id="charts")
+        yield TextLines(is_ascii=is_ascii, id="note")
         yield AskLine()
         yield Footer(is_ascii=is_ascii)
 
@@ -96,6 +102,9 @@ class MetricsScreen(HalosScreen):
                 severity="warning",
                 markup=False,
             )
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.say)  # once it is known whether there is a border
 
     def on_updated(self, message: Updated[MetricsView]) -> None:
         before, self.view, self._problem = self.view, message.view, ""
@@ -155,10 +164,20 @@ class MetricsScreen(HalosScreen):
         )
 
     def action_pin(self) -> None:
-        self._bar.ask(self._pinning)
+        self.run_worker(self._pin(), group="dialog", exclusive=True)
 
     def action_search(self) -> None:
+        """Asks for a pattern, over all charts; those that are found stay once it is answered."""
+        self.ask_for(replace(self.asked.query, is_whole=True))
         self._filter.ask()
+
+    @on(ChartGrid.Chosen)
+    def action_open_round(self) -> None:
+        """Opens the completions of the round at the cursor, or of the newest one."""
+        if places := self._places():
+            self.run_worker(self._open_round(places), group="dialog", exclusive=True)
+        else:
+            self.notify("there is no point at the cursor", severity="warning", markup=False)
 
     def action_write(self) -> None:
         self._writing.ask()
@@ -167,13 +186,16 @@ class MetricsScreen(HalosScreen):
         """Leaves the question, the cursor, the zoom, the filter; then goes to the screen before."""
         look = self._charts.look
         if self._bar.display:
+            is_of_filter = self._filter.is_asked
             self._filter.close_bar()
+            if is_of_filter:
+                self._show_first_page()
         elif look.cursor is not None:
             self._charts.move_cursor(None)
         elif look.window != (None, None):
             self._charts.zoom()
-        elif self.asked.query.term is not None:
-            self.ask_for(replace(self.asked.query, term=None))
+        elif self.asked.query.is_whole:
+            self._show_first_page()
         else:
             super().action_back()
 
@@ -181,6 +203,9 @@ class MetricsScreen(HalosScreen):
         """Shows something else."""
         self.asked.ask(query)
         self.say()
+
+    def _show_first_page(self) -> None:
+        self.ask_for(replace(self.asked.query, term=None, is_whole=False))
 
     def _use_filter(self, term: SearchTerm | None) -> None:
         self.ask_for(replace(self.asked.query, term=term))
@@ -205,27 +230,69 @@ class MetricsScreen(HalosScreen):
                 return as_svg(view, window=look.window, is_log=look.is_log)
         raise UsageError("end it in .csv or .svg")
 
-    def _pin(self, text: str) -> None:
-        self.run_worker(self._pin_run(text.strip()), group="pin", exclusive=True)
+    async def _pin(self) -> None:
+        """Has a person choose a run, and shows that too, or no longer."""
+        with keys_held(self.app):
+            try:
+                rows = await in_background(RunsReader(self.halos.options.runs_root).read)
+            except OSError as error:
+                self.notify(visible(str(error)), severity="error", markup=False)
+                return
+            run = await self.app.push_screen_wait(self._run_dialog(rows or ()))
+            if run is not None:
+                self._show_or_hide(run)
 
-    async def _pin_run(self, name: str) -> None:
-        """Shows that run too, or no longer."""
-        try:
-            run = await in_background(partial(find_run, self.halos.options.runs_root, name))
-        except HalosError as error:
-            self._bar.refuse(visible(str(error)))
-            return
+    def _run_dialog(self, rows: Sequence[RunRow]) -> PickDialog[RunDir]:
+        known = {run.path.resolve() for run in self.runs}
+        picks = [
+            Pick(
+                row.name,
+                row.run_dir,
+                about=_about(row),
+                is_marked=row.run_dir.path.resolve() in known,
+            )
+            for row in rows
+            if row.summary is not None
+        ]
+        return PickDialog(
+            "Which run over these?",
+            picks,
+            hint="enter adds a run, or takes a marked one away",
+            is_ascii=self.halos.options.is_ascii,
+        )
+
+    def _show_or_hide(self, run: RunDir) -> None:
         runs = [known for known in self.runs if known.path.resolve() != run.path.resolve()]
         if len(runs) == len(self.runs):
             runs.append(run)
         if not 1 <= len(runs) <= MOST_LINES:
-            self._bar.refuse(f"1 to {MOST_LINES} runs can be told apart")
+            why = f"1 to {MOST_LINES} runs can be told apart"
+            self.notify(why, severity="warning", markup=False)
             return
         self.runs = runs
         self._reader.pin(runs)
-        self._bar.close()
-        self.focus_main()
         self.ask_for(self.asked.query)
+
+    def _places(self) -> list[tuple[RunDir, int]]:
+        """Returns the runs and rounds that have a point at the cursor, the newest round first."""
+        lines = [line for chart in self._charts.shown[:1] for line in chart.lines]
+        cursor = self._charts.look.cursor
+        found = {(line.run, round) for line in lines if (round := _round_at(line, cursor))}
+        return [
+            (run, round)
+            for run in self.runs
+            for name, round in sorted(found, reverse=True)
+            if name == run.name
+        ]
+
+    async def _open_round(self, places: Sequence[tuple[RunDir, int]]) -> None:
+        chosen: tuple[RunDir, int] | None = places[0]
+        if len(places) > 1:
+            picks = [Pick(run.name, (run, round), about=f"round {round}") for run, round in places]
+            heading, is_ascii = "Whose completions?", self.halos.options.is_ascii
+            chosen = await self.app.push_screen_wait(PickDialog(heading, picks, is_ascii=is_ascii))
+        if chosen is not None:
+            self.halos.open_completions(chosen[0], round=chosen[1])
 
     def _turn(self, by: int) -> None:
         """Goes to an older or a newer round; by step."""
@@ -245,6 +312,10 @@ class MetricsScreen(HalosScreen):
 
     def say(self) -> None:
         charts = self._charts
+        search = keys_of(self.NAME, self.halos.config.keys)["search"].partition(",")[0]
+        note, text = self.query_one("#note", TextLines), note_of(self.view, key=format_key(search))
+        note.show((((text, "muted"),),))
+        note.display = not charts.note(text) and bool(text)
         title = title_of(
             self.runs,
             self.view,
@@ -252,6 +323,8 @@ class MetricsScreen(HalosScreen):
             is_log=charts.look.is_log,
             hidden=charts.num_hidden,
             problem=self._problem,
+            width=self.size.width,
+            is_ascii=self.halos.options.is_ascii,
         )
         self.query_one(TitleLine).show(title)
 
@@ -264,62 +337,16 @@ class MetricsScreen(HalosScreen):
         return self.query_one(ChartGrid)
 
 
-def title_of(
-    runs: Sequence[RunDir],
-    view: MetricsView | None,
-    query: MetricsQuery,
-    *,
-    is_log: bool,
-    hidden: tuple[int, int],
-    problem: str,
-) -> Title:
-    """Returns the title; `hidden` are the charts above and below those in sight."""
-    names = ", ".join(run.name for run in runs)
-    for run in runs:
-        problem = problem.replace(visible(str(run.path)), visible(run.name))
-    about = [(names, "title")]
-    if view is None:
-        return Title((*about, ("" if problem else "  reading ...", "muted")), problem=problem)
-    about.append((f"  {_what(view)}", "accent"))
-    about += [(f"  {text}", "warning") for text in _unusual(query, is_log=is_log)]
-    if not view.charts:
-        about.append((f"  {_nothing(view)}", "warning"))
-    return Title(tuple(about), tuple((text, "muted") for text in _more(view, hidden)), problem)
+def _about(row: RunRow) -> str:
+    """Says of a run what tells it from others."""
+    reward = row.summary.reward if row.summary else None
+    worth = f"reward {describe_reward(reward)}" if reward else ""
+    parts = (row.words.title, row.status, row.loss, f"round {row.round}", worth)
+    return "  ".join(filter(None, parts))
 
 
-def _what(view: MetricsView) -> str:
-    if view.kind == "round":
-        return "by round"
-    if not view.rounds:
-        return "by step"
-    first, last = view.rounds[0], view.rounds[-1]
-    return f"by step, round{f' {last}' if first == last else f's {first} to {last}'}"
-
-
-def _unusual(query: MetricsQuery, *, is_log: bool) -> list[str]:
-    return [
-        *(["log"] if is_log else []),
-        *([f"smoothed {query.weight:g}"] if query.weight else []),
-        *([f"filter {query.term.text}"] if query.term else []),
-    ]
-
-
-def _nothing(view: MetricsView) -> str:
-    """Says why there is no chart."""
-    if view.num_charts:
-        return "nothing fits the filter"
-    return "no round has finished a stage yet" if view.kind == "round" else "nothing is logged yet"
-
-
-def _more(view: MetricsView, hidden: tuple[int, int]) -> list[str]:
-    above, below = hidden
-    return [
-        plural(len(view.charts), "chart"),
-        *([f"{above} above"] if above else []),
-        *([f"{below} below"] if below else []),
-        *([f"{view.num_others} by {_other(view)}"] if view.num_others else []),
-    ]
-
-
-def _other(view: MetricsView) -> str:
-    return "step" if view.kind == "round" else "round"
+def _round_at(line: MetricLine, x: float | None) -> int | None:
+    """Returns the round of the line's point at x, or of its last one; None where it has none."""
+    if not len(line.xs) or (x is not None and not line.xs[0] <= x <= line.xs[-1]):
+        return None
+    return line.round or int(line.xs[-1] if x is None else x)

@@ -15,12 +15,16 @@ from halos_backend.store.run_dir import RunDir
 from halos_backend.store.standard_error import reward_of
 from halos_backend.store.state import RunState
 
+from halos_tui.formatting import unit_of
+from halos_tui.metrics.first_page import HELD_OUT
 from halos_tui.metrics.view import MetricLine
 from halos_tui.tracking.attempt_tail import AttemptTail
+from halos_tui.tracking.rounds import loss_kind
 from halos_tui.tracking.state_tail import NUM_WHOLE, StateTail
 
 STDERRS = {
     "label.reward_mean": "label.reward_stderr",
+    f"{HELD_OUT}label.reward_mean": f"{HELD_OUT}label.reward_stderr",
     "train.kl_initial": "train.kl_initial_stderr",
 }
 """Around a line these are drawn: so much below and above."""
@@ -35,6 +39,11 @@ class RunMetrics:
         self.figures = RoundFigures()
         self._tail = StateTail(run_dir)
         self._attempts: dict[tuple[int, int], AttemptTail] = {}
+
+    @property
+    def loss(self) -> str:
+        """Returns that of the newest round."""
+        return loss_kind(self._tail.state)
 
     @property
     def num_rounds(self) -> int:
@@ -84,12 +93,12 @@ class RunMetrics:
         ]
 
     def _line(self, round: int, attempt: int, tail: AttemptTail, name: str) -> MetricLine:
-        series = tail.series[name]
+        series, unit = tail.series[name], unit_of(name)
         xs, ys, lows, highs = series.columns()
         if series.is_joined:
             events = self.run_dir.attempt(round, "train", attempt).events
-            return MetricLine(self.run_dir.name, round, xs, ys, lows, highs, events)
-        return MetricLine(self.run_dir.name, round, xs, ys)
+            return MetricLine(self.run_dir.name, round, xs, ys, lows, highs, events, unit)
+        return MetricLine(self.run_dir.name, round, xs, ys, unit=unit)
 
     def _tail_of(self, round: int, attempt: int) -> AttemptTail:
         return AttemptTail(self.run_dir.attempt(round, "train", attempt))
@@ -104,6 +113,8 @@ class RoundFigures:
     def __init__(self) -> None:
         self._columns: dict[str, array[float]] = {}
         self._newest: tuple[RoundState, ...] = ()
+        self._has_scores = False
+        """It says whether a reward is anything but 0 and 1."""
         self.train_attempts: list[int | None] = []
         """It holds the newest attempt of each round."""
 
@@ -131,12 +142,14 @@ class RoundFigures:
         if ys is None or not any(map(math.isfinite, ys)):
             return None
         xs = array("d", range(1, len(ys) + 1))
+        is_share = name.endswith("label.reward_mean") and not self._has_scores
+        unit = "share" if is_share else unit_of(name)
         stderrs = self._columns.get(STDERRS.get(name, ""))
         if stderrs is None:
-            return MetricLine(run, None, xs, ys[:])
+            return MetricLine(run, None, xs, ys[:], unit=unit)
         lows = array("d", (y - s for y, s in zip(ys, stderrs, strict=True)))
         highs = array("d", (y + s for y, s in zip(ys, stderrs, strict=True)))
-        return MetricLine(run, None, xs, ys[:], lows, highs)
+        return MetricLine(run, None, xs, ys[:], lows, highs, unit=unit)
 
     def _first_changed(self, now: tuple[RoundState, ...]) -> int | None:
         start = len(self.train_attempts) - len(self._newest)
@@ -158,19 +171,22 @@ class RoundFigures:
         for column in self._columns.values():
             if len(column) == done:
                 column.append(math.nan)
+        reward = reward_of(round)
+        self._has_scores |= reward is not None and not reward.is_share
         train = round.stages.get("train")
         self.train_attempts.append(None if train is None else train.attempt)
 
 
 def _figures_of(round: RoundState) -> Iterator[tuple[str, float]]:
     """Yields figures of finished stages: `label.reward_mean`."""
+    before = HELD_OUT if round.closing == "held_out" else ""
     for name, stage in round.stages.items():
         if stage.status == "finished":
             if stage.elapsed_s is not None:
-                yield f"{name}.elapsed_s", stage.elapsed_s
-            yield from _numbers(name, stage.figures)
+                yield f"{before}{name}.elapsed_s", stage.elapsed_s
+            yield from _numbers(f"{before}{name}", stage.figures)
     if (reward := reward_of(round)) is not None and reward.stderr is not None:
-        yield "label.reward_stderr", reward.stderr  # an older run has none in its summary
+        yield f"{before}label.reward_stderr", reward.stderr  # an older run has none in its summary
 
 
 def _numbers(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

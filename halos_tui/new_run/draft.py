@@ -43,8 +43,8 @@ def find_plan(
 def _guard_words(guard: Guard) -> str:
     """Returns `kl_initial above 10: pause`."""
     limits = [
-        f"above {number(guard.above)}" if guard.above is not None else "",
-        f"below {number(guard.below)}" if guard.below is not None else "",
+        f"above {number(guard.above, 6)}" if guard.above is not None else "",
+        f"below {number(guard.below, 6)}" if guard.below is not None else "",
         f"{percent(guard.drop_frac)} under its best" if guard.drop_frac is not None else "",
         "not finite" if guard.not_finite else "",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.cells import set_cell_size
 
@@ -10,7 +11,7 @@ from halos_tui.charts.distribution import QUANTILES, Distribution
 from halos_tui.charts.histogram import Histogram, draw_histogram
 from halos_tui.charts.line_chart import ChartLook, LineChart, Series
 from halos_tui.charts.picture import caption, draw_chart
-from halos_tui.formatting import fixed
+from halos_tui.formatting import fixed, look_of
 from halos_tui.run.view import CurvesView, CurveView, DistributionView, RewardView
 from halos_tui.widgets.canvas import Row, Run
 from halos_tui.widgets.panel import merged
@@ -128,6 +129,7 @@ class RewardChart(LineChart):
         if shown is not self._shown:
             self._shown = shown
             series = Series("mean", shown.rounds, shown.means, shown.lows, shown.highs)
+            self._look = replace(self._look, unit=shown.unit)
             self.update([series] if len(shown.rounds) else [])
 
 
@@ -148,7 +150,9 @@ class RewardDistribution(Histogram):
     def painting(self, width: int, height: int) -> list[Row]:
         shown = self._shown
         parts = [part for part in (shown.now, shown.first) if part] if shown else []
-        figures = [_figures(part, width) for part in parts]
+        values = [value for part in parts for value in part.quantiles.values()]
+        look = look_of(values, most=2)
+        figures = [_figures(part, width, look.places or 0) for part in parts]
         if height < MIN_HEIGHT_FOR_FIGURES + len(figures):
             figures = []
         now, first = (shown.now, shown.first) if shown else (None, None)
@@ -168,12 +172,12 @@ class RewardDistribution(Histogram):
         ]
 
 
-def _figures(part: Distribution, width: int) -> str:
+def _figures(part: Distribution, width: int, places: int) -> str:
     """Writes as many quantiles as there is room for: `round 7  5% -6.90  25% ...`; ASCII."""
     known = [name for name in QUANTILES if name in part.quantiles]
     line = part.name
-    for gap, places in (("  ", 2), (" ", 2), (" ", 1)):
-        told = [f"{int(name[1:])}% {fixed(part.quantiles[name], places)}" for name in known]
+    for gap, kept in (("  ", places), (" ", places), (" ", min(1, places))):
+        told = [f"{int(name[1:])}% {fixed(part.quantiles[name], kept)}" for name in known]
         line = gap.join((part.name, *told))
         if len(line) <= width:
             break

@@ -38,7 +38,7 @@ from halos_backend.events.summaries import LabelSummary, SampleSummary, TrainSum
 from halos_backend.store.standard_error import reward_in
 from halos_backend.store.state import AT_WORK, RunState
 
-from halos_tui.formatting import clock_time, count, duration, fixed, plural, size
+from halos_tui.formatting import clock_time, count, duration, measured, plural, size
 from halos_tui.headless.lines import RunNews, describe_run_event, describe_stage_event
 from halos_tui.run.view import Happened, Notice, RoundRow, Severity
 from halos_tui.tracking.rounds import describe_reward
@@ -247,7 +247,7 @@ def _came_to(event: StageFinished) -> str:
             return f"reward {'none' if reward is None else describe_reward(reward)}"
         case "train":
             trained = as_summary(event.summary, TrainSummary)
-            loss = "" if trained.loss_last is None else f", loss {fixed(trained.loss_last, 3)}"
+            loss = "" if trained.loss_last is None else f", loss {measured(trained.loss_last)}"
             return f"{plural(trained.num_steps or 0, 'step')}{loss}"
 
 
@@ -258,7 +258,7 @@ def _of_stage(event: StageEvent, state: RunState) -> list[Happened]:
         case StageStarted(attempt=attempt):
             return [Happened(event.t, event.stage, f"attempt {attempt} started", "warning")]
         case MetricsLogged(step=step, metrics=metrics):
-            loss = f", loss {fixed(metrics['loss'], 3)}" if "loss" in metrics else ""
+            loss = f", loss {measured(metrics['loss'])}" if "loss" in metrics else ""
             return [Happened(event.t, event.stage, f"step {count(step)}{loss}")]
         case StageFinished():
             return [

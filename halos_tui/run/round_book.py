@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import statistics
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from halos_backend.events import STAGES
 from halos_backend.events.summaries import LabelSummary, RewardHistogram
@@ -15,12 +15,11 @@ from halos_backend.store.standard_error import Reward, reward_of
 from halos_backend.store.state import RunState
 
 from halos_tui.charts.distribution import QUANTILES, Distribution
-from halos_tui.formatting import fixed, percent, plural
+from halos_tui.formatting import FigureLook, denomination, percent, plural
 from halos_tui.run.view import (
     CostView,
     CurveView,
     DistributionView,
-    FigureLook,
     Notice,
     RewardStatistics,
     RewardView,
@@ -31,10 +30,6 @@ from halos_tui.tracking import rounds
 from halos_tui.tracking.eta import busy_s
 from halos_tui.tracking.state_tail import NUM_WHOLE
 
-NUM_ROUNDS_THAT_COUNT = 100
-"""So many newest rounds decide how exact the figures of the table are."""
-MOST_PLACES = 3
-SHOWN_WITH_ERROR = ("change", "KL")
 TRUNCATED_LIMIT = 0.2
 """A greater share of completions that were cut off is worth a warning."""
 
@@ -63,7 +58,7 @@ class RoundBook:
         for round in state.rounds[first:]:
             self._write(round)
         self._newest = state.rounds[-NUM_WHOLE:]
-        looks = tuple(self._look(column) for column in range(len(rounds.HEADER)))
+        looks = rounds.looks_of([row.cells for row in self._rows[-rounds.NUM_ROUNDS_THAT_COUNT :]])
         if looks != self._looks:
             self._looks, first = looks, 0
         self.view = RoundsView(tuple(self._rows), self._widths(first), self._looks)
@@ -118,14 +113,13 @@ class RoundBook:
         now, before = reward_of(round), next(filter(None, reversed(self._rewards)), None)
         change = rounds.reward_change(round, before)
         train, trained = round.stages.get("train"), round.train_summary
+        cells = rounds.cells_of(round, change)
         self._rewards.append(now)
         self._costs.append(self.cost + _cost_of(round))
         self._rows.append(
             RoundRow(
                 round=round.round,
-                cells=tuple(map(sys.intern, rounds.cells(round, change))),
-                figures=rounds.figures(round, change),
-                is_share=rounds.is_share(round.label_summary),
+                cells=replace(cells, texts=tuple(map(sys.intern, cells.texts))),
                 change=0 if change is None else change.direction,
                 rewards=_statistics(round.label_summary, now),
                 kl_initial=trained.kl_initial,
@@ -141,50 +135,9 @@ class RoundBook:
         """Returns the widths of columns, never less than before, so that nothing moves."""
         rows = self._rows[first:]
         return tuple(
-            max([width, *(len(text_of(row, column, self._looks)) for row in rows)])
+            max([width, *(len(rounds.text_of(row.cells, column, self._looks)) for row in rows)])
             for column, width in enumerate(self.view.widths)
         )
-
-    def _look(self, column: int) -> FigureLook | None:
-        """Says how a column's figures look: as exact as their standard errors are, or with three
-        digits.
-        """
-        rows = self._rows[-NUM_ROUNDS_THAT_COUNT:]
-        found = [figure for row in rows if (figure := row.figures[column]) is not None]
-        if not found:
-            return None
-        name = rounds.HEADER[column]
-        scored = [row for row in rows if row.rewards is not None]
-        is_share = name in ("reward", "change") and all(row.is_share for row in scored)
-        scale = 100 if is_share else 1
-        errors = [scale * error for _, error in found if error]
-        largest = scale * max(abs(value) for value, _ in found)
-        if errors:
-            places = 1 - math.floor(math.log10(statistics.median(errors)))
-        else:
-            places = 2 - math.floor(math.log10(largest)) if largest else 2
-        most = 1 if is_share else MOST_PLACES
-        has_error = name in SHOWN_WITH_ERROR and bool(errors)
-        return FigureLook(max(0, min(most, places)), is_share, name == "change", has_error)
-
-
-def text_of(row: RoundRow, column: int, looks: Sequence[FigureLook | None]) -> str:
-    """Returns a cell; of one column all figures have their point at the same place from the right,
-    as far as their standard errors are equally wide.
-    """
-    figure, look = row.figures[column] if row.figures else None, looks[column]
-    if figure is None or look is None:
-        return row.cells[column]
-    (value, error), unit = figure, "%" if look.is_share else ""
-    scale = 100 if look.is_share else 1
-    text = fixed(scale * value, look.places) + unit
-    if look.is_signed and value > 0 and text.strip("0.%"):
-        text = f"+{text}"
-    if not look.has_error:
-        return text
-    if error is None:
-        return text + " " * (len(" ±0.") + look.places + len(unit) - (look.places == 0))
-    return f"{text} ±{fixed(scale * error, look.places)}{unit}"
 
 
 def _cost_of(round: RoundState) -> CostView:
@@ -233,13 +186,16 @@ def _reward_view(rows: Sequence[RoundRow]) -> RewardView:
     found = [(row.rewards.mean, row.rewards.stderr) if row.rewards else None for row in rows]
     while found and found[-1] is None:
         found.pop()
-    means = array("d", [math.nan if one is None else one[0] for one in found])
-    stderrs = array("d", [math.nan if one is None else one[1] for one in found])
+    is_share = {row.cells.is_share for row in rows} - {None} == {True}
+    factor, unit = denomination("share" if is_share else "number", 1.0)
+    means = array("d", [math.nan if one is None else factor * one[0] for one in found])
+    stderrs = array("d", [math.nan if one is None else factor * one[1] for one in found])
     return RewardView(
         array("d", range(1, len(found) + 1)),
         means,
         array("d", [mean - stderr for mean, stderr in zip(means, stderrs, strict=True)]),
         array("d", [mean + stderr for mean, stderr in zip(means, stderrs, strict=True)]),
+        unit,
     )
 
 

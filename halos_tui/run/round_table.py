@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from halos_tui.formatting import measured_in_ascii
-from halos_tui.run.round_book import text_of
 from halos_tui.run.view import RoundRow, RoundsView
 from halos_tui.tracking import rounds
 from halos_tui.widgets.panel import Line
@@ -47,7 +46,7 @@ class RoundTable(VirtualList[RoundsView, RoundRow]):
     def line_of(self, shown: RoundsView, row: RoundRow, width: int) -> Line:
         line = []
         for index in _columns(shown.widths, width):
-            text = text_of(row, index, shown.looks).rjust(shown.widths[index])
+            text = rounds.text_of(row.cells, index, shown.looks).rjust(shown.widths[index])
             line += [(measured_in_ascii(text) if self.is_ascii else text, _style(row, index))]
             line += [(" ", "")]
         return line
@@ -59,7 +58,7 @@ class RoundTable(VirtualList[RoundsView, RoundRow]):
 def _style(row: RoundRow, index: int) -> str:
     if rounds.HEADER[index] == "change" and row.change:
         return "good" if row.change > 0 else "bad"
-    match row.cells[index]:
+    match row.cells.texts[index]:
         case "...":
             return "accent"
         case "failed" | "untrained" | "aborted" | "stopped":

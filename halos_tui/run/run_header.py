@@ -14,11 +14,10 @@ from rich.cells import cell_len
 from halos_tui.formatting import (
     count,
     duration,
-    number,
+    measured,
     percent,
     rate,
     rough_duration,
-    short_number,
     visible,
 )
 from halos_tui.run.view import HeaderView, ProgressView, StageView, StepView
@@ -221,8 +220,7 @@ def _metrics(stage: StageView, width: int) -> Line:
     parts: list[Line] = [[(f"step {count(stage.step)}", "muted")]] if found else []
     for name, short in SHORT_NAMES.items():
         if name in found:
-            value = number(found[name], 3) if name == "lr" else short_number(found[name])
-            parts.append([(f"{short} ", "muted"), (value, "")])
+            parts.append([(f"{short} ", "muted"), (measured(found[name]), "")])
     if len(parts) == 1:
         return []
     while sum(len(text) for text, _ in joined(parts)) > width and len(parts) > 1:

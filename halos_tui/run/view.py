@@ -15,8 +15,9 @@ from halos_backend.events import Stage
 from halos_backend.store.request_rules import Standing
 
 from halos_tui.charts.distribution import Distribution
+from halos_tui.formatting import FigureLook
 from halos_tui.tracking.eta import Estimate
-from halos_tui.tracking.rounds import Figure
+from halos_tui.tracking.rounds import RoundCells
 from halos_tui.tracking.status import SeenStatus
 
 Severity = Literal["bad", "warning", "muted"]
@@ -122,31 +123,14 @@ class RewardStatistics:
     counts: array[float]
 
 
-@dataclass(frozen=True, slots=True)
-class FigureLook:
-    """Says how a column writes its figures: places after the point, as shares in percent, with
-    sign, with standard error.
-    """
-
-    places: int = 2
-    is_share: bool = False
-    is_signed: bool = False
-    has_error: bool = False
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class RoundRow:
-    """This is one line of the table. A column of `figures` has its text in `cells` where it has no
-    figure.
-
-    `change` is the sign of the reward's change, 0 where that may be noise; `notices` are what its
-    summaries say a person should know.
+    """This is one line of the table. `change` is the sign of the reward's change, 0 where that may
+    be noise; `notices` are what its summaries say a person should know.
     """
 
     round: int
-    cells: tuple[str, ...]
-    figures: tuple[Figure | None, ...] = ()
-    is_share: bool = False
+    cells: RoundCells
     change: int = 0
     rewards: RewardStatistics | None = None
     kl_initial: float | None = None
@@ -171,13 +155,14 @@ class RoundsView:
 @dataclass(frozen=True, eq=False)
 class RewardView:
     """Holds the mean reward by round, one standard error below and above; NaN where there is
-    none.
+    none. In `unit` they are percentages, where all rewards are 0 or 1.
     """
 
     rounds: Sequence[float] = ()
     means: Sequence[float] = ()
     lows: Sequence[float] = ()
     highs: Sequence[float] = ()
+    unit: str = ""
 
 
 @dataclass(frozen=True, eq=False)

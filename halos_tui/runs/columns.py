@@ -14,9 +14,9 @@ from statistics import fmean
 from halos_backend.store.state import ENDED
 from rich.cells import cell_len, set_cell_size
 
-from halos_tui.formatting import ABSENT, date_time, measured_in_ascii, number, visible
+from halos_tui.formatting import ABSENT, date_time, measured_in_ascii, visible
 from halos_tui.runs.reader import RunRow
-from halos_tui.tracking.rounds import describe_reward_change
+from halos_tui.tracking.rounds import describe_reward_change, reward_among
 
 SPARKLINE_WIDTH = 12
 LEAST_NAME = 8
@@ -158,9 +158,14 @@ def _tags(row: RunRow) -> str:
 
 
 def texts_of(
-    row: RunRow, columns: Sequence[tuple[Column, int]], *, is_ascii: bool = False
+    row: RunRow,
+    columns: Sequence[tuple[Column, int]],
+    *,
+    places: int | None = None,
+    is_ascii: bool = False,
 ) -> Iterator[tuple[Column, str, int]]:
-    """Yields what stands in each column, with untrusted text made visible.
+    """Yields what stands in each column, with untrusted text made visible; rewards with so many
+    places as are usual.
 
     A run that cannot be read says why in the room of all that it has no values for.
     """
@@ -169,10 +174,10 @@ def texts_of(
             rest = sum(other + 1 for _, other in columns[place:]) - 1
             yield Column("problem", rest), visible(row.problem), rest
             return
-        yield column, _text(row, column.title, is_ascii=is_ascii), width
+        yield column, _text(row, column.title, places, is_ascii=is_ascii), width
 
 
-def _text(row: RunRow, title: str, *, is_ascii: bool) -> str:
+def _text(row: RunRow, title: str, places: int | None, *, is_ascii: bool) -> str:
     match title:
         case "name":
             return named(row)
@@ -188,9 +193,9 @@ def _text(row: RunRow, title: str, *, is_ascii: bool) -> str:
         case "loss":
             return visible(row.loss)
         case "reward":
-            return number(row.reward)
+            return reward_among(row.last_reward, places)
         case "change":
-            change = describe_reward_change(row.reward_change)
+            change = describe_reward_change(row.reward_change, usual=places)
             return measured_in_ascii(change) if is_ascii else change
         case "rewards":
             return sparkline(row.rewards, SPARKLINE_WIDTH, ascii=is_ascii)

@@ -14,7 +14,7 @@ from halos_backend.store.own_words import NO_WORDS, OwnWords, words_or_problem
 from halos_backend.store.request_rules import Standing
 from halos_backend.store.run_dir import RunDir
 from halos_backend.store.run_summary import RunSummary, summarize_run
-from halos_backend.store.standard_error import RewardChange
+from halos_backend.store.standard_error import Reward, RewardChange
 from halos_backend.store.state import AT_WORK
 
 from halos_tui.runs.filter import FIELDS, setting_at
@@ -39,6 +39,7 @@ class RunRow:
     stage: str = ""
     loss: str = ""
     rewards: tuple[float, ...] = ()
+    last_reward: Reward | None = None
     reward_change: RewardChange | None = None
     created_t: float = 0.0
     words: OwnWords = NO_WORDS
@@ -52,7 +53,7 @@ class RunRow:
 
     @property
     def reward(self) -> float | None:
-        return self.rewards[-1] if self.rewards else None
+        return None if self.last_reward is None else self.last_reward.mean
 
     @property
     def change(self) -> float | None:
@@ -194,6 +195,7 @@ def _read(run_dir: RunDir, *, journal_bytes: int) -> RunRow:
         stage=found.stage,
         loss=found.loss,
         rewards=found.rewards,
+        last_reward=found.reward,
         reward_change=found.reward_change,
         created_t=found.created_t,
         standing=found.standing,

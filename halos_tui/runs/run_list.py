@@ -15,6 +15,7 @@ from halos_tui.formatting import count
 from halos_tui.run.run_header import STYLE_OF_STATUS
 from halos_tui.runs.columns import Column, fitting_columns, group_of, texts_of
 from halos_tui.runs.reader import RunRow
+from halos_tui.tracking.rounds import usual_places
 from halos_tui.widgets.panel import Line
 from halos_tui.widgets.virtual_list import VirtualList
 
@@ -49,6 +50,7 @@ class RunList(VirtualList[RunListView, RunRow | str]):
     def __init__(self, *, is_ascii: bool = False, id: str | None = None) -> None:
         super().__init__(is_ascii=is_ascii, id=id)
         self._fit: tuple[RunListView, int, list[tuple[Column, int]]] | None = None
+        self._places = 0
 
     @property
     def at_cursor(self) -> RunRow | None:
@@ -90,7 +92,8 @@ class RunList(VirtualList[RunListView, RunRow | str]):
             return [(row, "muted")]
         line = [("* " if row.name in shown.selected else "  ", "accent")]
         columns = self._columns(shown, width)
-        for column, text, room in texts_of(row, columns, is_ascii=self.is_ascii):
+        texts = texts_of(row, columns, places=self._places, is_ascii=self.is_ascii)
+        for column, text, room in texts:
             line += [(column.placed(text, room), _style(row, column)), (" ", "")]
         return line
 
@@ -109,6 +112,7 @@ class RunList(VirtualList[RunListView, RunRow | str]):
         before = self._fit
         if before is None or before[0] is not shown or before[1] != width:
             before = self._fit = (shown, width, fitting_columns(shown.rows, width))
+            self._places = usual_places(row.last_reward for row in shown.rows if row.last_reward)
         return before[2]
 
 

@@ -96,9 +96,13 @@ class Filter(Generic[Wanted]):
         text = "" if term is None else term.typed.removeprefix(self._before)
         self._bar.ask(self._question, text=text)
 
+    @property
+    def is_asked(self) -> bool:
+        return self._bar.question is self._question
+
     def close_bar(self) -> None:
         """Puts any question away that the screen asks; if it is for the filter, that goes too."""
-        is_asked = self._bar.question is self._question
+        is_asked = self.is_asked
         self._bar.close()
         self._leave()
         if is_asked and self._term() is not None:

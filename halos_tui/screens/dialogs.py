@@ -1,4 +1,5 @@
-"""Owns the dialogs: a question with a few answers, each under a letter, and lines of text.
+"""Owns the dialogs: a question with a few answers, each under a letter, lines of text, and a list
+that is filtered by typing.
 
 All share a box over the screen, its heading, and escape. A line of text is a number of rounds, a
 path or a name; several of them have labels.
@@ -9,22 +10,28 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.events import Key
+from textual.events import Key, Resize
 from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from halos_tui.formatting import visible_lines
+from halos_tui.formatting import visible, visible_lines
 from halos_tui.screens.base import Navigator
+from halos_tui.widgets.panel import Line
+from halos_tui.widgets.virtual_list import VirtualList
 
 Answer = TypeVar("Answer")
+AROUND_PICKS = 6
+"""So many lines of a dialog are around its list: borders, heading, field, a blank one, hint."""
+MOST_PICKS = 15
 
 
 class Dialog(ModalScreen[Answer | None], Generic[Answer]):
@@ -248,6 +255,114 @@ class EntriesDialog(TextDialog[tuple[str, ...]]):
 
     def answer(self, texts: tuple[str, ...]) -> tuple[str, ...]:
         return texts
+
+
+@dataclass(frozen=True)
+class Pick(Generic[Answer]):
+    """This is one line of a list to choose from; its texts are raw."""
+
+    text: str
+    answer: Answer
+    about: str = ""
+    is_marked: bool = False
+
+    def fits(self, words: Sequence[str]) -> bool:
+        told = f"{self.text} {self.about}".casefold()
+        return all(word in told for word in words)
+
+
+Picks = tuple[Pick[Any], ...]
+
+
+class PickList(VirtualList[Picks, Pick[Any]]):
+    """It has no keys of its own: those of the field above it move its cursor."""
+
+    HAS_HEADING = False
+    CLICKS = 1
+    can_focus = False
+
+    def rows(self, shown: Picks) -> Picks:
+        return shown
+
+    def line_of(self, shown: Picks, row: Pick[Any], width: int) -> Line:
+        longest = max(cell_len(visible(pick.text)) for pick in shown)
+        room = max(1, min(longest, width // 2))
+        mark = ("+" if self.is_ascii else "✓") if row.is_marked else " "
+        return [
+            (f"{mark} ", "accent"),
+            (set_cell_size(visible(row.text), room), ""),
+            (f"  {row.about}", "muted"),
+        ]
+
+    def if_empty(self, shown: Picks) -> list[Line]:
+        del shown
+        return [[("nothing fits", "warning")]]
+
+
+class PickDialog(Dialog[Answer]):
+    """The result is the answer of the line at the cursor; what is typed leaves the lines that have
+    all the words.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "move(-1)", "Line before", show=False, priority=True),
+        Binding("down", "move(1)", "Line after", show=False, priority=True),
+    ]
+    DEFAULT_CSS = """
+    PickDialog PickList { width: 1fr; margin: 1 0 0 0; }
+    """
+
+    def __init__(
+        self,
+        heading: str,
+        picks: Sequence[Pick[Answer]],
+        *,
+        hint: str = "enter takes the line at the cursor",
+        is_ascii: bool = False,
+    ) -> None:
+        super().__init__()
+        self._heading = heading
+        self._picks = tuple(picks)
+        self._hint = hint
+        self._is_ascii = is_ascii
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(id="box", can_focus=False):
+            yield Static(visible_lines(self._heading), classes="heading", markup=False)
+            yield Input(placeholder="type what its line has", id="entry")
+            yield PickList(is_ascii=self._is_ascii, id="picks")
+            yield Static(self._hint, classes="hint", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(Input).focus()
+        self._list.show(self._picks)
+
+    def on_resize(self, event: Resize) -> None:
+        """Gives the list what the rest of the box leaves, and no more than it needs."""
+        room = max(1, event.size.height - AROUND_PICKS)
+        self._list.styles.height = max(1, min(len(self._picks), room, MOST_PICKS))
+
+    def action_move(self, by: int) -> None:
+        self._list.action_move(by)
+
+    def action_page(self, by: int) -> None:
+        self._list.action_page(by)
+
+    @on(Input.Changed)
+    def _changed(self, message: Input.Changed) -> None:
+        words = message.value.casefold().split()
+        self._list.show(tuple(pick for pick in self._picks if pick.fits(words)))
+        self._list.move_to(0)
+
+    @on(Input.Submitted)
+    @on(PickList.Chosen)
+    def _chosen(self) -> None:
+        if (pick := self._list.at_cursor) is not None:
+            self.dismiss(pick.answer)
+
+    @property
+    def _list(self) -> PickList:
+        return self.query_one(PickList)
 
 
 def check_rounds(text: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from halos_backend.events import STAGES, Stage
 from halos_backend.events.summaries import LabelSummary, TrainSummary
@@ -11,13 +13,27 @@ from halos_backend.store.round_state import RoundState
 from halos_backend.store.standard_error import Reward, RewardChange, change_between, reward_of
 from halos_backend.store.state import RunState
 
-from halos_tui.formatting import ABSENT, count, duration, measured, number, plural, setting_changes
+from halos_tui.formatting import (
+    ABSENT,
+    FigureLook,
+    count,
+    duration,
+    look_of,
+    measured,
+    plural,
+    setting_changes,
+)
 
 FINAL = "final policy"
 REWARD_NOTE = "reward: of the policy before the round's training"
 Figure = tuple[float, float | None]
 """A figure is a value and its standard error, where that is known."""
 HEADER = ("round", "prompts", "reward", "change", "feedback", "loss", "KL", *STAGES)
+SHOWN_WITH_ERROR = ("change", "KL")
+NUM_ROUNDS_THAT_COUNT = 100
+"""So many newest rounds decide how exact the figures of the table are."""
+MOST_PLACES = 3
+"""A column has room for so many places."""
 
 
 def reward_changes(state: RunState) -> list[RewardChange | None]:
@@ -64,19 +80,48 @@ def final_score(state: RunState) -> str:
 
 
 def describe_reward(reward: Reward) -> str:
-    """Writes a mean with its standard error, where that is known: 0.38 ±0.16."""
-    return measured(reward.mean, reward.stderr)
+    """Writes a mean with its standard error, where that is known: 0.38 ±0.16, 38% ±5%."""
+    return measured(reward.mean, reward.stderr, is_share=reward.is_share)
 
 
-def last_reward(state: RunState) -> float | None:
-    """Returns the mean reward of the newest round that has one."""
-    newest = next(filter(None, map(reward_of, reversed(state.rounds))), None)
-    return None if newest is None else newest.mean
+def last_reward(state: RunState) -> Reward | None:
+    """Returns the reward of the newest round that has one."""
+    return next(filter(None, map(reward_of, reversed(state.rounds))), None)
 
 
-def describe_reward_change(change: RewardChange | None) -> str:
-    """Writes a cell: +0.03 ±0.02."""
-    return ABSENT if change is None else measured(change.value, change.stderr, is_signed=True)
+def describe_reward_change(change: RewardChange | None, *, usual: int | None = None) -> str:
+    """Writes +0.03 ±0.02, +3% ±2%; among other runs with the `usual_places` of their rewards."""
+    if change is None:
+        return ABSENT
+    look = _look_of_one(change.value, change.stderr, change.is_share)
+    look = replace(_among(look, usual), is_signed=True)
+    return look.write(change.value, change.stderr)
+
+
+def usual_places(rewards: Iterable[Reward]) -> int:
+    """Returns how exact most of the rewards of several runs are."""
+    looks = (_look_of_one(one.mean, one.stderr, one.is_share) for one in rewards)
+    places = sorted(look.places for look in looks if look.places is not None)
+    return places[len(places) // 2] if places else 0
+
+
+def reward_among(reward: Reward | None, usual: int | None) -> str:
+    """Writes a mean below those of other runs: with their places, unless it has quite others."""
+    if reward is None:
+        return ABSENT
+    look = _look_of_one(reward.mean, reward.stderr, reward.is_share)
+    return replace(_among(look, usual), has_error=False).write(reward.mean)
+
+
+@lru_cache(maxsize=4096)
+def _look_of_one(value: float, stderr: float | None, is_share: bool) -> FigureLook:
+    return look_of([value], [stderr], is_share=is_share)
+
+
+def _among(look: FigureLook, usual: int | None) -> FigureLook:
+    if usual is None or look.places is None or abs(look.places - usual) > 1:
+        return look
+    return replace(look, places=min(1, usual) if look.is_share else usual)
 
 
 def loss_kind(state: RunState) -> str:
@@ -131,23 +176,20 @@ def prompts_taken(cursor: int, num_prompts: int) -> str:
     return f"{of}, epoch {epoch + 1}" if epoch else of
 
 
-def cells(round: RoundState, change: RewardChange | None) -> list[str]:
-    """Returns one row, in the order of HEADER."""
-    train, reward = round.train_summary, reward_of(round)
-    return [
-        "final" if round.closing else str(round.round),
-        count(round.num_prompts),
-        number(None if reward is None else reward.mean),
-        describe_reward_change(change),
-        count(round.label_summary.num_feedback),
-        _loss_cell(round, train),
-        kl_initial(train),
-        *[_stage_cell(round, stage) for stage in STAGES],
-    ]
+@dataclass(frozen=True, slots=True, eq=False)
+class RoundCells:
+    """Holds a round's line of the table, in the order of HEADER. A column of `texts` is empty where
+    `figures` has its number.
+
+    `is_share` says that all its rewards are 0 or 1; None where it has none.
+    """
+
+    texts: tuple[str, ...]
+    figures: tuple[Figure | None, ...]
+    is_share: bool | None = None
 
 
-def figures(round: RoundState, change: RewardChange | None) -> tuple[Figure | None, ...]:
-    """Returns the same row as numbers with their standard errors, None where it has none."""
+def cells_of(round: RoundState, change: RewardChange | None) -> RoundCells:
     train, reward = round.train_summary, reward_of(round)
     found: dict[str, Figure | None] = {
         "reward": None if reward is None else (reward.mean, reward.stderr),
@@ -157,33 +199,73 @@ def figures(round: RoundState, change: RewardChange | None) -> tuple[Figure | No
     }
     if round.closing is not None or round.untrained:
         found["loss"] = None
-    return tuple(found.get(name) for name in HEADER)
-
-
-def is_share(label: LabelSummary) -> bool:
-    """Says whether all rewards are 0 or 1: only then their variance is mean x (1 - mean)."""
-    mean, std = label.reward_mean, label.reward_std
-    if mean is None or std is None or {label.reward_min, label.reward_max} - {0.0, 1.0}:
-        return False
-    count = (label.num_completions or 0) - (label.num_unscored or 0)
-    variance = mean * (1 - mean)
-    of_a_sample = variance * count / (count - 1) if count > 1 else variance
-    return any(
-        math.isclose(std**2, one, rel_tol=1e-4, abs_tol=1e-9) for one in (variance, of_a_sample)
+    texts: dict[str, str] = {
+        "round": "final" if round.closing else str(round.round),
+        "prompts": count(round.num_prompts),
+        "feedback": count(round.label_summary.num_feedback),
+        "loss": _instead_of_loss(round),
+        **{stage: _stage_cell(round, stage) for stage in STAGES},
+    }
+    figures = tuple(found.get(name) for name in HEADER)
+    return RoundCells(
+        tuple(
+            texts.get(name, ABSENT) if figure is None else ""
+            for name, figure in zip(HEADER, figures, strict=True)
+        ),
+        figures,
+        None if reward is None else reward.is_share,
     )
+
+
+def looks_of(rows: Sequence[RoundCells]) -> tuple[FigureLook | None, ...]:
+    """Says how the figures of each column look; None where a column has none."""
+    rows = rows[-NUM_ROUNDS_THAT_COUNT:]
+    is_share = {row.is_share for row in rows} - {None} == {True}
+    return tuple(_look_of(name, rows, is_share=is_share) for name in HEADER)
+
+
+def _look_of(name: str, rows: Sequence[RoundCells], *, is_share: bool) -> FigureLook | None:
+    column = HEADER.index(name)
+    found = [figure for row in rows if (figure := row.figures[column]) is not None]
+    if not found:
+        return None
+    look = look_of(
+        [value for value, _ in found],
+        [error for _, error in found],
+        is_share=is_share and name in ("reward", "change"),
+        is_signed=name == "change",
+        most=MOST_PLACES,
+    )
+    return replace(look, has_error=look.has_error and name in SHOWN_WITH_ERROR)
+
+
+def text_of(row: RoundCells, column: int, looks: Sequence[FigureLook | None]) -> str:
+    """Returns a cell; of one column all figures have their point at the same place from the right,
+    as far as their standard errors are equally wide.
+    """
+    figure, look = row.figures[column], looks[column]
+    if figure is None or look is None:
+        return row.texts[column]
+    return look.write(*figure)
+
+
+def table(state: RunState) -> list[list[str]]:
+    """Returns the rows of all rounds, whose figures are aligned to the right."""
+    changes = reward_changes(state)
+    rows = [cells_of(round, change) for round, change in zip(state.rounds, changes, strict=True)]
+    looks = looks_of(rows)
+    return [[text_of(row, column, looks) for column in range(len(HEADER))] for row in rows]
 
 
 def kl_initial(train: TrainSummary) -> str:
     """Writes the KL to the initial policy, with its standard error where it has one: 2.70 ±0.11."""
-    if train.kl_initial is None:
-        return ABSENT
-    return measured(train.kl_initial, train.kl_initial_stderr or None)
+    return measured(train.kl_initial, train.kl_initial_stderr)
 
 
-def _loss_cell(round: RoundState, train: TrainSummary) -> str:
+def _instead_of_loss(round: RoundState) -> str:
     if round.closing is not None:
         return "unscored" if round.unscored else ABSENT
-    return "untrained" if round.untrained else number(train.loss_last)
+    return "untrained" if round.untrained else ABSENT
 
 
 def about_cut_off(label: LabelSummary) -> str:

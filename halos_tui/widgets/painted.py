@@ -22,6 +22,22 @@ from halos_tui.formatting import visible
 from halos_tui.widgets.canvas import BLANK, Row, Run, changed_span, runs
 
 FRAMED = "framed"
+SERIES_COLOURS = {
+    "series-1": "$accent",
+    "series-2": "$warning",
+    "series-3": "$success",
+    "series-4": "$secondary",
+    "series-5": "$error",
+    "series-6": "$primary",
+}
+"""These are the colours of lines, in charts and where they are named."""
+
+
+def series_css(prefix: str) -> str:
+    """Returns the rules for the component classes of a widget with that prefix."""
+    return " ".join(
+        f".{prefix}--{name} {{ color: {colour}; }}" for name, colour in SERIES_COLOURS.items()
+    )
 
 
 class Painted(Widget):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from halos_tui.text_layout import num_cells
+from halos_tui.widgets.painted import SERIES_COLOURS, series_css
 from halos_tui.widgets.panel import GAP, Line, Panel, beside
 
 
@@ -21,9 +23,10 @@ class Title:
 class TitleLine(Panel[Title]):
     """It is one line, two where something is wrong."""
 
-    DEFAULT_CSS = """
-    TitleLine { height: 1; }
-    TitleLine.-problem { height: 2; }
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"panel--{name}" for name in SERIES_COLOURS}
+    DEFAULT_CSS = f"""
+    TitleLine {{ height: 1; {series_css("panel")} }}
+    TitleLine.-problem {{ height: 2; }}
     """
 
     def show(self, shown: Title) -> None:

@@ -103,6 +103,30 @@ def test_a_summary_of_an_older_version_has_the_greatest_error_that_it_can_be() -
     assert reward_in(LabelSummary(), 1, 10) is None
 
 
+@pytest.mark.parametrize(
+    ("label", "is_share"),
+    [
+        # 3 of 4 are 1: a variance of 3/4 * 1/4, or 4/3 of that as of a sample
+        (LabelSummary(reward_mean=0.75, reward_std=0.4330127, reward_min=0, reward_max=1), True),
+        (
+            LabelSummary(
+                reward_mean=0.75, reward_std=0.5, reward_min=0, reward_max=1, num_completions=4
+            ),
+            True,
+        ),
+        (LabelSummary(reward_mean=0.75, reward_std=0.3, reward_min=0, reward_max=1), False),
+        (LabelSummary(reward_mean=1.0, reward_std=0.0, reward_min=1, reward_max=1), True),
+        (LabelSummary(reward_mean=0.5, reward_std=0.5, reward_min=0, reward_max=2), False),
+        (LabelSummary(reward_mean=0.75, reward_std=0.4330127), False),
+    ],
+)
+def test_rewards_of_nothing_but_0_and_1_are_a_share(label: LabelSummary, is_share: bool) -> None:
+    found = reward_in(label, 1, 4)
+
+    assert found is not None and found.is_share == is_share
+    assert change_between(found, found).is_share == is_share
+
+
 def round_of(number: int, *, cursor: int = 0, status: Any = "finished", **label: Any) -> RoundState:
     stage = StageState(
         stage="label",

@@ -98,9 +98,9 @@ def test_every_event_is_one_plain_line(halos: Halos, runs: Path) -> None:
         "round 1 sample: failed: no GPU is left; it is tried again",
         "round 1 sample (attempt 2): 4 completions of 5 tokens on average, 25.0% cut off,"
         " 40 tokens/s in 1.5s",
-        "round 1 label: reward 0.5, spread 0.1, 2 rows of feedback,"
+        "round 1 label: reward 0.500, spread 0.100, 2 rows of feedback,"
         " 3 unscored (3 x the judge said no) in 1.5s",
-        "round 1 train: 1 step, loss 0.6931 to 0.5, KL 0.0125 in 1.5s",
+        "round 1 train: 1 step, loss 0.693 to 0.500, KL 0.0125 in 1.5s",
         "round 1: finished, checkpoint rounds/0001/train/attempt_1/checkpoint; the policy before it"
         " had reward 0.50 ±0.10",  # no standard error is written: 0.1 / sqrt(2 prompts - 1) at most
         "round 2: finished, policy unchanged: no feedback is left: all are equal",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -46,22 +48,24 @@ def test_visible_lines_keep_line_breaks_and_tabs_only() -> None:
     [
         (None, "-"),
         (0.0, "0"),
-        (0.693147, "0.6931"),
-        (5e-06, "5e-6"),
-        (1.5e12, "1.5e12"),
-        (-0.00001234, "-1.234e-5"),
+        (0.693147, "0.693"),
+        (0.5, "0.5"),
         (12, "12"),
+        (14440.0, "14,440"),
+        (999_999.0, "999,999"),
+        (1.5e12, "1.5e12"),
+        (0.0001, "0.0001"),
+        (0.000123456, "0.000123"),
+        (5e-06, "5e-6"),
+        (-0.00001234, "-1.23e-5"),
+        (-7.451e-10, "0"),
+        (math.nan, "nan"),
     ],
 )
-def test_numbers_have_four_significant_digits(value: float | None, shown: str) -> None:
+def test_a_number_has_three_digits_and_a_power_of_ten_only_where_it_is_very_small_or_large(
+    value: float | None, shown: str
+) -> None:
     assert formatting.number(value) == shown
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"), [(None, "-"), (0.0, "0"), (0.0312, "+0.0312"), (-0.2, "-0.2")]
-)
-def test_changes_have_a_sign(value: float | None, shown: str) -> None:
-    assert formatting.signed(value) == shown
 
 
 @pytest.mark.parametrize(
@@ -71,16 +75,110 @@ def test_changes_have_a_sign(value: float | None, shown: str) -> None:
         (-0.5, 0.0996, "-0.500 ±0.100"),
         (1.23456, 0.5, "+1.23 ±0.50"),
         (123.4, 56.7, "+123 ±57"),
-        (1234.5, 567.8, "+1234 ±568"),
+        (1234.5, 567.8, "+1,234 ±568"),
         (2e-7, 1e-7, "+2e-7 ±1e-7"),
-        (0.25, 0.0, "+0.25 ±0"),
-        (0.25, None, "+0.25"),
+        (0.25, 0.0, "+0.250 ±0.000"),
+        (0.25, None, "+0.250"),
+        (3.0, None, "+3"),
+        (0.001, 0.02, "+0.001 ±0.020"),
+        (-0.0001, 0.02, "0.000 ±0.020"),
+        (None, None, "-"),
     ],
 )
 def test_a_figure_is_as_exact_as_its_standard_error(
-    value: float, stderr: float | None, shown: str
+    value: float | None, stderr: float | None, shown: str
 ) -> None:
     assert formatting.measured(value, stderr, is_signed=True) == shown
+
+
+def test_a_share_is_a_percentage_and_so_is_its_error() -> None:
+    assert formatting.measured(0.375, 0.0412, is_share=True) == "37.5% ±4.1%"
+    assert formatting.measured(0.3, 0.17, is_share=True, is_signed=True) == "+30% ±17%"
+    assert formatting.measured(0.98765, is_share=True) == "98.8%"
+    assert formatting.measured(1.0, is_share=True) == "100%"
+
+
+@pytest.mark.parametrize(
+    ("values", "errors", "texts"),
+    [
+        # two digits of the median error, 0.16: rewards of -0.9386 have no more than that
+        ([-0.9386, 0.7042, 12.0], [0.158, 0.161, 0.9], ["-0.94", "0.70", "12.00"]),
+        # three digits of the largest, 1.5
+        ([1.5, 0.25, 1e-10], [], ["1.50", "0.25", "0.00"]),
+        ([128.0, 1024.0, 1e-10], [], ["128", "1,024", "0"]),
+        ([0.69314, 0.6398], [], ["0.693", "0.640"]),
+        # 0.0002 has three digits in 0.000200, and nothing is behind the fourth
+        ([0.0002, 0.0001], [], ["0.0002", "0.0001"]),
+        ([2e-6, 1.234e-5], [], ["2e-6", "1.23e-5"]),
+        ([5e-6], [], ["5e-6"]),
+        ([1e-5], [0.02], ["0.000"]),
+        ([math.nan, 2.5], [], ["nan", "2.50"]),
+        ([3e12, 1.0], [], ["3e12", "1"]),
+    ],
+)
+def test_figures_that_stand_together_share_their_places(
+    values: list[float], errors: list[float], texts: list[str]
+) -> None:
+    look = replace(formatting.look_of(values, errors), has_error=False)
+    assert [look.write(value) for value in values] == texts
+
+
+def test_a_figure_without_an_error_leaves_its_room_to_those_that_have_one() -> None:
+    look = formatting.look_of([0.5, 0.25], [0.1, None])
+    assert [look.write(0.5, 0.1), look.write(0.25)] == ["0.50 ±0.10", "0.25      "]
+
+
+def test_a_column_has_no_more_places_than_there_is_room_for() -> None:
+    assert formatting.look_of([0.01251], most=3).write(0.01251) == "0.013"
+
+
+def test_points_stand_in_one_column_whatever_is_behind_them() -> None:
+    texts = ["-0.94 ±0.16", "1,024", "53.0%", "415 MiB", "-", "unscored", "+1m05s"]
+    assert formatting.at_point(texts) == [
+        "      -0.94 ±0.16",
+        "   1,024         ",
+        "      53.0%      ",
+        "     415 MiB     ",
+        "       -         ",
+        "unscored         ",
+        "      +1m05s     ",
+    ]
+    assert formatting.at_point([]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        ("sample.truncated_frac", "share"),
+        ("implicit_reward_accuracy", "share"),
+        ("train.peak_memory_bytes", "size"),
+        ("label.elapsed_s", "time"),
+        ("sample.tokens_per_s", "number"),
+        ("label.num_pairs_kept", "count"),
+        ("loss", "number"),
+    ],
+)
+def test_a_name_says_what_its_figure_counts(name: str, unit: str) -> None:
+    assert formatting.unit_of(name) == unit
+
+
+@pytest.mark.parametrize(
+    ("unit", "largest", "factor", "suffix"),
+    [
+        ("share", 0.5, 100, "%"),
+        ("size", 3 * 2**30, 2**-30, " GiB"),
+        ("size", 500, 1, " B"),
+        ("time", 0.5, 1, "s"),
+        ("time", 119, 1, "s"),
+        ("time", 120, 1 / 60, "m"),
+        ("time", 7200, 1 / 3600, "h"),
+        ("number", 1e9, 1, ""),
+    ],
+)
+def test_figures_have_the_unit_that_fits_the_largest(
+    unit: formatting.Unit, largest: float, factor: float, suffix: str
+) -> None:
+    assert formatting.denomination(unit, largest) == (factor, suffix)
 
 
 @pytest.mark.parametrize(
@@ -148,25 +246,8 @@ def test_clipped_text_ends_in_an_ellipsis() -> None:
     assert formatting.clipped("abcdefg", 6) == "abcde…"
 
 
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (0.63980, "0.640"),
-        (-7.451e-10, ">-0.001"),
-        (4e-5, "<0.001"),
-        (0.0, "0.000"),
-        (12.345, "12.35"),
-        (-123.45, "-123.5"),
-        (14440.0, "14,440"),
-        (float("nan"), "nan"),
-    ],
-)
-def test_short_numbers_have_no_power_of_ten(value: float, shown: str) -> None:
-    assert formatting.short_number(value) == shown
-
-
 def test_values_below_each_other_share_their_places() -> None:
-    assert formatting.aligned([2.5, None, -10.0]) == ["  2.50", "     -", "-10.00"]
+    assert formatting.aligned([2.5, None, -10.0]) == ["  2.5", "    -", "-10.0"]
     assert formatting.aligned([1.0, 0.0]) == ["1", "0"]
-    assert formatting.aligned([123.456, -0.01]) == ["123.5", "  0.0"]
+    assert formatting.aligned([123.456, -0.01]) == ["123", "  0"]
     assert formatting.aligned([]) == []

@@ -78,7 +78,8 @@ def test_the_end_of_a_followed_run_says_what_was_reached_and_what_is_next(
         run.whole_round(round, reward_mean=reward)
     run.complete()
     said = halos("watch", "mine").stderr
-    assert "mean reward before the training of rounds 1 and 2: 0.25 and 0.75 (+0.50 ±0.14)" in said
+    rewards = "0.25 ±0.10 and 0.75 ±0.10 (+0.50 ±0.14)"
+    assert f"mean reward before the training of rounds 1 and 2: {rewards}" in said
     assert f"result: {run.dir.final}\nnext:\n  halos-tui completions mine " in said
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
-from halos_backend.events import MetricsLogged
+from halos_backend.events import STAGES, MetricsLogged, Stage
 
 from tests.support.made_run import STARTED_T, MadeRun
 
@@ -14,10 +14,19 @@ REWARDS = (0.5, 0.25, 1.0)
 
 
 def trained_run(root: Path, name: str = "a-run", rewards: Sequence[float] = REWARDS) -> MadeRun:
-    """Round n has the losses n, n/2 and n/4, at the steps 1, 2 and 3."""
+    """Round n has the losses n, n/2 and n/4, at the steps 1, 2 and 3; some figures grow with it."""
     run = MadeRun(root, name)
     for round, reward in enumerate(rewards, start=1):
-        run.whole_round(round, reward_mean=reward, reward_std=0.5, reward_stderr=0.125)
+        grown: dict[Stage, dict[str, float]] = {
+            "sample": {"length_mean": 4.0 + round},
+            "label": {"reward_mean": reward, "reward_std": 0.5, "reward_stderr": 0.125},
+            "train": {"kl_initial": 0.05 * round, "implicit_reward_margin": 0.25 * round},
+        }
+        run.start_round(round)
+        for stage in STAGES:
+            run.start_stage(round, stage)
+            run.finish_stage(round, stage, **grown[stage])
+        run.finish_round(round, reward_mean=reward)
         for step in (1, 2, 3):
             log_step(run, round, step, {"loss": round / 2 ** (step - 1), "lr": 0.5})
     return run

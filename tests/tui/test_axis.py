@@ -54,10 +54,40 @@ def test_log_ticks_are_powers_of_ten_where_there_are_enough() -> None:
     assert log_axis(0.3, 4, num_ticks=8).ticks == (0.2, 0.5, 1, 2, 5)
 
 
-def test_labels_tell_ticks_apart() -> None:
-    assert tick_labels((0, 0.5, 1)) == ["0", "0.5", "1"]
-    assert tick_labels((1000000.5, 1000001.0)) == ["1000000.5", "1000001"]
-    assert tick_labels((0, 2e-7)) == ["0", "2e-7"]
+@pytest.mark.parametrize(
+    ("ticks", "labels"),
+    [
+        ((0, 0.5, 1), ["0.0", "0.5", "1.0"]),
+        ((-0.1, 0, 0.1), ["-0.1", "0.0", "0.1"]),
+        ((0.2, 0.30000000000000004), ["0.2", "0.3"]),
+        ((0.635, 0.64, 0.645), ["0.635", "0.640", "0.645"]),
+        ((12_500, 13_000), ["12,500", "13,000"]),
+        ((0, 5e5), ["0", "500,000"]),
+        ((0, 1e-4, 2e-4), ["0.0000", "0.0001", "0.0002"]),
+        ((0, 2e-7), ["0", "2e-7"]),
+        ((0, 1e6), ["0", "1e6"]),
+        ((1_000_000.5, 1_000_001.0), ["1000000.5", "1000001"]),
+        ((3,), ["3"]),
+    ],
+)
+def test_labels_share_their_places_and_tell_ticks_apart(
+    ticks: tuple[float, ...], labels: list[str]
+) -> None:
+    assert tick_labels(ticks) == labels
+
+
+@given(st.floats(1e-4, 9e5), st.floats(1e-4, 1), st.integers(2, 12), st.booleans())
+def test_no_label_has_a_power_of_ten_between_a_ten_thousandth_and_a_million(
+    high: float, share: float, num_ticks: int, is_log: bool
+) -> None:
+    low = max(1e-4, high * share)
+    axis = (log_axis if is_log else linear_axis)(low, high, num_ticks=num_ticks)
+
+    assert not [
+        label
+        for tick, label in zip(axis.ticks, axis.labels(), strict=True)
+        if "e" in label and 1e-4 <= abs(tick) < 1e6
+    ]
 
 
 @example(LARGEST, LARGEST, 9, True, 1)

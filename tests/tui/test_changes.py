@@ -40,7 +40,7 @@ from halos_tui.changes.page import ChangesPage, as_text, page_text, table, whole
 from halos_tui.changes.reader import ChangesReader
 from halos_tui.changes.results import Figure, Measure, Result, compare_results
 from halos_tui.changes.view import ChangesQuery, ChangesView
-from halos_tui.changes.wording import age, difference, relative
+from halos_tui.changes.wording import age, difference, relative, texts_of
 from halos_tui.search_term import SearchTerm
 from tests.support.changes_fixtures import change, steered_run
 from tests.support.made_run import GROUPS, STARTED_T, MadeRun, write_round_files
@@ -503,15 +503,21 @@ def test_only_finished_stages_have_results(run: MadeRun) -> None:
 # --- how it looks ---------------------------------------------------------------------------
 
 
-def result(unit: Any, older: float | None, newer: float | None) -> Result:
+KEYS = {"number": "it", "count": "num_it", "share": "it_frac", "time": "it_s", "size": "it_bytes"}
+
+
+def result(unit: str, older: float | None, newer: float | None) -> Result:
     figures = [None if value is None else Figure(value) for value in (older, newer)]
-    return Result(Measure("it", "train", "it", unit), *figures)
+    return Result(Measure("it", "train", KEYS[unit]), *figures)
 
 
 @pytest.mark.parametrize(
     ("found", "change", "share"),
     [
-        (result("number", 2.0, 2.5), "+0.5", "+25%"),
+        (result("number", 2.0, 2.5), "+0.50", "+25%"),
+        (result("number", 5.8809, 5.8730), "-0.01", "-0.1%"),
+        (result("number", 0.5, 0.5 + 1e-10), "0.000", ""),
+        (result("number", 2e-4, 1e-4), "-0.0001", "-50%"),
         (result("number", -2.0, -3.0), "-1", "-50%"),
         (result("number", 0.0, 3.0), "+3", ""),
         (result("number", 3.0, 3.0), "0", ""),
@@ -521,12 +527,25 @@ def result(unit: Any, older: float | None, newer: float | None) -> Result:
         (result("share", 0.25, 0.125), "-12.5 pp", ""),
         (result("time", 60.0, 125.0), "+1m05s", "+108%"),
         (result("time", 4.0, 4.04), "0", ""),
+        (result("share", 0.0225, 0.0234), "+0.1 pp", ""),
         (result("size", 2048, 1024), "-1 KiB", "-50%"),
+        (result("size", 415 * 2**20, 419.3 * 2**20), "+4 MiB", "+1.0%"),
     ],
 )
 def test_a_difference_is_worded_in_its_unit(found: Result, change: str, share: str) -> None:
     assert difference(found) == change
     assert relative(found) == share
+
+
+def test_figures_and_their_difference_are_equally_exact() -> None:
+    reward = Measure("reward", "label", "reward_mean")
+    found = Result(reward, Figure(-0.9386, 0.1584), Figure(0.7, 0.16))
+    # hypot(0.1584, 0.16)
+    assert texts_of(found) == ("-0.94 ±0.16", "0.70 ±0.16", "+1.64 ±0.23")
+    assert texts_of(found, has_errors=False) == ("-0.94", "0.70", "+1.64")
+
+    shares = Result(reward, Figure(0.5, 0.12, is_share=True), Figure(0.8, 0.12, is_share=True))
+    assert texts_of(shares) == ("50% ±12%", "80% ±12%", "+30 ±17 pp")
 
 
 def test_an_age_is_in_whole_minutes() -> None:
@@ -548,14 +567,28 @@ def test_the_table_leaves_out_what_there_is_no_room_for(run: MadeRun) -> None:
 
     assert first_lines(80) == [
         "results round 1 round 2 change %",
-        "reward 0.5 ± 0.1 0.75 ± 0.1 +0.25 ± 0.14 +50%",
+        "reward 0.50 ±0.10 0.75 ±0.10 +0.25 ±0.14 +50%",
     ]
-    assert first_lines(80, is_ascii=True)[1] == "reward 0.5 +- 0.1 0.75 +- 0.1 +0.25 +- 0.14 +50%"
+    assert first_lines(80, is_ascii=True)[1] == "reward 0.50+-0.10 0.75+-0.10 +0.25+-0.14 +50%"
     assert first_lines(58) == [
         "results round 1 round 2 change",
-        "reward 0.5 ± 0.1 0.75 ± 0.1 +0.25 ± 0.14",
+        "reward 0.50 ±0.10 0.75 ±0.10 +0.25 ±0.14",
     ]
-    assert first_lines(40)[1] == "reward 0.5 0.75 +0.25"
+    assert first_lines(40)[1] == "reward 0.50 0.75 +0.25"
+
+
+def test_the_points_of_a_column_stand_below_each_other(run: MadeRun) -> None:
+    run.whole_round(1)
+    run.whole_round(2, reward_mean=0.75, num_pairs_kept=1200)
+    found = compared(run, 1, 2)
+
+    head, *rows = table(found.results, found.names, width=80)
+
+    start, end = head.index("round 1") + len("round 1"), head.index("round 2") + len("round 2")
+    cells = [row[start:end] for row in rows]
+    points = {cell.index(".") for cell in cells if "." in cell}
+    wholes = {len(cell.rstrip()) for cell in cells if cell.strip().replace(",", "").isdecimal()}
+    assert points == wholes and len(points) == 1
 
 
 def page_of(found: Comparison | None, width: int, **more: Any) -> str:
@@ -571,8 +604,8 @@ def test_settings_stand_beside_results_where_there_is_room(run: MadeRun) -> None
     wide, narrow = page_of(found, 120), page_of(found, 60)
 
     (line,) = (line for line in wide.splitlines() if line.startswith("1 setting differs"))
-    assert "│ reward +0.4: more than noise" in line
-    assert "\n1 setting differs\n  train.lr  5e-06 -> 1e-06\n\nreward +0.4: more" in narrow
+    assert "│ reward +0.40: more than noise" in line
+    assert "\n1 setting differs\n  train.lr  5e-06 -> 1e-06\n\nreward +0.40: more" in narrow
     assert "the spread of its prompts' means over sqrt(prompts)" in narrow.replace("\n", " ")
     assert all(len(line) <= 60 for line in narrow.splitlines())
     assert page_of(found, 120, is_ascii=True).isascii()

@@ -71,7 +71,7 @@ def test_the_newest_change_is_shown_with_the_rounds_around_it(
 ) -> None:
     steered(run)
 
-    shown = shown_at(run, "round 2 -> round 3", "reward +0.125", "alice@box", size=size)
+    shown = shown_at(run, "round 2 -> round 3", "reward +0.12", "alice@box", size=size)
 
     assert "a-run  1 of 2 changes" in shown
     assert "lost, round 4 of 5" in shown

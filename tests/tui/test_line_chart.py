@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from textual.app import App, ComposeResult
 from textual.strip import Strip
 
+from halos_tui.charts.frame import told_apart
 from halos_tui.charts.line_chart import ChartLook, LineChart, Series
 from halos_tui.charts.picture import draw_chart
 from halos_tui.formatting import size
@@ -46,10 +47,10 @@ def test_two_lines_have_markers_and_a_legend_of_their_own() -> None:
     assert picture(series, width=26, height=7) == [
         "loss                      ",
         "o chosen 1  * rejected 0  ",
-        "  1+o''''''''''''''''''''o",
+        "1.0+o''''''''''''''''''''o",
         "   |                      ",
         "0.5+                      ",
-        "  0+*....................*",
+        "0.0+*....................*",
         "    0                    1",
     ]
 
@@ -95,14 +96,14 @@ def test_a_log_scale_shows_decades_at_equal_distances() -> None:
 
     lines = picture([Series("loss", [0, 1, 2, 3], [1000, 100, 10, 1])], look, width=30, height=9)
 
-    assert [line[:4] for line in lines[1:-1]] == [
-        "1000",
-        "    ",
-        " 100",
-        "    ",
-        "  10",
-        "    ",
-        "   1",
+    assert [line[:5] for line in lines[1:-1]] == [
+        "1,000",
+        "     ",
+        "  100",
+        "     ",
+        "   10",
+        "     ",
+        "    1",
     ]
 
 
@@ -127,13 +128,103 @@ def test_bounds_of_y_hold_whatever_the_data() -> None:
 
     lines = picture([Series("acc", [0, 1], [0.4, 3])], look, height=7)
 
-    assert (lines[1][:4], lines[-2][:4]) == ("  1+", "  0+")
+    assert (lines[1][:4], lines[-2][:4]) == ("1.0+", "0.0+")
 
 
 def test_labels_are_written_as_the_caller_says() -> None:
     look = ChartLook("memory", is_ascii=True, format_y=size)
 
     assert "500 B+" in picture([Series("memory", [0, 1], [0, 500])], look, width=30)[1]
+
+
+def test_a_unit_stands_behind_values_and_a_short_one_behind_labels() -> None:
+    share = [Series("cut off", [0, 1], [0, 50])]
+    lines = picture(share, ChartLook("cut off", is_ascii=True, unit="%"), width=30)
+    assert (lines[0].rstrip(), lines[1][:4]) == ("cut off  50%", "50%+")
+
+    memory = [Series("memory", [0, 1], [0, 2.5])]
+    lines = picture(memory, ChartLook("memory", is_ascii=True, unit=" GiB"), width=30)
+    assert (lines[0].rstrip(), lines[1][:2]) == ("memory  2.50 GiB", "2+")
+
+
+@pytest.mark.parametrize(
+    ("ys", "bands", "value"),
+    [
+        ([0.25, 1.0, 0.5], None, "0.50"),  # three digits of 1.0
+        ([1.0, 3.0, 2.0], None, "2"),
+        ([-0.93858, 0.38269], (0.16, 0.16), "0.38"),  # no more than two digits of the error
+        ([250.31, 252.64], None, "252.6"),  # two digits of 2.33 tell both apart
+        ([13054.2, 13804.9], None, "13,805"),
+        ([1.0, 1e-10], None, "0"),
+        ([1.5, 1e-10], None, "0.00"),
+        ([2e-4, 2e-4], None, "0.0002"),
+        ([5e-6, 1e-6], None, "1e-6"),
+    ],
+)
+def test_values_of_a_chart_are_as_exact_as_it_is(
+    ys: list[float], bands: tuple[float, float] | None, value: str
+) -> None:
+    lows = None if bands is None else [y - b for y, b in zip(ys, bands, strict=True)]
+    highs = None if bands is None else [y + b for y, b in zip(ys, bands, strict=True)]
+    series = Series("loss", list(range(len(ys))), ys, lows, highs)
+
+    assert picture([series], width=40)[0].rstrip() == f"loss  {value}"
+
+
+def test_without_a_cursor_the_last_point_that_has_a_value_is_read() -> None:
+    series = Series("loss", [1, 2, 3], [4, 8, math.nan])
+
+    assert picture([series])[0].rstrip() == "loss  8"
+    at_the_gap = ChartLook("loss", is_ascii=True, cursor=3)
+    assert picture([series], at_the_gap, width=30)[0].rstrip() == "loss  -  at 3"
+
+
+ALIKE = ("dpo-smollm2-lr1e-6-a", "dpo-smollm2-lr3e-6-a")
+
+
+@pytest.mark.parametrize(
+    ("names", "width", "short"),
+    [
+        (ALIKE, 20, ALIKE),
+        (ALIKE, 16, ("dpo-smo…lr1e-6-a", "dpo-smo…lr3e-6-a")),
+        (ALIKE, 12, ("dpo…lr1e-6-a", "dpo…lr3e-6-a")),
+        (ALIKE, 6, ("…lr1e…", "…lr3e…")),
+        (("kto-on-math-a", "dpo-on-math-a"), 8, ("kto-on…a", "dpo-on…a")),
+        (("a-run", "something-long-x", "something-long-y"), 8, ("a-run", "…-long-x", "…-long-y")),
+        (
+            ("dpo-lr1e-6-a r1", "dpo-lr1e-6-a r2", "dpo-lr3e-6-a r1"),
+            7,
+            ("lr1e…r1", "lr1e…r2", "lr3e…r1"),
+        ),
+        (("a-very-long-name",), 8, ("a-very-…",)),
+        ((), 8, ()),
+    ],
+)
+def test_names_are_shortened_so_that_what_differs_stays(
+    names: tuple[str, ...], width: int, short: tuple[str, ...]
+) -> None:
+    assert told_apart(names, width) == short
+
+
+@given(st.lists(st.text("ab-1", max_size=12), max_size=5), st.integers(0, 14))
+def test_shortened_names_fit(names: list[str], width: int) -> None:
+    assert all(len(name) <= width for name in told_apart(tuple(names), width))
+
+
+def test_a_legend_keeps_what_differs_between_its_names() -> None:
+    series = [Series(name, [0, 1], [0, 1], style_index=n) for n, name in enumerate(ALIKE, 1)]
+
+    legend = picture(series, width=36, height=7)[1]
+
+    # two names have what two markers, values and blanks beside them leave of 36 cells, and 2
+    assert legend == "o dpo-…lr1e-6-a 1  * dpo-…lr3e-6-a 1"
+
+
+def test_a_legend_without_room_for_names_that_differ_has_values_alone() -> None:
+    series = [Series(name, [0, 1], [0, 1], style_index=n) for n, name in enumerate(ALIKE, 1)]
+
+    assert picture(series, width=12, height=7)[1] == "o 1  * 1    "
+    assert picture(series, width=6, height=7)[1] == "o 1   ", "and no value is cut"
 
 
 def test_a_faint_line_is_in_no_legend() -> None:

@@ -33,6 +33,7 @@ from halos_tui.runs.run_list import RunList, RunListView
 from halos_tui.settings.form import FormView
 from halos_tui.settings.rows import Row
 from halos_tui.settings.rows_list import SettingsRows
+from halos_tui.tracking.rounds import RoundCells
 from halos_tui.widgets.virtual_list import VirtualList
 from tests.support.app_fixtures import drive, until
 
@@ -58,7 +59,8 @@ def show_runs(runs: RunList, numbers: Sequence[int]) -> None:
 
 
 def show_rounds(table: RoundTable, numbers: Sequence[int]) -> None:
-    rows = tuple(RoundRow(n, (str(n), *"........."[: len(WIDTHS) - 1])) for n in numbers)
+    rest, figures = "........."[: len(WIDTHS) - 1], (None,) * len(WIDTHS)
+    rows = tuple(RoundRow(n, RoundCells((str(n), *rest), figures)) for n in numbers)
     table.show(RoundsView(rows, WIDTHS, (None,) * len(WIDTHS)))
 
 

@@ -72,20 +72,44 @@ def shown_at(
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), WIDE])
 def test_charts_by_round_come_first(run: MadeRun, size: tuple[int, int]) -> None:
-    shown = shown_at(run, "label.reward_mean  1", "train.kl_initial", size=size)
+    shown = shown_at(run, "label.reward_mean  1.00", "train.kl_initial", size=size)
     assert "a-run  by round" in shown
-    assert "2 by step" in shown
+    assert "4 charts of " in shown
+    assert "1 by step" in shown
+    assert "3 constant charts are left out; / shows all " in shown
+
+
+def test_all_charts_are_there_once_one_looks_for_them(run: MadeRun) -> None:
+    async def look() -> None:
+        async with opened(screen_of(run), root=run.dir.path.parent) as (_, pilot):
+            await until_shown(pilot, "3 constant charts are left out")
+            await pilot.press("slash")
+            shown = await until_shown(pilot, "below")
+            assert "constant charts" not in shown and " charts of " not in shown
+            await pilot.press("enter", "end")
+            await until_shown(pilot, "train.elapsed_s")
+            await pilot.press("escape")
+            await until_shown(pilot, "3 constant charts are left out", "4 charts of")
+            await pilot.press("slash", "escape")
+            await until_shown(pilot, "3 constant charts are left out", "4 charts of")
+            await pilot.press("slash", *"truncated", "enter")
+            await until_shown(pilot, "sample.truncated_frac  25%", "1 chart of")
+            await pilot.press("w", "escape")
+            await until_shown(pilot, "filter truncated")
+
+    drive(look())
 
 
 def test_x_changes_to_the_steps_of_the_newest_round_and_back(run: MadeRun) -> None:
-    shown_at(run, "by step, round 3", "loss  0.75", "lr  0.5", keys=("x",))
+    shown = shown_at(run, "by step, round 3", "loss  0.75", keys=("x",))
+    assert "1 constant chart is left out" in shown
     shown_at(run, "by round", "label.reward_mean", keys=("x", "x"))
 
 
 def test_rounds_are_laid_over_each_other_and_turned(run: MadeRun) -> None:
-    shown_at(run, "rounds 2 to 3", "r2 0.5", "r3 0.75", keys=("o",))
+    shown_at(run, "rounds 2 to 3", "r2 0.50", "r3 0.75", keys=("o",))
     shown_at(run, "by step, round 3", keys=("o", "O"))
-    shown_at(run, "by step, round 2", "loss  0.5", keys=("left_square_bracket",))
+    shown_at(run, "by step, round 2", "loss  0.50", keys=("left_square_bracket",))
     keys = ("left_square_bracket", "left_square_bracket", "right_square_bracket")
 
     async def look() -> None:
@@ -144,16 +168,67 @@ def test_the_cursor_reads_all_charts_at_one_place(run: MadeRun) -> None:
         async with opened(screen_of(run), root=run.dir.path.parent) as (app, pilot):
             await until_shown(pilot, "label.reward_mean")
             await pilot.press("left")
-            await until_shown(pilot, "at 3", "label.reward_mean  1  at 3")
+            await until_shown(pilot, "at 3", "label.reward_mean  1.00  at 3")
             await pilot.press("left")
-            await until_shown(pilot, "reward_mean  0.25  at 2", "kl_initial  0.0125  at 2")
+            await until_shown(pilot, "reward_mean  0.25  at 2", "kl_initial  0.100  at 2")
             await pilot.press("shift+left")
-            await until_shown(pilot, "label.reward_mean  0.5  at 1")
+            await until_shown(pilot, "label.reward_mean  0.50  at 1")
             await pilot.press("right")
             await until_shown(pilot, "label.reward_mean  0.25  at 2")
             await pilot.press("escape")
-            await until_shown(pilot, "label.reward_mean  1")
+            await until_shown(pilot, "label.reward_mean  1.00")
             assert charts(app).look.cursor is None
+
+    drive(look())
+
+
+def test_the_cursors_point_leads_to_the_completions_of_its_round(run: MadeRun) -> None:
+    async def look() -> None:
+        async with opened(screen_of(run), root=run.dir.path.parent) as (app, pilot):
+            await until_shown(pilot, "label.reward_mean")
+            await pilot.press("enter")
+            await until(pilot, lambda: app.opened)
+            await pilot.press("left", "left", "enter")
+            await until(pilot, lambda: len(app.opened) == 2)
+            await pilot.press("escape", "left_square_bracket")
+            await until_shown(pilot, "by step, round 2")
+            await pilot.press("left", "enter")
+            await until(pilot, lambda: len(app.opened) == 3)
+            assert [more["round"] for _, _, more in app.opened] == [3, 2, 2]
+            assert {about for _, about, _ in app.opened} == {(run.dir,)}
+
+    drive(look())
+
+
+def test_of_several_runs_one_says_whose_completions(run: MadeRun) -> None:
+    other = trained_run(run.dir.path.parent, "b-run", rewards=(0.0, 2.0))
+
+    async def look() -> None:
+        async with opened(screen_of(run, other), root=run.dir.path.parent) as (app, pilot):
+            await until_shown(pilot, "● a-run  ◆ b-run  by round", "b-run 2.00")
+            await pilot.press("left", "enter")  # at round 3, which b-run does not have
+            await until(pilot, lambda: app.opened)
+            await pilot.press("left", "enter")
+            await until_shown(pilot, "Whose completions?", "a-run  round 2", "b-run  round 2")
+            await pilot.press("down", "enter")
+            await until(pilot, lambda: len(app.opened) == 2)
+            assert [about for _, about, _ in app.opened] == [(run.dir,), (other.dir,)]
+
+    drive(look())
+
+
+def test_a_click_puts_the_cursor_at_the_nearest_point_and_two_open_it(run: MadeRun) -> None:
+    async def look() -> None:
+        async with opened(screen_of(run), root=run.dir.path.parent) as (app, pilot):
+            await until_shown(pilot, "label.reward_mean")
+            # two charts beside each other: the second ends at the right edge, with round 3
+            await pilot.click(ChartGrid, offset=(78, 4))
+            await until_shown(pilot, "label.reward_mean  1.00  at 3")
+            await pilot.click(ChartGrid, offset=(22, 4))
+            await until_shown(pilot, "label.reward_mean  0.25  at 2")
+            await pilot.click(ChartGrid, offset=(22, 4), times=2)
+            await until(pilot, lambda: app.opened)
+            assert app.opened[0][2] == {"round": 2}
 
     drive(look())
 
@@ -191,7 +266,9 @@ def test_log_scale_and_smoothing_are_told(run: MadeRun) -> None:
 def test_what_does_not_fit_is_scrolled_to(run: MadeRun) -> None:
     async def look() -> None:
         async with opened(screen_of(run), root=run.dir.path.parent) as (app, pilot):
-            await until_shown(pilot, "label.reward_mean", "below")
+            await until_shown(pilot, "label.reward_mean")
+            await pilot.press("slash", "enter")
+            await until_shown(pilot, "below")
             await pilot.press("down")
             await until_shown(pilot, "2 above")
             await pilot.press("end")
@@ -205,20 +282,69 @@ def test_what_does_not_fit_is_scrolled_to(run: MadeRun) -> None:
     drive(look())
 
 
-def test_runs_are_pinned_by_name(run: MadeRun) -> None:
+def test_runs_are_added_from_a_list_and_taken_away(run: MadeRun) -> None:
     trained_run(run.dir.path.parent, "b-run", rewards=(0.0, 2.0))
 
     async def look() -> None:
-        async with opened(screen_of(run), root=run.dir.path.parent) as (_, pilot):
+        async with opened(screen_of(run), root=run.dir.path.parent) as (app, pilot):
             await until_shown(pilot, "label.reward_mean")
-            await pilot.press("p", *"c-run", "enter")
-            await until_shown(pilot, "no run 'c-run'")
-            await pilot.press(*["backspace"] * 5, *"b-run", "enter")
-            await until_shown(pilot, "a-run, b-run", "a-run 1", "b-run 2")
+            await pilot.press("p")
+            shown = await until_shown(pilot, "Which run over these?", "✓ a-run", "b-run")
+            assert "dpo  round 2  reward 2.00" in shown
+            await pilot.press(*"no such")
+            await until_shown(pilot, "nothing fits")
+            await pilot.press("enter", "escape")  # the first does nothing
+            await until(pilot, lambda: "Which run" not in screen_text(app))
+            await pilot.press("p", *"b-ru", "enter")
+            await until_shown(pilot, "● a-run  ◆ b-run", "a-run 1.00", "b-run 2.00")
             await pilot.press("p", *"a-run", "enter")
-            await until(pilot, lambda: "a-run" not in screen_text(pilot.app))
+            await until(pilot, lambda: "a-run" not in screen_text(app))
             await pilot.press("p", *"b-run", "enter")
-            await until_shown(pilot, "1 to 6 runs")
+            await until_told(pilot, "1 to 6 runs can be told apart")
+
+    drive(look())
+
+
+def test_a_long_list_of_runs_is_moved_through_while_one_types(tmp_path: Path) -> None:
+    runs = [trained_run(tmp_path, f"run-{number:02}", rewards=(1.0,)) for number in range(30)]
+
+    async def look() -> None:
+        async with opened(screen_of(runs[0]), root=tmp_path) as (app, pilot):
+            await until(pilot, lambda: app.first.view is not None)
+            await pilot.press("p")
+            await until_shown(pilot, "run-29")
+            await pilot.press(*"run-1", "down", "pagedown", "up", "enter")  # of 10 the last but one
+            await until_shown(pilot, "● run-00  ◆ run-1")
+
+    drive(look())
+
+
+def test_runs_named_alike_keep_what_differs(tmp_path: Path) -> None:
+    names = [f"dpo-smollm2-with-a-long-name-lr{n}e-6-a" for n in (1, 3)]
+    runs = [trained_run(tmp_path, name) for name in names]
+
+    async def look() -> None:
+        async with opened(screen_of(*runs), root=tmp_path) as (_, pilot):
+            shown = await until_shown(pilot, "● dpo-…1e-6-a 1.00", "◆ dpo-…3e-6-a 1.00")
+            title = shown.splitlines()[0]
+            shorter = "dpo-smollm2-with-…-name-lr{}e-6-a"
+            assert title.startswith(f"● {shorter.format(1)}  ◆ {shorter.format(3)}  by round")
+
+    drive(look())
+
+
+def test_where_a_chart_has_no_room_for_names_they_stand_above_with_their_markers(
+    run: MadeRun,
+) -> None:
+    other = trained_run(run.dir.path.parent, "b-run", rewards=(0.0, 2.0))
+
+    async def look() -> None:
+        root = run.dir.path.parent
+        async with opened(screen_of(run, other), root=root, size=(40, 24)) as (_, pilot):
+            await until_shown(pilot, "b-run 2.00")
+            await pilot.press("o", "left_square_bracket")
+            shown = await until_shown(pilot, "● a…1  ◆ a…2  ▲ b…1  ■ b…2  by step")
+            assert shown.splitlines()[2] == "● 0.25  ◆ 0.50  ▲ 0.25  ■ 0.50"
 
     drive(look())
 
@@ -275,11 +401,11 @@ def test_a_live_run_grows_while_one_looks(run: MadeRun) -> None:
             await until_shown(pilot, "label.reward_mean")
             await pilot.press("x")
             await until_shown(pilot, "loss  0.75")
-            log_step(run, 3, 4, {"loss": 0.0625})
-            await until_shown(pilot, "loss  0.0625")
+            log_step(run, 3, 4, {"loss": 0.5})
+            await until_shown(pilot, "loss  0.50")
             run.whole_round(4, reward_mean=8.0)
             await pilot.press("x")
-            await until_shown(pilot, "label.reward_mean  8")
+            await until_shown(pilot, "label.reward_mean  8.00")
 
     drive(look())
 
@@ -316,7 +442,7 @@ def test_every_size(run: MadeRun, size: tuple[int, int], is_ascii: bool) -> None
 
 def test_hostile_names_are_shown_as_escapes(run: MadeRun) -> None:
     log_step(run, 3, 4, {HOSTILE: 1.0})
-    shown = shown_at(run, "by step", keys=("x",), size=WIDE)
+    shown = shown_at(run, "by step", "3 charts", keys=("x", "slash", "enter"), size=WIDE)
     assert not [bad for bad in FORBIDDEN if bad in shown.encode()]
 
 

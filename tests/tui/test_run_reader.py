@@ -30,11 +30,10 @@ from halos_backend.telemetry.reading import HostReading, Reading
 from halos_tui.formatting import clock_time
 from halos_tui.run import says
 from halos_tui.run.reader import RunReader
-from halos_tui.run.round_book import text_of
 from halos_tui.run.view import RunView, SaysView
 from halos_tui.tracking import attempt_tail
 from halos_tui.tracking.attempt_tail import AttemptTail
-from halos_tui.tracking.rounds import HEADER
+from halos_tui.tracking.rounds import HEADER, text_of
 from halos_tui.tracking.series import BoundedSeries, ProgressMarks
 from tests.support.made_run import GONE, STARTED_T, MadeRun, completion
 
@@ -87,7 +86,7 @@ def test_all_of_a_run_is_there_after_the_first_read(run: MadeRun, has_snapshot: 
     view = view_of(RunReader(run.dir))
 
     assert [row.round for row in view.rounds.rows] == list(range(1, 30))
-    assert view.rounds.rows[4].cells[:4] == ("5", "2", "0.5", "+0.10 ±0.14")
+    assert [cells_of(view, name)[4] for name in HEADER[:4]] == ["5", "2", "0.50", "+0.10 ±0.14"]
     assert list(view.rewards.means) == pytest.approx([round / 10 for round in range(1, 30)])
     assert view.rewards.lows[0] == pytest.approx(0.1 - 0.1)
     assert view.rewards.highs[0] == pytest.approx(0.1 + 0.1)
@@ -156,7 +155,7 @@ def test_a_supervisor_that_was_gone_and_a_stage_that_was_aborted_are_notices(run
         "round 1: attempt 1 of sample was aborted": "muted",
         f"{restarted} went on": "warning",
     }
-    assert view.rounds.rows[0].cells[7:] == ("aborted", "-", "-")
+    assert view.rounds.rows[0].cells.texts[7:] == ("aborted", "-", "-")
     assert view.header.elapsed_s == 12
 
 
@@ -172,8 +171,8 @@ def test_rounds_go_on_after_a_snapshot_and_many_may_come_at_once(run: MadeRun) -
     view = view_of(reader)
 
     assert [row.round for row in view.rounds.rows] == list(range(1, 60))
-    assert view.rounds.rows[15].cells[2:4] == ("1", "+0.50 ±0.14")
-    assert all(row.cells[-1] == "1.5s" for row in view.rounds.rows)
+    assert (cells_of(view, "reward")[15], cells_of(view, "change")[15]) == ("1.00", "+0.50 ±0.14")
+    assert all(row.cells.texts[-1] == "1.5s" for row in view.rounds.rows)
 
 
 def test_a_selected_round_gets_its_own_distribution_curves_and_warnings(run: MadeRun) -> None:
@@ -670,7 +669,7 @@ def test_only_the_last_events_of_a_long_run_are_kept(run: MadeRun) -> None:
     assert told_of(view)[-4:] == [
         ("round 39", "2 prompts", ""),
         ("sample", "4 completions, 1.5s", ""),
-        ("label", "reward 0.5, 1.5s", ""),
+        ("label", "reward 0.500, 1.5s", ""),
         ("train", "1 step, loss 0.500, 1.5s", ""),
     ]
 
@@ -730,7 +729,7 @@ def test_the_result_is_scored_in_two_steps(run: MadeRun) -> None:
 
 def cells_of(view: RunView, name: str) -> list[str]:
     column = HEADER.index(name)
-    return [text_of(row, column, view.rounds.looks) for row in view.rounds.rows]
+    return [text_of(row.cells, column, view.rounds.looks) for row in view.rounds.rows]
 
 
 def test_figures_of_the_table_are_as_exact_as_their_errors_are(run: MadeRun) -> None:

@@ -447,9 +447,9 @@ def test_the_cursor_shows_an_older_round_s_own_figures(run: MadeRun) -> None:
         async with opened(screen, root=run.dir.path.parent, size=EVERYTHING) as (app, pilot):
             await until_shown(pilot, "█ round 3", "training  round 3", "loss  0.25")
             await pilot.press("up")
-            await until_shown(pilot, "█ round 2", "training  round 2", "loss  0.333")
+            await until_shown(pilot, "█ round 2", "training  round 2", "loss  0.33")
             await pilot.press("home")
-            await until_shown(pilot, "█ round 1", "training  round 1", "loss  0.5")
+            await until_shown(pilot, "█ round 1", "training  round 1", "loss  0.50")
             assert app.screen.selected_round == 1
             await pilot.press("end")
             await until_shown(pilot, "█ round 3", "training  round 3", "loss  0.25")

@@ -8,16 +8,19 @@ from typing import Any
 import pytest
 from halos_backend.store.own_words import OwnWords
 from halos_backend.store.run_dir import RunDir
-from halos_backend.store.standard_error import RewardChange
+from halos_backend.store.standard_error import Reward, RewardChange
 from rich.cells import cell_len
 
 from halos_tui.runs.columns import COLUMNS, SORTS, fitting_columns, in_order, texts_of
 from halos_tui.runs.reader import RunRow
+from halos_tui.tracking.rounds import usual_places
 
 TAGGED = OwnWords(title="lower beta", tags=("baseline", "paper"))
 
 
 def row(name: str, **values: Any) -> RunRow:
+    if rewards := values.get("rewards"):
+        values.setdefault("last_reward", Reward(len(rewards), rewards[-1]))
     return RunRow(RunDir(Path("/runs") / name), values.pop("status", "running"), **values)
 
 
@@ -68,6 +71,31 @@ def test_own_words_stand_beside_the_name_and_in_a_column() -> None:
     assert "a-run  lower beta ▸ running" in line(row("a-run", words=TAGGED))
     assert "baseline paper" in line(row("a-run", words=TAGGED), 140)
     assert "\x1b" not in line(row("a", words=OwnWords(title="\x1b[31m", tags=("\x1b",))))
+
+
+def test_rewards_of_runs_share_their_places_unless_they_are_quite_unlike() -> None:
+    # as their errors are, they have 2, 3 and 0 places, and a share has one: 2 is in the middle
+    rewards = [
+        Reward(3, -0.9386, 0.158),
+        Reward(3, 0.7042, 0.0991),
+        Reward(3, 250.3, 12.0),
+        Reward(3, 0.375, 0.041, is_share=True),
+    ]
+    changes = [RewardChange(0.5, 0.22), RewardChange(0.25, 0.05), None, None]
+    rows = [
+        row(str(n), last_reward=reward, reward_change=change)
+        for n, (reward, change) in enumerate(zip(rewards, changes, strict=True))
+    ]
+    places = usual_places(rewards)
+
+    found = [
+        {column.title: text for column, text, _ in texts_of(one, columns, places=places)}
+        for one in rows
+        for columns in [fitting_columns(rows, 200)]
+    ]
+
+    assert [texts["reward"] for texts in found] == ["-0.94", "0.70", "250", "37.5%"]
+    assert [texts["change"] for texts in found] == ["+0.50 ±0.22", "+0.25 ±0.05", "-", "-"]
 
 
 def test_a_run_that_cannot_start_its_stage_waits() -> None:

@@ -77,7 +77,7 @@ def test_every_run_has_a_line(tmp_path: Path) -> None:
                 if line.split()
             }
             assert lines["alpha"][1:6] == ["▪", "paused", "1/2", "-", "dpo"]
-            assert lines["beta"][1:8] == ["▸", "running", "2/9", "sample", "kto", "0.5", "-"]
+            assert lines["beta"][1:8] == ["▸", "running", "2/9", "sample", "kto", "0.50", "-"]
             assert lines["gamma"][1:4] == ["✗", "failed", "0/2"]
             await pilot.press("end")
             await until_shown(pilot, "no memory left")

@@ -89,6 +89,10 @@ class _Summary(msgspec.Struct):
     reward_std: float | None = None
     reward_stderr: float | None = None
     reward_change_stderrs: list[tuple[int, float | None]] | None = None
+    reward_min: float | None = None
+    reward_max: float | None = None
+    num_completions: int | None = None
+    num_unscored: int | None = None
 
 
 class _Stage(msgspec.Struct):

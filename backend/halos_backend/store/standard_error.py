@@ -31,13 +31,14 @@ class Reward(msgspec.Struct, frozen=True):
     """Is the mean reward of a round. `stderr` is None where nobody knows it.
 
     `change_stderrs` are the standard errors of its change from earlier rounds that it shares
-    prompts with.
+    prompts with. It `is_share` where all rewards are 0 or 1.
     """
 
     round: int
     mean: float
     stderr: float | None = None
     change_stderrs: dict[int, float | None] = {}
+    is_share: bool = False
 
 
 class RewardChange(msgspec.Struct, frozen=True):
@@ -45,6 +46,7 @@ class RewardChange(msgspec.Struct, frozen=True):
 
     value: float
     stderr: float | None = None
+    is_share: bool = False
 
     @property
     def significance(self) -> Significance | None:
@@ -87,6 +89,14 @@ class RewardFigures(Protocol):
     def reward_stderr(self) -> float | None: ...
     @property
     def reward_change_stderrs(self) -> list[tuple[int, float | None]] | None: ...
+    @property
+    def reward_min(self) -> float | None: ...
+    @property
+    def reward_max(self) -> float | None: ...
+    @property
+    def num_completions(self) -> int | None: ...
+    @property
+    def num_unscored(self) -> int | None: ...
 
 
 def reward_in(label: RewardFigures, round: int, num_prompts: int) -> Reward | None:
@@ -101,7 +111,21 @@ def reward_in(label: RewardFigures, round: int, num_prompts: int) -> Reward | No
     is_older = stderr is None and label.reward_change_stderrs is None
     if is_older and std is not None and num_prompts > 1:
         stderr = std / math.sqrt(num_prompts - 1)
-    return Reward(round, label.reward_mean, stderr, dict(label.reward_change_stderrs or ()))
+    changes = dict(label.reward_change_stderrs or ())
+    return Reward(round, label.reward_mean, stderr, changes, is_share(label))
+
+
+def is_share(label: RewardFigures) -> bool:
+    """Says whether all rewards are 0 or 1: only then their variance is mean x (1 - mean)."""
+    mean, std = label.reward_mean, label.reward_std
+    if mean is None or std is None or {label.reward_min, label.reward_max} - {0.0, 1.0}:
+        return False
+    count = (label.num_completions or 0) - (label.num_unscored or 0)
+    variance = mean * (1 - mean)
+    of_a_sample = variance * count / (count - 1) if count > 1 else variance
+    return any(
+        math.isclose(std**2, one, rel_tol=1e-4, abs_tol=1e-9) for one in (variance, of_a_sample)
+    )
 
 
 def change_between(older: Reward, newer: Reward) -> RewardChange:
@@ -109,7 +133,8 @@ def change_between(older: Reward, newer: Reward) -> RewardChange:
     stderr = newer.change_stderrs.get(older.round)
     if stderr is None and older.stderr is not None and newer.stderr is not None:
         stderr = math.hypot(older.stderr, newer.stderr)
-    return RewardChange(newer.mean - older.mean, stderr)
+    is_share = older.is_share and newer.is_share
+    return RewardChange(newer.mean - older.mean, stderr, is_share)
 
 
 def compared_rounds(earlier: Sequence[RoundState]) -> tuple[RoundState, ...]:
