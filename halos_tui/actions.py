@@ -20,7 +20,8 @@ ScreenName = Literal[
 class Action:
     """`keys` are Textual's names, several with commas between. Without `screens` it is everywhere.
 
-    An action that `writes` changes a run or makes one: it is absent with --read-only.
+    An action that `writes` changes a run or makes one: it is absent with --read-only. One that is
+    `of_field` has its key only while a field for it has the focus.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Action:
     screens: tuple[ScreenName, ...] = ()
     writes: bool = False
     in_footer: bool = True
+    of_field: bool = False
 
 
 ON_RUNS: tuple[ScreenName, ...] = ("runs", "run")
@@ -132,6 +134,8 @@ ACTIONS: tuple[Action, ...] = (
            ("tweak",), writes=True),
     Action("start", "ctrl+s", "Start", "Make the run and start it", ("new_run",), writes=True),
     Action("edit", "enter", "Edit", "Type another value", FORMS),
+    Action("complete", "tab", "Complete", "Complete the path that is typed, or list what begins so",
+           FORMS, of_field=True),
     Action("choose", "space,right", "Next value", "The next of the values it takes", FORMS),
     Action("choose_before", "left", "Value before", "The one before it", FORMS, in_footer=False),
     Action("reset", "backspace", "Undo", "Take back what was typed here; where nothing was, the"
@@ -166,14 +170,20 @@ def actions_of(screen: ScreenName, *, read_only: bool = False) -> list[Action]:
 
 def bindings_of(screen: ScreenName) -> list[Binding]:
     """Returns the keys of a screen as Textual takes them; a key map moves them by their id."""
-    return [
-        Binding(
-            action.keys,
-            action.id,
-            action.title,
-            tooltip=action.tooltip,
-            show=action.in_footer,
-            id=action.id,
-        )
-        for action in actions_of(screen)
-    ]
+    return [_binding(action) for action in actions_of(screen) if not action.of_field]
+
+
+def binding_of(name: str) -> Binding:
+    """Returns the key of an action that is of a field."""
+    return next(_binding(action) for action in ACTIONS if action.id == name)
+
+
+def _binding(action: Action) -> Binding:
+    return Binding(
+        action.keys,
+        action.id,
+        action.title,
+        tooltip=action.tooltip,
+        show=action.in_footer,
+        id=action.id,
+    )

@@ -32,6 +32,7 @@ from halos_tui.settings.form import FormView, SettingsForm
 from halos_tui.settings.form_screen import SEARCH, FormActions
 from halos_tui.settings.rows_list import often_key
 from halos_tui.terminal.key_order import keys_held
+from halos_tui.widgets.completing_input import paths_like
 from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.panel import Line
 from halos_tui.widgets.virtual_list import VirtualList
@@ -409,7 +410,8 @@ class NewRunScreen(FormActions):
             self._show_title(self.editor.view)
 
     async def _ask_file(self) -> None:
-        dialog = EntryDialog("Which run file?", as_called("halos-tui init > run.toml writes one."))
+        about = as_called("halos-tui init > run.toml writes one.")
+        dialog = EntryDialog("Which run file?", about, fit=paths_like((Path.cwd(),)))
         text = await self.app.push_screen_wait(dialog)
         if text and text.strip():
             self._begin(lambda: starts.start_from_file(Path(text.strip())))

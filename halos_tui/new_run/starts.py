@@ -59,7 +59,12 @@ class Start:
         )
 
     def form(self) -> SettingsForm:
-        return SettingsForm(self.table, self.check, often=(*OFTEN, *INPUTS))
+        return SettingsForm(
+            self.table,
+            self.check,
+            often=(*OFTEN, *INPUTS),
+            directories=(Path.cwd(), self.directory),
+        )
 
     def check(self, assignments: Sequence[str]) -> Checked:
         return checked(lambda: self._checked(assignments))

@@ -19,12 +19,15 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.events import Key, Resize
+from textual.keys import format_key
 from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from halos_tui.actions import binding_of
 from halos_tui.formatting import visible, visible_lines
 from halos_tui.screens.base import Navigator
+from halos_tui.widgets.completing_input import CompletingInput, Fit, listing
 from halos_tui.widgets.panel import Line
 from halos_tui.widgets.virtual_list import VirtualList
 
@@ -32,6 +35,9 @@ Answer = TypeVar("Answer")
 AROUND_PICKS = 6
 """So many lines of a dialog are around its list: borders, heading, field, a blank one, hint."""
 MOST_PICKS = 15
+
+LINES_OF_CANDIDATES = 4
+"""What a path could become takes no more lines of a dialog."""
 
 
 class Dialog(ModalScreen[Answer | None], Generic[Answer]):
@@ -160,11 +166,12 @@ def _line(key: str, text: str) -> Text:
 
 @dataclass(frozen=True)
 class Entry:
-    """This is a line of text to fill in, under its label."""
+    """This is a line of text to fill in, under its label; tab completes it where it has a `fit`."""
 
     label: str = ""
     value: str = ""
     placeholder: str = ""
+    fit: Fit | None = None
 
 
 class TextDialog(Dialog[Answer]):
@@ -195,9 +202,10 @@ class TextDialog(Dialog[Answer]):
 
     def compose(self) -> ComposeResult:
         is_single = len(self._entries) == 1
-        hint = (
-            f"{'' if is_single else 'tab to the next, '}enter takes it, escape leaves all as it is"
-        )
+        first = "" if is_single else "tab to the next, "
+        if any(entry.fit for entry in self._entries):
+            first = f"{self._key_to_complete()} completes the path, "
+        hint = f"{first}enter takes it, escape leaves all as it is"
         with VerticalScroll(id="box", can_focus=False):
             yield Static(visible_lines(self._heading), classes="heading", markup=False)
             if self._text:
@@ -205,7 +213,12 @@ class TextDialog(Dialog[Answer]):
             for entry in self._entries:
                 if entry.label:
                     yield Static(entry.label, classes="label", markup=False)
-                yield Input(entry.value, placeholder=entry.placeholder, select_on_focus=is_single)
+                field = CompletingInput(
+                    entry.value, placeholder=entry.placeholder, select_on_focus=is_single
+                )
+                field.fit = entry.fit
+                yield field
+            yield Static("", id="candidates", classes="text", markup=False)
             yield Static("", id="problem", classes="problem", markup=False)
             yield Static(hint, classes="hint", markup=False)
 
@@ -215,7 +228,13 @@ class TextDialog(Dialog[Answer]):
     @on(Input.Changed)
     def _changed(self) -> None:
         texts = self._texts()
+        self.query_one("#candidates", Static).update("")
         self._say(self._check(texts) if any(texts) else "")
+
+    @on(CompletingInput.Listed)
+    def _listed(self, message: CompletingInput.Listed) -> None:
+        room = (self.query_one("#box").size.width - 2) * LINES_OF_CANDIDATES
+        self.query_one("#candidates", Static).update(visible_lines(listing(message.texts, room)))
 
     @on(Input.Submitted)
     def _submitted(self) -> None:
@@ -223,6 +242,10 @@ class TextDialog(Dialog[Answer]):
             self._say(problem)
         else:
             self.dismiss(self.answer(self._texts()))
+
+    def _key_to_complete(self) -> str:
+        keys = cast("Navigator", self.app).config.keys
+        return format_key(keys.get("complete", binding_of("complete").key).split(",")[0])
 
     def _texts(self) -> tuple[str, ...]:
         return tuple(field.value for field in self.query(Input))
@@ -242,8 +265,9 @@ class EntryDialog(TextDialog[str]):
         value: str = "",
         placeholder: str = "",
         check: Callable[[str], str] = lambda _text: "",
+        fit: Fit | None = None,
     ) -> None:
-        entry = Entry(value=value, placeholder=placeholder)
+        entry = Entry(value=value, placeholder=placeholder, fit=fit)
         super().__init__(heading, text, [entry], lambda texts: check(texts[0]))
 
     def answer(self, texts: tuple[str, ...]) -> str:

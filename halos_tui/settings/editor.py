@@ -10,7 +10,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from halos_backend.config.load import PATH_KEYS, PROGRAM_KEYS
 from halos_backend.findings import with_level
 from textual import on, work
 from textual.app import ComposeResult
@@ -27,6 +29,14 @@ from halos_tui.settings.form import FormView, SettingsForm
 from halos_tui.settings.rows import Row
 from halos_tui.settings.rows_list import LEVEL_STYLES, SettingsRows
 from halos_tui.terminal.key_order import keys_held
+from halos_tui.widgets.completing_input import (
+    CompletingInput,
+    Fit,
+    functions_like,
+    listing,
+    paths_like,
+    words_like,
+)
 from halos_tui.widgets.panel import Line, Panel
 
 BESIDE = 110
@@ -83,13 +93,14 @@ class SettingsEditor(Container):
         self._form: SettingsForm | None = None
         self._more: tuple[tuple[str, str], ...] = ()
         self._before: str | None = None
+        self._candidates: tuple[str, ...] | None = None
         self.words: Callable[[str], str] = str
         """It writes the commands of a finding as the keys of the screen."""
 
     def compose(self) -> ComposeResult:
         yield SettingsRows(is_ascii=self._is_ascii, id="rows")
         yield SettingsDetails(is_ascii=self._is_ascii, id="details")
-        yield Input(id="value")
+        yield CompletingInput(id="value")
 
     def on_resize(self) -> None:
         width, height = self.size
@@ -110,6 +121,11 @@ class SettingsEditor(Container):
     @property
     def is_editing(self) -> bool:
         return bool(self._field.display)
+
+    @property
+    def is_completing(self) -> bool:
+        """Says whether the value in the field can be completed."""
+        return self.is_editing and self._field.fit is not None
 
     def set_form(self, form: SettingsForm) -> None:
         """Shows another form, or the same after something else changed."""
@@ -142,6 +158,7 @@ class SettingsEditor(Container):
         field.suggester = (
             SuggestFromList(row.choices, case_sensitive=False) if row.choices else None
         )
+        field.fit = _fit_of(row, self._form.directories) if self._form else None
         field.placeholder = row.takes if not row.default else f"default: {row.default}"
         with field.prevent(Input.Changed):
             field.value = "" if row.is_hidden or row.makes_entry else row.value
@@ -149,6 +166,9 @@ class SettingsEditor(Container):
         field.display = True
         self._place_field()
         field.focus()
+
+    def complete(self) -> None:
+        self._field.action_complete()
 
     def choose(self, by: int) -> None:
         """Takes the value after, or before, of those that a setting takes."""
@@ -181,10 +201,17 @@ class SettingsEditor(Container):
     @on(Input.Changed, "#value")
     def _typed(self, message: Input.Changed) -> None:
         message.stop()
+        self._candidates = None
         row = self.rows.row
         if self.is_editing and row is not None and self._form is not None and not row.makes_entry:
             self._form.edit(row.path, message.value)
             self._check_typed()
+
+    @on(CompletingInput.Listed)
+    def _listed(self, message: CompletingInput.Listed) -> None:
+        message.stop()
+        self._candidates = message.texts
+        self._show_details()
 
     @on(Input.Submitted, "#value")
     def _entered(self, message: Input.Submitted) -> None:
@@ -215,6 +242,7 @@ class SettingsEditor(Container):
 
     def _close(self) -> None:
         self._field.display = False
+        self._candidates = None
         self.rows.focus()
         self.check()
 
@@ -236,11 +264,11 @@ class SettingsEditor(Container):
         except NoMatches:
             return
         if (view := self.view) is not None:
-            details.show(Details(view, self.rows.row, self._more, self.words))
+            details.show(Details(view, self.rows.row, self._more, self.words, self._candidates))
 
     @property
-    def _field(self) -> Input:
-        return self.query_one("#value", Input)
+    def _field(self) -> CompletingInput:
+        return self.query_one("#value", CompletingInput)
 
     @work(exclusive=True, group="check")
     async def _check_typed(self) -> None:
@@ -261,13 +289,15 @@ class SettingsEditor(Container):
 class Details:
     """Holds the form, the row at the cursor, and lines of the form's owner with their styles.
 
-    `words` writes commands as keys.
+    `words` writes commands as keys; `candidates` are what the text in the field could become,
+    where a person asked for them.
     """
 
     view: FormView
     row: Row | None
     more: tuple[tuple[str, str], ...] = ()
     words: Callable[[str], str] = str
+    candidates: tuple[str, ...] | None = None
 
 
 class SettingsDetails(Panel[Details]):
@@ -276,11 +306,23 @@ class SettingsDetails(Panel[Details]):
     def lines(self, shown: Details, width: int, height: int) -> Iterator[Line]:
         inner = max(10, width - 1)
         most = 2 if height < ROOMY else height
+        if shown.candidates is not None:
+            listed = listing(shown.candidates, inner * max(1, height - 4))
+            yield from ([(f" {line}", "accent")] for line in _wrapped(listed, inner))
         for text, style in _about_row(shown):
             wrapped = _wrapped(text, inner)
             yield from ([(f" {line}", style)] for line in wrapped[:most])
         for text, style in _about_all(shown):
             yield from ([(f" {line}", style)] for line in _wrapped(text, inner))
+
+
+def _fit_of(row: Row, directories: Sequence[Path]) -> Fit | None:
+    """Returns what completes a value: paths, functions or words; None for any other."""
+    if row.path == "label.judge.function":
+        return functions_like(directories)
+    if row.path in (*PATH_KEYS, *PROGRAM_KEYS):
+        return paths_like(directories)
+    return words_like(row.choices) if row.choices else None
 
 
 def _about_row(shown: Details) -> Iterator[tuple[str, str]]:

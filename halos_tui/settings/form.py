@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from halos_backend.config.changes import forget_defaults
@@ -143,7 +144,8 @@ Check = Callable[[Sequence[str]], Checked]
 class SettingsForm:
     """Holds edits over `base`, the settings as plain JSON or as the tables of a run file.
 
-    `now` are those that hold until `from_round`, `base` itself where no run is changed.
+    `now` are those that hold until `from_round`, `base` itself where no run is changed. Relative
+    paths are looked for in the `directories`, by default in the working directory.
     """
 
     def __init__(
@@ -156,6 +158,7 @@ class SettingsForm:
         why_fixed: Callable[[str], str] = lambda _path: "",
         often: Sequence[str] = OFTEN,
         note: Callable[[Row], str] = lambda _row: "",
+        directories: Sequence[Path] = (),
     ) -> None:
         self.base = base
         self.edits: dict[str, str] = {}
@@ -164,6 +167,7 @@ class SettingsForm:
         self._why_fixed = why_fixed
         self._often = tuple(often)
         self._note = note
+        self.directories = tuple(directories) or (Path.cwd(),)
         self._learned: tuple[Finding, ...] = ()
         self._learned_of: Mapping[str, str] = {}
         known = base if now is None else now

@@ -48,6 +48,14 @@ class FormActions(HalosScreen):
             self._find.value = event.character or ""
             self.action_search()
 
+    def why_not(self, action: str) -> str:
+        if action == "complete" and not self.editor.is_completing:
+            return "no path is typed"
+        return super().why_not(action)
+
+    def action_complete(self) -> None:
+        self.editor.complete()
+
     def action_edit(self) -> None:
         self.editor.edit()
 

@@ -82,7 +82,7 @@ class TweakScreen(FormActions):
     def why_not(self, action: str) -> str:
         """Nothing is changed in a run that has ended; only one that stopped goes on."""
         if self._tweak is None or action not in OF_THE_FORM:
-            return ""
+            return super().why_not(action)
         if self.form is None:
             return why_not_tweak(self._tweak.state, self.run_dir)
         return why_not_resume(self._tweak.state) if action == "apply_and_resume" else ""
