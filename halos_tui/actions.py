@@ -48,7 +48,8 @@ ACTIONS: tuple[Action, ...] = (
     # runs
     Action("open", "enter", "Open", "Open the run at the cursor", ("runs",)),
     Action("new_run", "n", "New", "Set up and start a new run", ("runs",), writes=True),
-    Action("pause", "p", "Pause", "Pause at the round's end, or go on", ON_RUNS, writes=True),
+    Action("pause", "p", "Pause", "Pause at the end of the round or stage, or go on", ON_RUNS,
+           writes=True),
     Action("tweak", "t", "Tweak", "Change settings from a round on", ON_RUNS, writes=True),
     Action("completions", "c", "Completions", "What the model says, round by round", ON_RUNS),
     Action("metrics", "m", "Metrics", "Charts of all that was measured, of several runs", ON_RUNS),

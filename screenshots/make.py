@@ -196,11 +196,8 @@ def change_learning_rate() -> list[Frame]:
         terminal.wait_for("what it says")
         frames = [look(terminal, "A run at work. The log goes on, whatever you do.", 3.0)]
         terminal.press("p")
-        terminal.wait_for("pausing")
-        frames.append(look(terminal, "p pauses it at the end of the round.", 2.0))
-        terminal.press("p")
-        terminal.wait_for("pause sooner")
-        frames.append(look(terminal, "p once more offers to stop sooner, or to go on.", 2.0))
+        terminal.wait_for("sooner")
+        frames.append(look(terminal, "p pauses it at the end of the round, or sooner.", 3.0))
         terminal.press("s")
         frames += wait_and_look(terminal, "paused", "It stops once this stage is done.")
         terminal.press("t")

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from halos_backend.errors import UsageError
 from halos_backend.store.own_words import NO_WORDS, OwnWords, words_or_problem
-from halos_backend.store.requests import When
+from halos_backend.store.requests import At, When
 from halos_backend.store.run_dir import RunDir
 
 from halos_tui.actions import Action
@@ -180,7 +180,8 @@ class RunActions(HalosScreen):
                 case _:
                     return []
         if any(batch.can_pause(run) for run in observed):
-            return await self._agreed("Pause at the end of the round", batch.pauses(observed))
+            at = await self.app.push_screen_wait(pause_dialog(observed))
+            return batch.pauses(observed, at) if at else []
         return await self._agreed("Go on with", batch.resumes(observed))
 
     async def _abort(self, observed: list[ObservedRun]) -> list[PlannedRequest]:
@@ -285,6 +286,32 @@ def abort_dialog(run_dir: RunDir, seen: Observation) -> ChoiceDialog[When]:
         f"{stops(seen)}\n{stays(run_dir, seen)}",
         [Choice(KEYS[when], abort_words(when, seen), when) for when in reversed(abort_times(seen))],
     )
+
+
+def pause_dialog(observed: Sequence[ObservedRun]) -> ChoiceDialog[At]:
+    """Asks where runs pause, so that no key pressed by mistake leaves a GPU idle for a night."""
+    planned = batch.pauses(observed)
+    text = _names(planned) or "It goes on later at the exact stage; nothing is lost."
+    return ChoiceDialog(
+        f"Pause {_num_runs(planned)}?",
+        text,
+        [Choice(KEYS[at], words, at) for at, words in _pause_places(observed).items()],
+        stay="let it go on" if len(planned) == 1 else "let them go on",
+    )
+
+
+def _pause_places(observed: Sequence[ObservedRun]) -> dict[At, str]:
+    if len(observed) > 1:
+        return {
+            "round": "each at the end of its round",
+            "stage": "each when its running stage is done",
+        }
+    seen = observed[0].seen
+    assert seen is not None
+    places: dict[At, str] = {"round": rounds.next_boundary(seen.state, "round")}
+    if running(seen):
+        places["stage"] = f"sooner: {rounds.next_boundary(seen.state, 'stage')}"
+    return places
 
 
 def pausing_dialog(run_dir: RunDir, seen: Observation) -> ChoiceDialog[PausingAnswer]:

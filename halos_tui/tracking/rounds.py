@@ -9,6 +9,7 @@ from functools import lru_cache
 from halos_backend.events import STAGES, Stage
 from halos_backend.events.summaries import LabelSummary, TrainSummary
 from halos_backend.settings_json import Change
+from halos_backend.store.requests import At
 from halos_backend.store.round_state import RoundState
 from halos_backend.store.standard_error import Reward, RewardChange, change_between, reward_of
 from halos_backend.store.state import RunState
@@ -141,6 +142,11 @@ def boundary(state: RunState) -> str:
             where = state.abort_when
         case _:
             return ""
+    return next_boundary(state, where)
+
+
+def next_boundary(state: RunState, where: At | None) -> str:
+    """Says where a run stops when it is asked to stop now, at the end of a stage or a round."""
     if not state.rounds or state.rounds[-1].finished_t is not None:
         return f"before round {state.num_rounds + 1}"
     round = state.rounds[-1]

@@ -33,6 +33,8 @@ def test_a_run_is_steered_from_start_to_end_without_leaving_the_terminal(demo: D
 
 def pause(terminal: Terminal, demo: DemoRun) -> None:
     terminal.press("p")
+    terminal.wait_for(f"Pause {demo.name}?", "at the end of round")
+    terminal.press("r")
     demo.wait_for_event("PauseRequested")
     terminal.wait_for("pausing", "at the end of round")
     demo.wait_for_event("RunPaused")

@@ -170,8 +170,9 @@ def test_help_has_what_does_nothing_now_last_and_says_why(run: MadeRun) -> None:
             await until(pilot, lambda: "Extend" in hints(app))
             await pilot.press("question_mark")
             await until(pilot, lambda: isinstance(app.screen, HelpScreen))
-            shown = await until_shown(pilot, "Pause at the round's end", "More rounds")
-            assert shown.index("More rounds for this run") < shown.index("Pause at the round's end")
+            pause, extend = "Pause at the end of the round", "More rounds for this run"
+            shown = await until_shown(pilot, pause, extend)
+            assert shown.index(extend) < shown.index(pause)
             lines = " ".join(shown.split())
             assert "not now: the run a-run is completed already" in lines
             assert "not now: the run a-run is completed: no stage of it has failed" in lines

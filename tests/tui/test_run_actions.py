@@ -85,22 +85,50 @@ def train_round_two(run: MadeRun) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_p_pauses_a_running_run_at_the_end_of_its_round(
-    run: MadeRun, size: tuple[int, int]
+@pytest.mark.parametrize(
+    ("keys", "at", "said"),
+    [
+        ("r", "round", "pausing at the end of round 2"),
+        (("down", "enter"), "round", "pausing at the end of round 2"),
+        ("s", "stage", "pausing when train of round 2 is done"),
+    ],
+)
+def test_p_asks_where_and_pauses(
+    run: MadeRun, keys: tuple[str, ...], at: str, said: str, size: tuple[int, int]
 ) -> None:
     train_round_two(run)
 
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
         await pilot.press("p")
-        await until_told(app, pilot, "pausing at the end of round 2")
+        shown = await until_shown(pilot, "Pause a-run?", "at the end of round 2")
+        assert "sooner: when train of round 2 is done" in shown
+        await pilot.press(*keys)
+        await until_told(app, pilot, said)
 
     with Answering(run) as supervisor:
         on_screen_of(run, act, size=size)
 
     (request,) = supervisor.requests
     assert isinstance(request, requests.Pause)
-    assert request.at == "round"
+    assert request.at == at
     assert "@" in request.by
+
+
+@pytest.mark.parametrize("key", ["enter", "escape", "n"])
+def test_nothing_pauses_before_a_person_has_chosen_where(run: MadeRun, key: str) -> None:
+    train_round_two(run)
+
+    async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
+        await pilot.press("p")
+        await until_shown(pilot, "Pause a-run?", "let it go on")
+        await pilot.press(key)
+        await until(pilot, lambda: not isinstance(app.screen, ChoiceDialog))
+        await pilot.pause(0.1)
+
+    with Answering(run) as supervisor:
+        on_screen_of(run, act)
+
+    assert supervisor.requests == []
 
 
 def test_two_quick_presses_send_one_request(run: MadeRun) -> None:
@@ -108,7 +136,7 @@ def test_two_quick_presses_send_one_request(run: MadeRun) -> None:
 
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
         supervisor.may_answer.clear()
-        await pilot.press("p", "p", "p")
+        await pilot.press("p", "p", "p", "r")
         await until(pilot, lambda: requests.pending(run.dir))
         await pilot.press("p")
         supervisor.may_answer.set()
@@ -179,7 +207,7 @@ def test_what_the_supervisor_refuses_is_said_with_its_reason(run: MadeRun) -> No
     train_round_two(run)
 
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
-        await pilot.press("p")
+        await pilot.press("p", "r")
         await until_told(app, pilot, "the moon is full")
         assert [notice.severity for notice in app._notifications] == ["error"]
 
@@ -291,9 +319,9 @@ def test_several_runs_are_named_in_one_question_and_told_in_one_notice(tmp_path:
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
         await until_shown(pilot, "one", "two", "three")
         await pilot.press("ctrl+a", "p")
-        shown = await until_shown(pilot, "Pause at the end of the round: 2 runs?")
+        shown = await until_shown(pilot, "Pause 2 runs?")
         assert "three: left alone, the run three is completed" in " ".join(shown.split())
-        await pilot.press("y")
+        await pilot.press("r")
         await until_told(app, pilot, "2 of 3 runs did as asked", "one: pausing", "two: pausing")
         assert len(app._notifications) == 1
 
@@ -440,7 +468,7 @@ def test_pause_resume_and_abort_of_a_real_run(real: FakeRun) -> None:
             await until_shown(pilot, "a-run")
             real.start()
             await until(pilot, lambda: (1, "sample") in real.state.active)
-            await pilot.press("p")
+            await pilot.press("p", "r")
             await until_told(app, pilot, "pausing at the end of round 1")
             real.release(real.dir.attempt(1, "sample", 1))
             await until(pilot, lambda: real.state.status == "paused")
