@@ -72,7 +72,7 @@ def _tables(table: type[Table], path: tuple[str, ...], *, seen: set[str]) -> Ite
         here = (*path, name)
         if (entries := entry_table(field)) is not None:
             yield from _section((*here, "NAME"), entries, field.description, seen=seen)
-            yield from _default_guards()
+            yield from _default_guards() if name == "guards" else ()
         for inner in tables_of(field):
             yield from _section(here, inner, inner.__doc__, seen=seen)
 

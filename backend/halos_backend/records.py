@@ -51,6 +51,7 @@ class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
     `token_ids` are exactly the sampled ids, the end token included where the policy sampled it;
     `text` leaves out special tokens and the stop string. Of a scored group `reward` is the judge's
     own, and `penalty` what training sees less of it; in feedback `reward` is what training sees.
+    `components` are the scores that a reward is made of, where there are several.
     """
 
     completion_id: str
@@ -60,6 +61,7 @@ class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
     reward: float | None = None
     unscored: str | None = None
     penalty: float | None = None
+    components: dict[str, float] = {}
 
 
 class Group(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="scalar"):

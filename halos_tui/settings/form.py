@@ -112,7 +112,7 @@ SUBJECTS = {
     "devices": ("launch.devices",),
     "disk": ("loop.keep_checkpoints",),
     "held out": ("prompts.held_out",),
-    "judge": ("label.judge.path", "label.judge.function"),
+    "judge": ("label.judge.path", "label.judge.function", "label.judge.model"),
     "kernels": ("train.kernels",),
     "lengths": ("sample.max_new_tokens",),
     "memory": ("train.microbatch_tokens",),

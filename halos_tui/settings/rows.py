@@ -41,7 +41,14 @@ OFTEN = (
     "loop.num_prompts",
 )
 """People change these most, in this order; a loss has beta or tau, or neither."""
-INPUTS = ("policy.path", "prompts.path", "label.judge.path", "label.judge.function")
+INPUTS = (
+    "policy.path",
+    "prompts.path",
+    "label.judge.path",
+    "label.judge.function",
+    "label.judge.model",
+    "label.judge.base_url",
+)
 """A new run needs these, and no preset knows them."""
 LAST_RANK = 4
 """A setting fits a search worst where only its help or its value does."""

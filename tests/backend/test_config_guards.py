@@ -31,7 +31,8 @@ kind = "dpo"
 """
 KL = '[guards.kl]\nmetric = "kl_initial"\nabove = 10\naction = "abort"\n'
 METRICS = (
-    "'loss_last', 'kl_initial', 'reward_mean', 'length_mean', 'truncated_frac', 'unique_frac',"
+    "'loss_last', 'kl_initial', 'reward_mean', 'unscored_frac', 'length_mean', 'truncated_frac',"
+    " 'unique_frac',"
     " 'reward_length_corr', 'disk_free_bytes' or 'disk_free_rounds'"
 )
 
@@ -235,6 +236,7 @@ def test_a_file_of_init_shows_the_default_guards_and_one_more() -> None:
     assert tomllib.loads(text)["guards"] == {
         "non_finite_loss": {"metric": "loss_last", "not_finite": True, "action": "pause"},
         "disk": {"metric": "disk_free_rounds", "below": 1.0},
+        "unscored": {"metric": "unscored_frac", "above": 0.25},
     }
     example = text[text.index("#[guards.kl]") :].split("\n\n")[0]
     live = "\n".join(line.removeprefix("#") for line in example.splitlines())

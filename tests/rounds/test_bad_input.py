@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from typing import Any
 
 import pytest
 
 from tests.support.place import Place
 
-CASES = {
+API = {
+    "label__judge__function": None,
+    "label__judge__kind": "api",
+    "label__judge__model": "a-judge",
+    "label__judge__base_url": "http://127.0.0.1:9/v1",
+}
+CASES: dict[str, tuple[dict[str, Any], str]] = {
     "policy is not there": (
         {"policy__path": "/nonexistent/model"}, "/nonexistent/model"),
     "prompts file is not there": (
@@ -23,6 +30,14 @@ CASES = {
     "judge file is not there": (
         {"label__judge__function": "nowhere.py:f"}, "nowhere.py"),
     "judge function is not there": ({"label__judge__function": "judge.py:nobody"}, "nobody"),
+    "judge's template has an unknown placeholder": (
+        API | {"label__judge__template": "{complition} {completion}"}, "did you mean {completion}"),
+    "judge's template shows no completion": (
+        API | {"label__judge__template": "{prompt}"}, "{completion}"),
+    "judge's scale is upside down": (API | {"label__judge__score_max": 0}, "score_max"),
+    "judge's key is not set": (
+        API | {"label__judge__api_key_env": "NOBODYS_KEY"}, "NOBODYS_KEY is not set"),
+    "judge's address is none": (API | {"label__judge__base_url": "api.openai.com"}, "base_url"),
     "lr is no number": ({"train__lr": "fast"}, "train.lr"),
 }  # fmt: skip
 
@@ -78,3 +93,19 @@ def test_a_reward_model_that_is_no_classifier_is_refused(place: Place) -> None:
     lines = [f"{key} = {json.dumps(value)}" for key, value in judge.items()]
     path.write_text(path.read_text().replace('kind = "function"', "\n".join(lines)))
     _assert_refused(place, "classifier")
+
+
+def test_a_key_in_the_place_of_its_variables_name_is_not_repeated(place: Place) -> None:
+    place.config(**API, label__judge__api_key_env="sk-live-1234")
+    finished = place.halos("run", str(place.path / "run.toml"), "--no-ui", "--name", "bad")
+    assert finished.code == 2
+    assert "label.judge.api_key_env" in finished.stderr
+    assert "sk-live-1234" not in finished.stderr + finished.stdout
+
+
+def test_a_dry_run_names_the_judges_variable_that_is_not_set(place: Place) -> None:
+    config = str(place.config(**API, label__judge__api_key_env="NOBODYS_KEY"))
+    for command in (("run", config, "--dry-run"), ("doctor", config)):
+        finished = place.halos(*command)
+        assert finished.code in (1, 2)
+        assert "NOBODYS_KEY is not set" in finished.stderr + finished.stdout

@@ -59,9 +59,14 @@ def test_a_round_without_pairs_says_so_and_the_run_goes_on(place: Place) -> None
     assert "no feedback is left" in finished.stdout
 
 
-def test_rows_that_a_judge_cannot_score_are_counted_and_left_out(place: Place) -> None:
+def test_rows_that_a_judge_cannot_score_are_counted_and_left_out_and_many_pause_the_run(
+    place: Place,
+) -> None:
     config = place.config(label__judge__function=f"{place.path}/judge.py:moody", loop__num_rounds=1)
-    finished = place.halos("run", str(config), "--no-ui", "--name", "moody")
+    paused = place.halos("run", str(config), "--no-ui", "--name", "moody")
+    assert paused.code == 6, paused.stderr
+    assert "above 0.25 (guard unscored)" in paused.stdout
+    finished = place.halos("resume", "moody", "--no-ui")
     assert finished.code == 0, finished.stderr
     run = place.runs / "moody"
     scored = unscored = 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from halos_backend.config.api_judge import ApiJudge, find_api_conflicts
 from halos_backend.config.engines import (
     NEEDED_WHILE_SAMPLING,
     NEEDED_WHILE_SCORING,
@@ -180,6 +181,11 @@ def _judge_fits_engine(settings: RunSettings) -> Iterator[Conflict]:
             yield path, "is what the label stage itself depends on: take it out"
 
 
+def _api_judge_can_score(settings: RunSettings) -> Iterator[Conflict]:
+    if isinstance(settings.label.judge, ApiJudge):
+        yield from find_api_conflicts(settings.label.judge)
+
+
 def _scoring_has_effect(settings: RunSettings) -> Iterator[Conflict]:
     prompts = settings.prompts
     if prompts.held_out is None:
@@ -306,6 +312,7 @@ RULES: tuple[Callable[[RunSettings], Iterator[Conflict]], ...] = (
     _stops_stop,
     _sampler_fits_engine,
     _judge_fits_engine,
+    _api_judge_can_score,
     _cut_off_has_effect,
     _scoring_has_effect,
     _engines_get_devices,

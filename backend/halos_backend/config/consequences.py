@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from halos_backend.config.api_judge import DECIDING
 from halos_backend.config.losses import LOSSES_WITH_REFERENCE
 from halos_backend.config.schema import LoRA, RunSettings, TrainSettings
 
@@ -244,7 +245,11 @@ def _often(count: int) -> str:
 
 
 def judging(judge: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings of a judge as plain JSON, without those that only change last digits."""
+    """Returns the settings of a judge as plain JSON, without those that only change last digits, or
+    how an API is called.
+    """
+    if judge["kind"] == "api":
+        return {name: judge.get(name) for name in ("kind", *DECIDING)}
     return {name: value for name, value in judge.items() if name not in LAST_DIGITS}
 
 

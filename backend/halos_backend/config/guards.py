@@ -16,6 +16,7 @@ GuardMetric = Literal[
     "loss_last",
     "kl_initial",
     "reward_mean",
+    "unscored_frac",
     "length_mean",
     "truncated_frac",
     "unique_frac",
@@ -37,8 +38,8 @@ class Guard(Table):
 
     metric: GuardMetric
     """The number that is watched. Of a finished stage: loss_last, kl_initial, reward_mean (of the
-    policy before the round's training), length_mean, truncated_frac, unique_frac,
-    reward_length_corr. Before each round:
+    policy before the round's training), unscored_frac (the share of completions without a reward),
+    length_mean, truncated_frac, unique_frac, reward_length_corr. Before each round:
     disk_free_bytes, disk_free_rounds (how many more rounds fit)."""
     above: Annotated[float, Field(allow_inf_nan=False)] | None = None
     """Trips when the metric is over this, or not finite."""
@@ -56,6 +57,7 @@ class Guard(Table):
 DEFAULT_GUARDS: dict[str, Guard] = {
     "non_finite_loss": Guard(metric="loss_last", not_finite=True),
     "disk": Guard(metric="disk_free_rounds", below=1.0),
+    "unscored": Guard(metric="unscored_frac", above=0.25),
 }
 """Holds the guards that are on unless the run file says otherwise under the same names."""
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictBool
 
+from halos_backend.config.api_judge import ApiJudge
 from halos_backend.config.engines import EngineSettings, VllmSettings
 from halos_backend.config.guards import DEFAULT_GUARDS, Guard, GuardName
 from halos_backend.config.losses import Loss
@@ -149,7 +150,7 @@ class FunctionJudge(Table):
     prompt at once."""
 
 
-Judge = Annotated[RewardModelJudge | FunctionJudge, Field(discriminator="kind")]
+Judge = Annotated[RewardModelJudge | FunctionJudge | ApiJudge, Field(discriminator="kind")]
 
 
 class PairwiseFeedback(Table):

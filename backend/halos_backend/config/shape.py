@@ -14,7 +14,11 @@ from pydantic.fields import FieldInfo
 
 from halos_backend.config.table import Table
 
-FORMS = {"function": "file.py:name (a Python file and a function in it)"}
+FORMS = {
+    "function": "file.py:name (a Python file and a function in it)",
+    "base_url": "http://HOST/v1 or https://HOST/v1 (without a user's name or password)",
+    "api_key_env": "NAME (an environment variable, which holds the key)",
+}
 """Says what a pattern of the schema asks for, by the field's name."""
 
 

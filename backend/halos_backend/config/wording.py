@@ -39,6 +39,8 @@ KEY_ITSELF = "[key]"
 """Is where pydantic's location ends when a name that the person gave is wrong, not what
 it names.
 """
+UNSHOWN = frozenset({"api_key_env", "base_url"})
+"""Names settings in whose place a person may have written a secret."""
 BAD_NAME = "is no name: write small letters, digits and _, beginning with a letter"
 
 
@@ -171,7 +173,8 @@ def _wrong_value(field: FieldInfo, path: str, value: object) -> str:
     choices = choices_of(field)
     if choices and isinstance(value, str) and value_types(field) == {str}:
         return unknown_choice(value, choices)
-    return f"takes {describe(name, field)}, not {show(value)}"
+    shown = "what is written there" if name in UNSHOWN else show(value)
+    return f"takes {describe(name, field)}, not {shown}"
 
 
 def _find_loose_values(

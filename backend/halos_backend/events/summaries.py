@@ -108,6 +108,7 @@ class LabelSummary(StageSummary, frozen=True, kw_only=True):
 
     num_completions: int | None = None
     num_unscored: int | None = None
+    unscored_frac: float | None = None
     unscored_reasons: dict[str, int] | None = None
     reward_mean: float | None = None
     reward_std: float | None = None

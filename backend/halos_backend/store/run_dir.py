@@ -197,6 +197,11 @@ class RunDir:
         return self.path / "own_marks.jsonl"
 
     @property
+    def judge_answers(self) -> Path:
+        """Holds every answer of a judge behind an API, as it came; none is asked for twice."""
+        return self.path / "judge_answers.jsonl"
+
+    @property
     def lock(self) -> Path:
         return self.path / "supervisor.lock"
 

@@ -39,6 +39,7 @@ STAGE_OF_METRIC: dict[GuardMetric, Stage] = {
     "truncated_frac": "sample",
     "unique_frac": "sample",
     "reward_mean": "label",
+    "unscored_frac": "label",
     "reward_length_corr": "label",
     "loss_last": "train",
     "kl_initial": "train",

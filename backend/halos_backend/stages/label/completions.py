@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from halos_backend import clock
-from halos_backend.config.schema import FunctionJudge, RunSettings
+from halos_backend.config.schema import RewardModelJudge, RunSettings
 from halos_backend.errors import CorruptFileError, MissingInputError, StageError
 from halos_backend.records import BAD_JSON, Group, read_rows
 from halos_backend.stages.runtime import Attempt
@@ -73,10 +73,10 @@ class Completions:
 
 
 def groups_per_block(settings: RunSettings, num_processes: int) -> int:
-    """Returns the groups of a block; a function judges one completion at a time, and need not wait
-    for others.
+    """Returns the groups of a block; a function or an API judges one completion at a time, and need
+    not wait for others.
     """
-    if isinstance(settings.label.judge, FunctionJudge):
+    if not isinstance(settings.label.judge, RewardModelJudge):
         return 1
     completions = BLOCK_COMPLETIONS * num_processes
     return max(1, completions // settings.sample.group_size)

@@ -28,7 +28,16 @@ class Unscored:
     is_error: bool = False
 
 
+@dataclass(frozen=True)
+class Weighed:
+    """Is a reward made of several scores, each under its name."""
+
+    reward: float
+    components: dict[str, float]
+
+
 RewardOrReason = float | Unscored
+Outcome = RewardOrReason | Weighed
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ class Judge(Protocol):
 
     def score(
         self, rows: Sequence[LabelRow], known: Mapping[int, float]
-    ) -> Iterator[tuple[int, RewardOrReason]]:
+    ) -> Iterator[tuple[int, Outcome]]:
         """Yields (position in `rows`, reward or reason) once per row, as they are computed.
 
         `known` are rewards of an earlier attempt by position, which the judge may yield as they are

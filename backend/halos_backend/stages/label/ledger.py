@@ -17,7 +17,7 @@ import msgspec
 from halos_backend import SCHEMA_VERSION
 from halos_backend.errors import CorruptFileError
 from halos_backend.records import Group, encode_row, read_rows
-from halos_backend.stages.label.judge import LabelRow, RewardOrReason, Unscored
+from halos_backend.stages.label.judge import LabelRow, Outcome, Unscored, Weighed
 
 
 class LedgerHeader(msgspec.Struct, frozen=True, tag_field="type", tag="header"):
@@ -53,10 +53,12 @@ class LedgerWriter:
         """Writes that the rewards that follow belong to this digest."""
         self._file.write(encode_row(LedgerHeader(digest)))
 
-    def append(self, row: LabelRow, reward: RewardOrReason) -> None:
+    def append(self, row: LabelRow, reward: Outcome) -> None:
         match reward:
             case Unscored(reason=reason):
                 entry = LedgerRow(row.completion_id, row.prompt_id, unscored=reason)
+            case Weighed(reward=mean):
+                entry = LedgerRow(row.completion_id, row.prompt_id, reward=mean)
             case reward:
                 entry = LedgerRow(row.completion_id, row.prompt_id, reward=reward)
         self._file.write(encode_row(entry))

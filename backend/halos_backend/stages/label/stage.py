@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from halos_backend import clock
 from halos_backend.config import schema
+from halos_backend.config.api_judge import ApiJudge
 from halos_backend.errors import CorruptFileError, StageError
 from halos_backend.events.summaries import LabelSummary
 from halos_backend.records import Group, write_rows
@@ -23,7 +25,14 @@ from halos_backend.stages.label.cut_off import (
 )
 from halos_backend.stages.label.feedback import MadeFeedback, make_feedback, num_equal_groups
 from halos_backend.stages.label.function import open_function
-from halos_backend.stages.label.judge import Judge, LabelRow, RewardOrReason, Unscored, label_rows
+from halos_backend.stages.label.judge import (
+    Judge,
+    LabelRow,
+    Outcome,
+    Unscored,
+    Weighed,
+    label_rows,
+)
 from halos_backend.stages.label.judge_cache import JudgeCache
 from halos_backend.stages.label.ledger import KnownRewards, LedgerWriter, block_digest
 from halos_backend.stages.label.statistics import RewardErrors, reward_errors, reward_statistics
@@ -34,8 +43,22 @@ from halos_backend.store.prompt_order import derived_seed
 
 JudgeOf = Callable[[Sequence[LabelRow]], Judge]
 """Returns the judge of a block's rows, which for most is the same every time."""
+Blocks = Iterator[list[Group]]
 MAX_REASONS = 10
 UNIT = "completions"
+
+
+@dataclass(frozen=True)
+class OpenJudge:
+    """Is the judge of an attempt. `ahead` may begin with blocks before their turn, of which
+    `num_done` completions are judged; `notes` are what a person should know in the end.
+    """
+
+    judge_of: JudgeOf
+    ahead: Callable[[Blocks, Callable[[], None]], Blocks] = lambda blocks, _tell: blocks
+    num_done: Callable[[], int] = lambda: 0
+    notes: Callable[[], Iterator[str]] = lambda: iter(())
+    close: Callable[[], None] = lambda: None
 
 
 def execute(attempt: Attempt, *, cache: JudgeCache | None = None) -> StageResult:
@@ -46,8 +69,8 @@ def execute(attempt: Attempt, *, cache: JudgeCache | None = None) -> StageResult
     started = clock.monotonic()
     settings = attempt.settings.label
     check_world_size("label", attempt.job.num_processes)
-    if isinstance(settings.judge, schema.FunctionJudge) and not attempt.is_main:
-        return StageResult()  # a Python function is called by rank 0 alone
+    if not isinstance(settings.judge, schema.RewardModelJudge) and not attempt.is_main:
+        return StageResult()  # a Python function, or an API, is called by rank 0 alone
     judges = cache or JudgeCache()
     try:
         groups, rewards, judge = _score(attempt, judges)
@@ -95,9 +118,7 @@ def _wants_feedback(attempt: Attempt) -> bool:
     return attempt.job.inputs.wants_feedback
 
 
-def _score(
-    attempt: Attempt, cache: JudgeCache
-) -> tuple[list[Group], list[RewardOrReason], Judge | None]:
+def _score(attempt: Attempt, cache: JudgeCache) -> tuple[list[Group], list[Outcome], Judge | None]:
     """Returns all groups, a reward or reason per completion and the last judge that gave them, on
     every rank.
 
@@ -106,30 +127,32 @@ def _score(
     Raises StageError for a completion that occurs twice.
     """
     source = Completions(attempt)
-    judge_of = _open_judge(attempt, cache)
+    opened = _open_judge(attempt, cache)
     attempt.phase("scoring")
     known = KnownRewards([earlier.rewards for earlier in attempt.earlier_attempts])
     groups: list[Group] = []
-    rewards: list[RewardOrReason] = []
+    rewards: list[Outcome] = []
     judge: Judge | None = None
     names: set[tuple[str, str]] = set()
 
     def tell(num_scored: int = 0) -> None:
-        attempt.progress(len(rewards) + num_scored, source.num_rows, UNIT)
+        done = max(len(rewards) + num_scored, opened.num_done())
+        attempt.progress(done, source.num_rows, UNIT)
 
     with contextlib.ExitStack() as stack:
+        stack.callback(opened.close)
         path = attempt.directory.rewards
         ledger = stack.enter_context(LedgerWriter(path)) if attempt.is_main else None
-        for block in source.blocks(tell):
+        for block in opened.ahead(source.blocks(tell), tell):
             rows = label_rows(block)
             names |= {(row.prompt_id, row.completion_id) for row in rows}
             if len(names) < len(rewards) + len(rows):
                 raise StageError(f"{source.path}: a completion_id occurs twice for one prompt")
-            judge = judge_of(rows)
+            judge = opened.judge_of(rows)
             digest = block_digest(block, judge.identity)
             if ledger is not None:
                 ledger.begin(digest)
-            found: dict[int, RewardOrReason] = {}
+            found: dict[int, Outcome] = {}
             for index, reward in judge.score(rows, known.of(digest, rows)):
                 found[index] = reward
                 if ledger is not None:
@@ -137,15 +160,26 @@ def _score(
                 tell(len(found))
             groups.extend(block)
             rewards.extend(found[index] for index in range(len(rows)))
+        for note in opened.notes():
+            attempt.warn(note)
     return groups, rewards, judge
 
 
-def _open_judge(attempt: Attempt, cache: JudgeCache) -> JudgeOf:
+def _open_judge(attempt: Attempt, cache: JudgeCache) -> OpenJudge:
     match attempt.settings.label.judge:
         case schema.FunctionJudge(function=function):
             attempt.phase("loading judge")
             function_judge = open_function(function, attempt.directory.log, cache)
-            return lambda _rows: function_judge
+            return OpenJudge(lambda _rows: function_judge)
+        case ApiJudge() as judge:
+            attempt.phase("asking the judge")
+            # Here, because the client takes half a second that others need not wait.
+            from halos_backend.stages.label.api.called_api import open_api
+
+            api = open_api(attempt, judge)
+            return OpenJudge(
+                lambda _rows: api, api.ahead, lambda: api.num_done, api.notes, api.close
+            )
         case schema.RewardModelJudge() as judge:
             attempt.phase("loading reward model")
             # Here, because torch and transformers take seconds that a function judge need not wait.
@@ -156,12 +190,12 @@ def _open_judge(attempt: Attempt, cache: JudgeCache) -> JudgeOf:
             if judge.engine == "vllm":
                 from halos_backend.stages.label.vllm_parity import VllmOrTransformers
 
-                return VllmOrTransformers(attempt, judge, ranks, cache).judge_of
+                return OpenJudge(VllmOrTransformers(attempt, judge, ranks, cache).judge_of)
             reward_model = load_reward_model(judge, ranks, cache)
-            return lambda _rows: reward_model
+            return OpenJudge(lambda _rows: reward_model)
 
 
-def scored_groups(groups: Sequence[Group], rewards: Sequence[RewardOrReason]) -> list[Group]:
+def scored_groups(groups: Sequence[Group], rewards: Sequence[Outcome]) -> list[Group]:
     """Returns the groups with each completion's reward or reason; `rewards` are in the
     same order.
     """
@@ -177,13 +211,18 @@ def scored_groups(groups: Sequence[Group], rewards: Sequence[RewardOrReason]) ->
     ]
 
 
-def _with_reward(completion: Any, reward: RewardOrReason) -> Any:
-    if isinstance(reward, Unscored):
-        return msgspec.structs.replace(completion, reward=None, unscored=reward.reason)
-    return msgspec.structs.replace(completion, reward=reward, unscored=None)
+def _with_reward(completion: Any, reward: Outcome) -> Any:
+    replace = msgspec.structs.replace
+    match reward:
+        case Unscored(reason=reason):
+            return replace(completion, reward=None, unscored=reason)
+        case Weighed(reward=mean, components=parts):
+            return replace(completion, reward=mean, unscored=None, components=parts)
+        case number:
+            return replace(completion, reward=number, unscored=None)
 
 
-def _report_unscored(attempt: Attempt, rewards: Sequence[RewardOrReason]) -> None:
+def _report_unscored(attempt: Attempt, rewards: Sequence[Outcome]) -> None:
     """Warns once, with counts. Raises StageError when the judge failed on every completion."""
     unscored = [reward for reward in rewards if isinstance(reward, Unscored)]
     if not unscored:
@@ -206,6 +245,8 @@ def _judge_name(attempt: Attempt) -> str:
             return f"label.judge.function = {function!r}"
         case schema.RewardModelJudge(path=path):
             return f"label.judge.path = {path!r}"
+        case ApiJudge(model=model):
+            return f"label.judge.model = {model!r}"
 
 
 def _warn_of_poor_feedback(attempt: Attempt, feedback: MadeFeedback) -> None:
@@ -269,6 +310,7 @@ def summarize(
     return LabelSummary(
         num_completions=len(completions),
         num_unscored=len(reasons),
+        unscored_frac=len(reasons) / len(completions) if completions else None,
         unscored_reasons=reason_counts(reasons),
         reward_mean=found.mean,
         reward_std=found.std,

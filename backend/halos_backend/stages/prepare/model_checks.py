@@ -19,6 +19,7 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
+from halos_backend.config.api_judge import ApiJudge, check_api
 from halos_backend.config.losses import BradleyTerry
 from halos_backend.config.needs import file_in, find_weights, model_size
 from halos_backend.config.schema import FunctionJudge, PolicySettings, RewardModelJudge, RunSettings
@@ -273,6 +274,10 @@ def check_judge(settings: RunSettings, run_dir: RunDir) -> CheckedJudge:
             environment = stage_environment(run_dir.path, settings.launch, python=python)
             files = check_function(function, environment, python=python)
             return CheckedJudge(f"the function {function}", 0, files)
+        case ApiJudge() as api:
+            check_api(api)
+            about = f"{api.model} at {api.base_url}; scoring needs no GPU here"
+            return CheckedJudge(about, 0, ())
         case RewardModelJudge() as judge:
             return _check_reward_model(judge)
 

@@ -32,11 +32,11 @@ def worker_command(stage: Stage, worker_dir: Path, num_threads: int) -> list[str
 
 
 def num_stage_processes(stage: Stage, settings: RunSettings) -> int:
-    """Returns the number of processes: a function needs neither ranks nor the launcher's 2 s; vLLM
-    spreads a model by itself.
+    """Returns the number of processes: a function or an API needs neither ranks nor the launcher's
+    2 s; vLLM spreads a model by itself.
     """
     judge = settings.label.judge
-    if stage == "label" and (judge.kind == "function" or judge.engine == "vllm"):
+    if stage == "label" and (judge.kind != "reward_model" or judge.engine == "vllm"):
         return 1
     return settings.launch.num_processes if stage in MULTI_PROCESS_STAGES else 1
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from halos_backend import atomic
-from halos_backend.config.schema import FunctionJudge, RunSettings
+from halos_backend.config.schema import RewardModelJudge, RunSettings
 from halos_backend.errors import HalosError
 from halos_backend.events import STAGES, ProcessIdentity, Stage
 from halos_backend.interpreters.programs import in_interpreter, stage_environment
@@ -269,8 +269,8 @@ def what_stays(stage: Stage, settings: RunSettings) -> tuple[Any, ...]:
         case "sample":
             return (settings.sample.engine, settings.sample.vllm.model_dump(mode="json"))
         case "label":
-            is_function = isinstance(judge, FunctionJudge)
-            return (judge.kind if is_function else judge.model_dump(mode="json"),)
+            has_model = isinstance(judge, RewardModelJudge)
+            return (judge.model_dump(mode="json") if has_model else judge.kind,)
         case "train":
             return ()
 

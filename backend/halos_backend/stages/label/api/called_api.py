@@ -1,0 +1,123 @@
+"""Owns the `api` judge: a completion is a question to a language model, and its answer a reward."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+
+import msgspec
+
+from halos_backend.config.api_judge import ApiJudge, check_api
+from halos_backend.config.consequences import judging
+from halos_backend.records import Group
+from halos_backend.stages.label.api.answer import read_scores
+from halos_backend.stages.label.api.calls import Answer, Calls
+from halos_backend.stages.label.api.endpoint import Endpoint
+from halos_backend.stages.label.api.paid_answers import PaidAnswer, PaidAnswers
+from halos_backend.stages.label.api.question import pointwise_question
+from halos_backend.stages.label.judge import (
+    FLOAT64_ROUNDING,
+    LabelRow,
+    Outcome,
+    Unscored,
+    label_rows,
+)
+from halos_backend.stages.runtime import Attempt
+from halos_backend.store.run_dir import RunDir, run_containing
+
+TELL_S = 1.0
+
+Tell = Callable[[], None]
+Awaited = Future[Answer] | Unscored
+
+
+class CalledApi:
+    """Is a model behind an API as a judge; it needs no GPU. Equal questions are asked once.
+
+    What it has been told of `ahead` is asked for while the stage waits for more.
+    """
+
+    rounding = FLOAT64_ROUNDING
+
+    def __init__(self, judge: ApiJudge, calls: Calls, answers: PaidAnswers) -> None:
+        self.engine = f"{judge.model} at {judge.base_url}"
+        self.identity = hashlib.sha256(
+            msgspec.json.encode(judging(judge.model_dump(mode="json")), order="deterministic")
+        ).hexdigest()
+        self._judge = judge
+        self._calls = calls
+        self._answers = answers
+        self._begun: list[Awaited] = []
+
+    @property
+    def num_done(self) -> int:
+        """Counts the completions whose answers are there, or that have none."""
+        return sum(isinstance(found, Unscored) or found.done() for found in self._begun)
+
+    def ahead(self, blocks: Iterator[list[Group]], tell: Tell) -> Iterator[list[Group]]:
+        """Yields the blocks, each once its answers are there: so many calls are under way, however
+        small a block is. `tell` says now and then how far it is.
+        """
+        begun = []
+        for block in blocks:
+            awaited = [self._begin(row) for row in label_rows(block)]
+            self._begun.extend(awaited)
+            begun.append((block, awaited))
+        for block, awaited in begun:
+            left = {found for found in awaited if not isinstance(found, Unscored)}
+            while left:
+                left = wait(left, timeout=TELL_S).not_done
+                tell()
+            yield block
+
+    def score(
+        self, rows: Sequence[LabelRow], known: Mapping[int, float]
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Reads the answers, those of earlier attempts too. See Judge."""
+        del known  # the answers that it is made of are known, and say more
+        awaited = [self._begin(row) for row in rows]
+        for index, found in enumerate(awaited):
+            answer = found if isinstance(found, Unscored) else found.result()
+            yield index, outcome_of(self._judge, answer)
+
+    def notes(self) -> Iterator[str]:
+        """Says what a person should know of the calls."""
+        if damaged := self._answers.num_damaged:
+            lines = "1 line" if damaged == 1 else f"{damaged} lines"
+            yield f"{lines} of judge_answers.jsonl cannot be read: what they held is asked again"
+        if self._calls.has_refused_schema:
+            yield (
+                "the judge's server takes no JSON schema: answers are read by the pattern"
+                " (label.judge.response_format = 'none' says so from the start)"
+            )
+
+    def close(self) -> None:
+        """Ends the calls; the answers of those under way are still written down."""
+        self._calls.close()
+        self._answers.close()
+
+    def _begin(self, row: LabelRow) -> Awaited:
+        question = pointwise_question(self._judge, row)
+        return question if isinstance(question, Unscored) else self._calls.begin(question)
+
+
+def outcome_of(judge: ApiJudge, answer: Answer) -> Outcome:
+    """Returns what an answer is worth, or why nothing."""
+    match answer:
+        case Unscored():
+            return answer
+        case PaidAnswer(refusal=str(said)) if said:
+            return Unscored("the judge refused to score")
+        case PaidAnswer(is_cut_off=True):
+            return Unscored("the judge's answer was cut off (label.judge.max_answer_tokens)")
+        case PaidAnswer(text=text):
+            return read_scores(judge, text)
+
+
+def open_api(attempt: Attempt, judge: ApiJudge) -> CalledApi:
+    """Returns the judge, ready to be asked. Raises UsageError, StageError."""
+    key = check_api(judge)
+    answers = PaidAnswers(RunDir(run_containing(attempt.directory.path)).judge_answers)
+    calls = Calls(judge, Endpoint(judge, key), answers, round=attempt.job.round)
+    return CalledApi(judge, calls, answers)
