@@ -52,6 +52,7 @@ class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
     `text` leaves out special tokens and the stop string. Of a scored group `reward` is the judge's
     own, and `penalty` what training sees less of it; in feedback `reward` is what training sees.
     `components` are the scores that a reward is made of, where there are several.
+    `temperature` is there where the completions of a group have several.
     """
 
     completion_id: str
@@ -62,6 +63,7 @@ class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
     unscored: str | None = None
     penalty: float | None = None
     components: dict[str, float] = {}
+    temperature: float | None = None
 
 
 class Group(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="scalar"):

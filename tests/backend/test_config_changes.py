@@ -461,8 +461,19 @@ def test_another_judge_breaks_the_comparison_that_keep_best_makes() -> None:
     assert "loop.keep_best" in said
 
 
-def test_other_ways_to_draw_completions_are_said() -> None:
-    (said,) = change("sample.temperature=1").consequences
+@pytest.mark.parametrize(
+    "override",
+    [
+        "sample.temperature=1",
+        "sample.temperatures=[0.5, 1.0]",
+        "sample.top_k=20",
+        "sample.min_p=0.1",
+        "sample.repetition_penalty=1.1",
+        "sample.min_new_tokens=4",
+    ],
+)
+def test_other_ways_to_draw_completions_are_said(override: str) -> None:
+    (said,) = change(override).consequences
     assert said.startswith("completions are drawn otherwise")
 
 

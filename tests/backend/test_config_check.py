@@ -53,6 +53,37 @@ CONFLICTS = {
         "sample.temperature",
         "so a group of 4 says no more than one of them: write more than 0, for example 0.7",
     ),
+    "a group of one temperature 0 after another": (
+        settings(sample={"temperatures": [0, 0.7], "group_size": 4}),
+        "sample.temperatures",
+        "2 of a group's 4 completions have temperature 0 and are all the same: write 0 for at most"
+        " one of them",
+    ),
+    "a temperature that no completion has": (
+        settings(sample={"temperature": 1.0, "temperatures": [0.5, 0.7]}),
+        "sample.temperature",
+        "has no effect with sample.temperatures, which has a completion's own: take one of them",
+    ),
+    "more temperatures than completions": (
+        settings(sample={"temperatures": [0.5, 0.7, 1.0], "group_size": 2}),
+        "sample.temperatures",
+        "3 temperatures are more than the sample.group_size = 2 completions that could have them",
+    ),
+    "top_k of greedy sampling": (
+        settings("kto", "binary", sample={"temperature": 0, "group_size": 1, "top_k": 5}),
+        "sample.top_k",
+        "has no effect at temperature 0, which takes the likeliest token: take the line out",
+    ),
+    "min_p of greedy sampling": (
+        settings("kto", "binary", sample={"temperature": 0, "group_size": 1, "min_p": 0.1}),
+        "sample.min_p",
+        "has no effect at temperature 0",
+    ),
+    "completions longer than they may be": (
+        settings(sample={"min_new_tokens": 9, "max_new_tokens": 8}),
+        "sample.min_new_tokens",
+        "a completion of at least 9 tokens is longer than sample.max_new_tokens = 8: lower it",
+    ),
     "a penalty that is never taken": (
         settings(
             label={
@@ -181,6 +212,11 @@ def test_humanline_with_the_previous_policy_is_free_of_conflicts(loss: str) -> N
 def test_greedy_sampling_of_single_completions_is_free_of_conflicts() -> None:
     sample = {"temperature": 0, "group_size": 1}
     assert find_conflicts(settings("kto", "binary", sample=sample)) == []
+
+
+def test_one_greedy_completion_beside_drawn_ones_is_free_of_conflicts() -> None:
+    sample = {"temperatures": [0, 0.7, 1.0], "group_size": 3, "top_k": 20, "min_p": 0.05}
+    assert find_conflicts(settings(sample=sample)) == []
 
 
 def test_a_round_of_the_whole_budget_is_free_of_conflicts() -> None:

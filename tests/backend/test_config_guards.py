@@ -267,7 +267,8 @@ WRONG_NOTIFY: list[tuple[str, str, str]] = [
      "takes a list of 'paused', 'failed', 'guard' or 'completed', not 'paused'"),
     ("notify.timeout_s=0", "notify.timeout_s", "takes a number above 0, not 0"),
     ("launch.devices=x", "launch.devices", "takes a list of whole numbers, not 'x'"),
-    ("launch.devices=['x']", "launch.devices[0]", "has to be a whole number, not 'x'"),
+    ("launch.devices=['x']", "launch.devices[0]",
+     "has to be a whole number of at least 0, not 'x'"),
 ]  # fmt: skip
 
 

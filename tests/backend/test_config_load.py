@@ -109,6 +109,12 @@ WRONG_VALUES = [
     ("sample.top_p=1.5", "sample.top_p", "takes a number above 0 and at most 1, not 1.5"),
     ("train.warmup_frac=1", "train.warmup_frac", "takes a number of at least 0 and below 1, not 1"),
     ("sample.temperature=inf", "sample.temperature", "takes a number of at least 0, not inf"),
+    ("sample.temperatures=0.7", "sample.temperatures", "takes a list of numbers, not 0.7"),
+    (
+        "sample.temperatures=[1, -1]",
+        "sample.temperatures[1]",
+        "has to be a number of at least 0, not -1",
+    ),
     ("policy.path=''", "policy.path", "takes text that is not empty, not ''"),
     ("policy.trust_remote_code=yes", "policy.trust_remote_code", "takes true or false, not 'yes'"),
     ("policy.trust_remote_code=1", "policy.trust_remote_code", "takes true or false, not 1"),

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import random
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
 from halos_backend.errors import NonFiniteError
-from halos_backend.stages.sample.transformers_engine import NUM_CANDIDATES, draw_tokens, uniforms
+from halos_backend.stages.sample.draw import NUM_CANDIDATES, draw_tokens, penalize, uniforms
+
+from tests.support.plain_sampling import plain_distribution
 
 BELOW_ONE = math.nextafter(1.0, 0.0)
 
@@ -26,10 +30,16 @@ def draw(
     )
 
 
-def shares(probabilities: list[float], *, num: int = 10_000, **settings: float) -> dict[int, float]:
+def shares(probabilities: list[float], **settings: Any) -> dict[int, float]:
     """The share of each token over an even grid of numbers."""
+    return shares_of_logits(logits_of(probabilities), **settings)
+
+
+def shares_of_logits(
+    logits: torch.Tensor, *, num: int = 10_000, **settings: Any
+) -> dict[int, float]:
     numbers = (torch.arange(num, dtype=torch.float64) + 0.5) / num
-    logits = logits_of(probabilities).expand(num, -1)
+    logits = logits.expand(num, -1)
     tokens = draw_tokens(logits, numbers, **{"temperature": 1.0, "top_p": 1.0, **settings})
     return {token: count / num for token, count in Counter(tokens.tolist()).items()}
 
@@ -76,6 +86,65 @@ def test_nucleus_is_the_smallest_set_that_reaches_top_p(top_p: float, nucleus: s
     total = sum(probabilities[token] for token in nucleus)
     expected = {token: probabilities[token] / total for token in nucleus}
     assert shares(probabilities, top_p=top_p) == pytest.approx(expected, abs=2e-4)
+
+
+def test_min_p_leaves_tokens_of_a_share_of_the_likeliest() -> None:
+    # a quarter of 0.5 is 0.125: the two below it go, the one at it stays
+    probabilities = [0.125, 0.5, 0.0625, 0.25, 0.0625]
+    expected = {0: 0.125 / 0.875, 1: 0.5 / 0.875, 3: 0.25 / 0.875}
+    assert shares(probabilities, min_p=0.25) == pytest.approx(expected, abs=2e-4)
+
+
+def test_min_p_applies_after_the_temperature() -> None:
+    # at 0.5 the shares of the likeliest are 4/25 and 9/25
+    assert set(shares([0.2, 0.3, 0.5], temperature=0.5, min_p=0.2)) == {1, 2}
+    assert set(shares([0.2, 0.3, 0.5], temperature=1.0, min_p=0.2)) == {0, 1, 2}
+
+
+def test_top_k_leaves_the_likeliest_tokens_and_those_as_likely_as_the_last() -> None:
+    probabilities = [0.125, 0.5, 0.0625, 0.25, 0.0625]
+    found = shares(probabilities, top_k=2)
+    assert found == pytest.approx({1: 0.5 / 0.75, 3: 0.25 / 0.75}, abs=2e-4)
+    assert set(shares(probabilities, top_k=4)) == {0, 1, 2, 3, 4}
+    assert set(shares(probabilities, top_k=99)) == {0, 1, 2, 3, 4}
+
+
+def test_the_nucleus_is_of_what_top_k_leaves() -> None:
+    # of 0.5 and 0.25 the likelier has two thirds, which reaches 0.6; of all it has a half
+    probabilities = [0.125, 0.5, 0.0625, 0.25, 0.0625]
+    assert shares(probabilities, top_k=2, top_p=0.6) == {1: 1.0}
+    assert set(shares(probabilities, top_p=0.6)) == {1, 3}
+
+
+def test_the_nucleus_is_of_what_min_p_leaves() -> None:
+    # without the last two tokens the first three have 8, 4 and 2 of 14; 12 / 14 reaches 0.8
+    probabilities = [0.5, 0.25, 0.125, 0.0625, 0.0625]
+    assert set(shares(probabilities, min_p=0.25, top_p=0.8)) == {0, 1}
+    assert set(shares(probabilities, top_p=0.8)) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_all_cuts_together_agree_with_python_floats(seed: int) -> None:
+    rng = random.Random(seed)
+    logits = [rng.gauss(0, 2) for _ in range(12)]
+    cuts: dict[str, Any] = {
+        "temperature": rng.choice([0.5, 1.0, 1.7]),
+        "min_p": rng.choice([0.0, 0.02, 0.1, 0.3]),
+        "top_k": rng.choice([None, 1, 2, 5, 9]),
+        "top_p": rng.choice([0.3, 0.7, 0.95, 1.0]),
+    }
+    found = shares_of_logits(torch.tensor([logits]), **cuts)
+    expected = plain_distribution(logits, **cuts)
+    assert found.keys() <= expected.keys()  # some are rarer than a number of the grid
+    shares = {token: found.get(token, 0.0) for token in expected}
+    assert shares == pytest.approx(expected, abs=2e-4)
+
+
+def test_a_repetition_penalty_divides_what_is_positive_and_multiplies_what_is_negative() -> None:
+    logits = torch.tensor([[2.0, -2.0, 0.0, 3.0], [2.0, -2.0, 0.0, 3.0]])
+    is_seen = torch.tensor([[True, True, True, False], [False, False, False, True]])
+    found = penalize(logits, is_seen, 2.0)
+    assert found.tolist() == [[1.0, -4.0, 0.0, 3.0], [2.0, -2.0, 0.0, 1.5]]
 
 
 def test_temperature_zero_takes_the_likeliest_whatever_the_number() -> None:

@@ -39,7 +39,9 @@ class FakeVllm:
     refuses_adapter: Exception | None = None
     forgets: bool = True
     num_shutdowns: int = 0
-    model_config: Any = field(default_factory=lambda: SimpleNamespace(max_model_len=64))
+    model_config: Any = field(
+        default_factory=lambda: SimpleNamespace(max_model_len=64, get_vocab_size=lambda: 32)
+    )
 
     def from_engine_args(self, arguments: Any) -> FakeVllm:
         os.write(1, self.logs)

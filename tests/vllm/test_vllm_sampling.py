@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from halos_backend.store.run_dir import RunDir
 from transformers import AutoModelForCausalLM
 
 from tests.support.foreign import sample, start, summary_of, worker
+from tests.support.plain_sampling import chi_square, plain_distribution
 from tests.support.sample_fixtures import SamplePlace, by_id, run_here
 from tests.support.waiting import wait_for
 from tests.vllm.conftest import make_tiny_policy
@@ -44,8 +46,52 @@ def test_greedy_completions_are_those_of_transformers(
     assert reasons == {"stop", "length"} if not stop else "stop" in reasons
 
 
+def test_greedy_completions_with_a_penalty_and_a_least_length_are_those_of_transformers(
+    samples: SamplePlace, vllm_python: str
+) -> None:
+    job = {
+        **GREEDY, "stop": ["e", "o s"], "stop_token_ids": [9], "repetition_penalty": 1.4,
+        "min_new_tokens": 6,
+    }  # fmt: skip
+    ours = samples.attempt("transformers", engine="transformers", **job)
+    run_here(ours)
+    theirs = samples.attempt("vllm", engine="vllm", **job)
+    sample(theirs, vllm_python)
+    assert by_id(theirs) == by_id(ours)
+    assert min(len(g.completions[0].token_ids) for g in by_id(ours).values()) >= 7
+
+
+def test_drawn_tokens_have_the_distribution_of_plain_python(
+    samples: SamplePlace, vllm_python: str
+) -> None:
+    """Every second completion has another temperature, and the first token may be no end token."""
+    cut: dict[str, Any] = {"top_k": 9, "min_p": 0.05, "top_p": 0.9}
+    temperatures, num_draws = (0.8, 1.6), 2000
+    (prompt,) = samples.write_prompts(["hello"])
+    attempt = samples.attempt(
+        "drawn", engine="vllm", temperatures=temperatures, group_size=2 * num_draws,
+        max_new_tokens=1, min_new_tokens=1, repetition_penalty=1.5, **cut,
+    )  # fmt: skip
+    sample(attempt, vllm_python)
+    (group,) = by_id(attempt).values()
+    policy = AutoModelForCausalLM.from_pretrained(samples.policy).eval()
+    with torch.no_grad():
+        logits = policy(torch.tensor([prompt.token_ids])).logits[0, -1].tolist()
+    for number, temperature in enumerate(temperatures):
+        completions = group.completions[number::2]
+        assert {completion.temperature for completion in completions} == {temperature}
+        expected = plain_distribution(
+            logits, temperature=temperature, penalty=1.5, seen=prompt.token_ids, banned={2}, **cut
+        )
+        statistic, limit = chi_square((c.token_ids[0] for c in completions), expected)
+        assert statistic < limit
+
+
 def test_log_probabilities_are_those_of_the_policy(samples: SamplePlace, vllm_python: str) -> None:
-    attempt = samples.attempt("drawn", engine="vllm", temperature=0.7, top_p=0.9)
+    attempt = samples.attempt(
+        "drawn", engine="vllm", temperatures=[0.7, 1.3], top_p=0.9, top_k=20, min_p=0.01,
+        repetition_penalty=1.3, min_new_tokens=2,
+    )  # fmt: skip
     sample(attempt, vllm_python)
     policy = AutoModelForCausalLM.from_pretrained(samples.policy).eval()
     rows = list(read_rows(attempt.canary, CanaryRow))

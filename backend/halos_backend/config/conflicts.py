@@ -57,11 +57,19 @@ def _groups_can_be_compared(settings: RunSettings) -> Iterator[Conflict]:
             "sample.group_size",
             f"{feedback} feedback compares the completions of a prompt: write 2 or more",
         )
-    if settings.sample.temperature == 0 and size > 1:
+    several = settings.sample.temperatures
+    if not several and settings.sample.temperature == 0 and size > 1:
         yield (
             "sample.temperature",
             f"at 0 a prompt's completions are all the same, so a group of {size} says no more than"
             " one of them: write more than 0, for example 0.7",
+        )
+    num_greedy = sum(several[k % len(several)] == 0 for k in range(size)) if several else 0
+    if num_greedy > 1:
+        yield (
+            "sample.temperatures",
+            f"{num_greedy} of a group's {size} completions have temperature 0 and are all the same:"
+            " write 0 for at most one of them",
         )
 
 
@@ -140,8 +148,40 @@ def _loss_can_learn(settings: RunSettings) -> Iterator[Conflict]:
 
 
 def _stops_stop(settings: RunSettings) -> Iterator[Conflict]:
-    if "" in settings.sample.stop:
+    sample = settings.sample
+    if "" in sample.stop:
         yield ("sample.stop", "an empty text would end every completion at once: take it out")
+    if sample.min_new_tokens > sample.max_new_tokens:
+        yield (
+            "sample.min_new_tokens",
+            f"a completion of at least {sample.min_new_tokens} tokens is longer than"
+            f" sample.max_new_tokens = {sample.max_new_tokens}: lower it",
+        )
+
+
+def _drawing_has_effect(settings: RunSettings) -> Iterator[Conflict]:
+    sample = settings.sample
+    temperatures = sample.temperatures
+    if temperatures and sample.temperature != type(sample).model_fields["temperature"].default:
+        yield (
+            "sample.temperature",
+            "has no effect with sample.temperatures, which has a completion's own: take one of them"
+            " out",
+        )
+    if len(temperatures) > sample.group_size:
+        yield (
+            "sample.temperatures",
+            f"{len(temperatures)} temperatures are more than the sample.group_size ="
+            f" {sample.group_size} completions that could have them: write at most as many",
+        )
+    if not any(temperatures or (sample.temperature,)):
+        for name, off in (("top_k", None), ("min_p", 0.0)):
+            if getattr(sample, name) != off:
+                yield (
+                    f"sample.{name}",
+                    "has no effect at temperature 0, which takes the likeliest token: take the line"
+                    " out",
+                )
 
 
 def _sampler_fits_engine(settings: RunSettings) -> Iterator[Conflict]:
@@ -310,6 +350,7 @@ RULES: tuple[Callable[[RunSettings], Iterator[Conflict]], ...] = (
     _reference_has_effect,
     _loss_can_learn,
     _stops_stop,
+    _drawing_has_effect,
     _sampler_fits_engine,
     _judge_fits_engine,
     _api_judge_can_score,

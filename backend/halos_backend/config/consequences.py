@@ -207,7 +207,12 @@ def _drawing(settings: RunSettings) -> tuple[object, ...]:
     sample = settings.sample
     return (
         sample.temperature,
+        sample.temperatures,
+        sample.top_k,
+        sample.min_p,
         sample.top_p,
+        sample.repetition_penalty,
+        sample.min_new_tokens,
         sample.max_new_tokens,
         sample.stop,
         sample.stop_token_ids,

@@ -106,8 +106,24 @@ class SampleSettings(Table):
     """Longest completion, in tokens."""
     temperature: NonNegative = 0.7
     """Softmax temperature; 0 is greedy."""
+    temperatures: tuple[NonNegative, ...] = ()
+    """Temperatures of the completions of a group, in turn: with two of them the first, third and
+    fifth completion have the first one. Absent is sample.temperature for all."""
+    top_k: PositiveInt | None = None
+    """Sample from so many likeliest tokens, before top_p; absent is all. Tokens as likely as the
+    last of them count too."""
+    min_p: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Sample from tokens of at least this share of the likeliest token's probability, before top_k;
+    0 is off."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     """Nucleus: sample from the smallest set of tokens with this probability."""
+    repetition_penalty: Positive = 1.0
+    """Logits of tokens that are in the prompt or the completion are divided by this where they are
+    positive and multiplied where they are not (Keskar et al. 2019), before the temperature; 1 is
+    off."""
+    min_new_tokens: Annotated[int, Field(ge=0)] = 0
+    """Tokens of a completion before it may end: end tokens are not sampled among them, and strings
+    of `stop` do not count."""
     stop: tuple[str, ...] = ()
     """Strings that end a completion; left out of its text."""
     stop_token_ids: tuple[int, ...] = ()
@@ -272,9 +288,10 @@ class TrainSettings(Table):
     num_kl_completions: PositiveInt = 256
     """Completions of the round on which the KL to the initial policy (`kl_initial`) is estimated:
     the mean, over completions, of KL(policy || initial) summed over their tokens, each exact over
-    the vocabulary at temperature 1. With sample.temperature = 1 and sample.top_p = 1 that is the KL
-    of the two policies; otherwise completions are likelier ones than the policy's own, and it is
-    the divergence along those. Its standard error is `kl_initial_stderr`."""
+    the vocabulary at temperature 1. With sample.temperature = 1, sample.top_p = 1 and nothing else
+    that changes what is sampled that is the KL of the two policies; otherwise completions are
+    likelier ones than the policy's own, and it is the divergence along those. Its standard error is
+    `kl_initial_stderr`."""
 
 
 class LaunchSettings(Table):

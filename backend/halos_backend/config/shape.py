@@ -146,7 +146,10 @@ def describe_entry(field: FieldInfo) -> str:
     """Says what one entry of a list field has to be."""
     if choices := entry_choices(field):
         return any_of([repr(choice) for choice in choices])
-    return "a whole number" if int in _entry_types(field) else "text"
+    types = _entry_types(field)
+    if not {int, float} & set(types):
+        return "text"
+    return ("a number" if float in types else "a whole number") + _bounds(_entry(field))
 
 
 def entry_choices(field: FieldInfo) -> tuple[str, ...]:
@@ -209,6 +212,8 @@ def _text(name: str, field: FieldInfo) -> str:
 def _list(field: FieldInfo) -> str:
     if choices := entry_choices(field):
         return f"a list of {any_of([repr(choice) for choice in choices])}"
+    if float in _entry_types(field):
+        return "a list of numbers"
     return "a list of whole numbers" if int in _entry_types(field) else "a list of texts"
 
 
@@ -216,3 +221,9 @@ def _entry_types(field: FieldInfo) -> tuple[Any, ...]:
     """Returns what the entries of a list field may be."""
     lists = [member for member in _members(field.annotation) if get_origin(member) is tuple]
     return tuple(inner for member in lists for inner in _members(get_args(member)[0]))
+
+
+def _entry(field: FieldInfo) -> FieldInfo:
+    """Returns an entry of a list field as a field of its own."""
+    lists = (member for member in _members(field.annotation) if get_origin(member) is tuple)
+    return FieldInfo.from_annotation(get_args(next(lists))[0])

@@ -17,19 +17,22 @@ from halos_backend.records import FinishReason
 class Request:
     """Asks for one completion. `seed` is its own, so that batch mates never matter to its draws.
 
-    `wants_logps` asks for the log-probabilities of the sampled tokens.
+    `wants_logps` asks for the log-probabilities of the sampled tokens; `temperature` is the
+    completion's own, None where it is that of all.
     """
 
     prompt_token_ids: tuple[int, ...]
     seed: int
     wants_logps: bool = False
+    temperature: float | None = None
 
 
 @dataclass(frozen=True)
 class Generated:
     """Is what came of a request: the sampled ids, the end token included; and the text of them.
 
-    `logps` are the policy's own, before temperature and nucleus; empty where nobody asked.
+    `logps` are the policy's own, before whatever changes what is drawn (penalty, temperature,
+    nucleus); empty where nobody asked.
     """
 
     token_ids: tuple[int, ...]

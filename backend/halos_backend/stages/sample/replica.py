@@ -64,7 +64,9 @@ class Replica:
                 self._begin(order)
             case Ask():
                 assert self._engine is not None, "asked before it has begun"
-                request = Request(order.prompt_token_ids, order.seed, order.wants_logps)
+                request = Request(
+                    order.prompt_token_ids, order.seed, order.wants_logps, order.temperature
+                )
                 self._numbers[self._engine.submit(request)] = order.number
             case Park():
                 if self._engine is not None:

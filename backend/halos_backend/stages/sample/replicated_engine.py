@@ -154,7 +154,13 @@ class ReplicatedEngine:
                 request = requests[number]
                 replica.num_running += 1
                 replica.send(
-                    Ask(number, request.prompt_token_ids, request.seed, request.wants_logps)
+                    Ask(
+                        number,
+                        request.prompt_token_ids,
+                        request.seed,
+                        request.wants_logps,
+                        request.temperature,
+                    )
                 )
 
     def _next(self) -> tuple[_Replica, Any]:
@@ -199,6 +205,7 @@ class Ask(msgspec.Struct, frozen=True, tag=True):
     prompt_token_ids: tuple[int, ...]
     seed: int
     wants_logps: bool
+    temperature: float | None = None
 
 
 class Park(msgspec.Struct, frozen=True, tag=True):

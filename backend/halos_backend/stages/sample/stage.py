@@ -26,6 +26,7 @@ from halos_backend.stages.sample.engine import Engine, Generated, Request
 from halos_backend.stages.sample.engine_cache import EngineCache
 from halos_backend.stages.sample.group_writer import GroupWriter, Tally
 from halos_backend.stages.sample.resume import RoundPlan, plan_round, similar_attempts
+from halos_backend.stages.sample.sampling import own_temperature
 from halos_backend.stages.vllm.choose import choose_sampler
 from halos_backend.store.job import SampleInputs
 from halos_backend.store.prompt_order import derived_seed, prompt_rows
@@ -154,7 +155,12 @@ class _Generating:
     def _request(self, row: Row) -> Request:
         job, prompt = self.attempt.job, self.prompts[row.prompt_index]
         seed = derived_seed(job.seed, job.round, prompt.prompt_id, row.k)
-        return Request((*prompt.token_ids, *self._prefix), seed, self.canary.wants(row))
+        return Request(
+            (*prompt.token_ids, *self._prefix),
+            seed,
+            self.canary.wants(row),
+            own_temperature(self.attempt.settings.sample, row.k),
+        )
 
     def _completion(self, row: Row, result: Generated) -> Completion:
         return Completion(
@@ -162,6 +168,7 @@ class _Generating:
             text=result.text,
             token_ids=result.token_ids,
             finish_reason=result.finish_reason,
+            temperature=own_temperature(self.attempt.settings.sample, row.k),
         )
 
     def _group(self, index: int) -> Group:

@@ -3,8 +3,7 @@
 It deviates from `GenerationMixin.generate` in three ways: each row draws with random numbers of its
 own, rows that have ended leave the batch instead of being decoded to the end of the slowest, and
 models with a state that runs from token to token see neither padding, which may get into it, nor a
-mask, which some of them take for the new tokens' alone. A draw is the inverse of the cumulative
-distribution at a number of the completion's own.
+mask, which some of them take for the new tokens' alone. `draw` says how a token is drawn.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from halos_backend.config.schema import RunSettings
-from halos_backend.errors import NonFiniteError, UsageError
+from halos_backend.errors import UsageError
 from halos_backend.stages.model_limits import filling_id, is_recurrent
 from halos_backend.stages.models import (
     load_config,
@@ -28,6 +27,7 @@ from halos_backend.stages.models import (
     pick_device,
     resolve_dtype,
 )
+from halos_backend.stages.sample.draw import Draws
 from halos_backend.stages.sample.engine import Generated, Request
 from halos_backend.stages.sample.sampling import Sampling, make_sampling
 
@@ -35,9 +35,6 @@ LEAVE_FRAC = 0.25
 """Is the share of a batch from which ended rows leave; leaving copies the cache once."""
 CACHES = ("past_key_values", "cache_params")
 """Names what models call their cache of past tokens; the second is Mamba's."""
-
-NUM_CANDIDATES = 512
-"""Is how many tokens a nucleus is looked for in before the whole vocabulary is sorted."""
 
 
 @dataclass
@@ -80,8 +77,7 @@ class TransformersEngine:
         self, requests: Sequence[Request], *, stepped: Callable[[], None]
     ) -> Iterator[tuple[int, Generated]]:
         sampling, ending = self.sampling, self.sampling.ending
-        numbers = uniforms([request.seed for request in requests], sampling.max_new_tokens)
-        numbers = numbers.to(self.device)
+        draws = Draws(requests, sampling, self.device)
         sampled: list[list[int]] = [[] for _ in requests]
         logps = {row: list[float]() for row, asked in enumerate(requests) if asked.wants_logps}
         unfinished = set(range(len(requests)))
@@ -91,9 +87,7 @@ class TransformersEngine:
         cache: Any = None
         for step in range(sampling.max_new_tokens):
             logits, cache = self._forward(ids, mask, cache)
-            tokens = draw_tokens(
-                logits, numbers[rows, step], temperature=sampling.temperature, top_p=sampling.top_p
-            )
+            tokens = draws.tokens(logits, rows, step)
             numbers_of_rows = rows.tolist()
             _take_logps(logps, logits, tokens, numbers_of_rows)
             ended = self._take(tokens.tolist(), numbers_of_rows, has_ended.tolist(), sampled)
@@ -209,66 +203,3 @@ def _take_logps(
         if row in logps:
             values = logits[position].float().log_softmax(-1)
             logps[row].append(float(values[tokens[position]]))
-
-
-def uniforms(seeds: Sequence[int], count: int) -> Tensor:
-    """Returns (rows, count) numbers in [0, 1), float64; each row depends on its own seed alone."""
-    rows = []
-    for seed in seeds:
-        generator = torch.Generator().manual_seed(seed)
-        rows.append(torch.rand(count, generator=generator, dtype=torch.float64))
-    return torch.stack(rows)
-
-
-def draw_tokens(logits: Tensor, numbers: Tensor, *, temperature: float, top_p: float) -> Tensor:
-    """Draws one token per row. `logits` are (rows, vocabulary), `numbers` (rows,) in [0, 1).
-
-    Temperature 0 takes the likeliest token. The nucleus is the smallest set of likeliest tokens
-    whose probability reaches `top_p` (Holtzman et al. 2020). Raises NonFiniteError.
-    """
-    highest, likeliest_tokens = logits.max(-1)
-    if not bool(highest.isfinite().all()):  # NaN is the highest where there is one
-        raise NonFiniteError(
-            "the policy's logits are NaN or infinite",
-            fix="see whether its weights are, or take"
-            ' policy.dtype = "bfloat16" or "float32" in place of float16',
-        )
-    if temperature == 0.0:
-        return likeliest_tokens
-    probabilities = torch.softmax(logits.float() / temperature, -1)
-    if top_p == 1.0:
-        return _invert(probabilities, numbers)
-    likeliest, tokens = _likeliest(probabilities, top_p)
-    before = likeliest.double().cumsum(-1) - likeliest
-    nucleus = likeliest.masked_fill(before >= top_p, 0.0)
-    return tokens.gather(-1, _invert(nucleus, numbers).unsqueeze(-1)).squeeze(-1)
-
-
-def _likeliest(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    """Returns probabilities in falling order and their tokens, enough of them to hold every
-    nucleus.
-
-    Equal ones are in the tokens' order, and those equal to the last candidate's do not count: which
-    of them are candidates is chance, and a draw must not depend on how its batch mates are sorted.
-    """
-    size = probabilities.shape[-1]
-    if size > NUM_CANDIDATES:
-        tokens = probabilities.topk(NUM_CANDIDATES, dim=-1).indices.sort(-1).values
-        likeliest, order = probabilities.gather(-1, tokens).sort(
-            dim=-1, descending=True, stable=True
-        )
-        surely_in = likeliest.masked_fill(likeliest == likeliest[:, -1:], 0.0)
-        if bool((surely_in.double().sum(-1) >= top_p).all()):
-            return likeliest, tokens.gather(-1, order)
-    return torch.sort(probabilities, dim=-1, descending=True, stable=True)
-
-
-def _invert(weights: Tensor, numbers: Tensor) -> Tensor:
-    """Returns the first position where the cumulative weight exceeds its row's number times the
-    total.
-    """
-    cumulative = weights.double().cumsum(-1)
-    wanted = numbers.unsqueeze(-1) * cumulative[:, -1:]
-    positions = torch.searchsorted(cumulative, wanted, right=True).squeeze(-1)
-    last = weights.shape[-1] - 1 - (weights.flip(-1) > 0).to(torch.uint8).argmax(-1)
-    return torch.minimum(positions, last)

@@ -57,6 +57,7 @@ class VllmEngine:
         self._is_asleep = False
         self._engine = load_engine(arguments, WANTED)
         self._max_tokens: int = self._engine.model_config.max_model_len
+        self._vocabulary: int = self._engine.model_config.get_vocab_size()
         try:
             self._take_adapter(weights.adapter)
         except BaseException:
@@ -188,12 +189,18 @@ class VllmEngine:
         """
         sampling = self.sampling
         whole = not sampling.ending.stop
+        most = min(sampling.max_new_tokens, room)
         return SamplingParams(
-            temperature=sampling.temperature,
+            temperature=sampling.temperature_of(request),
             top_p=sampling.top_p,
+            top_k=sampling.top_k or 0,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
             seed=request.seed,
-            max_tokens=min(sampling.max_new_tokens, room),
-            stop_token_ids=sorted(sampling.ending.token_ids),
+            max_tokens=most,
+            min_tokens=min(sampling.ending.min_new_tokens, most),
+            # ids beyond the vocabulary, which some tokenizers have, are none that it could mask
+            stop_token_ids=sorted(i for i in sampling.ending.token_ids if i < self._vocabulary),
             logprobs=0 if request.wants_logps else None,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY if whole else RequestOutputKind.DELTA,
