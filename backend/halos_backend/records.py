@@ -52,7 +52,8 @@ class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
     `text` leaves out special tokens and the stop string. Of a scored group `reward` is the judge's
     own, and `penalty` what training sees less of it; in feedback `reward` is what training sees.
     `components` are the scores that a reward is made of, where there are several.
-    `temperature` is there where the completions of a group have several.
+    `temperature` is there where the completions of a group have several; `logps`, the policy's own
+    of the tokens before whatever changes the draw, where the loss asks for the sampler's.
     """
 
     completion_id: str
@@ -64,6 +65,7 @@ class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
     penalty: float | None = None
     components: dict[str, float] = {}
     temperature: float | None = None
+    logps: tuple[float, ...] = ()
 
 
 class Group(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="scalar"):

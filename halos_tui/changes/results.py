@@ -35,6 +35,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("unscored", "label", "num_unscored"),
     Measure("cut off, penalized", "label", "num_cut_off_penalized"),
     Measure("cut off, dropped", "label", "num_cut_off_dropped"),
+    Measure("long, penalized", "label", "num_overlong"),
     Measure("cut off, masked", "train", "num_masked"),
     Measure("prompts", "sample", "num_prompts"),
     Measure("completions", "sample", "num_completions"),

@@ -22,6 +22,8 @@ TITLES = {
     "lr": "learning rate",
     "advantage_abs_mean": "advantage, mean absolute",
     "clip_frac": "clipped share",
+    "sampler_ratio_mean": "trainer over sampler, mean ratio",
+    "sampler_capped_frac": "share of sampler ratios at the cap",
     "unclamped_frac": "unclamped share",
 }
 """These are shown where they are logged, in this order."""

@@ -49,6 +49,8 @@ SHORT_NAMES = {
     "grad_norm": "gradient norm",
     "advantage_abs_mean": "advantage",
     "clip_frac": "clipped",
+    "sampler_ratio_mean": "sampler ratio",
+    "sampler_capped_frac": "sampler capped",
     "lr": "lr",
 }
 """These metrics of a step are shown, in this order, as far as there is room."""

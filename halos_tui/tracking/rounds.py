@@ -275,12 +275,13 @@ def _instead_of_loss(round: RoundState) -> str:
 
 
 def about_cut_off(label: LabelSummary) -> str:
-    """Says what became of completions that were cut off; "" where nothing did."""
-    if label.num_cut_off_dropped:
-        return f"{count(label.num_cut_off_dropped)} cut off and dropped"
-    if label.num_cut_off_penalized:
-        return f"{count(label.num_cut_off_penalized)} cut off and penalized"
-    return ""
+    """Says what became of completions that were cut off or nearly; "" where nothing did."""
+    numbers = {
+        "cut off and dropped": label.num_cut_off_dropped,
+        "cut off and penalized": label.num_cut_off_penalized,
+        "penalized for their length": label.num_overlong,
+    }
+    return ", ".join(f"{count(number)} {what}" for what, number in numbers.items() if number)
 
 
 def _stage_cell(round: RoundState, stage: Stage) -> str:

@@ -522,6 +522,28 @@ def test_csfts_text_of_good_completions_is_that_they_were_sampled_behind(
     assert not refuse_for_begun_round(changes, done=(), round=1)
 
 
+@pytest.mark.parametrize(
+    ("override", "is_refused"),
+    [
+        ("train.loss.sampler_ratio_cap=2", True),
+        ("train.loss.dual_clip=3", False),
+        ("train.loss.clip_high=0.28", False),
+    ],
+)
+def test_a_loss_cannot_begin_to_take_the_samplers_numbers_after_sampling(
+    override: str, is_refused: bool
+) -> None:
+    run = settings("train.loss.kind=grpo", "label.feedback.kind=scalar")
+    changes = change(override, run=run).changes
+    assert bool(refuse_for_begun_round(changes, done={"sample"}, round=1)) is is_refused
+    assert not refuse_for_begun_round(changes, done=(), round=1)
+    with_cap = settings(
+        "train.loss.kind=grpo", "label.feedback.kind=scalar", "train.loss.sampler_ratio_cap=2"
+    )
+    changes = change("train.loss.sampler_ratio_cap=3", run=with_cap).changes
+    assert not refuse_for_begun_round(changes, done={"sample"}, round=1)
+
+
 def test_leaving_csft_after_sampling_is_refused_too() -> None:
     changes = change("train.loss.kind=sft", run=settings("train.loss.kind=csft")).changes
     assert refuse_for_begun_round(changes, done={"sample"}, round=1)

@@ -84,6 +84,71 @@ CONFLICTS = {
         "sample.min_new_tokens",
         "a completion of at least 9 tokens is longer than sample.max_new_tokens = 8: lower it",
     ),
+    "an estimate of no KL": (
+        settings("grpo", train={"loss": {"kind": "grpo", "beta": 0, "kl_estimate": "k2"}}),
+        "train.loss.kl_estimate",
+        "has no effect with train.loss.beta = 0: take the line out",
+    ),
+    "a scale that is not taken": (
+        settings(
+            "grpo",
+            train={
+                "loss": {"kind": "grpo", "scale_advantages": False, "scale_over": "round"},
+            },
+        ),
+        "train.loss.scale_over",
+        "has no effect with train.loss.scale_advantages = false: take the line out",
+    ),
+    "clips beside CISPO": (
+        settings("grpo", train={"loss": {"kind": "grpo", "cispo_cap": 5, "clip_high": 0.28}}),
+        "train.loss.clip_high",
+        "has no effect with train.loss.cispo_cap: take the line out",
+    ),
+    "a dual clip beside CISPO": (
+        settings("grpo", train={"loss": {"kind": "grpo", "cispo_cap": 5, "dual_clip": 3}}),
+        "train.loss.dual_clip",
+        "has no effect with train.loss.cispo_cap",
+    ),
+    "humanline with CISPO": (
+        settings(
+            "grpo",
+            train={
+                "loss": {"kind": "grpo", "cispo_cap": 5, "humanline": {}},
+                "reference": "previous",
+            },
+        ),
+        "train.loss.humanline",
+        "clamps gradients, and CISPO's ratios have none: take train.loss.cispo_cap out",
+    ),
+    "humanline with the sampler's ratios": (
+        settings(
+            "grpo",
+            train={
+                "loss": {"kind": "grpo", "sampler_ratio_cap": 2, "humanline": {}},
+                "reference": "previous",
+            },
+        ),
+        "train.loss.sampler_ratio_cap",
+        "with humanline they are to the reference: take the line out",
+    ),
+    "a division by 0": (
+        settings(
+            "grpo",
+            sample={"temperatures": [0, 1.0], "group_size": 2},
+            train={"loss": {"kind": "grpo", "at_sampling_temperature": True}},
+        ),
+        "train.loss.at_sampling_temperature",
+        "logits cannot be divided by temperature 0",
+    ),
+    "a division by 1": (
+        settings(
+            "grpo",
+            sample={"temperature": 1.0},
+            train={"loss": {"kind": "grpo", "at_sampling_temperature": True}},
+        ),
+        "train.loss.at_sampling_temperature",
+        "has no effect where completions are sampled at temperature 1: take the line out",
+    ),
     "a penalty that is never taken": (
         settings(
             label={
@@ -94,6 +159,28 @@ CONFLICTS = {
         ),
         "label.cut_off_penalty",
         "has no effect with label.cut_off = 'score': write 'penalty' there, or take the line out",
+    ),
+    "a penalty for no length": (
+        settings(
+            label={
+                "judge": {"kind": "function", "function": "judge.py:f"},
+                "feedback": {"kind": "pairwise"},
+                "overlong_penalty": 2.0,
+            }
+        ),
+        "label.overlong_penalty",
+        "has no effect without label.overlong_tokens: write it, or take the line out",
+    ),
+    "completions that are all too long": (
+        settings(
+            label={
+                "judge": {"kind": "function", "function": "judge.py:f"},
+                "feedback": {"kind": "pairwise"},
+                "overlong_tokens": 513,
+            }
+        ),
+        "label.overlong_tokens",
+        "513 are more than sample.max_new_tokens = 512, so that every completion would be too long",
     ),
     "a mask with nothing under it": (
         settings(

@@ -62,7 +62,11 @@ SAMPLED = [
 
 
 def labelled(
-    tmp_path: Path, rows: Sequence[Group] = SAMPLED, kind: str = "pairwise", **settings: Any
+    tmp_path: Path,
+    rows: Sequence[Group] = SAMPLED,
+    kind: str = "pairwise",
+    max_new_tokens: int = 512,
+    **settings: Any,
 ) -> tuple[Path, dict[str, Any], list[Any]]:
     """The attempt, its summary and its feedback."""
     (tmp_path / "my_judge.py").write_text(WORTH)
@@ -72,6 +76,7 @@ def labelled(
         function_judge(tmp_path / "my_judge.py"),
         feedback={"kind": kind},
         label=settings,
+        sample={"max_new_tokens": max_new_tokens},
     )
     summary = label(path).summary.as_json()
     return path, summary, list(read_rows(AttemptDir(path).feedback, Feedback))
@@ -123,6 +128,56 @@ def test_whole_groups_keep_penalized_rewards_and_lose_dropped_completions(tmp_pa
     assert [each.reward for each in row.completions] == [0.5, 0.75, 0.5, -0.25]
     (row,) = labelled(tmp_path / "two", kind="scalar", cut_off="drop")[2]
     assert [each.reward for each in row.completions] == [0.75, 0.5]
+
+
+def long_completion(name: str, num_tokens: int, *, is_cut_off: bool = False) -> Completion:
+    made = label_fixtures.completion(name, "1.0", num_tokens=num_tokens)
+    return replace(made, finish_reason="length") if is_cut_off else made
+
+
+OF_LENGTHS = [
+    label_fixtures.group(
+        "p",
+        [
+            long_completion("a", 4),
+            long_completion("b", 6),
+            long_completion("c", 7),
+            long_completion("d", 10),
+            long_completion("e", 10, is_cut_off=True),
+        ],
+    )
+]
+
+
+def test_the_last_tokens_before_the_longest_cost_more_and_more(tmp_path: Path) -> None:
+    path, summary, (row,) = labelled(
+        tmp_path, OF_LENGTHS, "scalar", overlong_tokens=4, overlong_penalty=2.0, max_new_tokens=10
+    )
+    # 2 (length - 6) / 4, from 0 at 6 tokens to 2 at 10
+    assert [each.reward for each in row.completions] == [1.0, 1.0, 0.5, -1.0, -1.0]
+    (scored,) = read_rows(AttemptDir(path).scores, Group)
+    assert [each.penalty for each in scored.completions] == [None, None, 0.5, 2.0, 2.0]
+    assert (summary["num_overlong"], summary["num_cut_off"]) == (3, 1)
+    assert summary["reward_mean"] == 1.0
+    assert summary["reward_mean_penalized"] == pytest.approx(0.1)
+    assert "num_cut_off_penalized" not in summary
+
+
+def test_a_long_completion_that_was_cut_off_loses_both_penalties(tmp_path: Path) -> None:
+    path, summary, _ = labelled(
+        tmp_path, OF_LENGTHS, "scalar", overlong_tokens=4, cut_off="penalty", cut_off_penalty=0.25,
+        max_new_tokens=10,
+    )  # fmt: skip
+    (scored,) = read_rows(AttemptDir(path).scores, Group)
+    assert [each.penalty for each in scored.completions] == [None, None, 0.25, 1.0, 1.25]
+    assert (summary["num_overlong"], summary["num_cut_off_penalized"]) == (3, 1)
+
+
+def test_long_completions_are_penalized_and_those_that_were_cut_off_dropped(tmp_path: Path) -> None:
+    _, _, (row,) = labelled(
+        tmp_path, OF_LENGTHS, "scalar", overlong_tokens=4, cut_off="drop", max_new_tokens=10
+    )
+    assert [each.reward for each in row.completions] == [1.0, 1.0, 0.75, 0.0]
 
 
 def test_what_could_not_be_scored_has_no_penalty(tmp_path: Path) -> None:

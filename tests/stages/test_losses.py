@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from halos_backend.stages.train.losses.advantages import group_advantages
 from halos_backend.stages.train.losses.bradley_terry import bradley_terry_loss
 from halos_backend.stages.train.losses.cdpo import cdpo_loss
 from halos_backend.stages.train.losses.csft import control_prefix
 from halos_backend.stages.train.losses.dpo import dpo_loss
-from halos_backend.stages.train.losses.grpo import group_advantages, grpo_token_loss
+from halos_backend.stages.train.losses.grpo import grpo_token_loss
 from halos_backend.stages.train.losses.ipo import ipo_loss
 from halos_backend.stages.train.losses.kl import categorical_kl
 from halos_backend.stages.train.losses.kto import kto_kl, kto_loss

@@ -114,6 +114,50 @@ def test_chunked_logps_and_their_gradients_equal_plain_ones(has_bias: bool) -> N
         torch.testing.assert_close(grad, expected_grad, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("chunk_elements", [150, 10_000], ids=["chunks", "at once"])
+def test_logits_are_divided_by_each_tokens_own_temperature(chunk_elements: int) -> None:
+    torch.manual_seed(5)
+    hidden = torch.randn(11, 8, requires_grad=True)
+    weight = torch.randn(50, 8, requires_grad=True)
+    bias = torch.randn(50, requires_grad=True)
+    targets, upstream = torch.randint(50, (11,)), torch.randn(11)
+    temperatures = torch.linspace(0.3, 2.0, 11)
+    logits = (hidden.double() @ weight.double().t() + bias.double()) / temperatures.unsqueeze(-1)
+    expected = logits.log_softmax(-1)[torch.arange(11), targets]
+    inputs = [hidden, weight, bias]
+    expected_grads = torch.autograd.grad((expected * upstream).sum(), inputs)
+    values = linear_logps(
+        hidden, weight, bias, targets, temperatures=temperatures, chunk_elements=chunk_elements
+    )
+    grads = torch.autograd.grad((values * upstream).sum(), inputs)
+    torch.testing.assert_close(values.double(), expected, atol=1e-5, rtol=1e-5)
+    for grad, expected_grad in zip(grads, expected_grads, strict=True):
+        torch.testing.assert_close(grad, expected_grad, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("is_plain", [True, False])
+def test_sequences_of_a_batch_have_temperatures_of_their_own(
+    tmp_path: Path, is_plain: bool
+) -> None:
+    policy = load_plain(make_policy(tmp_path))
+    temperatures = (1.0, 0.5, 2.0, 0.7)
+    sequences = [
+        TokenSequence(s.prompt, s.completion, temperature=temperature)
+        for s, temperature in zip(SEQUENCES, temperatures, strict=True)
+    ]
+    batch = collate(sequences, pad_token_id=PAD, device=CPU)
+    found = token_logps(policy, batch, is_plain=is_plain)
+    for sequence, row, temperature in zip(SEQUENCES, found, temperatures, strict=True):
+        ids = torch.tensor([[*sequence.prompt, *sequence.completion]])
+        with torch.no_grad():
+            logits = policy(ids).logits[0].double() / temperature
+        first, length = len(sequence.prompt) - 1, len(sequence.completion)
+        expected = logits.log_softmax(-1)[first : first + length].gather(
+            -1, ids[0, first + 1 :].unsqueeze(-1)
+        )
+        torch.testing.assert_close(row[:length].double(), expected.squeeze(-1), atol=3e-6, rtol=0)
+
+
 def test_chunked_logps_leave_a_frozen_head_without_gradient() -> None:
     hidden = torch.randn(9, 4, requires_grad=True)
     weight = torch.randn(20, 4)

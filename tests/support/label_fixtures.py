@@ -174,6 +174,7 @@ def make_attempt(
     *,
     feedback: dict[str, Any] | None = None,
     label: dict[str, Any] | None = None,
+    sample: dict[str, Any] | None = None,
     wants_feedback: bool = True,
     num_processes: int = 1,
     earlier: Sequence[Path] = (),
@@ -186,6 +187,7 @@ def make_attempt(
     settings = {
         "policy": {"path": "unused"},
         "prompts": {"path": "unused"},
+        "sample": sample or {},
         "label": {"judge": judge, "feedback": feedback or {"kind": "pairwise"}, **(label or {})},
         "train": {"loss": {"kind": "dpo"}},
         "launch": {"device": device},

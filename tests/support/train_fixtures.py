@@ -204,6 +204,7 @@ def make_attempt(
     progress: tuple[float, float] = (0.0, 1.0),
     sharding: str = "none",
     device: str = "cpu",
+    sample: dict[str, Any] | None = None,
     **train: Any,
 ) -> AttemptDir:
     """An attempt directory with its job and feedback; `train` are settings of [train]."""
@@ -222,6 +223,7 @@ def make_attempt(
                 "judge": {"kind": "function", "function": "judge.py:judge"},
                 "feedback": FEEDBACK_KINDS[type(rows[0])] if rows else {"kind": "pairwise"},
             },
+            "sample": sample or {},
             "train": {**quick, **train, "loss": loss},
             "launch": {"device": device, **launch},
         }

@@ -122,9 +122,21 @@ def _why_too_late(path: str, pair: tuple[Any, Any], done: Collection[str]) -> st
         return "taken its prompts already"
     if "sample" in done and _changes_sampling_prefix(path, pair):
         return "sampled its completions already, and csft's control text goes before them"
+    if "sample" in done and _takes_sampler_logps_now(path, pair):
+        return "sampled its completions already, without the log-probabilities that this takes"
     if stage in done:
         return f"finished its {stage} stage already"
     return None
+
+
+def _takes_sampler_logps_now(path: str, pair: tuple[Any, Any]) -> bool:
+    """Says whether the loss begins to take what only a sampler that was asked for it keeps."""
+    before, now = pair
+    if path == "train.loss":
+        before, now = (value_at("sampler_ratio_cap", side) for side in pair)
+    elif path != "train.loss.sampler_ratio_cap":
+        return False
+    return before is None and now is not None
 
 
 def _changes_sampling_prefix(path: str, pair: tuple[Any, Any]) -> bool:

@@ -147,6 +147,47 @@ def _loss_can_learn(settings: RunSettings) -> Iterator[Conflict]:
         )
 
 
+def _grpo_has_effect(settings: RunSettings) -> Iterator[Conflict]:
+    loss, default = settings.train.loss, GRPO(kind="grpo")
+    if not isinstance(loss, GRPO):
+        return
+    out = "take the line out"
+    if loss.beta == 0 and loss.kl_estimate != default.kl_estimate:
+        yield "train.loss.kl_estimate", f"has no effect with train.loss.beta = 0: {out}"
+    if not loss.scale_advantages and loss.scale_over != default.scale_over:
+        reason = f"has no effect with train.loss.scale_advantages = false: {out}"
+        yield "train.loss.scale_over", reason
+    if loss.cispo_cap is not None:
+        for name in ("clip_low", "clip_high", "dual_clip"):
+            if getattr(loss, name) != getattr(default, name):
+                yield f"train.loss.{name}", f"has no effect with train.loss.cispo_cap: {out}"
+        if loss.humanline is not None:
+            reason = "clamps gradients, and CISPO's ratios have none: take train.loss.cispo_cap out"
+            yield "train.loss.humanline", reason
+    if loss.sampler_ratio_cap is not None and loss.humanline is not None:
+        yield (
+            "train.loss.sampler_ratio_cap",
+            "needs ratios to the policy that sampled, and with humanline they are to the reference:"
+            f" {out}",
+        )
+
+
+def _temperature_of_logps_is_one_of_sampling(settings: RunSettings) -> Iterator[Conflict]:
+    loss, sample = settings.train.loss, settings.sample
+    if not getattr(loss, "at_sampling_temperature", False):
+        return
+    temperatures = sample.temperatures or (sample.temperature,)
+    if 0 in temperatures:
+        yield (
+            "train.loss.at_sampling_temperature",
+            "logits cannot be divided by temperature 0, which is among those of [sample]: write"
+            " false, or take it out there",
+        )
+    elif set(temperatures) == {1.0}:
+        reason = "has no effect where completions are sampled at temperature 1: take the line out"
+        yield "train.loss.at_sampling_temperature", reason
+
+
 def _stops_stop(settings: RunSettings) -> Iterator[Conflict]:
     sample = settings.sample
     if "" in sample.stop:
@@ -249,6 +290,19 @@ def _cut_off_has_effect(settings: RunSettings) -> Iterator[Conflict]:
             f"has no effect with label.cut_off = '{label.cut_off}': write 'penalty' there, or take"
             " the line out",
         )
+    longest, overlong = settings.sample.max_new_tokens, label.overlong_tokens
+    default = type(label).model_fields["overlong_penalty"].default
+    if overlong is None and label.overlong_penalty != default:
+        yield (
+            "label.overlong_penalty",
+            "has no effect without label.overlong_tokens: write it, or take the line out",
+        )
+    if overlong is not None and overlong > longest:
+        yield (
+            "label.overlong_tokens",
+            f"{overlong} are more than sample.max_new_tokens = {longest}, so that every completion"
+            " would be too long: lower it",
+        )
     if label.cut_off == "drop" and settings.train.mask_cut_off:
         yield (
             "train.mask_cut_off",
@@ -349,6 +403,8 @@ RULES: tuple[Callable[[RunSettings], Iterator[Conflict]], ...] = (
     _overlap_is_possible,
     _reference_has_effect,
     _loss_can_learn,
+    _grpo_has_effect,
+    _temperature_of_logps_is_one_of_sampling,
     _stops_stop,
     _drawing_has_effect,
     _sampler_fits_engine,

@@ -125,7 +125,11 @@ def _rewards(before: RunSettings, now: RunSettings) -> Iterator[str]:
 
 def _making_feedback(settings: RunSettings) -> tuple[Any, ...]:
     label = settings.label
-    return label.feedback, label.cut_off, label.cut_off_penalty
+    overlong = label.overlong_tokens and (
+        settings.sample.max_new_tokens - label.overlong_tokens,
+        label.overlong_penalty,
+    )
+    return label.feedback, label.cut_off, label.cut_off_penalty, overlong
 
 
 def _samples(before: RunSettings, now: RunSettings) -> Iterator[str]:

@@ -100,14 +100,44 @@ class GRPO(Table):
     kind: Literal["grpo"]
     beta: NonNegative = 0.01
     """Weight of the KL penalty to the reference."""
+    kl_estimate: Literal["k3", "k2"] = "k3"
+    """The estimate of the KL that is the penalty. `k3`: its gradient on policy is that of
+    KL(reference || policy). `k2`, half the square of the log-ratio: it is that of
+    KL(policy || reference)."""
+    ratio: Literal["token", "sequence", "product"] = "token"
+    """What a probability ratio is of. `token`: each token's own. `sequence`: one for a completion,
+    the geometric mean of its tokens' (GSPO; clip_low 3e-4 and clip_high 4e-4 there). `product`: one
+    for a completion, the product of its tokens' (RLOO)."""
     clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Probability ratios below 1 minus this gain nothing more."""
     clip_high: Positive = 0.2
-    """Probability ratios above 1 plus this gain nothing more."""
+    """Probability ratios above 1 plus this gain nothing more; more than clip_low is DAPO's
+    clip-higher (0.28)."""
+    dual_clip: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None
+    """With a negative advantage the loss is at most so many times its size (3 in Ye et al. 2020);
+    absent, a large ratio has a large gradient."""
+    cispo_cap: Positive | None = None
+    """Take CISPO's loss instead of the clipped one: probability ratios, at most this (5 is usual),
+    are weights without gradient of each token's log-probability. Absent is off."""
+    sampler_ratio_cap: Positive | None = None
+    """Weight each token by its probability in training over that in sampling, at most this (2 is
+    usual): truncated importance sampling, which corrects for what the sampler computes otherwise.
+    Both are of the policy that sampled, at temperature 1 and over the whole vocabulary, whatever
+    changes the draw. Absent is off."""
+    baseline: Literal["group_mean", "leave_one_out"] = "group_mean"
+    """What a reward is better than: the mean of its group, or of the others in it (RLOO)."""
     scale_advantages: bool = True
-    """Divide advantages by their group's standard deviation plus 1e-4."""
-    aggregation: Literal["token", "sequence"] = "token"
-    """`token`: mean over all tokens of the step. `sequence`: mean of per-completion means."""
+    """Divide advantages by a standard deviation plus 1e-4; `false` is Dr. GRPO's and RLOO's."""
+    scale_over: Literal["group", "round"] = "group"
+    """Whose standard deviation scales advantages: of the group's rewards, or of all rewards of the
+    round's feedback (Lite PPO)."""
+    aggregation: Literal["token", "sequence", "constant"] = "token"
+    """`token`: mean over all tokens of the step. `sequence`: mean of per-completion means.
+    `constant`: sum over all tokens, divided by the step's completions times sample.max_new_tokens
+    (Dr. GRPO)."""
+    at_sampling_temperature: bool = False
+    """Divide logits by the temperature that a completion was sampled at, for the log-probabilities
+    of policy and reference, as TRL does; otherwise they are those at temperature 1."""
     humanline: Humanline | None = None
     """Clamp token log-ratios and re-sync the reference; absent is off."""
 
@@ -138,6 +168,12 @@ Loss = Annotated[
     DPO | CDPO | IPO | SimPO | SLiC | KTO | GRPO | SFT | CSFT | BradleyTerry,
     Field(discriminator="kind"),
 ]
+
+
+def wants_sampler_logps(loss: Loss) -> bool:
+    """Says whether the loss takes the sampler's log-probabilities of every token."""
+    return isinstance(loss, GRPO) and loss.sampler_ratio_cap is not None
+
 
 FEEDBACK_OF_LOSS: dict[str, tuple[str, ...]] = {
     "dpo": ("pairwise",),

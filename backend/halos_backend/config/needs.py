@@ -15,7 +15,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from halos_backend.config.losses import CSFT, GRPO, KTO, SFT
+from halos_backend.config.losses import CSFT, GRPO, KTO, SFT, wants_sampler_logps
 from halos_backend.config.schema import PairwiseFeedback, RunSettings, TrainSettings
 from halos_backend.errors import UsageError
 from halos_backend.records import BAD_JSON
@@ -35,6 +35,9 @@ ROW_BYTES_PER_TOKEN = 33
 """Counts the bytes of a completion's token in completions, scores and feedback: text and token id
 in each.
 """
+
+LOGP_BYTES_PER_TOKEN = 30
+"""Counts those of its log-probability, where the loss takes the sampler's."""
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -109,7 +112,8 @@ def rows_bytes(settings: RunSettings, *, num_prompts: int) -> int:
     may be.
     """
     tokens = num_prompts * settings.sample.group_size * settings.sample.max_new_tokens
-    return tokens * ROW_BYTES_PER_TOKEN
+    logps = LOGP_BYTES_PER_TOKEN if wants_sampler_logps(settings.train.loss) else 0
+    return tokens * (ROW_BYTES_PER_TOKEN + logps)
 
 
 def trainer_memory_bytes(

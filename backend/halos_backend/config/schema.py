@@ -219,6 +219,13 @@ class LabelSettings(Table):
     are the judge's, before penalties."""
     cut_off_penalty: Positive = 1.0
     """What `label.cut_off = 'penalty'` subtracts, in the judge's unit."""
+    overlong_tokens: PositiveInt | None = None
+    """The last so many tokens before sample.max_new_tokens cost more and more: of
+    label.overlong_penalty a completion loses the share of them that it takes, all of it when it was
+    cut off (DAPO's soft overlong punishment, 4,096 of 20,480 tokens there). Absent is off."""
+    overlong_penalty: Positive = 1.0
+    """What a completion loses that takes all tokens of label.overlong_tokens, in the judge's
+    unit."""
 
 
 class LoRA(Table):

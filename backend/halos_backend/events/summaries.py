@@ -132,13 +132,14 @@ class LabelSummary(StageSummary, frozen=True, kw_only=True):
     num_cut_off: int | None = None
     num_cut_off_dropped: int | None = None
     num_cut_off_penalized: int | None = None
+    num_overlong: int | None = None
     reward_mean_penalized: float | None = None
     engine: str | None = None
 
     @property
     def nulls(self) -> Collection[str]:
         rewards = [name for name in self.__struct_fields__ if name.startswith("reward_")]
-        if self.num_cut_off_penalized is None:
+        if self.num_cut_off_penalized is None and self.num_overlong is None:
             rewards.remove("reward_mean_penalized")
         return (*rewards, "num_feedback", "margin_mean", "num_desirable")
 

@@ -80,7 +80,8 @@ def execute(attempt: Attempt, *, cache: JudgeCache | None = None) -> StageResult
     if not attempt.is_main:
         return StageResult()
     _report_unscored(attempt, rewards)
-    scored = with_penalties(scored_groups(groups, rewards), settings)
+    longest = attempt.settings.sample.max_new_tokens
+    scored = with_penalties(scored_groups(groups, rewards), settings, max_new_tokens=longest)
     seen = as_training_sees(scored, settings)
     rounding = judge.rounding if judge else 0.0
     feedback = _feedback(attempt, seen, rounding)
@@ -93,7 +94,7 @@ def execute(attempt: Attempt, *, cache: JudgeCache | None = None) -> StageResult
         num_feedback=len(feedback.rows) if _wants_feedback(attempt) else None,
         num_equal_groups=num_equal_groups(seen, rounding),
         errors=_reward_errors(attempt, scored),
-        cut_off=count_cut_off(scored, settings),
+        cut_off=count_cut_off(scored, settings, max_new_tokens=longest),
         engine=judge.engine if judge and judge.engine else None,
         elapsed_s=clock.monotonic() - started,
     )
@@ -334,6 +335,7 @@ def summarize(
         num_cut_off=cut_off.num,
         num_cut_off_dropped=cut_off.num_dropped,
         num_cut_off_penalized=cut_off.num_penalized,
+        num_overlong=cut_off.num_overlong,
         reward_mean_penalized=cut_off.reward_mean,
         engine=engine,
         elapsed_s=elapsed_s,

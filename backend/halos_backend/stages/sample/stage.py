@@ -16,6 +16,7 @@ import msgspec
 import torch
 
 from halos_backend import atomic, clock
+from halos_backend.config.losses import wants_sampler_logps
 from halos_backend.errors import CorruptFileError, OutOfMemoryError, StageError
 from halos_backend.interpreters.engine_choice import EngineChoice
 from halos_backend.records import CanaryRow, Completion, Group, Prompt, encode_row, read_rows
@@ -120,13 +121,14 @@ class _Generating:
     def _batch(
         self, engine: Engine, batch: Batch, report: Callable[[int], None]
     ) -> Iterator[tuple[int, Group]]:
-        requests = [self._request(row) for row in batch.rows]
+        canaries = {row for row in batch.rows if self.canary.wants(row)}
+        requests = [self._request(row, is_canary=row in canaries) for row in batch.rows]
         try:
             for position, made in engine.generate(requests, stepped=lambda: report(0)):
                 report(1)
                 row = batch.rows[position]
                 completion = self._completion(row, made)
-                if requests[position].wants_logps:
+                if row in canaries:
                     self.canary.add(completion.completion_id, requests[position], made)
                 group = self._made.setdefault(row.prompt_index, {})
                 group[row.k] = completion
@@ -152,13 +154,13 @@ class _Generating:
 
         return report
 
-    def _request(self, row: Row) -> Request:
+    def _request(self, row: Row, *, is_canary: bool) -> Request:
         job, prompt = self.attempt.job, self.prompts[row.prompt_index]
         seed = derived_seed(job.seed, job.round, prompt.prompt_id, row.k)
         return Request(
             (*prompt.token_ids, *self._prefix),
             seed,
-            self.canary.wants(row),
+            is_canary or self._keeps_logps,
             own_temperature(self.attempt.settings.sample, row.k),
         )
 
@@ -169,7 +171,12 @@ class _Generating:
             token_ids=result.token_ids,
             finish_reason=result.finish_reason,
             temperature=own_temperature(self.attempt.settings.sample, row.k),
+            logps=tuple(round(logp, 6) for logp in result.logps) if self._keeps_logps else (),
         )
+
+    @property
+    def _keeps_logps(self) -> bool:
+        return wants_sampler_logps(self.attempt.settings.train.loss)
 
     def _group(self, index: int) -> Group:
         prompt, made = self.prompts[index], self._made.pop(index)

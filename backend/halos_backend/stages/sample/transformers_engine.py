@@ -199,7 +199,10 @@ def _take_logps(
     logps: Mapping[int, list[float]], logits: Tensor, tokens: Tensor, rows: Sequence[int]
 ) -> None:
     """Adds the newest tokens' log-probabilities of the rows in `logps`, ended ones included."""
-    for position, row in enumerate(rows):
-        if row in logps:
-            values = logits[position].float().log_softmax(-1)
-            logps[row].append(float(values[tokens[position]]))
+    positions = [position for position, row in enumerate(rows) if row in logps]
+    if not positions:
+        return
+    values = logits[positions].float().log_softmax(-1)
+    newest = values.gather(-1, tokens[positions].unsqueeze(-1)).squeeze(-1).tolist()
+    for position, value in zip(positions, newest, strict=True):
+        logps[rows[position]].append(value)

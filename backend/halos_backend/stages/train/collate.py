@@ -31,7 +31,8 @@ class TokenBatch:
     """Holds the sequences of one forward pass.
 
     Of the completions' tokens, one after the other, `targets` (n,) are the ids and `slots` (n,)
-    their places in a flattened (rows, completion tokens), whose `completion_mask` is bool.
+    their places in a flattened (rows, completion tokens), whose `completion_mask` is bool;
+    `temperatures` (n,) are what logits are divided by, None where all are 1.
     """
 
     sequences: tuple[TokenSequence, ...]
@@ -39,6 +40,7 @@ class TokenBatch:
     targets: Tensor
     slots: Tensor
     pad_token_id: int
+    temperatures: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -50,6 +52,12 @@ class TokenBatch:
         """
         padded = flat.new_zeros(self.completion_mask.numel())
         return padded.index_copy(0, self.slots, flat).view(self.completion_mask.shape)
+
+    @property
+    def sampler_logps(self) -> Tensor:
+        """Is the sampler's log-probabilities, (rows, completion tokens), 0 outside the mask."""
+        values = [value for sequence in self.sequences for value in sequence.sampler_logps]
+        return self.unflatten(torch.tensor(values, device=self.device))
 
     @cached_property
     def padded(self) -> PaddedRows:
@@ -94,10 +102,15 @@ def collate(
     lengths = torch.tensor([len(sequence.completion) for sequence in sequences]).unsqueeze(-1)
     completion_mask = torch.arange(int(lengths.max())) < lengths
     targets = [token for sequence in sequences for token in sequence.completion]
+    temperatures = None
+    if any(sequence.temperature != 1.0 for sequence in sequences):
+        own = torch.tensor([sequence.temperature for sequence in sequences])
+        temperatures = own.repeat_interleave(lengths.squeeze(-1)).to(device)
     return TokenBatch(
         sequences=tuple(sequences),
         completion_mask=completion_mask.to(device),
         targets=torch.tensor(targets, dtype=torch.long).to(device),
         slots=completion_mask.flatten().nonzero().squeeze(-1).to(device),
         pad_token_id=pad_token_id,
+        temperatures=temperatures,
     )

@@ -25,17 +25,23 @@ from halos_backend.records import (
     UnpairedFeedback,
     read_rows,
 )
+from halos_backend.stages.train.losses.advantages import group_advantages, reward_std
 from halos_backend.stages.train.losses.csft import control_prefix
-from halos_backend.stages.train.losses.grpo import group_advantages
 
 
 @dataclass(frozen=True)
 class TokenSequence:
-    """Is a prompt and its completion, both as token ids. Equal sequences are equal keys."""
+    """Is a prompt and its completion, both as token ids. Equal sequences are equal keys.
+
+    Its log-probabilities are those at `temperature`; `sampler_logps` are the sampler's own of the
+    completion's tokens, at temperature 1, where the loss asks for them.
+    """
 
     prompt: tuple[int, ...]
     completion: tuple[int, ...]
     is_cut_off: bool = field(default=False, compare=False)
+    temperature: float = 1.0
+    sampler_logps: tuple[float, ...] = field(default=(), compare=False)
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.completion)
@@ -100,9 +106,10 @@ def read_examples(
     tokenizer: PreTrainedTokenizerBase | None,
     *,
     mask_cut_off: bool = False,
+    temperature: float = 1.0,
 ) -> RoundExamples:
-    """Returns the examples of a feedback file, in its order. Raises StageError for an
-    empty file.
+    """Returns the examples of a feedback file, in its order; `temperature` is that of completions
+    which say none. Raises StageError for an empty file.
     """
     rows = list(read_rows(feedback, Feedback))
     if not rows:
@@ -110,7 +117,7 @@ def read_examples(
             f"{feedback} has no feedback to train on: the round has nothing to teach."
             " Lower label.feedback's threshold, raise sample.temperature, or take more prompts"
         )
-    made = make_examples(rows, loss, tokenizer)
+    made = make_examples(rows, loss, tokenizer, temperature=temperature)
     if not mask_cut_off:
         return made
     left = tuple(each for each in made.examples if not _has_cut_off(each))
@@ -122,12 +129,16 @@ def _has_cut_off(example: Example) -> bool:
 
 
 def make_examples(
-    rows: Sequence[Feedback], loss: Loss, tokenizer: PreTrainedTokenizerBase | None = None
+    rows: Sequence[Feedback],
+    loss: Loss,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    *,
+    temperature: float = 1.0,
 ) -> RoundExamples:
     """Returns the rows as `loss` sees them. `tokenizer` is for csft's control texts only."""
     match loss:
         case GRPO():
-            return _grouped(rows, loss)
+            return _grouped(rows, loss, temperature)
         case KTO():
             return RoundExamples(tuple(_unpaired(rows, loss)))
         case SFT():
@@ -190,7 +201,7 @@ def _prefixed(
         yield replace(example, sequence=replace(sequence, completion=completion))
 
 
-def _grouped(rows: Sequence[Feedback], loss: GRPO) -> RoundExamples:
+def _grouped(rows: Sequence[Feedback], loss: GRPO, temperature: float) -> RoundExamples:
     """Returns scored completions with their advantage over all scored completions of
     their group.
     """
@@ -205,16 +216,22 @@ def _grouped(rows: Sequence[Feedback], loss: GRPO) -> RoundExamples:
             if completion.reward is None:
                 num_unscored += 1
                 continue
-            sequences.append(_sequence(row, completion))
+            sequences.append(
+                _with_sampling(_sequence(row, completion), completion, loss, temperature)
+            )
             groups.append(number)
             rewards.append(completion.reward)
     # Group by group: one call over all of them needs groups x completions of memory.
     advantages = [0.0] * len(rewards)
+    of_round = torch.tensor(rewards, dtype=torch.float64)
+    round_std = reward_std(of_round) if loss.scale_over == "round" else None
     for members in _members(groups):
         values = group_advantages(
             rewards=torch.tensor([rewards[i] for i in members], dtype=torch.float64),
             group_index=torch.zeros(len(members), dtype=torch.long),
             scale=loss.scale_advantages,
+            baseline=loss.baseline,
+            round_std=round_std,
         )
         for index, value in zip(members, values.tolist(), strict=True):
             advantages[index] = value
@@ -238,6 +255,24 @@ def _sequence(row: Feedback, completion: Completion) -> TokenSequence:
     return TokenSequence(
         row.prompt_token_ids, completion.token_ids, completion.finish_reason == "length"
     )
+
+
+def _with_sampling(
+    sequence: TokenSequence, completion: Completion, loss: GRPO, temperature: float
+) -> TokenSequence:
+    """Adds what the loss asks of how the completion was sampled."""
+    if loss.sampler_ratio_cap is not None:
+        if len(completion.logps) != len(completion.token_ids):
+            raise StageError(
+                f"completion {completion.completion_id!r} has no log-probabilities of its sampler,"
+                " which train.loss.sampler_ratio_cap takes",
+                fix="set it from a round on that is not sampled yet, or take it out",
+            )
+        sequence = replace(sequence, sampler_logps=completion.logps)
+    if loss.at_sampling_temperature:
+        own = completion.temperature
+        sequence = replace(sequence, temperature=temperature if own is None else own)
+    return sequence
 
 
 def _refuse(row: Feedback, loss: Loss) -> NoReturn:

@@ -58,7 +58,7 @@ def has_plain_head(policy: PreTrainedModel) -> bool:
 
 def token_logps(policy: PreTrainedModel, batch: TokenBatch, *, is_plain: bool) -> Tensor:
     """Returns log-probabilities of the completions' tokens, (rows, completion tokens), 0 outside
-    the mask.
+    the mask; at the temperatures of the batch.
 
     `is_plain` is `has_plain_head(policy)`. A sharded policy must be run equally often on every
     rank, and it is, whatever the batch.
@@ -111,10 +111,13 @@ def run_idle(
 
 def _token_logps(policy: PreTrainedModel, batch: TokenBatch, is_plain: bool) -> Tensor:
     if not is_plain:
-        return batch.unflatten(_log_softmax_of(_logits_of_forward(policy, batch), batch.targets))
+        logits = _logits_of_forward(policy, batch)
+        return batch.unflatten(_log_softmax_of(logits, batch.targets, batch.temperatures))
     head: Any = policy.get_output_embeddings()
     rows = _predicting_states(policy, batch)
-    return batch.unflatten(linear_logps(rows, head.weight, head.bias, batch.targets))
+    return batch.unflatten(
+        linear_logps(rows, head.weight, head.bias, batch.targets, temperatures=batch.temperatures)
+    )
 
 
 def _token_kls(
@@ -170,19 +173,23 @@ def linear_logps(
     bias: Tensor | None,
     targets: Tensor,
     *,
+    temperatures: Tensor | None = None,
     chunk_elements: int = CHUNK_ELEMENTS,
 ) -> Tensor:
     """Computes log softmax(hidden @ weight.T + bias)[targets], (n,) in fp32, for hidden (n, width).
 
-    Logits that fit into one chunk are kept for the backward pass; more are computed again there.
+    `temperatures` (n,) divide the logits. Those that fit into one chunk are kept for the backward
+    pass; more are computed again there.
     """
     chunk_rows = max(1, chunk_elements // weight.shape[0])
     if len(hidden) <= chunk_rows:
-        return _log_softmax_of(nn.functional.linear(hidden, weight, bias), targets)
+        return _log_softmax_of(nn.functional.linear(hidden, weight, bias), targets, temperatures)
     dtype = hidden.dtype
     if torch.is_autocast_enabled(hidden.device.type):
         dtype = torch.get_autocast_dtype(hidden.device.type)
-    logps: Tensor = _ChunkedLogps.apply(hidden, weight, bias, targets, chunk_rows, dtype)
+    logps: Tensor = _ChunkedLogps.apply(
+        hidden, weight, bias, targets, temperatures, chunk_rows, dtype
+    )
     return logps
 
 
@@ -216,8 +223,13 @@ def _hidden_states(
     return hidden
 
 
-def _log_softmax_of(logits: Tensor, targets: Tensor) -> Tensor:
-    return -nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+def _log_softmax_of(logits: Tensor, targets: Tensor, temperatures: Tensor | None) -> Tensor:
+    scaled = _scaled(logits.float(), temperatures)
+    return -nn.functional.cross_entropy(scaled, targets, reduction="none")
+
+
+def _scaled(logits: Tensor, temperatures: Tensor | None) -> Tensor:
+    return logits if temperatures is None else logits / temperatures.unsqueeze(-1)
 
 
 class _ChunkedLogps(torch.autograd.Function):
@@ -234,23 +246,26 @@ class _ChunkedLogps(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         targets: Tensor,
+        temperatures: Tensor | None,
         chunk_rows: int,
         dtype: torch.dtype,
     ) -> Tensor:
         logps, sums = [], []
         with torch.autocast(hidden.device.type, enabled=False):
-            for rows, ids in zip(hidden.split(chunk_rows), targets.split(chunk_rows), strict=True):
-                logits = _logits(rows, weight, bias, dtype)
+            for start in range(0, len(hidden), chunk_rows):
+                part = slice(start, start + chunk_rows)
+                ids, own = targets[part], None if temperatures is None else temperatures[part]
+                logits = _scaled(_logits(hidden[part], weight, bias, dtype), own)
                 log_sum = logits.logsumexp(-1)
                 logps.append(logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1) - log_sum)
                 sums.append(log_sum)
-        ctx.save_for_backward(hidden, weight, bias, targets, torch.cat(sums))
+        ctx.save_for_backward(hidden, weight, bias, targets, temperatures, torch.cat(sums))
         ctx.chunk_rows, ctx.dtype = chunk_rows, dtype
         return torch.cat(logps)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        hidden, weight, bias, targets, log_sums = ctx.saved_tensors
+        hidden, weight, bias, targets, temperatures, log_sums = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
@@ -258,12 +273,13 @@ class _ChunkedLogps(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, len(hidden), ctx.chunk_rows):
                 part = slice(start, start + ctx.chunk_rows)
-                logits = _logits(hidden[part], weight, bias, ctx.dtype)
+                own = None if temperatures is None else temperatures[part]
+                logits = _scaled(_logits(hidden[part], weight, bias, ctx.dtype), own)
                 # d logp / d logits = onehot(target) - softmax
                 grad_logits = logits.sub_(log_sums[part].unsqueeze(-1)).exp_().neg_()
                 ones = torch.ones_like(log_sums[part]).unsqueeze(-1)
                 grad_logits.scatter_add_(-1, targets[part].unsqueeze(-1), ones)
-                grad_logits.mul_(grads[0][part].unsqueeze(-1))
+                grad_logits.mul_(_scaled(grads[0][part].unsqueeze(-1), own))
                 if grad_bias is not None:
                     grad_bias += grad_logits.sum(0)
                 small = grad_logits.to(ctx.dtype)
@@ -273,7 +289,7 @@ class _ChunkedLogps(torch.autograd.Function):
                     grad_weight += (small.t() @ hidden[part].to(ctx.dtype)).float()
         grad_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
         grad_bias = None if grad_bias is None else grad_bias.to(bias.dtype)
-        return grad_hidden, grad_weight, grad_bias, None, None, None
+        return grad_hidden, grad_weight, grad_bias, None, None, None, None
 
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:

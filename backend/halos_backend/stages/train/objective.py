@@ -29,7 +29,7 @@ from halos_backend.errors import StageError
 from halos_backend.stages.train.losses.bradley_terry import bradley_terry_loss
 from halos_backend.stages.train.losses.cdpo import cdpo_loss
 from halos_backend.stages.train.losses.dpo import dpo_loss
-from halos_backend.stages.train.losses.grpo import grpo_token_loss
+from halos_backend.stages.train.losses.grpo import grpo_token_loss, ratio_logs, sampler_weights
 from halos_backend.stages.train.losses.ipo import ipo_loss
 from halos_backend.stages.train.losses.kto import kto_loss
 from halos_backend.stages.train.losses.logratios import (
@@ -50,6 +50,9 @@ Sums = dict[str, tuple[Tensor, Tensor | int]]
 class Rows:
     """Is a microbatch. Log-probabilities are (rows, completion tokens), the last two (rows,).
 
+    `start_token_logps` and `sampler_token_logps` are of the policy that sampled, by the trainer and
+    by the sampler, at temperature 1.
+
     Of pairs, the first half of the rows is chosen, the second half rejected, in the same order.
     """
 
@@ -57,17 +60,23 @@ class Rows:
     completion_mask: Tensor
     reference_token_logps: Tensor | None = None
     old_token_logps: Tensor | None = None
+    start_token_logps: Tensor | None = None
+    sampler_token_logps: Tensor | None = None
     is_desirable: Tensor | None = None
     advantages: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class StepTotals:
-    """Holds denominators of one optimizer step, over all microbatches and ranks."""
+    """Holds denominators of one optimizer step, over all microbatches and ranks.
+
+    `max_new_tokens` is the longest that a completion may be.
+    """
 
     num_examples: int
     num_completion_tokens: int
     kto_kl: Tensor | None = None
+    max_new_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,9 @@ def metric_names(loss: Loss) -> tuple[str, ...]:
         case SFT() | CSFT() | SLiC():
             return ()
         case GRPO():
-            return ("advantage_abs_mean", "clip_frac", *clamped)
+            sampler = ("sampler_ratio_mean", "sampler_capped_frac")
+            with_sampler = () if loss.sampler_ratio_cap is None else sampler
+            return ("advantage_abs_mean", "clip_frac", *with_sampler, *clamped)
         case _:
             return (*pairs, *clamped)
 
@@ -228,6 +239,7 @@ def _kto_share(loss: KTO, rows: Rows, totals: StepTotals) -> Share:
 def _grpo_share(loss: GRPO, rows: Rows, totals: StepTotals) -> Share:
     advantages, old = _present(rows.advantages), _present(rows.old_token_logps)
     mask = rows.completion_mask
+    weights, sums = _sampler_weights(loss, rows)
     losses = grpo_token_loss(
         token_logps=rows.token_logps,
         old_token_logps=old,
@@ -238,21 +250,61 @@ def _grpo_share(loss: GRPO, rows: Rows, totals: StepTotals) -> Share:
         clip_low=loss.clip_low,
         clip_high=loss.clip_high,
         clamp=clamp_of(loss),
+        ratio=loss.ratio,
+        dual_clip=loss.dual_clip,
+        cispo_cap=loss.cispo_cap,
+        kl_estimate=loss.kl_estimate,
+        weights=weights,
     )
-    if loss.aggregation == "token":
-        share = losses.sum() / max(1, totals.num_completion_tokens)
-    else:
-        share = mean_over_completion(losses, mask).sum() / totals.num_examples
-    ratios = (rows.token_logps.detach() - old).exp()
-    gain = advantages.unsqueeze(-1)
-    is_clipped = ((ratios > 1 + loss.clip_high) & (gain > 0)) | (
-        (ratios < 1 - loss.clip_low) & (gain < 0)
-    )
-    sums: Sums = {
+    match loss.aggregation:
+        case "token":
+            share = losses.sum() / max(1, totals.num_completion_tokens)
+        case "sequence":
+            share = mean_over_completion(losses, mask).sum() / totals.num_examples
+        case "constant":
+            share = losses.sum() / (totals.num_examples * totals.max_new_tokens)
+        case _:
+            assert_never(loss.aggregation)
+    is_clipped = _is_clipped(loss, rows.token_logps.detach() - old, advantages.unsqueeze(-1), mask)
+    sums |= {
         "advantage_abs_mean": (advantages.abs().sum(), len(advantages)),
         "clip_frac": ((is_clipped & mask).sum(), mask.sum()),
     }
     return Share(share, sums | _clamp_sums(loss, rows))
+
+
+def _is_clipped(loss: GRPO, logratios: Tensor, gains: Tensor, mask: Tensor) -> Tensor:
+    """Says which tokens have no gradient because their ratio is clipped; of CISPO, whose ratio is
+    at the cap.
+    """
+    logs = logratios if loss.ratio == "token" else logratios.masked_fill(~mask, 0.0)
+    ratios = ratio_logs(logs, mask, loss.ratio).exp()
+    if loss.cispo_cap is not None:
+        return ratios > loss.cispo_cap
+    is_clipped = ((ratios > 1 + loss.clip_high) & (gains > 0)) | (
+        (ratios < 1 - loss.clip_low) & (gains < 0)
+    )
+    if loss.dual_clip is not None:
+        is_clipped |= (ratios > loss.dual_clip) & (gains < 0)
+    return is_clipped
+
+
+def _sampler_weights(loss: GRPO, rows: Rows) -> tuple[Tensor | None, Sums]:
+    """Returns the weights of truncated importance sampling, and their metrics; None without it."""
+    if loss.sampler_ratio_cap is None:
+        return None, {}
+    mask = rows.completion_mask
+    weights = sampler_weights(
+        old_token_logps=_present(rows.start_token_logps),
+        sampler_token_logps=_present(rows.sampler_token_logps),
+        completion_mask=mask,
+        cap=loss.sampler_ratio_cap,
+    )
+    is_capped = (weights >= loss.sampler_ratio_cap) & mask
+    return weights, {
+        "sampler_ratio_mean": (weights.masked_fill(~mask, 0.0).sum(), mask.sum()),
+        "sampler_capped_frac": (is_capped.sum(), mask.sum()),
+    }
 
 
 def _clamp_sums(loss: Loss, rows: Rows) -> Sums:

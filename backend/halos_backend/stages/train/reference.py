@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -58,6 +58,17 @@ class LogpsTable(TokenTable):
 
     def token_logps(self, batch: TokenBatch) -> Tensor:
         parts = [self.of(sequence) for sequence in batch.sequences]
+        return batch.unflatten(torch.cat(parts).to(batch.targets.device))
+
+
+@dataclass(frozen=True)
+class AtTemperatureOne:
+    """Looks up what was computed of the same sequences at temperature 1."""
+
+    table: LogpsTable
+
+    def token_logps(self, batch: TokenBatch) -> Tensor:
+        parts = [self.table.of(replace(s, temperature=1.0)) for s in batch.sequences]
         return batch.unflatten(torch.cat(parts).to(batch.targets.device))
 
 

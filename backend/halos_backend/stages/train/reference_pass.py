@@ -14,7 +14,13 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from halos_backend.config.losses import GRPO, LOSSES_WITH_REFERENCE, BradleyTerry, Humanline
+from halos_backend.config.losses import (
+    GRPO,
+    LOSSES_WITH_REFERENCE,
+    BradleyTerry,
+    Humanline,
+    wants_sampler_logps,
+)
 from halos_backend.errors import StageError
 from halos_backend.stages.models import load_policy
 from halos_backend.stages.packing import pack
@@ -32,6 +38,7 @@ from halos_backend.stages.train.logps import has_plain_head
 from halos_backend.stages.train.model_cache import ModelCache
 from halos_backend.stages.train.ranks import TrainRanks
 from halos_backend.stages.train.reference import (
+    AtTemperatureOne,
     FollowingReference,
     FrozenModel,
     LogpsTable,
@@ -48,11 +55,13 @@ class ReferenceValues:
     """Holds what the models gave.
 
     `old` is what GRPO's ratios are to: the policy at the start of the round, or humanline's
-    reference. `kl` is None without a policy.
+    reference. `start` is that policy at temperature 1, where the loss compares it with the sampler.
+    `kl` is None without a policy.
     """
 
     reference: LogpsTable | FollowingReference | None = None
     old: LogpsTable | FollowingReference | None = None
+    start: AtTemperatureOne | None = None
     kl: KlInitial | None = None
 
 
@@ -100,7 +109,11 @@ class ReferencePass:
         if isinstance(loss, GRPO):
             self.attempt.phase("log-probabilities at the start of the round")
             old = self._table(None, sequences)
-        return ReferenceValues(self._reference(sequences, old), old)
+        start = None
+        if old is not None and wants_sampler_logps(loss):
+            at_one = [replace(sequence, temperature=1.0) for sequence in sequences]
+            start = AtTemperatureOne(old if at_one == sequences else self._table(None, at_one))
+        return ReferenceValues(self._reference(sequences, old), old, start)
 
     def _reference(
         self, sequences: Sequence[TokenSequence], old: LogpsTable | None

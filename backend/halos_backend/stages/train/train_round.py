@@ -86,6 +86,8 @@ def train_round(attempt: Attempt, cache: ModelCache | None = None) -> StageResul
         pad_token_id=pad_token_id,
         reference=references.reference,
         old=references.old,
+        start=references.start,
+        max_new_tokens=settings.sample.max_new_tokens,
     )
     history = train_steps(attempt, inputs, trainer, steps)
 
@@ -131,7 +133,11 @@ def _plan(
     """Returns the round's examples and its optimizer steps, the same on every rank."""
     train = attempt.settings.train
     made = read_examples(
-        Path(inputs.feedback), train.loss, tokenizer, mask_cut_off=train.mask_cut_off
+        Path(inputs.feedback),
+        train.loss,
+        tokenizer,
+        mask_cut_off=train.mask_cut_off,
+        temperature=attempt.settings.sample.temperature,
     )
     if made.num_unscored:
         attempt.warn(f"{made.num_unscored} completions without a reward are not trained on")

@@ -48,7 +48,8 @@ class Trainer:
     """Holds what every step of a round needs. `reference` and `old` are None where the loss has
     none.
 
-    `old` is what GRPO's ratios are to; with humanline it is the reference, as in HALOs.
+    `old` is what GRPO's ratios are to; with humanline it is the reference, as in HALOs. `start` is
+    compared with the sampler. Completions have at most `max_new_tokens`.
     """
 
     trainee: Trainee
@@ -58,6 +59,8 @@ class Trainer:
     pad_token_id: int
     reference: TokenLogps | None = None
     old: TokenLogps | None = None
+    start: TokenLogps | None = None
+    max_new_tokens: int = 0
 
     def step(self, number: int, step: Step, *, lr: float) -> dict[str, float]:
         """Does optimizer step `number` (from 1); returns its metrics, global over the step.
@@ -68,6 +71,7 @@ class Trainer:
             num_examples=len(step.examples),
             num_completion_tokens=step.num_completion_tokens,
             kto_kl=self._kto_kl(step) if step.mismatched else None,
+            max_new_tokens=self.max_new_tokens,
         )
         sums = self._add_up(step.examples, totals)
         weights = self.trainee.weights
@@ -153,6 +157,8 @@ class Trainer:
             completion_mask=batch.completion_mask,
             reference_token_logps=reference,
             old_token_logps=old,
+            start_token_logps=self.start.token_logps(batch) if self.start else None,
+            sampler_token_logps=batch.sampler_logps if self.start else None,
             is_desirable=torch.tensor(
                 [isinstance(e, UnpairedExample) and e.is_desirable for e in members],
                 device=self.ranks.device,
