@@ -199,8 +199,9 @@ def test_an_unknown_key_is_answered_with_the_nearest_name(
 def test_an_unknown_loss_is_answered_with_all_kinds_and_the_nearest(tmp_path: Path) -> None:
     found = problems(tmp_path, MINIMAL.replace('"dpo"', '"dpoo"'))
     assert found == {
-        "train.loss.kind": "takes 'dpo', 'cdpo', 'ipo', 'simpo', 'slic', 'kto', 'grpo', 'sft',"
-        " 'csft' or 'bradley_terry', not 'dpoo'; did you mean 'dpo'?"
+        "train.loss.kind": "takes 'dpo', 'cdpo', 'ipo', 'robust', 'exo', 'apo_zero', 'apo_down',"
+        " 'sppo', 'bco', 'simpo', 'slic', 'kto', 'grpo', 'sft', 'csft' or 'bradley_terry', not"
+        " 'dpoo'; did you mean 'dpo'?"
     }
 
 

@@ -242,7 +242,9 @@ def cut_off(row: Any) -> Any:
 
 ROWS: dict[str, Any] = {
     "dpo": pairs(6), "cdpo": pairs(6), "ipo": pairs(6), "simpo": pairs(6), "slic": pairs(6),
-    "bradley_terry": pairs(6), "kto": unpaired(6), "sft": unpaired(6), "csft": unpaired(6),
+    "robust": pairs(6), "exo": pairs(6), "apo_zero": pairs(6), "apo_down": pairs(6),
+    "sppo": pairs(6), "bco": pairs(6), "bradley_terry": pairs(6), "kto": unpaired(6),
+    "sft": unpaired(6), "csft": unpaired(6),
 }  # fmt: skip
 
 

@@ -9,14 +9,18 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
 from halos_backend.stages.train.losses.advantages import group_advantages
+from halos_backend.stages.train.losses.apo import apo_down_loss, apo_zero_loss
+from halos_backend.stages.train.losses.bco import bco_loss
 from halos_backend.stages.train.losses.bradley_terry import bradley_terry_loss
 from halos_backend.stages.train.losses.cdpo import cdpo_loss
 from halos_backend.stages.train.losses.csft import control_prefix
 from halos_backend.stages.train.losses.dpo import dpo_loss
+from halos_backend.stages.train.losses.exo import exo_loss
 from halos_backend.stages.train.losses.grpo import grpo_token_loss
 from halos_backend.stages.train.losses.ipo import ipo_loss
 from halos_backend.stages.train.losses.kl import categorical_kl
@@ -27,9 +31,11 @@ from halos_backend.stages.train.losses.logratios import (
     token_logratios,
     unclamped_frac,
 )
+from halos_backend.stages.train.losses.robust import robust_loss
 from halos_backend.stages.train.losses.sft import sft_token_loss
 from halos_backend.stages.train.losses.simpo import simpo_loss
 from halos_backend.stages.train.losses.slic import slic_loss
+from halos_backend.stages.train.losses.sppo import sppo_loss
 from torch import Tensor
 
 Rows = list[list[float]]
@@ -292,6 +298,91 @@ def test_cdpo_loss_is_log_two_when_policy_equals_reference() -> None:
         chosen_logratios=zeros, rejected_logratios=zeros, beta=0.1, label_smoothing=0.2
     )
     assert_close(actual, [math.log(2)] * 2, tolerance=1e-12)
+
+
+def robust(c: float, r: float) -> float:
+    p = sigmoid(0.2 * (c - r))
+    return (-(1 - 0.3) * math.log(p) + 0.3 * math.log(1 - p)) / (1 - 2 * 0.3)
+
+
+def exo(c: float, r: float) -> float:
+    p = sigmoid(0.2 * (c - r))
+    return p * math.log(p / (1 - 0.01)) + (1 - p) * math.log((1 - p) / 0.01)
+
+
+def apo_zero(c: float, r: float) -> float:
+    return (1 - sigmoid(0.2 * c)) + sigmoid(0.2 * r)
+
+
+def apo_down(c: float, r: float) -> float:
+    return sigmoid(0.2 * c) + (1 - sigmoid(0.2 * (c - r)))
+
+
+def sppo(c: float, r: float) -> float:
+    return (c - 5.0 * (1 - 0.5)) ** 2 + (r - 5.0 * (0 - 0.5)) ** 2
+
+
+def bco(c: float, r: float) -> float:
+    return -math.log(sigmoid(0.2 * c - 0.7)) - math.log(1 - sigmoid(0.2 * r - 0.7))
+
+
+PAIR_LOSSES: dict[Callable[[float, float], float], Callable[..., Tensor]] = {
+    robust: partial(robust_loss, beta=0.2, label_smoothing=0.3),
+    exo: partial(exo_loss, beta=0.2, label_smoothing=0.01),
+    apo_zero: partial(apo_zero_loss, beta=0.2),
+    apo_down: partial(apo_down_loss, beta=0.2),
+    sppo: partial(sppo_loss, beta=0.2),
+    bco: partial(bco_loss, beta=0.2, shift=torch.tensor(0.7, dtype=torch.float64)),
+}
+
+
+@pytest.mark.parametrize("formula", PAIR_LOSSES, ids=lambda formula: formula.__name__)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_losses_of_pairs_agree_with_python_floats(
+    formula: Callable[[float, float], float], seed: int
+) -> None:
+    chosen, rejected = random_values(seed), random_values(seed + 100)
+    actual = PAIR_LOSSES[formula](
+        chosen_logratios=float64(chosen), rejected_logratios=float64(rejected)
+    )
+    expected = [formula(c, r) for c, r in zip(chosen, rejected, strict=True)]
+    assert_close(actual, expected, tolerance=1e-12)
+
+
+def test_robust_dpo_on_flipped_labels_is_dpo_on_right_ones_in_expectation() -> None:
+    c, r = float64(random_values(1)), float64(random_values(2))
+    right, flipped = (
+        robust_loss(chosen_logratios=a, rejected_logratios=b, beta=0.3, label_smoothing=0.2)
+        for a, b in ((c, r), (r, c))
+    )
+    clean = dpo_loss(chosen_logratios=c, rejected_logratios=r, beta=0.3)
+    torch.testing.assert_close(0.8 * right + 0.2 * flipped, clean, rtol=0, atol=1e-14)
+
+
+def test_exo_is_zero_where_the_policy_prefers_as_the_label_says() -> None:
+    margin = float64([math.log(0.9 / 0.1) / 0.5])
+    actual = exo_loss(
+        chosen_logratios=margin, rejected_logratios=0 * margin, beta=0.5, label_smoothing=0.1
+    )
+    assert_close(actual, [0.0], tolerance=1e-14)
+
+
+def test_apo_says_where_each_completion_goes() -> None:
+    """Signs of the gradients by the chosen and the rejected log-ratio, where both are 0."""
+
+    def signs(loss: Callable[..., Tensor]) -> list[float]:
+        leaf = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+        value = loss(chosen_logratios=leaf[:1], rejected_logratios=leaf[1:], beta=0.4)
+        return gradient_of(value, leaf).tolist()
+
+    assert signs(apo_zero_loss) == pytest.approx([-0.1, 0.1])
+    # s(b c) + s(-b (c - r)): b/4 - b/4 = 0 for the chosen one, b/4 for the rejected one
+    assert signs(apo_down_loss) == pytest.approx([0.0, 0.1])
+
+
+def test_sppo_is_zero_at_its_targets() -> None:
+    found = sppo_loss(chosen_logratios=float64([5.0]), rejected_logratios=float64([-5.0]), beta=0.1)
+    assert found.tolist() == [0.0]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -700,11 +791,32 @@ def _grpo(policy: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
     )
 
 
+def _of_pairs(loss: Callable[..., Tensor], **settings: float | Tensor) -> TokenLoss:
+    def value(policy: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
+        sums = _logratio_sums(policy, reference, mask)
+        return loss(chosen_logratios=sums, rejected_logratios=-2 * sums, beta=0.5, **settings)
+
+    value.__name__ = loss.__name__
+    return value
+
+
+NEW_PAIRS = [
+    _of_pairs(robust_loss, label_smoothing=0.2),
+    _of_pairs(exo_loss, label_smoothing=0.01),
+    _of_pairs(apo_zero_loss),
+    _of_pairs(apo_down_loss),
+    _of_pairs(sppo_loss),
+    _of_pairs(bco_loss, shift=torch.tensor(0.25)),
+]
+
+
 def _sft(policy: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
     return sft_token_loss(token_logps=policy, completion_mask=mask)
 
 
-FROM_TOKENS: list[TokenLoss] = [_dpo, _cdpo, _ipo, _simpo, _slic, _kto, _grpo, _sft]
+FROM_TOKENS: list[TokenLoss] = [
+    _dpo, _cdpo, _ipo, _simpo, _slic, _kto, _grpo, _sft, *NEW_PAIRS
+]  # fmt: skip
 
 
 def names(loss: TokenLoss) -> str:
@@ -778,7 +890,9 @@ def test_float32_agrees_with_float64(loss: TokenLoss) -> None:
     assert torch.allclose(single.double(), loss(policy, reference, mask), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("loss", [_dpo, _cdpo, _ipo, _simpo, _slic, _grpo, _sft], ids=names)
+@pytest.mark.parametrize(
+    "loss", [_dpo, _cdpo, _ipo, _simpo, _slic, _grpo, _sft, *NEW_PAIRS], ids=names
+)
 def test_gradients_agree_with_finite_differences(loss: TokenLoss) -> None:
     # KTO is left out: its reference point moves with the policy but is held fixed by design.
     torch.manual_seed(2)

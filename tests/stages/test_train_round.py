@@ -52,6 +52,12 @@ ROWS: dict[str, Any] = {
     "dpo": pairs(12),
     "cdpo": pairs(12),
     "ipo": pairs(12),
+    "robust": pairs(12),
+    "exo": pairs(12),
+    "apo_zero": pairs(12),
+    "apo_down": pairs(12),
+    "sppo": pairs(12),
+    "bco": pairs(12),
     "simpo": pairs(12),
     "slic": pairs(12),
     "bradley_terry": pairs(12),
@@ -133,6 +139,24 @@ def test_first_dpo_step_equals_a_plain_computation(
         2 * len(r.prompt_token_ids) + len(r.chosen.token_ids) + len(r.rejected.token_ids)
         for r in rows
     )
+
+
+def test_first_bco_step_measures_from_the_mean_implicit_reward_of_the_step(
+    policy: Path, other: Path, tmp_path: Path
+) -> None:
+    rows = pairs(10)
+    settings = {"kind": "bco", "beta": 0.3}
+    found = one_step(tmp_path, rows, settings, model=policy, reference=other, microbatch_tokens=60)
+    ours, theirs = load_plain(policy), load_plain(other)
+    rewards = [
+        torch.stack([0.3 * logratio(ours, theirs, row, getattr(row, side)) for row in rows])
+        for side in ("chosen", "rejected")
+    ]
+    shift = torch.cat(rewards).mean()
+    assert abs(shift) > 1e-3
+    losses = (1 + (shift - rewards[0]).exp()).log() + (1 + (rewards[1] - shift).exp()).log()
+    assert found["loss"] == pytest.approx(losses.mean().item(), abs=1e-5)
+    assert found["bco_shift"] == pytest.approx(shift.item(), abs=1e-5)
 
 
 def test_first_dpo_gradient_norm_equals_autograds(

@@ -88,21 +88,30 @@ def test_drawn_tokens_have_the_distribution_of_plain_python(
 
 
 def test_log_probabilities_are_those_of_the_policy(samples: SamplePlace, vllm_python: str) -> None:
+    """Of the canary, and of every token where the loss takes the sampler's."""
     attempt = samples.attempt(
         "drawn", engine="vllm", temperatures=[0.7, 1.3], top_p=0.9, top_k=20, min_p=0.01,
-        repetition_penalty=1.3, min_new_tokens=2,
+        repetition_penalty=1.3, min_new_tokens=2, stop=["o s"],
+        loss={"kind": "grpo", "sampler_ratio_cap": 2.0},
     )  # fmt: skip
     sample(attempt, vllm_python)
     policy = AutoModelForCausalLM.from_pretrained(samples.policy).eval()
-    rows = list(read_rows(attempt.canary, CanaryRow))
+    rows = [
+        (row.prompt_token_ids, row.token_ids, row.logps)
+        for row in read_rows(attempt.canary, CanaryRow)
+    ]
     assert len(rows) == 2
-    for row in rows:
-        ids = torch.tensor([[*row.prompt_token_ids, *row.token_ids]])
+    rows += [
+        (group.prompt_token_ids, completion.token_ids, completion.logps)
+        for group in by_id(attempt).values()
+        for completion in group.completions
+    ]
+    for prompt, token_ids, found in rows:
         with torch.no_grad():
-            logps = policy(ids).logits[0].log_softmax(-1)
-        start_at = len(row.prompt_token_ids) - 1
-        expected = [float(logps[start_at + i, token]) for i, token in enumerate(row.token_ids)]
-        assert row.logps == pytest.approx(expected, abs=1e-4)
+            logps = policy(torch.tensor([[*prompt, *token_ids]])).logits[0].log_softmax(-1)
+        start_at = len(prompt) - 1
+        expected = [float(logps[start_at + i, token]) for i, token in enumerate(token_ids)]
+        assert found == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("is_tied", [True, False])

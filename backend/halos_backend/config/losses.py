@@ -56,6 +56,77 @@ class IPO(Table):
     """Clamp token log-ratios and re-sync the reference; absent is off."""
 
 
+class Robust(Table):
+    """Robust DPO (Chowdhury et al. 2024): unbiased where labels are wrong with a known
+    probability."""
+
+    kind: Literal["robust"]
+    beta: Positive = 0.1
+    """Strength of the pull to the reference."""
+    label_smoothing: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+    """Assumed share of wrong labels."""
+    humanline: Humanline | None = None
+    """Clamp token log-ratios and re-sync the reference; absent is off."""
+
+
+class EXO(Table):
+    """Efficient Exact Optimization (Ji et al. 2024): the reverse KL between preferences."""
+
+    kind: Literal["exo"]
+    beta: Positive = 0.1
+    """Strength of the pull to the reference."""
+    label_smoothing: Annotated[float, Field(gt=0, lt=0.5)] = 1e-3
+    """Probability that the label leaves to the rejected completion."""
+    humanline: Humanline | None = None
+    """Clamp token log-ratios and re-sync the reference; absent is off."""
+
+
+class APOZero(Table):
+    """Anchored Preference Optimization (D'Oosterlinck et al. 2024) where chosen completions are
+    better than the policy: they get likelier, rejected ones less likely."""
+
+    kind: Literal["apo_zero"]
+    beta: Positive = 0.1
+    """Strength of the pull to the reference."""
+    humanline: Humanline | None = None
+    """Clamp token log-ratios and re-sync the reference; absent is off."""
+
+
+class APODown(Table):
+    """Anchored Preference Optimization (D'Oosterlinck et al. 2024) where chosen completions are
+    worse than the policy: both get less likely, rejected ones more so."""
+
+    kind: Literal["apo_down"]
+    beta: Positive = 0.1
+    """Strength of the pull to the reference."""
+    humanline: Humanline | None = None
+    """Clamp token log-ratios and re-sync the reference; absent is off."""
+
+
+class SPPO(Table):
+    """Self-Play Preference Optimization (Wu et al. 2024), where the chosen completion surely
+    wins."""
+
+    kind: Literal["sppo"]
+    beta: Positive = 0.1
+    """Log-ratios are drawn to 1/(2 beta) and its negative (1/beta is the paper's eta)."""
+    humanline: Humanline | None = None
+    """Clamp token log-ratios and re-sync the reference; absent is off."""
+
+
+class BCO(Table):
+    """Binary Classifier Optimization (Jung et al. 2024) of pairs.
+
+    Its reward shift is the mean implicit reward of a step, which takes one more forward pass.
+    """
+
+    kind: Literal["bco"]
+    beta: Positive = 0.1
+    """Strength of the pull to the reference."""
+    humanline: Humanline | None = None
+    """Clamp token log-ratios and re-sync the reference; absent is off."""
+
+
 class SimPO(Table):
     """Simple Preference Optimization (Meng et al. 2024); needs no reference."""
 
@@ -165,9 +236,27 @@ class BradleyTerry(Table):
 
 
 Loss = Annotated[
-    DPO | CDPO | IPO | SimPO | SLiC | KTO | GRPO | SFT | CSFT | BradleyTerry,
+    DPO
+    | CDPO
+    | IPO
+    | Robust
+    | EXO
+    | APOZero
+    | APODown
+    | SPPO
+    | BCO
+    | SimPO
+    | SLiC
+    | KTO
+    | GRPO
+    | SFT
+    | CSFT
+    | BradleyTerry,
     Field(discriminator="kind"),
 ]
+
+PairLoss = DPO | CDPO | IPO | Robust | EXO | APOZero | APODown | SPPO | BCO
+"""Is a loss of pairs' log-ratios of policy and reference."""
 
 
 def wants_sampler_logps(loss: Loss) -> bool:
@@ -179,6 +268,12 @@ FEEDBACK_OF_LOSS: dict[str, tuple[str, ...]] = {
     "dpo": ("pairwise",),
     "cdpo": ("pairwise",),
     "ipo": ("pairwise",),
+    "robust": ("pairwise",),
+    "exo": ("pairwise",),
+    "apo_zero": ("pairwise",),
+    "apo_down": ("pairwise",),
+    "sppo": ("pairwise",),
+    "bco": ("pairwise",),
     "simpo": ("pairwise",),
     "slic": ("pairwise",),
     "kto": ("binary", "pairwise"),
@@ -189,4 +284,6 @@ FEEDBACK_OF_LOSS: dict[str, tuple[str, ...]] = {
 }
 """Says which feedback each loss can learn from; the first is what `init` writes."""
 
-LOSSES_WITH_REFERENCE = frozenset({"dpo", "cdpo", "ipo", "kto", "grpo"})
+LOSSES_WITH_REFERENCE = frozenset(
+    {"dpo", "cdpo", "ipo", "robust", "exo", "apo_zero", "apo_down", "sppo", "bco", "kto", "grpo"}
+)

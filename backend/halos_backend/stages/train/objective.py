@@ -13,22 +13,32 @@ from typing import assert_never
 from torch import Tensor
 
 from halos_backend.config.losses import (
+    BCO,
     CDPO,
     CSFT,
     DPO,
+    EXO,
     GRPO,
     IPO,
     KTO,
     SFT,
+    SPPO,
+    APODown,
+    APOZero,
     BradleyTerry,
     Loss,
+    PairLoss,
+    Robust,
     SimPO,
     SLiC,
 )
 from halos_backend.errors import StageError
+from halos_backend.stages.train.losses.apo import apo_down_loss, apo_zero_loss
+from halos_backend.stages.train.losses.bco import bco_loss
 from halos_backend.stages.train.losses.bradley_terry import bradley_terry_loss
 from halos_backend.stages.train.losses.cdpo import cdpo_loss
 from halos_backend.stages.train.losses.dpo import dpo_loss
+from halos_backend.stages.train.losses.exo import exo_loss
 from halos_backend.stages.train.losses.grpo import grpo_token_loss, ratio_logs, sampler_weights
 from halos_backend.stages.train.losses.ipo import ipo_loss
 from halos_backend.stages.train.losses.kto import kto_loss
@@ -38,9 +48,11 @@ from halos_backend.stages.train.losses.logratios import (
     token_logratios,
     unclamped_frac,
 )
+from halos_backend.stages.train.losses.robust import robust_loss
 from halos_backend.stages.train.losses.sft import sft_token_loss
 from halos_backend.stages.train.losses.simpo import simpo_loss
 from halos_backend.stages.train.losses.slic import slic_loss
+from halos_backend.stages.train.losses.sppo import sppo_loss
 
 Sums = dict[str, tuple[Tensor, Tensor | int]]
 """Holds of each metric the sum over the microbatch and what it was summed over."""
@@ -70,12 +82,14 @@ class Rows:
 class StepTotals:
     """Holds denominators of one optimizer step, over all microbatches and ranks.
 
-    `max_new_tokens` is the longest that a completion may be.
+    `max_new_tokens` is the longest that a completion may be; `kto_kl` and `bco_shift` are what the
+    losses of these names measure from.
     """
 
     num_examples: int
     num_completion_tokens: int
     kto_kl: Tensor | None = None
+    bco_shift: Tensor | None = None
     max_new_tokens: int = 0
 
 
@@ -98,6 +112,8 @@ def metric_names(loss: Loss) -> tuple[str, ...]:
             sampler = ("sampler_ratio_mean", "sampler_capped_frac")
             with_sampler = () if loss.sampler_ratio_cap is None else sampler
             return ("advantage_abs_mean", "clip_frac", *with_sampler, *clamped)
+        case BCO():
+            return (*pairs, "bco_shift", *clamped)
         case _:
             return (*pairs, *clamped)
 
@@ -112,7 +128,7 @@ def share_of_step(loss: Loss, rows: Rows, totals: StepTotals) -> Share:
     """Computes one microbatch's share of the step's loss, and its metrics."""
     mask = rows.completion_mask
     match loss:
-        case DPO() | CDPO() | IPO():
+        case DPO() | CDPO() | IPO() | Robust() | EXO() | APOZero() | APODown() | SPPO() | BCO():
             return _pair_share(loss, rows, totals)
         case SimPO():
             chosen, rejected = mean_over_completion(rows.token_logps, mask).chunk(2)
@@ -168,7 +184,7 @@ def logratio_sums(
     return sum_over_completion(logratios, mask)
 
 
-def _pair_share(loss: DPO | CDPO | IPO, rows: Rows, totals: StepTotals) -> Share:
+def _pair_share(loss: PairLoss, rows: Rows, totals: StepTotals) -> Share:
     logratios = token_logratios(
         policy_token_logps=rows.token_logps,
         reference_token_logps=_present(rows.reference_token_logps),
@@ -178,22 +194,39 @@ def _pair_share(loss: DPO | CDPO | IPO, rows: Rows, totals: StepTotals) -> Share
     reduce = mean_over_completion if isinstance(loss, IPO) else sum_over_completion
     chosen, rejected = reduce(logratios, rows.completion_mask).chunk(2)
     strength = loss.tau if isinstance(loss, IPO) else loss.beta
+    losses = _pair_losses(loss, chosen, rejected, totals)
+    sums = _pair_sums(strength * chosen, strength * rejected)
+    if isinstance(loss, BCO):
+        sums["bco_shift"] = (_present(totals.bco_shift) * len(chosen), len(chosen))
+    return Share(losses.sum() / totals.num_examples, sums | _clamp_sums(loss, rows))
+
+
+def _pair_losses(loss: PairLoss, chosen: Tensor, rejected: Tensor, totals: StepTotals) -> Tensor:
+    """Returns each pair's loss, of log-ratios (pairs,)."""
+    pair = {"chosen_logratios": chosen, "rejected_logratios": rejected}
     match loss:
         case DPO():
-            losses = dpo_loss(chosen_logratios=chosen, rejected_logratios=rejected, beta=loss.beta)
+            return dpo_loss(**pair, beta=loss.beta)
         case CDPO():
-            losses = cdpo_loss(
-                chosen_logratios=chosen,
-                rejected_logratios=rejected,
-                beta=loss.beta,
-                label_smoothing=loss.label_smoothing,
-            )
+            return cdpo_loss(**pair, beta=loss.beta, label_smoothing=loss.label_smoothing)
         case IPO():
-            losses = ipo_loss(
+            return ipo_loss(
                 chosen_mean_logratios=chosen, rejected_mean_logratios=rejected, tau=loss.tau
             )
-    sums = _pair_sums(strength * chosen, strength * rejected)
-    return Share(losses.sum() / totals.num_examples, sums | _clamp_sums(loss, rows))
+        case Robust():
+            return robust_loss(**pair, beta=loss.beta, label_smoothing=loss.label_smoothing)
+        case EXO():
+            return exo_loss(**pair, beta=loss.beta, label_smoothing=loss.label_smoothing)
+        case APOZero():
+            return apo_zero_loss(**pair, beta=loss.beta)
+        case APODown():
+            return apo_down_loss(**pair, beta=loss.beta)
+        case SPPO():
+            return sppo_loss(**pair, beta=loss.beta)
+        case BCO():
+            return bco_loss(**pair, beta=loss.beta, shift=_present(totals.bco_shift))
+        case _:
+            assert_never(loss)
 
 
 def _pair_sums(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Sums:

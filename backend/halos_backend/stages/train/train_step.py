@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from halos_backend.config.losses import BradleyTerry
+from halos_backend.config.losses import BCO, BradleyTerry
 from halos_backend.config.schema import TrainSettings
 from halos_backend.errors import NonFiniteError
 from halos_backend.stages.packing import is_packed
@@ -24,7 +24,12 @@ from halos_backend.stages.train.batches import (
     split_over_ranks,
 )
 from halos_backend.stages.train.collate import TokenBatch, collate
-from halos_backend.stages.train.examples import Example, GroupedExample, UnpairedExample
+from halos_backend.stages.train.examples import (
+    Example,
+    GroupedExample,
+    TokenSequence,
+    UnpairedExample,
+)
 from halos_backend.stages.train.logps import run_idle, token_logps
 from halos_backend.stages.train.losses.kto import kto_kl
 from halos_backend.stages.train.objective import (
@@ -71,6 +76,7 @@ class Trainer:
             num_examples=len(step.examples),
             num_completion_tokens=step.num_completion_tokens,
             kto_kl=self._kto_kl(step) if step.mismatched else None,
+            bco_shift=self._bco_shift(step),
             max_new_tokens=self.max_new_tokens,
         )
         sums = self._add_up(step.examples, totals)
@@ -185,8 +191,22 @@ class Trainer:
         """Computes KTO's reference point over the whole step: policy against reference,
         mismatched.
         """
+        return kto_kl(
+            mismatched_logratios_sum=self._sum_of_logratios(step.mismatched),
+            num_mismatched=len(step.mismatched),
+        )
+
+    def _bco_shift(self, step: Step) -> Tensor | None:
+        """Computes the mean implicit reward over the whole step, where the loss is BCO's."""
+        loss = self.settings.loss
+        if not isinstance(loss, BCO):
+            return None
+        return loss.beta * self._sum_of_logratios(step.sequences) / len(step.sequences)
+
+    def _sum_of_logratios(self, sequences: Sequence[TokenSequence]) -> Tensor:
+        """Sums log-ratios of policy and reference over all ranks, without gradient."""
         total = torch.zeros((), device=self.ranks.device)
-        for members in self._microbatches(step.mismatched, alone, len):
+        for members in self._microbatches(sequences, alone, len):
             if not members:
                 with torch.no_grad():
                     self._idle()
@@ -202,9 +222,7 @@ class Trainer:
                 mask=batch.completion_mask,
             )
             total = total + logratios.sum()
-        return kto_kl(
-            mismatched_logratios_sum=self.ranks.sum(total), num_mismatched=len(step.mismatched)
-        )
+        return self.ranks.sum(total)
 
     def _collate(self, sequences: Sequence) -> TokenBatch:
         return collate(sequences, pad_token_id=self.pad_token_id, device=self.ranks.device)
