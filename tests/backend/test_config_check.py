@@ -89,6 +89,32 @@ CONFLICTS = {
         "train.loss.kl_estimate",
         "has no effect with train.loss.beta = 0: take the line out",
     ),
+    "a KL of no weight in the reward": (
+        settings("grpo", train={"loss": {"kind": "grpo", "beta": 0, "kl_in": "reward"}}),
+        "train.loss.kl_in",
+        "has no effect with train.loss.beta = 0: take the line out",
+    ),
+    "an estimate beside a KL in the reward": (
+        settings("grpo", train={"loss": {"kind": "grpo", "kl_in": "reward", "kl_estimate": "k2"}}),
+        "train.loss.kl_estimate",
+        "is of a KL in the loss, and has no effect with train.loss.kl_in = 'reward'",
+    ),
+    "humanline with a KL in the reward": (
+        settings(
+            "grpo",
+            train={
+                "loss": {"kind": "grpo", "kl_in": "reward", "humanline": {}},
+                "reference": "previous",
+            },
+        ),
+        "train.loss.humanline",
+        "a reference that moves with the policy, whose KL no reward of the round has",
+    ),
+    "a mask over a KL in the reward": (
+        settings("grpo", train={"loss": {"kind": "grpo", "kl_in": "reward"}, "mask_cut_off": True}),
+        "train.mask_cut_off",
+        "leaves completions out whose KL their group's advantages need",
+    ),
     "a scale that is not taken": (
         settings(
             "grpo",

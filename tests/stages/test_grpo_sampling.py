@@ -254,3 +254,36 @@ def test_advantages_can_be_of_the_others_and_scaled_over_the_round(
     expected = 3 / (math.sqrt(32.75) + 1e-4)
     assert metrics(attempt)[1]["advantage_abs_mean"] == pytest.approx(expected, rel=1e-6)
     assert summary_of(attempt)["num_examples"] == 4
+
+
+@pytest.mark.parametrize("num_epochs", [1, 2])
+def test_rloo_takes_the_kl_to_the_reference_off_the_rewards(
+    num_epochs: int, policy: Path, other: Path, tmp_path: Path
+) -> None:
+    """Ahmadian et al. 2024: on policy the loss is minus the mean advantage of R = r - b KL."""
+    rows = groups(3)
+    loss = {
+        "kind": "grpo", "beta": 0.5, "kl_in": "reward", "baseline": "leave_one_out",
+        "scale_advantages": False, "ratio": "product", "aggregation": "sequence",
+    }  # fmt: skip
+    attempt = make_attempt(
+        tmp_path / "attempt", rows, model=policy, reference=other, loss=loss, batch_size=4,
+        num_epochs=num_epochs,
+    )  # fmt: skip
+    train(attempt)
+    ours, theirs = load_plain(policy), load_plain(other)
+    sizes = []
+    for group in rows:
+        rewards = []
+        for completion in group.completions:
+            ids = (group.prompt_token_ids, completion.token_ids)
+            kl = (plain_logps(ours, *ids, 1.0) - plain_logps(theirs, *ids, 1.0)).sum().item()
+            assert abs(kl) > 1e-3
+            rewards.append((completion.reward or 0.0) - 0.5 * kl)
+        others = [(sum(rewards) - reward) / (len(rewards) - 1) for reward in rewards]
+        advantages = [reward - mean for reward, mean in zip(rewards, others, strict=True)]
+        sizes.append(sum(map(abs, advantages)) / len(advantages))
+    found = [metrics(attempt)[step]["advantage_abs_mean"] for step in (1, 2, 3)]
+    assert sorted(found) == pytest.approx(sorted(sizes), abs=1e-5)
+    # on policy advantages of a group add up to 0, and there is no KL in the loss
+    assert metrics(attempt)[1]["loss"] == pytest.approx(0.0, abs=1e-6)

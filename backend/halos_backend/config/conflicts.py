@@ -154,6 +154,23 @@ def _grpo_has_effect(settings: RunSettings) -> Iterator[Conflict]:
     out = "take the line out"
     if loss.beta == 0 and loss.kl_estimate != default.kl_estimate:
         yield "train.loss.kl_estimate", f"has no effect with train.loss.beta = 0: {out}"
+    if loss.kl_in == "reward":
+        instead = f"with train.loss.kl_in = 'reward': {out}"
+        if loss.beta == 0:
+            yield "train.loss.kl_in", f"has no effect with train.loss.beta = 0: {out}"
+        if loss.kl_estimate != default.kl_estimate:
+            yield "train.loss.kl_estimate", f"is of a KL in the loss, and has no effect {instead}"
+        if loss.humanline is not None:
+            reason = (
+                "has a reference that moves with the policy, whose KL no reward of the round has:"
+            )
+            yield "train.loss.humanline", f"{reason} write train.loss.kl_in = 'loss'"
+        if settings.train.mask_cut_off:
+            yield (
+                "train.mask_cut_off",
+                "leaves completions out whose KL their group's advantages need: write"
+                " train.loss.kl_in = 'loss', or take it out",
+            )
     if not loss.scale_advantages and loss.scale_over != default.scale_over:
         reason = f"has no effect with train.loss.scale_advantages = false: {out}"
         yield "train.loss.scale_over", reason

@@ -175,6 +175,9 @@ class GRPO(Table):
     """The estimate of the KL that is the penalty. `k3`: its gradient on policy is that of
     KL(reference || policy). `k2`, half the square of the log-ratio: it is that of
     KL(policy || reference)."""
+    kl_in: Literal["loss", "reward"] = "loss"
+    """Where the KL penalty is. `reward`: a completion's reward is less by beta times the sum of its
+    log-ratios of the policy that sampled and the reference, before advantages (RLOO)."""
     ratio: Literal["token", "sequence", "product"] = "token"
     """What a probability ratio is of. `token`: each token's own. `sequence`: one for a completion,
     the geometric mean of its tokens' (GSPO; clip_low 3e-4 and clip_high 4e-4 there). `product`: one

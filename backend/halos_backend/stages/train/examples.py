@@ -73,11 +73,12 @@ class UnpairedExample:
 
 @dataclass(frozen=True)
 class GroupedExample:
-    """Holds one completion of a group, with its advantage over the whole group."""
+    """Holds one completion of a group, with its reward and its advantage over the whole group."""
 
     sequence: TokenSequence
     group: int
     advantage: float
+    reward: float = field(default=0.0, compare=False)
 
     @property
     def sequences(self) -> tuple[TokenSequence, ...]:
@@ -221,6 +222,23 @@ def _grouped(rows: Sequence[Feedback], loss: GRPO, temperature: float) -> RoundE
             )
             groups.append(number)
             rewards.append(completion.reward)
+    advantages = _advantages(rewards, groups, loss)
+    examples = tuple(map(GroupedExample, sequences, groups, advantages, rewards))
+    return RoundExamples(examples, num_unscored)
+
+
+def with_rewards(
+    examples: Sequence[GroupedExample], rewards: Sequence[float], loss: GRPO
+) -> list[GroupedExample]:
+    """Returns the examples of whole groups with these rewards, and the advantages they give."""
+    advantages = _advantages(rewards, [example.group for example in examples], loss)
+    return [
+        replace(example, reward=reward, advantage=advantage)
+        for example, reward, advantage in zip(examples, rewards, advantages, strict=True)
+    ]
+
+
+def _advantages(rewards: Sequence[float], groups: Sequence[int], loss: GRPO) -> list[float]:
     # Group by group: one call over all of them needs groups x completions of memory.
     advantages = [0.0] * len(rewards)
     of_round = torch.tensor(rewards, dtype=torch.float64)
@@ -235,8 +253,7 @@ def _grouped(rows: Sequence[Feedback], loss: GRPO, temperature: float) -> RoundE
         )
         for index, value in zip(members, values.tolist(), strict=True):
             advantages[index] = value
-    examples = tuple(map(GroupedExample, sequences, groups, advantages))
-    return RoundExamples(examples, num_unscored)
+    return advantages
 
 
 def _members(groups: Sequence[int]) -> list[list[int]]:

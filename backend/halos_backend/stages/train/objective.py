@@ -279,7 +279,7 @@ def _grpo_share(loss: GRPO, rows: Rows, totals: StepTotals) -> Share:
         reference_token_logps=_present(rows.reference_token_logps),
         advantages=advantages,
         completion_mask=mask,
-        beta=loss.beta,
+        beta=0.0 if loss.kl_in == "reward" else loss.beta,
         clip_low=loss.clip_low,
         clip_high=loss.clip_high,
         clamp=clamp_of(loss),

@@ -19,6 +19,7 @@ from halos_backend.config.losses import (
     LOSSES_WITH_REFERENCE,
     BradleyTerry,
     Humanline,
+    Loss,
     wants_sampler_logps,
 )
 from halos_backend.errors import StageError
@@ -26,7 +27,7 @@ from halos_backend.stages.models import load_policy
 from halos_backend.stages.packing import pack
 from halos_backend.stages.runtime import Attempt
 from halos_backend.stages.train.batches import Step
-from halos_backend.stages.train.examples import TokenSequence
+from halos_backend.stages.train.examples import GroupedExample, TokenSequence, with_rewards
 from halos_backend.stages.train.kernels import use_kernels_of
 from halos_backend.stages.train.kl_initial import (
     SAME_POLICY,
@@ -63,6 +64,39 @@ class ReferenceValues:
     old: LogpsTable | FollowingReference | None = None
     start: AtTemperatureOne | None = None
     kl: KlInitial | None = None
+
+
+def with_kl_in_rewards(
+    steps: Sequence[Step], loss: Loss, references: ReferenceValues
+) -> list[Step]:
+    """Returns the steps of a round with rewards less their KL to the reference, where the loss has
+    it there (Ahmadian et al. 2024, arXiv 2402.14740), and with the advantages of these.
+    """
+    old, reference = references.old, references.reference
+    if not (isinstance(loss, GRPO) and loss.kl_in == "reward"):
+        return list(steps)
+    assert isinstance(old, LogpsTable)
+    assert isinstance(reference, LogpsTable)
+    examples = {
+        id(example): example
+        for step in steps
+        for example in step.examples
+        if isinstance(example, GroupedExample)
+    }
+    rewards = [
+        example.reward - loss.beta * _logratio(example.sequence, old, reference)
+        for example in examples.values()
+    ]
+    changed = with_rewards(list(examples.values()), rewards, loss)
+    by_id = dict(zip(examples, changed, strict=True))
+    return [
+        replace(step, examples=tuple(by_id[id(example)] for example in step.examples))
+        for step in steps
+    ]
+
+
+def _logratio(sequence: TokenSequence, old: LogpsTable, reference: LogpsTable) -> float:
+    return float((old.of(sequence).double() - reference.of(sequence).double()).sum())
 
 
 @dataclass

@@ -21,7 +21,7 @@ from halos_backend.stages.train.kernels import check_kernels, use_liger
 from halos_backend.stages.train.model_cache import ModelCache
 from halos_backend.stages.train.optimizer import Moments, make_optimizer, restore_moments
 from halos_backend.stages.train.ranks import join_train_ranks, make_deterministic
-from halos_backend.stages.train.reference_pass import ReferencePass
+from halos_backend.stages.train.reference_pass import ReferencePass, with_kl_in_rewards
 from halos_backend.stages.train.summary import (
     forget_peak_memory,
     peak_memory_bytes,
@@ -72,6 +72,7 @@ def train_round(attempt: Attempt, cache: ModelCache | None = None) -> StageResul
     references = ReferencePass(
         attempt, inputs, ranks, trainee, pad_token_id, prefix, cache
     ).evaluate(steps)
+    steps = with_kl_in_rewards(steps, settings.train.loss, references)
     if references.kl is not None:
         attempt.metrics(0, references.kl.figures())
 
