@@ -12,7 +12,8 @@
         ├── OutOfMemoryError  a GPU's memory is too small for the settings
         ├── MissingInputError a file that an earlier stage left, or a model, is gone
         ├── EngineDiedError   an engine of vLLM ended by itself, or lost its way
-        └── OtherPolicyError  the round was sampled by another policy than the one to be trained
+        ├── OtherPolicyError  the round was sampled by another policy than the one to be trained
+        └── BudgetSpentError  the judge's next answer may cost more than its budget has left
 
 A text says what is wrong and where; `fix` says what to do now.
 """
@@ -111,3 +112,7 @@ class EngineDiedError(StageError):
 
 class OtherPolicyError(StageError):
     """The round was sampled by another policy than the one to be trained."""
+
+
+class BudgetSpentError(StageError):
+    """Says that the judge's budget has too little left for its next answer; the run pauses."""

@@ -33,6 +33,8 @@ MEASURES: tuple[Measure, ...] = (
     Measure("pair margin", "label", "margin_mean"),
     Measure("equal groups", "label", "num_equal_groups"),
     Measure("unscored", "label", "num_unscored"),
+    Measure("judge's answers", "label", "num_judge_answers"),
+    Measure("judge's cost", "label", "judge_cost"),
     Measure("cut off, penalized", "label", "num_cut_off_penalized"),
     Measure("cut off, dropped", "label", "num_cut_off_dropped"),
     Measure("long, penalized", "label", "num_overlong"),

@@ -57,7 +57,8 @@ def _text(seen: Observation, run_dir: RunDir, ahead: Forecast) -> list[str]:
     if state.rounds:
         table = columns(rounds.HEADER, rounds.table(state), right=" ".join(rounds.HEADER))
         lines += ["", f"({rounds.REWARD_NOTE})", *table]
-        lines += filter(None, [_about_cut_off(state), rounds.final_score(state)])
+        about = [_about_cut_off(state), _about_judge(state), rounds.final_score(state)]
+        lines += filter(None, about)
     for (round, stage), live in seen.live.items():
         lines += ["", f"{rounds.place(state, round)} {stage}: {live.phase}"]
         if live.total:
@@ -94,6 +95,14 @@ def _about_workers(state: RunState) -> str:
     if state.is_crowded:
         return "each stage has the memory to itself, for one did not find enough beside the others"
     return describe_workers(state.workers)
+
+
+def _about_judge(state: RunState) -> str:
+    """Says what the judge of the newest labelled round took, where it is behind an API."""
+    labelled = (r for r in reversed(state.rounds) if r.label_summary.num_completions is not None)
+    newest = next(labelled, None)
+    about = "" if newest is None else rounds.about_judge(newest.label_summary)
+    return f"{rounds.place(state, newest.round)}: {about}" if newest and about else ""
 
 
 def _about_cut_off(state: RunState) -> str:

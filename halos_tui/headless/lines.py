@@ -68,6 +68,7 @@ from halos_tui.formatting import (
 from halos_tui.tracking.rounds import (
     FINAL,
     about_cut_off,
+    about_judge,
     describe_reward,
     final_score,
     kl_initial,
@@ -119,6 +120,7 @@ WORDS_FOR_CAUSE: dict[Cause, str] = {
     "missing_input": "an input is missing",
     "no_space": "the disk is full",
     "other_policy": "another policy's samples",
+    "over_budget": "the judge's budget",
     "refused": "refused",
 }
 """These words add what a reason alone does not always say."""
@@ -373,8 +375,7 @@ def _about_labels(found: LabelSummary) -> list[str]:
         parts.append(f"{count(found.num_unscored)} unscored{_reasons(found)}")
     if found.num_equal_groups:
         parts.append(f"{plural(found.num_equal_groups, 'group')} of equal rewards")
-    if cut_off := about_cut_off(found):
-        parts.append(cut_off)
+    parts += filter(None, (about_cut_off(found), about_judge(found)))
     return parts
 
 

@@ -214,6 +214,8 @@ def _notices(round: RoundState) -> Iterator[Notice]:
         unscored = plural(label.num_unscored, "completion")
         text = f"{about}: {unscored} of {label.num_completions} unscored{why}"
         yield Notice("warning", text, "unscored")
+    if judge := rounds.about_judge(label):
+        yield Notice("muted", f"{about}: {judge}")
     if round.untrained:
         yield Notice("warning", f"{about} was not trained: {round.untrained}")
     if round.unscored:

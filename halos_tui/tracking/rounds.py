@@ -21,6 +21,7 @@ from halos_tui.formatting import (
     duration,
     look_of,
     measured,
+    number,
     plural,
     setting_changes,
 )
@@ -282,6 +283,17 @@ def about_cut_off(label: LabelSummary) -> str:
         "penalized for their length": label.num_overlong,
     }
     return ", ".join(f"{count(number)} {what}" for what, number in numbers.items() if number)
+
+
+def about_judge(label: LabelSummary) -> str:
+    """Says what a judge behind an API took; "" for any other."""
+    if label.num_judge_answers is None:
+        return ""
+    tokens = (label.num_judge_prompt_tokens or 0) + (label.num_judge_answer_tokens or 0)
+    text = f"judge: {plural(label.num_judge_answers, 'answer')}, {count(tokens)} tokens"
+    if label.judge_cost is None:
+        return text
+    return f"{text}, cost {number(label.judge_cost)} (run {number(label.judge_cost_so_far)})"
 
 
 def _stage_cell(round: RoundState, stage: Stage) -> str:

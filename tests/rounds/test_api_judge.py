@@ -69,3 +69,28 @@ def test_a_key_that_is_refused_fails_the_run_which_goes_on_once_it_is_right(
     files = [file.read_bytes() for file in place.runs.rglob("*") if file.is_file()]
     assert not any("sk-live" in text for text in texts)
     assert not any(b"sk-live" in content for content in files)
+
+
+def test_a_spent_budget_pauses_the_run_which_goes_on_with_a_larger_one(
+    place: Place, whole: Place
+) -> None:
+    with judge_server(lambda asked, _: reply(asked, 1)) as server:
+        table = server.judge(
+            template="A: {completion}", score_min=0.0, score_max=1.0, max_answer_tokens=20
+        )
+        config = config_of(place, {**table, "max_tokens": 900})
+        paused = place.halos("run", config, "--no-ui", "--name", "asked")
+        num_paid, spent = server.answered.total(), server.num_tokens
+        status = place.halos("status", "asked")
+        change = "label.judge.max_tokens=default"
+        changed = place.halos("set", "asked", change, "--from-round", "1")
+        resumed = place.halos("resume", "asked", "--no-ui")
+        after = place.halos("status", "asked")
+    assert paused.code == 6, paused.stderr
+    assert "label.judge.max_tokens = 900" in status.stdout
+    assert 0 < num_paid < 24 and spent <= 900
+    assert changed.code == 0, changed.stderr
+    assert resumed.code == 0, resumed.stderr
+    assert set(server.answered.values()) == {1}
+    assert place.weights("asked") == whole.weights("whole")
+    assert "judge: " in after.stdout and " tokens" in after.stdout

@@ -30,6 +30,7 @@ class Reply:
     finish_reason: str = "stop"
     message: dict[str, Any] = field(default_factory=dict)
     delay_s: float = 0.0
+    has_usage: bool = True
 
 
 def failure(status: int, said: str = "no", **headers: str) -> Reply:
@@ -58,6 +59,7 @@ class JudgeServer:
     begun_t: list[float] = field(default_factory=list)
     num_now: int = 0
     most_now: int = 0
+    num_tokens: int = 0
     url: str = ""
     takes_schema: bool = True
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -116,9 +118,11 @@ def judge_server(reply: Callable[[str, int], Reply], **settings: Any) -> Iterato
             served.ended.wait(reply.delay_s)
             match reply.kind:
                 case "answer":
-                    self._send(200, reply.headers, json.dumps(completion(reply, text)))
+                    answer = completion(reply, body["messages"][-1]["content"])
+                    self._send(200, reply.headers, json.dumps(answer))
                     with served.lock:
                         served.answered[text] += 1
+                        served.num_tokens += answer.get("usage", {}).get("total_tokens", 0)
                 case "fail":
                     said = reply.body if isinstance(reply.body, str) else json.dumps(reply.body)
                     self._send(reply.status, reply.headers, said)
@@ -159,17 +163,18 @@ def judge_server(reply: Callable[[str, int], Reply], **settings: Any) -> Iterato
 
 
 def completion(reply: Reply, asked: str) -> dict[str, Any]:
-    """A chat completion as OpenAI's API has it; a token is a word."""
+    """A chat completion as OpenAI's API has it; a token is a word of the whole text."""
     message = {"role": "assistant", "content": reply.text, **reply.message}
     counts = len(asked.split()), len(reply.text.split())
+    usage = {
+        "prompt_tokens": counts[0],
+        "completion_tokens": counts[1],
+        "total_tokens": sum(counts),
+    }
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "model": "a-judge",
         "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason}],
-        "usage": {
-            "prompt_tokens": counts[0],
-            "completion_tokens": counts[1],
-            "total_tokens": sum(counts),
-        },
+        **({"usage": usage} if reply.has_usage else {}),
     }

@@ -101,6 +101,15 @@ class ApiJudge(Table):
     """How long a reasoning model thinks, in its server's words; absent is not sent."""
     max_answer_tokens: PositiveInt | None = None
     """Tokens of an answer at most, thinking included; absent is the server's own limit."""
+    input_price: NonNegative | None = None
+    """Price of a million tokens of prompts, in any currency; absent says no cost."""
+    output_price: NonNegative | None = None
+    """Price of a million tokens of answers, thinking included."""
+    max_cost: Positive | None = None
+    """The run pauses before its answers have cost more than this; absent is no limit."""
+    max_tokens: PositiveInt | None = None
+    """The run pauses before its calls have taken more tokens than this, prompts and answers
+    together; absent is no limit."""
     concurrency: PositiveInt = 16
     """Calls under way at once."""
     requests_per_minute: PositiveInt | None = None
@@ -145,11 +154,32 @@ def find_api_conflicts(judge: ApiJudge) -> Iterator[tuple[str, str]]:
             f"{judge.score_max:g} is not above label.judge.score_min = {judge.score_min:g}: write"
             " more",
         )
+    yield from _budget_problems(judge)
     if not judge.criteria:
         yield (
             "label.judge.criteria",
             "names nothing to score: write a table [label.judge.criteria.NAME], or take it out",
         )
+
+
+def _budget_problems(judge: ApiJudge) -> Iterator[tuple[str, str]]:
+    prices = {"input_price": judge.input_price, "output_price": judge.output_price}
+    missing = [f"label.judge.{name}" for name, price in prices.items() if price is None]
+    if judge.max_cost is not None and missing:
+        yield (
+            "label.judge.max_cost",
+            f"cannot be kept without {' and '.join(missing)}: write what a million tokens cost",
+        )
+    elif len(missing) == 1:
+        yield missing[0], "is missing, and the other price alone says no cost: write both or none"
+    budgets = {"max_cost": judge.max_cost, "max_tokens": judge.max_tokens}
+    for name, limit in budgets.items():
+        if limit is not None and judge.max_answer_tokens is None:
+            yield (
+                f"label.judge.{name}",
+                "can be kept only where an answer's length is limited: write"
+                " label.judge.max_answer_tokens too",
+            )
 
 
 def _template_problems(judge: ApiJudge) -> Iterator[tuple[str, str]]:

@@ -20,12 +20,14 @@ Cause = Literal[
     "missing_input",
     "no_space",
     "other_policy",
+    "over_budget",
     "refused",
 ]
 """Says why an attempt ended without a result.
 
 `stopped`: its owner wanted that. `lost`: it was gone when a supervisor came back. `other_policy`:
-the round was sampled by another policy than the one to be trained. `refused`: the stage itself
+the round was sampled by another policy than the one to be trained. `over_budget`: the judge's next
+answer may cost more than its budget has left. `refused`: the stage itself
 found that it cannot go on.
 """
 

@@ -103,7 +103,9 @@ class LabelSummary(StageSummary, frozen=True, kw_only=True):
 
     `num_pairs_kept` and `num_pairs_dropped` count pairs; completions where feedback is binary,
     groups where it is scalar. `reward_change_stderrs` has the rounds that the mean is compared
-    with; older versions wrote neither it nor `reward_stderr`.
+    with; older versions wrote neither it nor `reward_stderr`. `num_judge_answers` and what follows
+    is of a judge behind an API: answers paid in the round, those that were there already, failed
+    calls of this attempt; `judge_cost_so_far` is of the run.
     """
 
     num_completions: int | None = None
@@ -135,6 +137,13 @@ class LabelSummary(StageSummary, frozen=True, kw_only=True):
     num_overlong: int | None = None
     reward_mean_penalized: float | None = None
     engine: str | None = None
+    num_judge_answers: int | None = None
+    num_judge_reused: int | None = None
+    num_judge_failed: int | None = None
+    num_judge_prompt_tokens: int | None = None
+    num_judge_answer_tokens: int | None = None
+    judge_cost: float | None = None
+    judge_cost_so_far: float | None = None
 
     @property
     def nulls(self) -> Collection[str]:

@@ -30,6 +30,7 @@ from msgspec.structs import replace
 from halos_backend import clock
 from halos_backend.config.schema import RunSettings
 from halos_backend.errors import (
+    BudgetSpentError,
     EngineDiedError,
     ExitCode,
     HalosError,
@@ -287,6 +288,8 @@ def cause_of(error: BaseException) -> Cause:
             return "missing_input"
         case OtherPolicyError():
             return "other_policy"
+        case BudgetSpentError():
+            return "over_budget"
         case EngineDiedError():
             return "crashed"
         case HalosError():

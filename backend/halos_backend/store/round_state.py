@@ -78,7 +78,7 @@ class StageState(msgspec.Struct, frozen=True, kw_only=True):
             return self.status
         if self.is_aborted:
             return "aborted"
-        return "stopped" if self.cause == "stopped" else "failed"
+        return "stopped" if self.cause in ("stopped", "over_budget") else "failed"
 
     @property
     def summary(self) -> StageSummary:

@@ -371,6 +371,8 @@ def _after_failure(round: int, stage: StageState, settings: RunSettings, now: fl
     if stage.failed_t is None:
         return again  # its owner told the run to go on
     reason = stage.reason or "it failed"
+    if stage.cause == "over_budget":
+        return PauseRun(reason)
     if waits_for_owner(stage):
         return FailRun(reason)
     if stage.num_barren >= settings.loop.max_attempts:

@@ -36,6 +36,19 @@ class Weighed:
     components: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Bill:
+    """Says what a judge behind an API took, under the names of the summary."""
+
+    num_judge_answers: int
+    num_judge_reused: int
+    num_judge_failed: int
+    num_judge_prompt_tokens: int
+    num_judge_answer_tokens: int
+    judge_cost: float | None
+    judge_cost_so_far: float | None
+
+
 RewardOrReason = float | Unscored
 Outcome = RewardOrReason | Weighed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgspec
@@ -26,6 +26,7 @@ from halos_backend.stages.label.cut_off import (
 from halos_backend.stages.label.feedback import MadeFeedback, make_feedback, num_equal_groups
 from halos_backend.stages.label.function import open_function
 from halos_backend.stages.label.judge import (
+    Bill,
     Judge,
     LabelRow,
     Outcome,
@@ -51,13 +52,15 @@ UNIT = "completions"
 @dataclass(frozen=True)
 class OpenJudge:
     """Is the judge of an attempt. `ahead` may begin with blocks before their turn, of which
-    `num_done` completions are judged; `notes` are what a person should know in the end.
+    `num_done` completions are judged; `notes` are what a person should know in the end,
+    `bill` what it took.
     """
 
     judge_of: JudgeOf
     ahead: Callable[[Blocks, Callable[[], None]], Blocks] = lambda blocks, _tell: blocks
     num_done: Callable[[], int] = lambda: 0
     notes: Callable[[], Iterator[str]] = lambda: iter(())
+    bill: Callable[[], Bill | None] = lambda: None
     close: Callable[[], None] = lambda: None
 
 
@@ -73,7 +76,7 @@ def execute(attempt: Attempt, *, cache: JudgeCache | None = None) -> StageResult
         return StageResult()  # a Python function, or an API, is called by rank 0 alone
     judges = cache or JudgeCache()
     try:
-        groups, rewards, judge = _score(attempt, judges)
+        groups, rewards, judge, bill = _score(attempt, judges)
     finally:
         if not attempt.stays:
             judges.close()
@@ -98,6 +101,8 @@ def execute(attempt: Attempt, *, cache: JudgeCache | None = None) -> StageResult
         engine=judge.engine if judge and judge.engine else None,
         elapsed_s=clock.monotonic() - started,
     )
+    if bill is not None:
+        summary = msgspec.structs.replace(summary, **asdict(bill))
     return StageResult((attempt.directory.scores, attempt.directory.feedback), summary)
 
 
@@ -119,9 +124,11 @@ def _wants_feedback(attempt: Attempt) -> bool:
     return attempt.job.inputs.wants_feedback
 
 
-def _score(attempt: Attempt, cache: JudgeCache) -> tuple[list[Group], list[Outcome], Judge | None]:
-    """Returns all groups, a reward or reason per completion and the last judge that gave them, on
-    every rank.
+def _score(
+    attempt: Attempt, cache: JudgeCache
+) -> tuple[list[Group], list[Outcome], Judge | None, Bill | None]:
+    """Returns all groups, a reward or reason per completion, the last judge that gave them and its
+    bill, on every rank.
 
     Rank 0 writes them down as they come. Without completions there is no judge.
 
@@ -163,7 +170,7 @@ def _score(attempt: Attempt, cache: JudgeCache) -> tuple[list[Group], list[Outco
             rewards.extend(found[index] for index in range(len(rows)))
         for note in opened.notes():
             attempt.warn(note)
-    return groups, rewards, judge
+        return groups, rewards, judge, opened.bill()
 
 
 def _open_judge(attempt: Attempt, cache: JudgeCache) -> OpenJudge:
@@ -179,7 +186,12 @@ def _open_judge(attempt: Attempt, cache: JudgeCache) -> OpenJudge:
 
             api = open_api(attempt, judge)
             return OpenJudge(
-                lambda _rows: api, api.ahead, lambda: api.num_done, api.notes, api.close
+                judge_of=lambda _rows: api,
+                ahead=api.ahead,
+                num_done=lambda: api.num_done,
+                notes=api.notes,
+                bill=api.bill,
+                close=api.close,
             )
         case schema.RewardModelJudge() as judge:
             attempt.phase("loading reward model")

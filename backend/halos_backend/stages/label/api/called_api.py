@@ -18,6 +18,7 @@ from halos_backend.stages.label.api.paid_answers import PaidAnswer, PaidAnswers
 from halos_backend.stages.label.api.question import pointwise_question
 from halos_backend.stages.label.judge import (
     FLOAT64_ROUNDING,
+    Bill,
     LabelRow,
     Outcome,
     Unscored,
@@ -40,7 +41,7 @@ class CalledApi:
 
     rounding = FLOAT64_ROUNDING
 
-    def __init__(self, judge: ApiJudge, calls: Calls, answers: PaidAnswers) -> None:
+    def __init__(self, judge: ApiJudge, calls: Calls, answers: PaidAnswers, *, round: int) -> None:
         self.engine = f"{judge.model} at {judge.base_url}"
         self.identity = hashlib.sha256(
             msgspec.json.encode(judging(judge.model_dump(mode="json")), order="deterministic")
@@ -48,6 +49,7 @@ class CalledApi:
         self._judge = judge
         self._calls = calls
         self._answers = answers
+        self._round = round
         self._begun: list[Awaited] = []
 
     @property
@@ -81,11 +83,30 @@ class CalledApi:
             answer = found if isinstance(found, Unscored) else found.result()
             yield index, outcome_of(self._judge, answer)
 
+    def bill(self) -> Bill:
+        """Says what the round's answers took, those of its earlier attempts too."""
+        spent, tally = self._answers.spent_in(self._round), self._calls.tally
+        has_prices = self._judge.input_price is not None
+        return Bill(
+            num_judge_answers=spent.num_answers,
+            num_judge_reused=tally.num_reused,
+            num_judge_failed=tally.num_failed,
+            num_judge_prompt_tokens=spent.num_prompt_tokens,
+            num_judge_answer_tokens=spent.num_answer_tokens,
+            judge_cost=spent.cost if has_prices else None,
+            judge_cost_so_far=self._answers.run_spent.cost if has_prices else None,
+        )
+
     def notes(self) -> Iterator[str]:
         """Says what a person should know of the calls."""
         if damaged := self._answers.num_damaged:
             lines = "1 line" if damaged == 1 else f"{damaged} lines"
             yield f"{lines} of judge_answers.jsonl cannot be read: what they held is asked again"
+        if estimates := self._answers.num_estimates:
+            yield (
+                f"the judge's server counted no tokens of {estimates:,} answers: theirs are the"
+                " most that they can be"
+            )
         if self._calls.has_refused_schema:
             yield (
                 "the judge's server takes no JSON schema: answers are read by the pattern"
@@ -120,4 +141,4 @@ def open_api(attempt: Attempt, judge: ApiJudge) -> CalledApi:
     key = check_api(judge)
     answers = PaidAnswers(RunDir(run_containing(attempt.directory.path)).judge_answers)
     calls = Calls(judge, Endpoint(judge, key), answers, round=attempt.job.round)
-    return CalledApi(judge, calls, answers)
+    return CalledApi(judge, calls, answers, round=attempt.job.round)

@@ -16,6 +16,7 @@ from typing import Any
 
 from halos_backend.config.api_judge import ApiJudge
 from halos_backend.errors import EngineDiedError, StageError
+from halos_backend.stages.label.api.budget import Bound, Budget, cost_of
 from halos_backend.stages.label.api.endpoint import ChatCompletion, Declined, Endpoint, Failed
 from halos_backend.stages.label.api.pace import Pace
 from halos_backend.stages.label.api.paid_answers import PaidAnswer, PaidAnswers
@@ -59,6 +60,7 @@ class Calls:
         self._endpoint = endpoint
         self._answers = answers
         self._round = round
+        self._budget = Budget(judge, answers.run_spent)
         self._pace = Pace(judge.requests_per_minute, judge.tokens_per_minute)
         self._under_way = asyncio.Semaphore(judge.concurrency)
         self._open = asyncio.Semaphore(OPEN_PER_CALL * judge.concurrency)
@@ -75,8 +77,7 @@ class Calls:
 
     def begin(self, question: Question) -> Future[Answer]:
         """Returns the answer to come; equal questions share one. Raises what ended all calls."""
-        if self._failure is not None:
-            raise self._failure
+        self._check()
         if question.key not in self._asked:
             self._asked[question.key] = self._begun(question)
         return self._asked[question.key]
@@ -88,6 +89,10 @@ class Calls:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     def _begun(self, question: Question) -> Future[Answer]:
         known = self._answers.of(question.key, max_tokens=self._judge.max_answer_tokens)
@@ -137,33 +142,47 @@ class Calls:
 
     async def _try(self, question: Question) -> PaidAnswer | Failed | Declined:
         async with self._under_way:
-            begun = await self._pace.admit(self._estimate(question))
-            if self._failure is not None:
-                raise self._failure
-            tried = await self._endpoint.ask(question)
-            if isinstance(tried, Failed) and tried.is_busy and tried.after_s is not None:
-                self._pace.hold(min(tried.after_s, LONGEST_WISH_S))
-            if not isinstance(tried, ChatCompletion):
-                return tried
-            answer = self._paid(question, tried)
-            self._answers.append(answer)
-            self.tally.num_answers += 1
-            if tried.usage is not None:
-                begun.num_tokens = tried.usage.prompt_tokens + tried.usage.completion_tokens
-                self.tally.num_answer_tokens += tried.usage.completion_tokens
-            return answer
+            self._check()
+            bound = self._budget.bound_of(question)
+            await self._budget.reserve(bound)
+            try:
+                begun = await self._pace.admit(self._estimate(question))
+                self._check()
+                tried = await self._endpoint.ask(question)
+                if not isinstance(tried, ChatCompletion):
+                    self._slow_down(tried)
+                    return tried
+                answer = self._paid(question, tried, bound)
+                begun.num_tokens = answer.num_prompt_tokens + answer.num_answer_tokens
+                self._answers.append(answer)
+                self.tally.num_answers += 1
+                self.tally.num_answer_tokens += answer.num_answer_tokens
+                return answer
+            finally:
+                self._budget.release(bound)
 
-    def _paid(self, question: Question, completion: ChatCompletion) -> PaidAnswer:
+    def _slow_down(self, tried: Failed | Declined) -> None:
+        if isinstance(tried, Failed) and tried.is_busy and tried.after_s is not None:
+            self._pace.hold(min(tried.after_s, LONGEST_WISH_S))
+
+    def _paid(self, question: Question, completion: ChatCompletion, bound: Bound) -> PaidAnswer:
         choice, usage = completion.choices[0], completion.usage
+        text = choice.message.content or ""
+        if usage is None:
+            prompt, answer = bound.num_prompt_tokens, max(bound.num_answer_tokens, len(text))
+        else:
+            prompt, answer = usage.prompt_tokens, usage.completion_tokens
         return PaidAnswer(
             key=question.key,
-            text=choice.message.content or "",
+            text=text,
             round=self._round,
             is_cut_off=choice.finish_reason == "length",
             max_tokens=self._judge.max_answer_tokens,
             refusal=choice.message.refusal,
-            num_prompt_tokens=None if usage is None else usage.prompt_tokens,
-            num_answer_tokens=None if usage is None else usage.completion_tokens,
+            num_prompt_tokens=prompt,
+            num_answer_tokens=answer,
+            is_estimate=usage is None,
+            cost=cost_of(self._judge, prompt, answer),
         )
 
     def _estimate(self, question: Question) -> int:

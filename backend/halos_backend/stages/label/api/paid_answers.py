@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -19,7 +20,8 @@ from halos_backend.records import BAD_JSON, encode_row
 class PaidAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Is one answer. `key` is its question's; `max_tokens` is the limit it had.
 
-    Its tokens are as the server counted them; None where it did not.
+    Its tokens are as the server counted them; where it did not, they are the most that they can be,
+    an estimate. The cost is by the prices of its time; None without prices.
     """
 
     key: str
@@ -28,8 +30,30 @@ class PaidAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_cut_off: bool = False
     max_tokens: int | None = None
     refusal: str | None = None
-    num_prompt_tokens: int | None = None
-    num_answer_tokens: int | None = None
+    num_prompt_tokens: int
+    num_answer_tokens: int
+    is_estimate: bool = False
+    cost: float | None = None
+
+
+@dataclass
+class Spent:
+    """Sums up answers; `cost` is of those that had a price."""
+
+    num_answers: int = 0
+    num_prompt_tokens: int = 0
+    num_answer_tokens: int = 0
+    cost: float = 0.0
+
+    def add(self, answer: PaidAnswer) -> None:
+        self.num_answers += 1
+        self.num_prompt_tokens += answer.num_prompt_tokens
+        self.num_answer_tokens += answer.num_answer_tokens
+        self.cost += answer.cost or 0.0
+
+    @property
+    def num_tokens(self) -> int:
+        return self.num_prompt_tokens + self.num_answer_tokens
 
 
 class PaidAnswers:
@@ -39,6 +63,9 @@ class PaidAnswers:
 
     def __init__(self, path: Path) -> None:
         self.num_damaged = 0
+        self.num_estimates = 0
+        self.run_spent = Spent()
+        self._round_spent: dict[int, Spent] = {}
         self._file = path.open("a+b", buffering=0)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,10 +90,20 @@ class PaidAnswers:
         """Writes an answer down; once this returns neither a kill nor a crash loses it."""
         self._file.write(encode_row(answer))
         os.fdatasync(self._file.fileno())
-        self._answers[answer.key] = answer
+        self._take(answer)
+
+    def spent_in(self, round: int) -> Spent:
+        """Returns what the answers of a round took, those of all its attempts."""
+        return self._round_spent.setdefault(round, Spent())
 
     def close(self) -> None:
         self._file.close()
+
+    def _take(self, answer: PaidAnswer) -> None:
+        self._answers[answer.key] = answer
+        self.num_estimates += answer.is_estimate
+        self.run_spent.add(answer)
+        self.spent_in(answer.round).add(answer)
 
     def _read(self, path: Path) -> None:
         """Reads what can be read, and ends a line that a crash of the machine has torn."""
@@ -79,6 +116,6 @@ class PaidAnswers:
                 except BAD_JSON:
                     self.num_damaged += bool(line.strip())
                 else:
-                    self._answers[answer.key] = answer
+                    self._take(answer)
         if not line.endswith(b"\n"):
             self._file.write(b"\n")
