@@ -57,8 +57,8 @@ def _text(seen: Observation, run_dir: RunDir, ahead: Forecast) -> list[str]:
     if state.rounds:
         table = columns(rounds.HEADER, rounds.table(state), right=" ".join(rounds.HEADER))
         lines += ["", f"({rounds.REWARD_NOTE})", *table]
-        about = [_about_cut_off(state), _about_judge(state), rounds.final_score(state)]
-        lines += filter(None, about)
+        told = [_about_cut_off(state), _about_judge(state), rounds.final_score(state)]
+        lines += filter(None, told)
     for (round, stage), live in seen.live.items():
         lines += ["", f"{rounds.place(state, round)} {stage}: {live.phase}"]
         if live.total:

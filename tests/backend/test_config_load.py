@@ -132,8 +132,8 @@ WRONG_VALUES = [
      "takes 'auto', 'float32', 'bfloat16' or 'float16', not 'bf16'; did you mean 'bfloat16'?"),
     ("label.judge.function=judge.py", "label.judge.function",
      "takes text of the form file.py:name (a Python file and a function in it), not 'judge.py'"),
-    ("label.judge={kind='api'}", "label.judge.kind",
-     "takes 'reward_model' or 'function', not 'api'"),
+    ("label.judge={kind='rules'}", "label.judge.kind",
+     "takes 'reward_model', 'function' or 'api', not 'rules'"),
     ("label.feedback.threshold=median", "label.feedback.threshold",
      "'median' fits binary feedback only; pairwise takes a number of at least 0"),
     ("train.loss.humanline={log_epsilon_p=-inf}", "train.loss.humanline.log_epsilon_p",
@@ -210,7 +210,7 @@ def test_missing_tables_and_keys_are_said_with_what_they_are_for(tmp_path: Path)
     assert set(found) == {"policy", "label.judge", "label.feedback", "train.loss.kind"}
     assert found["policy"] == "is missing: write a table [policy] (The model that is aligned)"
     assert found["label.judge"].startswith(
-        "is missing: write a table [label.judge] with kind = 'reward_model' or 'function'"
+        "is missing: write a table [label.judge] with kind = 'reward_model', 'function' or 'api'"
     )
     assert found["train.loss.kind"].startswith("is missing: write kind = 'dpo', 'cdpo'")
 

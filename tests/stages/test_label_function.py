@@ -156,7 +156,7 @@ def test_a_judge_that_declines_everything_leaves_no_feedback_and_succeeds(tmp_pa
     )
     assert run_stage_process(path) == 0
     summary = done_summary(path)
-    assert summary["num_unscored"] == 4
+    assert (summary["num_unscored"], summary["unscored_frac"]) == (4, 1.0)
     assert summary["unscored_reasons"] == {"judge returned None": 4}
     assert summary["reward_mean"] is None
     assert summary["reward_histogram"] is None
@@ -205,8 +205,8 @@ def test_a_stage_as_a_program_leaves_scores_feedback_and_done(tmp_path: Path) ->
     assert (summary["num_feedback"], summary["num_pairs_kept"], len(pairs)) == (3, 3, 3)
     assert summary["reward_length_corr"] == pytest.approx(1.0)
     assert set(summary) == {
-        "num_completions", "num_unscored", "unscored_reasons", "reward_mean", "reward_std",
-        "reward_stderr", "reward_change_stderrs",
+        "num_completions", "num_unscored", "unscored_frac", "unscored_reasons", "reward_mean",
+        "reward_std", "reward_stderr", "reward_change_stderrs",
         "reward_min", "reward_max", "reward_q05", "reward_q25", "reward_q50", "reward_q75",
         "reward_q95", "reward_histogram", "reward_length_corr", "num_feedback", "num_pairs_kept",
         "num_pairs_dropped", "margin_mean", "num_desirable", "num_equal_groups",
