@@ -51,9 +51,10 @@ class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
     `token_ids` are exactly the sampled ids, the end token included where the policy sampled it;
     `text` leaves out special tokens and the stop string. Of a scored group `reward` is the judge's
     own, and `penalty` what training sees less of it; in feedback `reward` is what training sees.
-    `components` are the scores that a reward is made of, where there are several.
-    `temperature` is there where the completions of a group have several; `logps`, the policy's own
-    of the tokens before whatever changes the draw, where the loss asks for the sampler's.
+    `components` are the scores that a reward is made of; `beats` names completions of the group
+    than which a judge that compares found it better. `temperature` is there where the completions
+    of a group have several; `logps`, the policy's own of the tokens before whatever changes the
+    draw, where the loss asks for the sampler's.
     """
 
     completion_id: str
@@ -64,6 +65,7 @@ class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
     unscored: str | None = None
     penalty: float | None = None
     components: dict[str, float] = {}
+    beats: tuple[str, ...] = ()
     temperature: float | None = None
     logps: tuple[float, ...] = ()
 

@@ -35,6 +35,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("unscored", "label", "num_unscored"),
     Measure("judge's answers", "label", "num_judge_answers"),
     Measure("judge's cost", "label", "judge_cost"),
+    Measure("flips with the order", "label", "flip_frac"),
     Measure("cut off, penalized", "label", "num_cut_off_penalized"),
     Measure("cut off, dropped", "label", "num_cut_off_dropped"),
     Measure("long, penalized", "label", "num_overlong"),

@@ -22,6 +22,7 @@ from halos_tui.formatting import (
     look_of,
     measured,
     number,
+    percent,
     plural,
     setting_changes,
 )
@@ -291,6 +292,8 @@ def about_judge(label: LabelSummary) -> str:
         return ""
     tokens = (label.num_judge_prompt_tokens or 0) + (label.num_judge_answer_tokens or 0)
     text = f"judge: {plural(label.num_judge_answers, 'answer')}, {count(tokens)} tokens"
+    if label.flip_frac is not None:
+        text += f", {percent(label.flip_frac)} of the matches flip with the order"
     if label.judge_cost is None:
         return text
     return f"{text}, cost {number(label.judge_cost)} (run {number(label.judge_cost_so_far)})"

@@ -9,7 +9,7 @@ import difflib
 import importlib.util
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -44,6 +44,7 @@ Rate each of the following from {score_min} to {score_max}:
 DECIDING = (
     "model",
     "template",
+    "compare",
     "criteria",
     "score_min",
     "score_max",
@@ -52,6 +53,28 @@ DECIDING = (
     "max_answer_tokens",
 )
 """Names the settings that decide rewards; the others say how the API is called."""
+
+PAIR_PLACEHOLDERS = ("prompt", "first", "second", "criteria", "answer_format")
+PAIR_TEMPLATE = """\
+Compare two answers to the request below.
+
+<request>
+{prompt}
+</request>
+
+<first_answer>
+{first}
+</first_answer>
+
+<second_answer>
+{second}
+</second_answer>
+
+Which answer is better? What counts:
+{criteria}
+
+{answer_format}
+"""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 CriterionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -71,6 +94,20 @@ DEFAULT_CRITERIA = {
 }
 
 
+class Comparing(Table):
+    """The judge compares two completions of a prompt at a time; the reward is the win rate."""
+
+    template: str = Field(default=PAIR_TEMPLATE, min_length=1)
+    """What the judge reads: as label.judge.template, with {first} and {second} for the two."""
+    opponents: Literal["one", "all"] = "one"
+    """`one`: each completion meets the group's first. `all`: each meets every other."""
+    max_matches: PositiveInt | None = None
+    """Matches of a group at most, where opponents = 'all': those of whole turns of a tournament, in
+    which each completion meets another one in each; absent is no limit."""
+    both_orders: bool = True
+    """Ask in both orders. Where the answers disagree, the match is a tie and counts as a flip."""
+
+
 class ApiJudge(Table):
     """A language model behind an OpenAI-compatible API gives the reward. Needs halos-tui[judge]."""
 
@@ -86,6 +123,8 @@ class ApiJudge(Table):
     """What the judge reads. {prompt}, {completion}, {criteria}, {score_min}, {score_max} and
     {answer_format} stand for what they name, {row.NAME} for a column of the prompt's row; other
     braces are text. Without {answer_format} that stands at the end."""
+    compare: Comparing | None = None
+    """Compare completions of a prompt instead of scoring each; absent is off."""
     criteria: dict[CriterionName, Criterion] = DEFAULT_CRITERIA
     """What is scored, each under a name of its own; by default one, called score."""
     score_min: Finite = 1.0
@@ -147,7 +186,18 @@ def check_api(judge: ApiJudge, environment: Mapping[str, str] = os.environ) -> s
 
 def find_api_conflicts(judge: ApiJudge) -> Iterator[tuple[str, str]]:
     """Says what cannot stand together in the judge's settings, as (dotted path, reason)."""
-    yield from _template_problems(judge)
+    if judge.compare is None:
+        yield from _template_problems(
+            "label.judge.template", judge.template, PLACEHOLDERS, needed=("completion",)
+        )
+    else:
+        yield from _template_problems(
+            "label.judge.compare.template",
+            judge.compare.template,
+            PAIR_PLACEHOLDERS,
+            needed=("first", "second"),
+        )
+        yield from _without_effect(judge, judge.compare)
     if judge.score_min >= judge.score_max:
         yield (
             "label.judge.score_max",
@@ -159,6 +209,26 @@ def find_api_conflicts(judge: ApiJudge) -> Iterator[tuple[str, str]]:
         yield (
             "label.judge.criteria",
             "names nothing to score: write a table [label.judge.criteria.NAME], or take it out",
+        )
+
+
+def _without_effect(judge: ApiJudge, compare: Comparing) -> Iterator[tuple[str, str]]:
+    for name in ("template", "score_min", "score_max"):
+        if getattr(judge, name) != type(judge).model_fields[name].default:
+            yield (
+                f"label.judge.{name}",
+                "has no effect with [label.judge.compare], which asks who wins: take it out",
+            )
+    for name, criterion in judge.criteria.items():
+        if criterion.weight != 1:
+            yield (
+                f"label.judge.criteria.{name}.weight",
+                "has no effect with [label.judge.compare], which asks who wins: take it out",
+            )
+    if compare.max_matches is not None and compare.opponents == "one":
+        yield (
+            "label.judge.compare.max_matches",
+            "has no effect with opponents = 'one': write 'all' there, or take it out",
         )
 
 
@@ -182,17 +252,17 @@ def _budget_problems(judge: ApiJudge) -> Iterator[tuple[str, str]]:
             )
 
 
-def _template_problems(judge: ApiJudge) -> Iterator[tuple[str, str]]:
-    names = PLACEHOLDER.findall(judge.template)
-    known = ", ".join(f"{{{name}}}" for name in (*PLACEHOLDERS, "row.NAME"))
+def _template_problems(
+    path: str, template: str, placeholders: Sequence[str], *, needed: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    names = PLACEHOLDER.findall(template)
+    known = ", ".join(f"{{{name}}}" for name in (*placeholders, "row.NAME"))
     for name in dict.fromkeys(names):
-        if name not in PLACEHOLDERS and not name.startswith(ROW):
-            near = difflib.get_close_matches(name, PLACEHOLDERS, n=1)
+        if name not in placeholders and not name.startswith(ROW):
+            near = difflib.get_close_matches(name, placeholders, n=1)
             meant = f"did you mean {{{near[0]}}}? " if near else ""
-            yield (
-                "label.judge.template",
-                f"has an unknown placeholder {{{name}}}: {meant}There are {known}",
-            )
+            yield path, f"has an unknown placeholder {{{name}}}: {meant}There are {known}"
             return
-    if "completion" not in names:
-        yield "label.judge.template", "has no {completion}, so the judge would see none: write it"
+    for name in needed:
+        if name not in names:
+            yield path, f"has no {{{name}}}, so the judge would not see it: write it"

@@ -26,7 +26,7 @@ from halos_backend.config.losses import (
     LOSSES_WITH_REFERENCE,
     BradleyTerry,
 )
-from halos_backend.config.schema import RewardModelJudge, RunSettings
+from halos_backend.config.schema import PairwiseFeedback, RewardModelJudge, RunSettings
 
 Conflict = tuple[str, str]
 """Names the setting to change, and says why."""
@@ -280,8 +280,28 @@ def _judge_fits_engine(settings: RunSettings) -> Iterator[Conflict]:
 
 
 def _api_judge_can_score(settings: RunSettings) -> Iterator[Conflict]:
-    if isinstance(settings.label.judge, ApiJudge):
-        yield from find_api_conflicts(settings.label.judge)
+    label, feedback = settings.label, settings.label.feedback
+    if isinstance(label.judge, ApiJudge):
+        yield from find_api_conflicts(label.judge)
+    is_comparing = isinstance(label.judge, ApiJudge) and label.judge.compare is not None
+    if not isinstance(feedback, PairwiseFeedback) or feedback.pairing != "judged":
+        return
+    if not is_comparing:
+        yield (
+            "label.feedback.pairing",
+            "'judged' needs a judge that compares: write a table [label.judge.compare], or 'max'",
+        )
+    if feedback.threshold != 0:
+        yield (
+            "label.feedback.threshold",
+            "has no effect with pairing = 'judged', whose pairs are the judge's: take it out",
+        )
+    if label.cut_off == "penalty":
+        yield (
+            "label.cut_off",
+            "'penalty' has no effect with pairing = 'judged', whose pairs are the judge's: write"
+            " 'score' or 'drop'",
+        )
 
 
 def _scoring_has_effect(settings: RunSettings) -> Iterator[Conflict]:

@@ -15,6 +15,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
+from halos_backend.config.api_judge import ApiJudge
 from halos_backend.config.losses import CSFT, GRPO, KTO, SFT, wants_sampler_logps
 from halos_backend.config.schema import PairwiseFeedback, RunSettings, TrainSettings
 from halos_backend.errors import UsageError
@@ -151,9 +152,17 @@ def examples_per_round(settings: RunSettings) -> int:
     feedback, size = settings.label.feedback, settings.sample.group_size
     per_prompt = size
     if isinstance(feedback, PairwiseFeedback):
-        pairs = size // 2 if feedback.pairing == "random" else 1
+        pairs = {"random": size // 2, "judged": _num_matches(settings)}.get(feedback.pairing, 1)
         per_prompt = 2 * pairs if settings.train.loss.kind in ("kto", "csft") else pairs
     return settings.loop.prompts_per_round * per_prompt
+
+
+def _num_matches(settings: RunSettings) -> int:
+    """Returns the matches of a group, where the judge compares."""
+    size, judge = settings.sample.group_size, settings.label.judge
+    if not isinstance(judge, ApiJudge) or judge.compare is None or judge.compare.opponents == "one":
+        return size - 1
+    return min(size * (size - 1) // 2, judge.compare.max_matches or size * size)
 
 
 def max_steps(settings: RunSettings) -> int:

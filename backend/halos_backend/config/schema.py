@@ -173,10 +173,11 @@ class PairwiseFeedback(Table):
     """Preference pairs of completions of one prompt."""
 
     kind: Literal["pairwise"]
-    pairing: Literal["max", "min", "random"] = "max"
+    pairing: Literal["max", "min", "random", "judged"] = "max"
     """`max`: best against worst. `min`: the closest two that are kept. `random`: disjoint random
-    pairs, the same for the same seed; of an odd number one completion is left over. Of completions
-    with equal rewards, and of pairs with equal margins, the one sampled first is taken."""
+    pairs, the same for the same seed; of an odd number one completion is left over. `judged`: those
+    of which a judge with [label.judge.compare] found one better, with rewards 1 and 0. Of
+    completions with equal rewards, and of pairs with equal margins, the first sampled is taken."""
     threshold: NonNegative = 0.0
     """A pair is kept when its reward margin is at least this and over 0, whatever the pairing.
     Rewards that differ by no more than the judge's rounding are equal, and make no pair."""

@@ -105,7 +105,8 @@ class LabelSummary(StageSummary, frozen=True, kw_only=True):
     groups where it is scalar. `reward_change_stderrs` has the rounds that the mean is compared
     with; older versions wrote neither it nor `reward_stderr`. `num_judge_answers` and what follows
     is of a judge behind an API: answers paid in the round, those that were there already, failed
-    calls of this attempt; `judge_cost_so_far` is of the run.
+    calls of this attempt; `judge_cost_so_far` is of the run. `tie_frac` is the share of its
+    matches that are ties, `flip_frac` that of those asked in both orders, which disagreed.
     """
 
     num_completions: int | None = None
@@ -144,6 +145,9 @@ class LabelSummary(StageSummary, frozen=True, kw_only=True):
     num_judge_answer_tokens: int | None = None
     judge_cost: float | None = None
     judge_cost_so_far: float | None = None
+    num_judge_matches: int | None = None
+    tie_frac: float | None = None
+    flip_frac: float | None = None
 
     @property
     def nulls(self) -> Collection[str]:

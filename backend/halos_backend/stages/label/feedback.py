@@ -133,11 +133,27 @@ def _pairs_of(
     scored = scored_completions(group)
     if len(scored) < 2:
         return [], 1
+    if settings.pairing == "judged":
+        pairs = _judged_pairs(scored)
+        return (pairs, 0) if pairs else ([], 1)
     candidates = _candidates(scored, settings, derived_seed(seed, group.prompt_id))
     kept = [pair for pair in candidates if _is_kept(pair, settings.threshold, rounding)]
     if settings.pairing == "min":
         return ([min(kept, key=_margin)], 0) if kept else ([], 1)
     return kept, len(candidates) - len(kept)
+
+
+def _judged_pairs(scored: Sequence[Scored]) -> list[Pair]:
+    """Returns the pairs of which the judge found one better, whatever the win rates: a judge that
+    compares may go in circles. Rewards are the verdict's.
+    """
+    by_id = {entry.completion.completion_id: entry.completion for entry in scored}
+    return [
+        (Scored(entry.completion, 1.0), Scored(by_id[beaten], 0.0))
+        for entry in scored
+        for beaten in entry.completion.beats
+        if beaten in by_id and by_id[beaten].token_ids != entry.completion.token_ids
+    ]
 
 
 def _candidates(scored: Sequence[Scored], settings: PairwiseFeedback, seed: int) -> list[Pair]:
@@ -151,6 +167,8 @@ def _candidates(scored: Sequence[Scored], settings: PairwiseFeedback, seed: int)
             return [_ordered(one, other) for one, other in combinations(scored, 2)]
         case "random":
             return _random_pairs(scored, seed)
+        case "judged":
+            return _judged_pairs(scored)
         case _:
             assert_never(settings.pairing)
 

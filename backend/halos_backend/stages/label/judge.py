@@ -30,10 +30,13 @@ class Unscored:
 
 @dataclass(frozen=True)
 class Weighed:
-    """Is a reward made of several scores, each under its name."""
+    """Is a reward made of several scores, each under its name; or of comparisons with others of the
+    group, of which the completion `beats` some.
+    """
 
     reward: float
     components: dict[str, float]
+    beats: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,9 @@ class Bill:
     num_judge_answer_tokens: int
     judge_cost: float | None
     judge_cost_so_far: float | None
+    num_judge_matches: int | None = None
+    tie_frac: float | None = None
+    flip_frac: float | None = None
 
 
 RewardOrReason = float | Unscored

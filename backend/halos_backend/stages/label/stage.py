@@ -229,8 +229,8 @@ def _with_reward(completion: Any, reward: Outcome) -> Any:
     match reward:
         case Unscored(reason=reason):
             return replace(completion, reward=None, unscored=reason)
-        case Weighed(reward=mean, components=parts):
-            return replace(completion, reward=mean, unscored=None, components=parts)
+        case Weighed(reward=mean, components=parts, beats=beats):
+            return replace(completion, reward=mean, unscored=None, components=parts, beats=beats)
         case number:
             return replace(completion, reward=number, unscored=None)
 

@@ -14,6 +14,7 @@ import msgspec
 
 from halos_backend.config.api_judge import ApiJudge
 from halos_backend.records import BAD_JSON
+from halos_backend.stages.label.api.question import VERDICTS
 from halos_backend.stages.label.judge import Unscored, Weighed, short_reason
 
 THINKING = re.compile(r"^.*?</(think|thinking|reasoning)>", re.DOTALL)
@@ -21,6 +22,7 @@ THINKING = re.compile(r"^.*?</(think|thinking|reasoning)>", re.DOTALL)
 OPENED = re.compile(r"^\s*<(think|thinking|reasoning)>")
 FENCE = re.compile(r"^```(?:json)?\s*\n(.*)\n```$", re.DOTALL)
 NUMBER = r"[+-]?\d+(?:\.\d+)?"
+WINNER = rf"^\W*winner\W*[:=]\W*?({'|'.join(VERDICTS)})[\s*_`.\"]*$"
 SHOWN = 60
 """Is how many characters of an answer a reason shows."""
 
@@ -31,17 +33,40 @@ def read_scores(judge: ApiJudge, text: str) -> Weighed | Unscored:
     An answer is read as a JSON object (all of it, or its last line), else by lines `NAME: NUMBER`,
     one for each criterion; of a single criterion the number alone is enough.
     """
-    if OPENED.match(text) and not THINKING.match(text):
-        return Unscored("the judge's answer ends in its thinking")
-    answer = THINKING.sub("", text, count=1).strip()
-    if not answer:
-        return Unscored("the judge answered nothing")
+    answer = _after_thinking(text)
+    if isinstance(answer, Unscored):
+        return answer
     found = _of_json(answer)
     scores = _of_lines(judge, answer) if found is None else found
     missing = [name for name in judge.criteria if name not in scores]
     if missing:
         return Unscored(short_reason(f"the judge gave no {missing[0]}: {_shown(answer)}"))
     return _weighed(judge, {name: scores[name] for name in judge.criteria})
+
+
+def read_verdict(text: str) -> str | Unscored:
+    """Returns which of two completions wins, or `tie`; or why that is not clear.
+
+    An answer is read as a JSON object with `winner`, else by one line `winner: WHO`.
+    """
+    answer = _after_thinking(text)
+    if isinstance(answer, Unscored):
+        return answer
+    found = _of_json(answer)
+    if found is None:
+        lines = re.findall(WINNER, answer, re.IGNORECASE | re.MULTILINE)
+        verdict = lines[0].lower() if len(lines) == 1 else None
+    else:
+        verdict = found.get("winner")
+    if verdict not in VERDICTS:
+        return Unscored(short_reason(f"the judge named no winner: {_shown(answer)}"))
+    return str(verdict)
+
+
+def _after_thinking(text: str) -> str | Unscored:
+    if OPENED.match(text) and not THINKING.match(text):
+        return Unscored("the judge's answer ends in its thinking")
+    return THINKING.sub("", text, count=1).strip() or Unscored("the judge answered nothing")
 
 
 def _weighed(judge: ApiJudge, scores: Mapping[str, Any]) -> Weighed | Unscored:

@@ -11,11 +11,11 @@ import msgspec
 from halos_backend.config.api_judge import ApiJudge, check_api
 from halos_backend.config.consequences import judging
 from halos_backend.records import Group
-from halos_backend.stages.label.api.answer import read_scores
 from halos_backend.stages.label.api.calls import Answer, Calls
+from halos_backend.stages.label.api.comparing import Pairing
 from halos_backend.stages.label.api.endpoint import Endpoint
-from halos_backend.stages.label.api.paid_answers import PaidAnswer, PaidAnswers
-from halos_backend.stages.label.api.question import pointwise_question
+from halos_backend.stages.label.api.paid_answers import PaidAnswers
+from halos_backend.stages.label.api.scoring import Scoring
 from halos_backend.stages.label.judge import (
     FLOAT64_ROUNDING,
     Bill,
@@ -47,15 +47,22 @@ class CalledApi:
             msgspec.json.encode(judging(judge.model_dump(mode="json")), order="deterministic")
         ).hexdigest()
         self._judge = judge
+        self._asking = Scoring(judge) if judge.compare is None else Pairing(judge, judge.compare)
         self._calls = calls
         self._answers = answers
         self._round = round
-        self._begun: list[Awaited] = []
+        self._num_rows = self._num_asked = 0
+        self._open: list[Future[Answer]] = []
 
     @property
     def num_done(self) -> int:
-        """Counts the completions whose answers are there, or that have none."""
-        return sum(isinstance(found, Unscored) or found.done() for found in self._begun)
+        """Counts the completions whose answers are there, or will not be: of the rows begun with,
+        the share that the answers are of all questions.
+        """
+        self._open = [future for future in self._open if not future.done()]
+        if not self._num_asked:
+            return 0
+        return self._num_rows * (self._num_asked - len(self._open)) // self._num_asked
 
     def ahead(self, blocks: Iterator[list[Group]], tell: Tell) -> Iterator[list[Group]]:
         """Yields the blocks, each once its answers are there: so many calls are under way, however
@@ -63,11 +70,13 @@ class CalledApi:
         """
         begun = []
         for block in blocks:
-            awaited = [self._begin(row) for row in label_rows(block)]
-            self._begun.extend(awaited)
-            begun.append((block, awaited))
-        for block, awaited in begun:
-            left = {found for found in awaited if not isinstance(found, Unscored)}
+            rows = label_rows(block)
+            left = {found for found in self._begin(rows) if not isinstance(found, Unscored)}
+            self._open.extend(left)
+            self._num_rows += len(rows)
+            self._num_asked += len(left)
+            begun.append((block, left))
+        for block, left in begun:
             while left:
                 left = wait(left, timeout=TELL_S).not_done
                 tell()
@@ -78,15 +87,15 @@ class CalledApi:
     ) -> Iterator[tuple[int, Outcome]]:
         """Reads the answers, those of earlier attempts too. See Judge."""
         del known  # the answers that it is made of are known, and say more
-        awaited = [self._begin(row) for row in rows]
-        for index, found in enumerate(awaited):
-            answer = found if isinstance(found, Unscored) else found.result()
-            yield index, outcome_of(self._judge, answer)
+        begun = self._begin(rows)
+        answers = [found if isinstance(found, Unscored) else found.result() for found in begun]
+        yield from enumerate(self._asking.outcomes(rows, answers))
 
     def bill(self) -> Bill:
         """Says what the round's answers took, those of its earlier attempts too."""
         spent, tally = self._answers.spent_in(self._round), self._calls.tally
         has_prices = self._judge.input_price is not None
+        matches = self._asking.matches if isinstance(self._asking, Pairing) else None
         return Bill(
             num_judge_answers=spent.num_answers,
             num_judge_reused=tally.num_reused,
@@ -95,6 +104,9 @@ class CalledApi:
             num_judge_answer_tokens=spent.num_answer_tokens,
             judge_cost=spent.cost if has_prices else None,
             judge_cost_so_far=self._answers.run_spent.cost if has_prices else None,
+            num_judge_matches=matches.num if matches else None,
+            tie_frac=matches.tie_frac if matches else None,
+            flip_frac=matches.flip_frac if matches else None,
         )
 
     def notes(self) -> Iterator[str]:
@@ -118,22 +130,11 @@ class CalledApi:
         self._calls.close()
         self._answers.close()
 
-    def _begin(self, row: LabelRow) -> Awaited:
-        question = pointwise_question(self._judge, row)
-        return question if isinstance(question, Unscored) else self._calls.begin(question)
-
-
-def outcome_of(judge: ApiJudge, answer: Answer) -> Outcome:
-    """Returns what an answer is worth, or why nothing."""
-    match answer:
-        case Unscored():
-            return answer
-        case PaidAnswer(refusal=str(said)) if said:
-            return Unscored("the judge refused to score")
-        case PaidAnswer(is_cut_off=True):
-            return Unscored("the judge's answer was cut off (label.judge.max_answer_tokens)")
-        case PaidAnswer(text=text):
-            return read_scores(judge, text)
+    def _begin(self, rows: Sequence[LabelRow]) -> list[Awaited]:
+        return [
+            question if isinstance(question, Unscored) else self._calls.begin(question)
+            for question in self._asking.questions(rows)
+        ]
 
 
 def open_api(attempt: Attempt, judge: ApiJudge) -> CalledApi:

@@ -6,19 +6,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from halos_backend.config.api_judge import PLACEHOLDER, ROW, ApiJudge
+from halos_backend.config.api_judge import PLACEHOLDER, ROW, ApiJudge, Comparing
 from halos_backend.records import Message, text_of
 from halos_backend.stages.label.judge import LabelRow, Unscored
 
 KEY_VERSION = 1
 """Is raised when the same settings and texts begin to make other questions."""
 ANSWER_FORMAT = "{answer_format}"
+LAST_LINE = "End with one line that is this JSON object and nothing else"
+VERDICTS = ("first", "second", "tie")
 
 
 @dataclass(frozen=True)
@@ -30,20 +32,58 @@ class Question:
 
 
 def pointwise_question(judge: ApiJudge, row: LabelRow) -> Question | Unscored:
-    """Returns the question about one completion, or why there is none.
+    """Returns the question about one completion, or why there is none."""
+    keys = ", ".join(f'"{name}": NUMBER' for name in judge.criteria)
+    each = "a number" if len(judge.criteria) == 1 else "each a number"
+    own = {
+        "completion": row.text,
+        "score_min": f"{judge.score_min:g}",
+        "score_max": f"{judge.score_max:g}",
+        "answer_format": f"{LAST_LINE}: {{{keys}}}, {each} from {judge.score_min:g} to"
+        f" {judge.score_max:g}.",
+    }
+    return _question(judge, judge.template, row, own)
 
-    All placeholders are substituted in one pass: braces in prompts and completions are text.
-    """
-    template = judge.template
+
+def pair_question(
+    judge: ApiJudge, compare: Comparing, first: LabelRow, second: LabelRow
+) -> Question | Unscored:
+    """Returns the question which of two completions of a prompt is better, in this order."""
+    own = {
+        "first": first.text,
+        "second": second.text,
+        "answer_format": LAST_LINE + ': {"winner": WHO}, where WHO is "first", "second" or "tie".',
+    }
+    return _question(judge, compare.template, first, own)
+
+
+def answer_schema(judge: ApiJudge) -> dict[str, Any]:
+    """Returns `response_format` for servers that hold answers to a JSON schema."""
+    properties: dict[str, Any] = {name: {"type": "number"} for name in judge.criteria}
+    if judge.compare is not None:
+        properties = {"winner": {"type": "string", "enum": list(VERDICTS)}}
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "strict": True, "schema": schema},
+    }
+
+
+def _question(
+    judge: ApiJudge, template: str, row: LabelRow, own: Mapping[str, str]
+) -> Question | Unscored:
+    """Substitutes all placeholders in one pass: braces in prompts and completions are text."""
     if ANSWER_FORMAT not in template:
         template = f"{template.rstrip()}\n\n{ANSWER_FORMAT}\n"
     values = {
         "prompt": conversation(row.prompt),
-        "completion": row.text,
         "criteria": "\n".join(f"- {name}: {c.description}" for name, c in judge.criteria.items()),
-        "score_min": f"{judge.score_min:g}",
-        "score_max": f"{judge.score_max:g}",
-        "answer_format": answer_format(judge),
+        **own,
     }
     missing: list[str] = []
 
@@ -61,30 +101,6 @@ def pointwise_question(judge: ApiJudge, row: LabelRow) -> Question | Unscored:
     if missing:
         return Unscored(f"the prompt's row has no column '{missing[0]}'", is_error=True)
     return Question(_key(judge, text), text)
-
-
-def answer_format(judge: ApiJudge) -> str:
-    """Says to the judge how to write its scores."""
-    keys = ", ".join(f'"{name}": NUMBER' for name in judge.criteria)
-    each = "a number" if len(judge.criteria) == 1 else "each a number"
-    return (
-        f"End with one line that is this JSON object and nothing else: {{{keys}}},"
-        f" {each} from {judge.score_min:g} to {judge.score_max:g}."
-    )
-
-
-def answer_schema(judge: ApiJudge) -> dict[str, Any]:
-    """Returns `response_format` for servers that hold answers to a JSON schema."""
-    schema = {
-        "type": "object",
-        "properties": {name: {"type": "number"} for name in judge.criteria},
-        "required": list(judge.criteria),
-        "additionalProperties": False,
-    }
-    return {
-        "type": "json_schema",
-        "json_schema": {"name": "scores", "strict": True, "schema": schema},
-    }
 
 
 def conversation(prompt: Sequence[Message]) -> str:
