@@ -104,6 +104,7 @@ def _rows(index: CompletionsIndex, keys: Sequence[int]) -> Iterator[dict[str, An
             "reward": completion.reward,
             "unscored": completion.unscored,
             "penalty": completion.penalty,
+            "components": completion.components,
             "mark": marks_of(row.round).get((group.prompt_id, completion.completion_id)),
             "marked": own.is_marked,
             "note": own.note or None,

@@ -15,7 +15,14 @@ import msgspec
 from halos_backend.records import Completion, Group, Message, PreferencePair, text_of
 from halos_backend.store.own_words import NO_MARKS, Key, OwnMark, OwnMarks
 
-from halos_tui.completions.round_rows import Mark, Marks, alike, num_tokens, penalty_of
+from halos_tui.completions.round_rows import (
+    Mark,
+    Marks,
+    alike,
+    components_of,
+    num_tokens,
+    penalty_of,
+)
 from halos_tui.completions.view import OfRound
 from halos_tui.completions.word_diff import differences
 from halos_tui.formatting import count, measured, measured_in_ascii, number, plural
@@ -247,7 +254,8 @@ def _worth(completion: Completion) -> str:
     elif completion.reward is None:
         worth = "not scored yet"
     else:
-        worth = f"reward {number(completion.reward)}{penalty_of(completion)}"
+        worth = f"reward {number(completion.reward)}{components_of(completion)}"
+        worth += penalty_of(completion)
     ended = "cut off (length)" if completion.finish_reason == "length" else "stop"
     return f"{worth}  {plural(num_tokens(completion), 'token')}  {ended}"
 

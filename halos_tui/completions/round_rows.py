@@ -126,6 +126,14 @@ def penalty_of(completion: Completion) -> str:
     return f", less {number(completion.penalty)} in training"
 
 
+def components_of(completion: Completion) -> str:
+    """Says of which scores a reward is the mean: " (clear 4, true 8)"; "" where it is one alone."""
+    if len(completion.components) < 2:
+        return ""
+    scores = (f"{name} {number(score)}" for name, score in completion.components.items())
+    return f" ({', '.join(scores)})"
+
+
 def num_tokens(completion: Completion) -> int:
     return len(completion.token_ids)
 

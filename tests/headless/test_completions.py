@@ -53,6 +53,7 @@ def test_json_has_every_completion_as_a_row(halos: Halos, runs: Path) -> None:
         "reward": None,
         "unscored": "the judge said no",
         "penalty": None,
+        "components": {},
         "mark": None,
         "marked": False,
         "note": None,

@@ -222,3 +222,15 @@ def test_a_variable_that_is_not_set_is_named(
         path = attempt_of(tmp_path, server, ["a"], api_key_env="MY_KEY")
         with pytest.raises(UsageError, match="MY_KEY is not set"):
             label(path)
+
+
+def test_without_its_client_the_judge_is_refused_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("halos_backend.config.api_judge.PACKAGE", "no_such_client")
+    with judge_server(always("")) as server:
+        path = attempt_of(tmp_path, server, ["a"])
+        with pytest.raises(
+            UsageError, match=r"no_such_client is not installed.*halos-tui\[judge\]"
+        ):
+            label(path)
