@@ -112,7 +112,7 @@ def test_the_index_of_settings_follows_the_schema(
     by_path = {entry.path: entry for entry in make_index()}
     assert by_path["train.lr"].help == "Peak learning rate"
     assert by_path["train.schedule"].values == ("constant", "linear", "cosine")
-    assert by_path["label.judge.kind"].values == ("reward_model", "function")
+    assert by_path["label.judge.kind"].values == ("reward_model", "function", "api")
     assert by_path["sample.temperature"].values == ()
     defaults = {path: entry.default for path, entry in by_path.items()}
     assert defaults["train.lr"] == "5e-6"
