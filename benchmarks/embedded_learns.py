@@ -1,8 +1,8 @@
 """Shows whether the demo learns: first against last policy on held-out prompts, as one JSON object.
 
-`python embedded_learns.py [--all-losses]` runs dpo, kto and grpo with three seeds each, and with
-the option every other loss of the demo with one. Differences and their standard errors are paired
-over prompts.
+`python embedded_learns.py [--all-losses] [NAME...]` runs dpo, kto, grpo and three relatives of grpo
+with three seeds each, and with the option every other loss of the demo with one; with names, those
+alone. Differences and their standard errors are paired over prompts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,19 @@ from typing import Any
 from synthetic import measure
 
 AT_ONCE = 2
-SEEDS = {"dpo": (0, 1, 2), "kto": (0, 1, 2), "grpo": (0, 1, 2)}
+RELATIVES = {
+    "gspo": {"ratio": "sequence", "clip_low": 3e-4, "clip_high": 4e-4, "aggregation": "sequence"},
+    "cispo": {"cispo_cap": 5},
+    "rloo": {
+        "baseline": "leave_one_out",
+        "scale_advantages": False,
+        "kl_in": "reward",
+        "ratio": "product",
+        "aggregation": "sequence",
+    },
+}
+"""Lists what a relative of grpo sets in [train.loss]; the rest is as in the demo of grpo."""
+THREE_TIMES = ("dpo", "kto", "grpo", *RELATIVES)
 MIN_DIFFERENCE = 0.05
 MIN_STDERRS = 3.0
 
@@ -39,8 +51,12 @@ def evaluate(model: Path, held_out: Path) -> list[float]:
 
 def run_demo(loss: str, seed: int, *, runs: Path, held_out: Path, initial: list[float]) -> Row:
     name = f"{loss}-{seed}"
-    command = [sys.executable, "-m", "halos_tui", "demo", "--loss", loss, "--no-ui", "--json"]
+    own = RELATIVES.get(loss, {})
+    kind = "grpo" if own else loss
+    command = [sys.executable, "-m", "halos_tui", "demo", "--loss", kind, "--no-ui", "--json"]
     options = ["--name", name, "--set", f"loop.seed={seed}", "--runs-dir", str(runs)]
+    for key, value in own.items():
+        options += ["--set", f"train.loss.{key}={json.dumps(value)}"]
     finished = measure([*command, *options])
     final = evaluate(runs / name / "final", held_out)
     differences = [after - before for after, before in zip(final, initial, strict=True)]
@@ -63,9 +79,10 @@ def main() -> None:
     from halos_backend.embedded.demo import LOSSES
     from halos_backend.embedded.recipe import Recipe
 
-    cases = [(loss, seed) for loss, seeds in SEEDS.items() for seed in seeds]
+    named = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    cases = [(loss, seed) for loss in named or THREE_TIMES for seed in (0, 1, 2)]
     if "--all-losses" in sys.argv:
-        cases += [(loss, 0) for loss in LOSSES if loss not in SEEDS]
+        cases += [(loss, 0) for loss in LOSSES if loss not in THREE_TIMES]
     build = [sys.executable, "-m", "halos_backend.embedded.demo"]
     subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
     files = embedded_files(Recipe())
