@@ -248,7 +248,9 @@ def _marked(own: OwnMark | None) -> list[Run]:
 
 
 def _worth(completion: Completion) -> str:
-    """Says the reward, or why there is none, the length, and how the completion ended."""
+    """Says the reward, or why there is none, the length, and how the completion ended; and its
+    temperature where those of its group differ.
+    """
     if completion.unscored is not None:
         worth = f"unscored ({completion.unscored})"
     elif completion.reward is None:
@@ -257,7 +259,9 @@ def _worth(completion: Completion) -> str:
         worth = f"reward {number(completion.reward)}{components_of(completion)}"
         worth += penalty_of(completion)
     ended = "cut off (length)" if completion.finish_reason == "length" else "stop"
-    return f"{worth}  {plural(num_tokens(completion), 'token')}  {ended}"
+    temperature = completion.temperature
+    drawn = "" if temperature is None else f"  temperature {temperature:g}"
+    return f"{worth}  {plural(num_tokens(completion), 'token')}  {ended}{drawn}"
 
 
 def _beside(columns: Sequence[Sequence[Line]], width: int, *, is_ascii: bool) -> Iterator[Line]:

@@ -88,6 +88,23 @@ def rows_in(shown: str) -> list[str]:
     return [next(start for start in starts if line.endswith(start)) for line in rows]
 
 
+def test_the_page_has_the_temperature_of_a_completion_where_its_group_has_several(
+    run: MadeRun,
+) -> None:
+    group = group_of("p", "hello", "hello there you")
+    pairs = zip(group.completions, (0.7, 1.25), strict=True)
+    several = tuple(
+        msgspec.structs.replace(completion, temperature=value) for completion, value in pairs
+    )
+    sampled(run, msgspec.structs.replace(group, completions=several), group_of("q", "hello"))
+
+    shown = shown_at(run, "hello there you", "not scored yet")
+
+    assert "2 tokens  stop  temperature 0.7" in shown
+    other = shown_at(run, "temperature 1.25", keys=("j",))
+    assert "2 tokens  stop  temperature 1.25" in other
+
+
 def test_the_newest_round_is_listed_and_its_first_completion_is_a_page(run: MadeRun) -> None:
     labelled(run, 1, 2)
 
