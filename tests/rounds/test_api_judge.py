@@ -45,6 +45,30 @@ def test_it_is_the_run_of_the_function_that_gives_the_same_rewards(
     assert len(written) == server.answered.total()
 
 
+def test_a_judge_that_compares_makes_the_pairs_of_a_round(place: Place) -> None:
+    def more_vowels(asked: str, before: int) -> Reply:
+        first, second = map(vowels, asked.split(" / "))
+        verdict = "first" if first > second else "second" if second > first else "tie"
+        return Reply(json.dumps({"winner": verdict}))
+
+    with judge_server(more_vowels) as server:
+        table = server.judge()
+        changes = {
+            "label__judge__compare__template": "{first} / {second}",
+            "label__judge__compare__opponents": "all",
+            "label__feedback__pairing": "judged",
+            "loop__num_rounds": 1,
+        }
+        done = place.halos("run", config_of(place, table, **changes), "--no-ui", "--name", "asked")
+    assert done.code == 0, done.stderr
+    rows = (place.runs / "asked/rounds/0001/label/attempt_1/feedback.jsonl").read_text()
+    pairs = [json.loads(line) for line in rows.splitlines()]
+    assert len(pairs) > 6, "more than one of each prompt"
+    for pair in pairs:
+        assert vowels(pair["chosen"]["text"]) > vowels(pair["rejected"]["text"])
+    assert "0% of the matches flip" in done.stdout
+
+
 def test_a_key_that_is_refused_fails_the_run_which_goes_on_once_it_is_right(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

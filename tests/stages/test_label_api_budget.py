@@ -117,6 +117,15 @@ def test_a_budget_ends_the_stage_before_it_is_passed_and_more_of_it_goes_on(
     assert server.answered.total() == 300
 
 
+def test_calls_under_way_at_once_do_not_pass_a_budget_together(tmp_path: Path) -> None:
+    """Each takes 420 tokens of the 600 or so that it may: sixteen of them are two thirds of it."""
+    with judge_server(always(usage=(400, 20), delay_s=0.02)) as server:
+        path = attempt_of(tmp_path / "attempt", server, 60, max_answer_tokens=20, max_tokens=10_000)
+        with pytest.raises(BudgetSpentError):
+            label(path)
+    assert 8_000 < server.num_tokens <= 10_000
+
+
 def test_a_spent_budget_is_a_cause_of_its_own(tmp_path: Path) -> None:
     with judge_server(always()) as server:
         path = attempt_of(tmp_path / "attempt", server, 1, max_tokens=10, max_answer_tokens=5)

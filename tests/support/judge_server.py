@@ -31,6 +31,7 @@ class Reply:
     message: dict[str, Any] = field(default_factory=dict)
     delay_s: float = 0.0
     has_usage: bool = True
+    usage: tuple[int, int] | None = None
 
 
 def failure(status: int, said: str = "no", **headers: str) -> Reply:
@@ -165,7 +166,7 @@ def judge_server(reply: Callable[[str, int], Reply], **settings: Any) -> Iterato
 def completion(reply: Reply, asked: str) -> dict[str, Any]:
     """A chat completion as OpenAI's API has it; a token is a word of the whole text."""
     message = {"role": "assistant", "content": reply.text, **reply.message}
-    counts = len(asked.split()), len(reply.text.split())
+    counts = reply.usage or (len(asked.split()), len(reply.text.split()))
     usage = {
         "prompt_tokens": counts[0],
         "completion_tokens": counts[1],
