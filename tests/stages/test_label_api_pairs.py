@@ -173,7 +173,7 @@ def test_a_match_whose_call_fails_is_none_and_not_a_loss(tmp_path: Path) -> None
         path = attempt_of(tmp_path, server, ["a", "bb", "ccc"])
         label(path)
     assert rewards_of(path) == [0.5, 1.0, None]
-    assert "no answer in 6 tries" in (reasons_of(path)[2] or "")
+    assert "no answer in 8 tries" in (reasons_of(path)[2] or "")
 
 
 def test_a_group_of_one_has_nobody_to_meet(tmp_path: Path) -> None:

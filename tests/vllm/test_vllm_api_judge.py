@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from tests.support.label_fixtures import (
     run_stage_process,
     scores,
 )
+from tests.support.place import Place
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.vllm
@@ -98,3 +100,40 @@ def test_a_real_server_judges(tmp_path: Path, server: str, compare: dict[str, st
     assert run_stage_process(again) == 0
     assert rewards_of(again) == rewards_of(path)
     assert done_summary(again)["num_judge_reused"] == num_questions
+
+
+def test_smollm2_is_sampled_with_vllm_and_judged_by_a_vllm_server(
+    place: Place, vllm_python: str, server: str
+) -> None:
+    questions = ["What is 2 + 3?", "Name a colour.", "What is 4 times 5?", "Which month is first?"]
+    rows = [json.dumps({"prompt": question}) + "\n" for question in questions]
+    (place.path / "prompts.jsonl").write_text("".join(rows))
+    config = place.config(
+        policy__path=os.environ[SMOLLM2],
+        sample__python=vllm_python,
+        sample__group_size=4,
+        sample__max_new_tokens=24,
+        loop__prompts_per_round=2,
+        loop__overlap=True,
+        train__lr=1e-5,
+        train__num_kl_completions=2,
+        label__judge__function=None,
+        label__judge__kind="api",
+        label__judge__model="a-judge",
+        label__judge__base_url=server,
+        label__judge__temperature=0.0,
+        label__judge__max_answer_tokens=48,
+        guards__unscored__action="off",
+    )
+    done = place.halos("run", str(config), "--no-ui", "--name", "smollm2")
+    assert done.code == 0, done.stderr
+    labelled = [
+        event["summary"]
+        for event in place.events("smollm2")
+        if event["type"] == "StageFinished" and event["stage"] == "label"
+    ]
+    assert len(labelled) == 2
+    for summary in labelled:
+        assert summary["num_completions"] == 8
+        assert summary["num_unscored"] < 8 and summary["num_judge_failed"] == 0
+        assert summary["num_judge_answers"] + summary["num_judge_reused"] >= 1

@@ -157,7 +157,7 @@ class ApiJudge(Table):
     """Tokens in a minute at most, of prompts and answers; absent is no limit."""
     timeout_s: Positive = 120.0
     """Seconds after which a call without its whole answer is given up, and made again."""
-    max_tries: PositiveInt = 6
+    max_tries: PositiveInt = 8
     """Calls for one completion at most, where they fail. What fails is not the answer's text."""
     retry_delay_s: Positive = 1.0
     """Seconds before a failed call is made again, doubled each time, with jitter. A longer
