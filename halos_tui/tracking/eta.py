@@ -26,6 +26,10 @@ FOUR_IN_FIVE = 1.2816
 """So many standard deviations around the mean hold 80 % of a normal distribution."""
 GUESSED_SPREAD = 0.25
 """This relative spread is taken where a single value tells of none."""
+LITTLE_DONE = 0.1
+"""A single rate tells nothing before so much of the work is done: a batch's first completions are
+those that end soonest, and come long after its begin.
+"""
 LEAST_SPREAD = 0.05
 """Work to come is never surer than this relative spread."""
 SCORING_STAGES: tuple[Stage, ...] = ("sample", "label")
@@ -158,6 +162,8 @@ def from_marks(work: Work) -> Estimate | None:
         for (start, before), (end, after) in pairwise(marks)
         if end > start
     ]
+    if len(rates) < 2 and last_done < LITTLE_DONE * work.total:
+        return None
     if len(rates) < 2 or mean == 0:
         return Estimate(mean, GUESSED_SPREAD * mean)
     num_to_come = mean / (elapsed / len(rates))

@@ -79,8 +79,14 @@ def test_a_single_piece_of_progress_gets_a_guessed_spread() -> None:
 
 @pytest.mark.parametrize(
     "marks, total",
-    [((), 10), (((0.0, 1),), 10), (((0.0, 1), (5.0, 1)), 10), (((0.0, 0), (5.0, 5)), 0)],
-    ids=["none", "one", "no progress", "no total"],
+    [
+        ((), 10),
+        (((0.0, 1),), 10),
+        (((0.0, 1), (5.0, 1)), 10),
+        (((0.0, 0), (5.0, 5)), 0),
+        (((0.0, 0), (5.0, 9)), 100),
+    ],
+    ids=["none", "one", "no progress", "no total", "little of it"],
 )
 def test_without_progress_a_rate_says_nothing(
     marks: tuple[tuple[float, int], ...], total: int
