@@ -115,6 +115,10 @@ def _cells(width: int, when: str, age: str, round: str, fate: str, what: str) ->
     return f"{date}{age:>5} {round:>5} {fate[:room]:{room}} {what}"
 
 
+OF_ROUNDS = frozenset({"previous", "next", "older_previous", "older_next"})
+"""These actions choose the rounds that are compared."""
+
+
 class ChangesScreen(HalosScreen):
     """The screen is about one run; its page follows the cursor until a person chooses rounds by
     hand.
@@ -198,6 +202,11 @@ class ChangesScreen(HalosScreen):
         if self._list.number != self.asked.query.number:
             self.ask_for(replace(self.asked.query, number=self._list.number, rounds=None))
         self.say()
+
+    def why_not(self, action: str) -> str:
+        if self.view is None or self.view.rounds is not None:
+            return ""
+        return "no round has begun yet" if action in OF_ROUNDS else ""
 
     def action_search(self) -> None:
         self._filter.ask()
@@ -317,6 +326,7 @@ class ChangesScreen(HalosScreen):
             problem=self._problem,
         )
         self.query_one(TitleLine).show(title)
+        self.mind_actions()
 
     @property
     def _list(self) -> ChangeList:

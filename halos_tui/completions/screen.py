@@ -57,6 +57,12 @@ LOW = 10
 """Below this height there is room for only one of the two."""
 
 
+OF_ANSWER = frozenset(
+    {"mark", "note", "copy", "write", "group", "differences", "over_rounds", "zoom"}
+)
+"""These actions are about the answer at the cursor."""
+
+
 class CompletionsScreen(HalosScreen):
     """The screen is about one run; it begins at `round`, or at the newest with completions.
 
@@ -172,6 +178,18 @@ class CompletionsScreen(HalosScreen):
         """Says what is wrong for as long as it is so, beside the notice that every screen gives."""
         self._problem = message.problem
         self.say()
+
+    def why_not(self, action: str) -> str:
+        view, rounds = self.view, self.view.rounds
+        if not rounds:
+            return ""
+        turn = {"previous": (0, "that is the first round"), "next": (-1, "that is the newest one")}
+        if action in turn:
+            end, why = turn[action]
+            return why if self._round() == rounds[end] else ""
+        if action in OF_ANSWER and not view.keys:
+            return "nothing fits the filter" if self.asked.query.filter else "nothing is listed"
+        return ""
 
     def action_search(self) -> None:
         self._filter.ask()
@@ -364,13 +382,16 @@ class CompletionsScreen(HalosScreen):
         return seen if is_current and seen is not None and seen.query.kind == self.kind else None
 
     def _turn(self, by: int) -> None:
-        rounds = self.view.rounds
-        now = self.view.round if self.asked.query.round == NEWEST else self.asked.query.round
+        rounds, now = self.view.rounds, self._round()
         place = rounds.index(now) + by if now in rounds else len(rounds) - 1
         if rounds:
             self.ask_for(
                 replace(self.asked.query, round=rounds[max(0, min(place, len(rounds) - 1))])
             )
+
+    def _round(self) -> int:
+        """Returns the round that is asked for, once it is known which one is the newest."""
+        return self.view.round if self.asked.query.round == NEWEST else self.asked.query.round
 
     def _show_kind(self, kind: PageKind) -> None:
         self.kind = kind
@@ -403,6 +424,7 @@ class CompletionsScreen(HalosScreen):
         if (seen := self.current()) is not None and seen.group is not None:
             title = with_prompt(title, last_user_message(seen.group.prompt), self.size.width)
         self.query_one(TitleLine).show(title)
+        self.mind_actions()
 
     @property
     def _list(self) -> CompletionList:

@@ -45,6 +45,9 @@ INTERVAL_S = 0.35
 """A whole screen of new lines that often is what a slow line takes."""
 
 
+OF_LINES = frozenset({"copy", "choose_lines", "top", "bottom"})
+
+
 class LogsScreen(HalosScreen):
     """The screen is about one run; it begins with the log that is written now, or was last."""
 
@@ -137,6 +140,10 @@ class LogsScreen(HalosScreen):
         self._close_list()
         if source is not None:
             self._open(source.path)
+
+    def why_not(self, action: str) -> str:
+        is_empty = self.view is not None and not self.view.status.num_bytes
+        return "nothing is written yet" if is_empty and action in OF_LINES else ""
 
     def action_previous(self) -> None:
         self._step(-1)
@@ -309,6 +316,7 @@ class LogsScreen(HalosScreen):
             is_choosing=self._rows.chosen_from is not None,
         )
         self.query_one(TitleLine).show(title)
+        self.mind_actions()
 
     @property
     def _query(self) -> LogQuery:

@@ -43,6 +43,11 @@ INTERVAL_S = 1.0
 ZOOM = 2.0
 
 
+OF_CHARTS = frozenset(
+    {"write", "zoom_in", "zoom_out", "zoom_whole", "log_scale", "smooth", "open_round"}
+)
+
+
 class MetricsScreen(HalosScreen):
     """It shows figures by round, or by step with rounds over each other; all charts zoom
     together.
@@ -121,6 +126,21 @@ class MetricsScreen(HalosScreen):
     @on(ChartGrid.Turned)
     def _turned(self) -> None:
         self.say()
+
+    def why_not(self, action: str) -> str:
+        view = self.view
+        if view is None:
+            return ""
+        match action:
+            case "previous" | "next" | "overlay" | "overlay_fewer" if view.last < 2:
+                return "there is no other round yet"
+            case "overlay_fewer" if self.asked.query.num_overlaid < 2:
+                return "there is one round already"
+            case _ if action in OF_CHARTS and not view.charts:
+                return "there is no chart here"
+            case "zoom_out" | "zoom_whole" if self._charts.look.window == (None, None):
+                return "all of it is shown"
+        return ""
 
     def action_by(self) -> None:
         """Switches between rounds and steps."""
@@ -327,6 +347,7 @@ class MetricsScreen(HalosScreen):
             is_ascii=self.halos.options.is_ascii,
         )
         self.query_one(TitleLine).show(title)
+        self.mind_actions()
 
     @property
     def _bar(self) -> AskLine:

@@ -43,11 +43,11 @@ class Case:
 
 CASES = (
     Case("help search", ["?", "/", typed("Curve"), "enter"], ("Curve: The next train",)),
-    Case("round to jump to", ["/", typed("12"), "enter", "c"], ("round 12 of 20",)),
+    Case("round to jump to", ["/", typed("12"), "enter", "c"], ("round 12 of 20  none",)),
     Case("log search", ["l", "/", typed("policy"), "enter"], ("  policy",)),
     Case("completions filter", ["c", "/", typed("sorted"), "enter"], ("filter sorted",)),
     Case("charts", ["m", "/", typed("^reward"), "enter"], ("filter ^reward",)),
-    Case("run to add", ["m", "p", typed("b-run"), "enter"], ("a-run, b-run",)),
+    Case("run to add", ["m", "p", typed("b-run"), "enter"], ("● a-run  ◆ b-run  by round",)),
     Case("history filter", ["h", "/", PASTED, "enter"], ("filter train.lr",)),
     Case(
         "setting",
@@ -174,8 +174,10 @@ WEIGHTS = (6, 3, 8, 4, 2, 2, 1, 1)
 
 def test_editing_keys_of_a_burst_are_done_in_their_order(run_screen: Terminal) -> None:
     leave(run_screen)
-    run_screen.press_at_once("m", "p")
-    run_screen.wait_for("to take away")
+    run_screen.press("m")
+    run_screen.wait_for("by round")
+    run_screen.press("w")
+    run_screen.wait_for("write to")
     numbers, line = random.Random(SEED), Line()
     for _ in range(NUM_DRAWN):
         keys = [
@@ -188,7 +190,7 @@ def test_editing_keys_of_a_burst_are_done_in_their_order(run_screen: Terminal) -
         for key in (*keys, *mark):
             line.press(key)
         run_screen.press_at_once(*keys, *mark)
-        wanted = f"run to add, or to take away {line.before}{line.after}"
+        wanted = f"write to {line.before}{line.after}"
         run_screen.wait_until(
             lambda screen, wanted=wanted: wanted in [each.rstrip() for each in screen.splitlines()],
             what=f"{wanted!r} after {keys}",

@@ -213,7 +213,7 @@ def test_a_filter_without_hits_shows_no_completion(run: MadeRun) -> None:
             await until(pilot, lambda: "Be brief." not in screen_text(app))
             assert "hello" not in screen_text(app)
             await pilot.press("y")
-            await until_told(pilot, "nothing to copy yet")
+            await until_told(pilot, "nothing fits the filter")
             await pilot.press("escape")
             await until_shown(pilot, "of 4", "Be brief.")
 

@@ -388,7 +388,7 @@ def test_a_run_without_any_round_says_so(tmp_path: Path) -> None:
         async with opened(screen_of(run), root=tmp_path) as (_, pilot):
             await until_shown(pilot, "nothing is logged yet")
             await pilot.press("w")
-            await until_told(pilot, "there is nothing to write yet")
+            await until_told(pilot, "there is no chart here")
             await pilot.press("left", "plus", "minus", "0", "end", "o", "left_square_bracket", "x")
             await until_shown(pilot, "no round has finished a stage yet")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from halos_backend.events import (
@@ -13,10 +15,16 @@ from halos_backend.events import (
     RunFailed,
     RunPaused,
 )
+from halos_backend.store.run_dir import RunDir
 from textual.command import CommandPalette
+from textual.screen import Screen
 from textual.widgets import Input
 
+from halos_tui.changes.screen import ChangesScreen
+from halos_tui.completions.screen import CompletionsScreen
 from halos_tui.control.offers import SeenRun, why_not
+from halos_tui.logs.screen import LogsScreen
+from halos_tui.metrics.screen import MetricsScreen
 from halos_tui.screens.help import HelpScreen
 from halos_tui.widgets.footer import Footer, Hint, rows_of
 from tests.support.answering import Answering
@@ -30,7 +38,7 @@ from tests.support.app_fixtures import (
     until_shown,
     until_told,
 )
-from tests.support.made_run import STARTED_T, MadeRun
+from tests.support.made_run import STARTED_T, MadeRun, write_round_files
 from tests.support.shell_fixtures import listed, shell
 
 T = STARTED_T + 50
@@ -339,5 +347,55 @@ def test_no_width_cuts_the_name_of_a_key(run: MadeRun) -> None:
                 for line in footer.lines(footer.shown or (), width, 2):
                     text = "".join(piece for piece, _ in line)
                     assert {part.strip() for part in text.split("  ")} <= {*whole, ""}, text
+
+    drive(look())
+
+
+def begun(run: MadeRun) -> None:
+    run.start_round(1)
+    run.start_stage(1, "sample").log.touch()
+
+
+def two_rounds(run: MadeRun) -> None:
+    for round in (1, 2):
+        run.whole_round(round)
+        write_round_files(run, round, "pairwise")
+
+
+@pytest.mark.parametrize(
+    ("screen", "state", "before", "hidden", "key", "why"),
+    [
+        (CompletionsScreen, two_rounds, (), "After", "]", "that is the newest one"),
+        (CompletionsScreen, two_rounds, ("[",), "Before", "[", "that is the first round"),
+        (CompletionsScreen, two_rounds, ("/", *"zzz", "enter"), "Mark", "m", "nothing fits"),
+        (LogsScreen, begun, (), "Copy", "y", "nothing is written yet"),
+        (lambda run_dir: MetricsScreen([run_dir]), begun, (), "Overlay", "o", "no other round yet"),
+        (lambda run_dir: MetricsScreen([run_dir]), begun, (), "Read", "enter", "no chart here"),
+        (ChangesScreen, lambda run: None, (), "Older", "{", "no round has begun yet"),
+    ],
+)
+def test_a_screen_about_a_part_hides_what_does_nothing_there(
+    run: MadeRun,
+    screen: Callable[[RunDir], Screen[Any]],
+    state: Callable[[MadeRun], None],
+    before: tuple[str, ...],
+    hidden: str,
+    key: str,
+    why: str,
+) -> None:
+    state(run)
+
+    async def look() -> None:
+        async with opened(partial(screen, run.dir), root=run.dir.path.parent, size=(200, 60)) as (
+            app,
+            pilot,
+        ):
+            if before:
+                await until(pilot, lambda: hidden in hints(app), what=f"{hidden} in the footer")
+                await pilot.press(*before)
+            await until(pilot, lambda: hints(app) and hidden not in hints(app), what=hidden)
+            assert not app._notifications
+            await pilot.press(key)
+            await until_told(pilot, why)
 
     drive(look())

@@ -80,4 +80,6 @@ async def still_picture(app: HalosApp, pilot: Pilot[int]) -> str:
 
 
 def texts_of(picture: str) -> list[str]:
-    return re.findall(r"<text [^>]*>([^<]*)</text>", picture)
+    """Returns the texts; the run's size is another with each setting that there is."""
+    texts = re.findall(r"<text [^>]*>([^<]*)</text>", picture)
+    return [re.sub(r"\d(?=[\d&#160;]*KiB)", "0", text) for text in texts]
