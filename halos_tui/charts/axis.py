@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from halos_tui.formatting import PLAIN, fixed, magnitude, number
+from halos_tui.formatting import PLAIN, ROUNDING, fixed, magnitude, number
 
 LARGEST = sys.float_info.max
 LARGEST_STEP = 1e308
@@ -85,6 +85,8 @@ def linear_axis(
 
     An end that is not `fixed` moves outwards to a tick, or to the next of `parts` between two.
     """
+    if not is_whole and not any(fixed) and max(abs(low), abs(high)) < ROUNDING:
+        low = high = 0.0  # labels of such ticks would all be 0
     low, high = _apart(low, high, fixed=fixed, least=1.0 if is_whole else 0.0)
     factor, power = _tick_step(high / 2 - low / 2, max(1, num_ticks - 1), is_whole=is_whole)
     step = _times(factor, power)

@@ -133,3 +133,10 @@ def _check(axis: Axis, low: float, high: float) -> None:
     assert list(axis.ticks) == sorted(set(axis.ticks))
     assert all(axis.scale.low <= tick <= axis.scale.high for tick in axis.ticks)
     assert len(tick_labels(axis.ticks)) == len(axis.ticks)
+
+
+def test_values_that_are_nothing_but_rounding_have_the_axis_of_zero() -> None:
+    axis = linear_axis(-7.5e-10, 3e-10, num_ticks=4)
+
+    assert axis == linear_axis(0.0, 0.0, num_ticks=4)
+    assert len(set(axis.labels())) == len(axis.ticks)
