@@ -62,7 +62,7 @@ CONFLICTS = {
     "a temperature that no completion has": (
         settings(sample={"temperature": 1.0, "temperatures": [0.5, 0.7]}),
         "sample.temperature",
-        "has no effect with sample.temperatures, which has a completion's own: take one of them",
+        "which has a completion's own: take one of them out, or write 0.7 here",
     ),
     "more temperatures than completions": (
         settings(sample={"temperatures": [0.5, 0.7, 1.0], "group_size": 2}),

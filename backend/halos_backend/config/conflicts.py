@@ -220,11 +220,12 @@ def _stops_stop(settings: RunSettings) -> Iterator[Conflict]:
 def _drawing_has_effect(settings: RunSettings) -> Iterator[Conflict]:
     sample = settings.sample
     temperatures = sample.temperatures
-    if temperatures and sample.temperature != type(sample).model_fields["temperature"].default:
+    default = type(sample).model_fields["temperature"].default
+    if temperatures and sample.temperature != default:
         yield (
             "sample.temperature",
             "has no effect with sample.temperatures, which has a completion's own: take one of them"
-            " out",
+            f" out, or write {default} here, which is what stands there without the line",
         )
     if len(temperatures) > sample.group_size:
         yield (
