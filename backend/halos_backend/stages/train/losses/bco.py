@@ -10,7 +10,7 @@ def bco_loss(
     *, chosen_logratios: Tensor, rejected_logratios: Tensor, shift: Tensor, beta: float
 ) -> Tensor:
     """Per-pair loss of a classifier whose logit is the implicit reward less `shift`, a scalar
-    without gradient (Jung et al. 2024, section 3).
+    without gradient (Jung et al. 2024).
 
     All other tensors are (pairs,); log-ratios are sums over the completion. The shift is the mean
     of implicit rewards; here over the whole optimizer step, in TRL's `bco_pair` a running mean over

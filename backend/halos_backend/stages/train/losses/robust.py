@@ -14,7 +14,7 @@ def robust_loss(
     label_smoothing: float,
 ) -> Tensor:
     """Per-pair DPO loss whose mean is that of right labels, though labels are flipped with
-    probability `label_smoothing` (Chowdhury et al. 2024, section 3).
+    probability `label_smoothing` (Chowdhury et al. 2024).
 
     All tensors are (pairs,); log-ratios are sums over the completion. As TRL's `robust`. cDPO adds
     what is subtracted here, and divides by nothing, so that it is pulled to a margin.
