@@ -37,6 +37,8 @@ SI = ("", "k", "M", "G", "T")
 BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 Unit = Literal["number", "count", "share", "time", "size"]
 TIMES = ((3600.0, "h"), (60.0, "m"), (1.0, "s"))
+CUT_FIGURE = re.compile(r"(?<![\w.,+±-])[+±-]*\d[\d.,:]*$|[+±-]+$")
+"""It is a figure, or the sign of one, at the end of a text; a number in a name is none."""
 WHOLE_PART = re.compile(r"[+-]?\d[\d,]*|-$")
 """It is what stands before the point of a number, or all of ABSENT."""
 
@@ -56,6 +58,13 @@ def visible_lines(text: str) -> str:
 def clipped(text: str, width: int) -> str:
     """Returns at most `width` characters; the last is an ellipsis where something was left out."""
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+def without_last_figure(text: str) -> str:
+    """Takes away the figure that a text ends with where it was cut off: a part of a figure is
+    another one.
+    """
+    return CUT_FIGURE.sub("", text)
 
 
 def number(value: float | None, digits: int = DIGITS) -> str:

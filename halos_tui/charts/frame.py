@@ -87,7 +87,8 @@ def draw_header(
     column = _after(_write(canvas, 0, 0, visible(title), "title"))
     if not frame.has_legend_row:
         column = _draw_legend(canvas, column, 0, legend)
-    _write(canvas, column, 0, visible(cursor), "cursor")
+    if column + cell_len(visible(cursor)) <= canvas.width:
+        _write(canvas, column, 0, visible(cursor), "cursor")
 
 
 def _draw_legend(canvas: Canvas, column: int, row: int, legend: Sequence[LegendEntry]) -> int:

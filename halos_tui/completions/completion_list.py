@@ -34,6 +34,7 @@ class Listing:
 class CompletionList(VirtualList[Listing, int], Paced[Listing]):
     """It knows keys alone; a row's numbers are looked up once it is in sight."""
 
+    IS_VERBATIM = True
     _is_new = _is_reordered = False
 
     def rows(self, shown: Listing) -> Sequence[int]:
@@ -74,6 +75,8 @@ class CompletionList(VirtualList[Listing, int], Paced[Listing]):
             self.show(Listing(self.shown.view, previews, self.shown.row_of))
 
     def heading(self, shown: Listing, width: int) -> Line:
+        if not shown.view.keys:
+            return [("nothing is listed", "muted")]
         title = "mark" if width >= WITH_PROMPT else "+-"
         titles = self._cells(shown, width, "round", "reward", "tokens", "end", title, "prompt")
         return [(titles, "muted"), ("completion", "muted")]

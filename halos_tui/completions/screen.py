@@ -85,7 +85,8 @@ class CompletionsScreen(HalosScreen):
         &.-beside #list { width: 45%; height: 1fr; }
         &.-beside #page { width: 1fr; }
         &.-page-only #list { display: none; }
-        &.-list-only #page { display: none; }
+        &.-list-only #page, &.-empty #page { display: none; }
+        &.-empty #list { display: block; height: 1fr; width: 1fr; }
         &.-list-only #list { height: 1fr; }
     }
     """
@@ -348,9 +349,17 @@ class CompletionsScreen(HalosScreen):
     def _take_list(self, view: ListView) -> None:
         self.view, self._problem = view, ""
         self._list.take(view)
+        self._arrange_for(view)
         if self._wanted_prompt is not None:
             self._find(self._wanted_prompt)
         self._ask_details()
+
+    def _arrange_for(self, view: ListView) -> None:
+        """Has no page where nothing is listed, and the page again where something is."""
+        is_found = bool(view.keys) or view.num_bytes_read < view.num_bytes
+        if is_found == self.has_class("-empty"):
+            self.set_class(not is_found, "-empty")
+            self.call_after_refresh(self._settle)
 
     def _find(self, prompt_id: str) -> None:
         """Goes to the group of a prompt once it is listed."""

@@ -43,7 +43,9 @@ def with_prompt(title: Title, prompt: str, width: int) -> Title:
     room = width - num_cells(title.about) - num_cells(title.state) - 2 * len(GAP)
     if room < LEAST_PROMPT:
         return title
-    said = cropped([(text, "accent")], 0, room)
+    said = [(text, "accent")]
+    if num_cells(title.state):
+        said = [*cropped(said, 0, room)]  # else the title line ends it with an ellipsis
     return replace(title, about=(*title.about, (GAP, ""), *said))
 
 

@@ -25,6 +25,7 @@ class LogRows(VirtualList[LogWindow, LogRow], Paced[LogWindow], inherit_bindings
     """It moves within the rows it has; the ends of the log are the screen's to go to."""
 
     HAS_HEADING = False
+    IS_VERBATIM = True
     BYTES_PER_S = 14_000
     COMPONENT_CLASSES: ClassVar[set[str]] = {"panel--hit", "panel--chosen"}
     DEFAULT_CSS = """
@@ -61,9 +62,20 @@ class LogRows(VirtualList[LogWindow, LogRow], Paced[LogWindow], inherit_bindings
         super().__init__(is_ascii=is_ascii, id=id)
         self.chosen_from: Place | None = None
         """The lines that will be copied begin, or end, here."""
+        self._why_empty = ""
 
     def rows(self, shown: LogWindow) -> tuple[LogRow, ...]:
         return shown.rows
+
+    def say_why_empty(self, why: str) -> None:
+        """Says why there are no rows, in their place."""
+        if why != self._why_empty:
+            self._why_empty = why
+            self.repaint()
+
+    def if_empty(self, shown: LogWindow) -> list[Line]:
+        del shown
+        return [[(self._why_empty, "muted")]]
 
     @property
     def is_at_end(self) -> bool:

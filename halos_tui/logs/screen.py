@@ -306,6 +306,7 @@ class LogsScreen(HalosScreen):
         self.set_focus(self._rows)
 
     def say(self) -> None:
+        self._rows.say_why_empty(_why_empty(self.view))
         title = title_of(
             self.run_dir,
             self._query,
@@ -389,7 +390,7 @@ def _problem(view: LogView | None) -> str:
     status = view.status
     match status.condition:
         case "absent":
-            return "nothing is written yet"
+            return ""
         case "unreadable":
             return status.problem
         case "deleted":
@@ -397,8 +398,17 @@ def _problem(view: LogView | None) -> str:
         case "present":
             if status.restart is not None and status.generation > 1:
                 return f"the file was {status.restart} while it was shown: from here on it is new"
-            return (
-                ""
-                if status.num_bytes
-                else "nothing was printed; what the stage did stands on the run screen"
-            )
+            return ""
+
+
+def _why_empty(view: LogView | None) -> str:
+    """Says why the file has no rows."""
+    if view is None or view.source is None or view.status.num_bytes:
+        return ""
+    match view.status.condition:
+        case "absent":
+            return "nothing is written yet"
+        case "present":
+            return "nothing was printed; what the stage did stands on the run screen"
+        case _:
+            return ""

@@ -26,6 +26,8 @@ class SaysPanel(Panel[SaysView]):
     Without room for all of them the newest round's answer, the first round's, then the best stay.
     """
 
+    IS_VERBATIM = True
+
     def lines(self, shown: SaysView, width: int, height: int) -> Iterator[Line]:
         if not shown.num_prompts:
             yield [("nothing is scored yet", "muted")]

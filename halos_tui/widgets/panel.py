@@ -15,7 +15,7 @@ from typing import ClassVar, Generic, TypeVar
 from rich.cells import cell_len, set_cell_size
 from textual.timer import Timer
 
-from halos_tui.formatting import visible
+from halos_tui.formatting import visible, without_last_figure
 from halos_tui.widgets.canvas import ASCII, Canvas, Cell, Row, Run
 from halos_tui.widgets.painted import Painted
 
@@ -33,6 +33,8 @@ class Panel(Painted, Generic[PanelData]):
     """It shows data of one kind; equal data repaints nothing."""
 
     PREFIX = "panel"
+    IS_VERBATIM: ClassVar[bool] = False
+    """Its texts come from elsewhere, and may be cut within a figure too."""
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "panel--title",
         "panel--muted",
@@ -73,13 +75,16 @@ class Panel(Painted, Generic[PanelData]):
         if self.shown is None:
             return []
         return [
-            row_of(line, width, is_ascii=self.is_ascii)
+            row_of(line, width, is_ascii=self.is_ascii, is_verbatim=self.IS_VERBATIM)
             for line, _ in zip(self.lines(self.shown, width, height), range(height), strict=False)
         ]
 
 
-def row_of(line: Line, width: int, *, is_ascii: bool = False) -> Row:
-    """Returns the line in exactly `width` cells, with a mark where something was left out."""
+def row_of(line: Line, width: int, *, is_ascii: bool = False, is_verbatim: bool = False) -> Row:
+    """Returns the line in exactly `width` cells, with a mark where something was left out.
+
+    A figure is whole or not there, unless the text is verbatim.
+    """
     canvas = Canvas(width, 1, ASCII)
     column = 0
     for text, style in line:
@@ -88,7 +93,9 @@ def row_of(line: Line, width: int, *, is_ascii: bool = False) -> Row:
             shown = shown.encode("ascii", "backslashreplace").decode()
         if column + cell_len(shown) > width:
             left = max(0, width - column - 1)
-            canvas.write(column, 0, set_cell_size(shown, left) + (">" if is_ascii else "…"), style)
+            kept = set_cell_size(shown, left)
+            kept = kept if is_verbatim else without_last_figure(kept)
+            canvas.write(column, 0, kept + (">" if is_ascii else "…"), style)
             break
         canvas.write(column, 0, shown, style)
         column += cell_len(shown)

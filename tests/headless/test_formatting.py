@@ -251,3 +251,21 @@ def test_values_below_each_other_share_their_places() -> None:
     assert formatting.aligned([1.0, 0.0]) == ["1", "0"]
     assert formatting.aligned([123.456, -0.01]) == ["123", "  0"]
     assert formatting.aligned([]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("loss 0.5", "loss "),
+        ("reward -0.46 ±0.1", "reward -0.46 "),
+        ("reward -0.46 ±", "reward -0.46 "),
+        ("20 steps, lo", "20 steps, lo"),
+        ("at 14:1", "at "),
+        ("12", ""),
+        ("sweep-lr1", "sweep-lr1"),
+        ("round-2", "round-2"),
+        ("", ""),
+    ],
+)
+def test_a_figure_at_the_end_of_a_text_that_is_cut_is_left_out(text: str, kept: str) -> None:
+    assert formatting.without_last_figure(text) == kept

@@ -17,45 +17,24 @@ from textual.drivers.headless_driver import HeadlessDriver
 from textual.events import Resize
 from textual.pilot import Pilot
 from textual.screen import ModalScreen
-from textual.widgets import Input
 
 from benchmarks.made_events import Shape
 from benchmarks.made_runs import LiveRun, make_run
 from halos_tui.app import HalosApp
 from halos_tui.app_options import AppOptions
 from halos_tui.charts.picture import MARKERS
-from halos_tui.run.screen import RunScreen
 from halos_tui.theme import MONOCHROME
 from halos_tui.widgets.canvas import BRAILLE
-from tests.support.app_fixtures import drive, until, until_shown
+from tests.support.app_fixtures import drive
 from tests.support.colours import contrast
 from tests.support.emulator import Emulator
+from tests.support.visits import VISITS, leave, visit
 
 TRUECOLOUR = ("dark", "light", "high-contrast", "colour-blind")
 DOTS = {*BRAILLE.glyphs[1:], *MARKERS}
 SHAPE = Shape(num_rounds=6, num_steps=20, num_groups=8)
-RUN = "reward before training"
-VISITS = {
-    "the run": ((), RUN),
-    "help": (("question_mark",), "All keys"),
-    "completions": (("c",), "sort "),
-    "one completion": (("c", "enter", "d"), "sort "),
-    "logs": (("l",), "train"),
-    "metrics": (("m", "right"), "reward"),
-    "changes": (("h",), "round"),
-    "tweak": (("t",), "num_rounds"),
-    "a value": (("t", "down", "enter"), "num_rounds"),
-    "new run": (("n",), "New run, from"),
-    "a dialog": (("f",), "A new run from a round"),
-    "a choice": (("a",), "Abort"),
-    "an entry": (("slash",), "ump to round"),
-    "the palette": (("ctrl+p",), "To the screen before"),
-}
-"""Screens, with the keys that open them from a run, and a text on them."""
 OPENED_ANEW = ("a choice", "the palette")
 """The options of Textual 8.2.8 keep the colours in which they were first drawn."""
-OPEN_LATE = "tnf"
-"""Screens of these keys need the schema, and come when that is imported."""
 
 
 class Wire(HeadlessDriver):
@@ -166,26 +145,6 @@ def made_runs(folder: Path) -> RunDir:
     live.start_training()
     live.train(20)
     return live.dir
-
-
-async def visit(app: HalosApp, pilot: Pilot[int], keys: Sequence[str], text: str) -> None:
-    for key in keys:
-        before = app.screen
-        await pilot.press(key)
-        if key in OPEN_LATE:
-            await until(pilot, lambda before=before: app.screen is not before)
-    await until_shown(pilot, text)
-
-
-async def leave(app: HalosApp, pilot: Pilot[int]) -> None:
-    """To the run, whose own question escape closes."""
-    if not any(isinstance(screen, RunScreen) for screen in app.screen_stack):
-        return
-    if isinstance(app.screen, RunScreen) and isinstance(app.focused, Input):
-        await pilot.press("escape")
-    while not isinstance(app.screen, RunScreen):
-        app.pop_screen()
-    await pilot.pause()
 
 
 @pytest.fixture(autouse=True)
