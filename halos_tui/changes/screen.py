@@ -12,6 +12,7 @@ from functools import partial
 from typing import ClassVar
 
 from halos_backend.store.run_dir import RunDir
+from rich.cells import set_cell_size
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -25,16 +26,16 @@ from halos_tui.changes.reader import ChangesReader
 from halos_tui.changes.view import NEWEST, ChangesQuery, ChangesView
 from halos_tui.changes.wording import FATES, age
 from halos_tui.feed import FeedFailed, Updated, in_background
-from halos_tui.formatting import count, date_time, plural, visible
+from halos_tui.formatting import count, date_time, plural, visible, without_last_figure
 from halos_tui.screens.asking import MUCH_TO_COPY, Asked, Filter, MakeText, Writing
 from halos_tui.screens.base import HalosScreen, is_boxed
 from halos_tui.search_term import SearchTerm, read_term
-from halos_tui.text_layout import Page
+from halos_tui.text_layout import Page, num_cells
 from halos_tui.text_layout import shown as shown_text
 from halos_tui.widgets.ask_line import AskLine
 from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.page_view import PageView
-from halos_tui.widgets.panel import Line, Paced, beside
+from halos_tui.widgets.panel import GAP, Line, Paced
 from halos_tui.widgets.title_line import Title, TitleLine
 from halos_tui.widgets.virtual_list import VirtualList
 
@@ -46,6 +47,8 @@ WITH_DATE, WITH_WORDS = 60, 44
 """From these widths on there is room for the date beside the age, and for whole words about what
 became of a change."""
 NUM_LETTERS = 4
+MOST_BY = 20
+"""Who changed something takes at most so many cells."""
 MOST_SHOWN = 500
 """A change shows at most so many characters; no list is wider."""
 STYLES: dict[Fate, str] = {
@@ -72,9 +75,16 @@ class Listing:
 
 
 class ChangeList(VirtualList[Listing, Entry], Paced[Listing]):
-    """The newest change comes first."""
+    """The newest change comes first. A column that no entry needs is not there."""
+
+    _fate_width = _by_width = 0
 
     def rows(self, shown: Listing) -> tuple[Entry, ...]:
+        """Returns the entries, and measures their columns."""
+        self._fate_width = max((len(FATES[entry.fate]) for entry in shown.entries), default=0)
+        names = {shown_text(_by(entry), is_ascii=self.is_ascii) for entry in shown.entries}
+        by = max((num_cells([(name, "")]) for name in names), default=0)
+        self._by_width = min(MOST_BY, max(by, len("by"))) if by else 0
         return shown.entries
 
     def key(self, entry: Entry) -> int:
@@ -89,30 +99,39 @@ class ChangeList(VirtualList[Listing, Entry], Paced[Listing]):
     def heading(self, shown: Listing, width: int) -> Line:
         if not shown.entries:
             return [("nothing fits the filter" if shown.num_entries else NOTHING, "muted")]
-        return beside(
-            [(_cells(width, "when", "age", "round", "", "change"), "muted")],
-            [("by", "muted")],
-            width,
-        )
+        return self._line(width, ("when", "age", "round", ""), "change", "by", "muted")
 
     def line_of(self, shown: Listing, entry: Entry, width: int) -> Line:
-        cells = _cells(
-            width,
-            date_time(entry.t),
-            age(entry.t, shown.now),
-            str(entry.from_round),
-            FATES[entry.fate],
-            entry.what[:MOST_SHOWN],
-        )
-        by = entry.by[:MOST_SHOWN] or ("fork" if entry.verb == "fork" else "")
-        by = shown_text(visible(by), is_ascii=self.is_ascii)
-        return beside([(cells, STYLES[entry.fate])], [(by, "muted")], width)
+        when, ago = date_time(entry.t), age(entry.t, shown.now)
+        first = (when, ago, str(entry.from_round), FATES[entry.fate])
+        what = visible(entry.what[:MOST_SHOWN])
+        return self._line(width, first, what, _by(entry), STYLES[entry.fate])
+
+    def _line(
+        self, width: int, first: tuple[str, str, str, str], what: str, by: str, style: str
+    ) -> Line:
+        """Lays the columns out: the change has the room that the others leave."""
+        when, ago, round, fate = first
+        date = f"{when:16} " if width >= WITH_DATE else ""
+        letters = min(self._fate_width, self._fate_width if width >= WITH_WORDS else NUM_LETTERS)
+        state = f"{fate[:letters]:{letters}} " if letters else ""
+        head = f"{date}{ago:>5} {round:>5} {state}"
+        right = self._by_width if width >= WITH_WORDS else 0
+        room = width - len(head) - (right + len(GAP) if right else 0)
+        line = [(head, style), (self._in_cells(what, room), style)]
+        return [*line, (GAP, ""), (self._in_cells(by, right), "muted")] if right else line
+
+    def _in_cells(self, text: str, width: int) -> str:
+        """Returns the text in exactly so many cells, with a mark where something is left out."""
+        shown = shown_text(text, is_ascii=self.is_ascii)
+        if num_cells([(shown, "")]) <= width:
+            return set_cell_size(shown, width)
+        kept = without_last_figure(set_cell_size(shown, max(0, width - 1)))
+        return set_cell_size(kept.rstrip() + (">" if self.is_ascii else "…"), max(0, width))
 
 
-def _cells(width: int, when: str, age: str, round: str, fate: str, what: str) -> str:
-    date = f"{when:16} " if width >= WITH_DATE else ""
-    room = max(map(len, FATES.values())) if width >= WITH_WORDS else NUM_LETTERS
-    return f"{date}{age:>5} {round:>5} {fate[:room]:{room}} {what}"
+def _by(entry: Entry) -> str:
+    return visible(entry.by[:MOST_SHOWN]) or ("fork" if entry.verb == "fork" else "")
 
 
 OF_ROUNDS = frozenset({"previous", "next", "older_previous", "older_next"})
@@ -277,7 +296,7 @@ class ChangesScreen(HalosScreen):
     async def _copy(self, view: ChangesView) -> None:
         text = await in_background(partial(page_text, view))
         self.app.copy_to_clipboard(text)
-        much = "; many terminals take less than that, w writes a file"
+        much = f"; many terminals take less than that, {self.key('write')} writes a file"
         more = much if len(text) > MUCH_TO_COPY else ""
         self.notify(f"copied {plural(len(text), 'character')}{more}", markup=False)
 

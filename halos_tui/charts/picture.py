@@ -20,7 +20,11 @@ MARKER_SPACING = 12
 CROWDED = 3
 """From so many lines on each is drawn in less detail, which costs more than it shows."""
 Y_PARTS = 5
-"""The y axis may end at any fifth between two ticks; x ends at a tick, so that it stays."""
+"""The y axis may end at any fifth between two ticks."""
+SHORT = 20
+SHORT_PARTS, LONG_PARTS = 10, 2
+"""The x axis may end at any tenth where it is short, so that it is no longer than its few points,
+else in the middle between two ticks, so that it stays while points come in."""
 
 Bound = float | None
 Thin = Callable[..., Series]
@@ -212,6 +216,7 @@ def _x_axis(series: Sequence[Series], look: ChartLook, *, num_ticks: int) -> Axi
         num_ticks=num_ticks,
         is_whole=all(float(x).is_integer() for x in known),
         fixed=(True, high is not None),
+        parts=SHORT_PARTS if last - first < SHORT else LONG_PARTS,
     )
 
 

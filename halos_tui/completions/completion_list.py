@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from halos_backend.store.own_words import OwnMark
@@ -11,7 +11,7 @@ from halos_tui.completions.page import MARK_STYLES
 from halos_tui.completions.round_index import CompletionRow
 from halos_tui.completions.round_rows import Mark
 from halos_tui.completions.view import ALL_ROUNDS, ListView, Preview
-from halos_tui.formatting import number
+from halos_tui.formatting import ABSENT, FigureLook, look_of
 from halos_tui.widgets.panel import Line, Paced
 from halos_tui.widgets.virtual_list import VirtualList
 
@@ -20,6 +20,8 @@ WITH_PROMPT = 70
 MARK_WIDTH = len("undesirable")
 PROMPT_WIDTH = 16
 NOTE_WIDTH = 20
+MOST_PLACES = 4
+"""A reward has at most so many places after its point."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,25 @@ class CompletionList(VirtualList[Listing, int], Paced[Listing]):
 
     IS_VERBATIM = True
     _is_new = _is_reordered = False
+    _places = 0
 
     def rows(self, shown: Listing) -> Sequence[int]:
         return shown.view.keys
+
+    def lines(self, shown: Listing, width: int, height: int) -> Iterator[Line]:
+        """Returns the lines; rewards have as many places as the most exact one seen needs."""
+        self._places = max(self._places, self._places_in_sight(shown))
+        yield from super().lines(shown, width, height)
+
+    def _places_in_sight(self, shown: Listing) -> int:
+        rows = [shown.row_of(key) for key in self.keys_in_sight()]
+        look = look_of([row.reward for row in rows if row is not None], most=MOST_PLACES)
+        return look.places or 0
+
+    def _reward(self, row: CompletionRow) -> str:
+        if row.unscored is not None or row.reward is None:
+            return "unscored" if row.unscored is not None else ABSENT
+        return FigureLook(self._places).write(row.reward)
 
     def keys_in_sight(self) -> tuple[int, ...]:
         places = self.places()
@@ -56,6 +74,8 @@ class CompletionList(VirtualList[Listing, int], Paced[Listing]):
             self.start_anew()
         elif self._is_new:
             self.cursor = 0
+        if before.view.round != view.round:
+            self._places = 0
         if view.num_searched == view.num_groups:
             self._is_new = self._is_reordered = False
         previews = before.previews if view.generation == before.view.generation else {}
@@ -91,7 +111,7 @@ class CompletionList(VirtualList[Listing, int], Paced[Listing]):
             shown,
             width,
             str(row.round),
-            "unscored" if row.unscored is not None else number(row.reward, 3),
+            self._reward(row),
             str(row.num_tokens),
             "cut" if row.finish_reason == "length" else "stop",
             _mark(mark, width),

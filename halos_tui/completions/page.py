@@ -168,7 +168,7 @@ class PageMaker:
         more = len(text) - MOST_CHARACTERS
         if more <= 0:
             return []
-        said = f"{count(more)} more characters are not shown; w writes all of it to a file"
+        said = f"{count(more)} more characters are not shown; a file has all of it"
         return self._lines([(said, "warning")])
 
     def _answer(

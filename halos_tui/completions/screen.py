@@ -208,7 +208,7 @@ class CompletionsScreen(HalosScreen):
         else:
             text = seen.group.completions[seen.index].text
         self.app.copy_to_clipboard(text)
-        much = "; many terminals take less than that, w writes a file"
+        much = f"; many terminals take less than that, {self.key('write')} writes a file"
         more = much if len(text) > MUCH_TO_COPY else ""
         self.notify(f"copied {plural(len(text), 'character')}{more}", markup=False)
 

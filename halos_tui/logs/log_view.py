@@ -15,7 +15,7 @@ from textual.message import Message
 from halos_tui.logs.reader import LogSource
 from halos_tui.logs.rows import LogRow, LogWindow, Place
 from halos_tui.text_layout import filled, num_cells
-from halos_tui.widgets.panel import Line, Paced
+from halos_tui.widgets.panel import Line, Paced, key_of
 from halos_tui.widgets.virtual_list import MOVES, VirtualList
 
 SIDEWAYS = 16
@@ -190,7 +190,8 @@ class SourceList(VirtualList[Sources, LogSource], Paced[Sources]):
 
     def heading(self, shown: Sources, width: int) -> Line:
         del width
-        return [(f"{len(shown.sources)} logs; enter takes one, escape leaves", "muted")]
+        told = f"{len(shown.sources)} logs; enter takes one, {key_of(self, 'back')} leaves"
+        return [(told, "muted")]
 
     def line_of(self, shown: Sources, source: LogSource, width: int) -> Line:
         del width

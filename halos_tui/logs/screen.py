@@ -5,7 +5,7 @@ Its title says which log it is, where in it the cursor is, and what goes on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -315,6 +315,7 @@ class LogsScreen(HalosScreen):
             progress=self._search.progress,
             problem=self._problem,
             is_choosing=self._rows.chosen_from is not None,
+            key=self.key,
         )
         self.query_one(TitleLine).show(title)
         self.mind_actions()
@@ -354,14 +355,16 @@ def title_of(
     progress: FindProgress | None,
     problem: str,
     is_choosing: bool,
+    key: Callable[[str], str],
 ) -> Title:
-    """Returns the title; `row` is the one at the cursor."""
+    """Returns the title; `row` is the one at the cursor, `key` names that of an action."""
     about = [(run_dir.name, "title"), (f"  {_which(query, view)}", "accent")]
     state: list[tuple[str, str]] = []
     if progress is not None:
-        state.append((f"searching {percent(progress.fraction)}, escape stops", "warning"))
+        stop = f"{key('back')} stops"
+        state.append((f"searching {percent(progress.fraction)}, {stop}", "warning"))
     if is_choosing:
-        state.append(("lines chosen to here, y copies", "warning"))
+        state.append((f"lines chosen to here, {key('copy')} copies", "warning"))
     state.append(("following", "good") if query.follows else ("not following", "muted"))
     if view is not None and view.num_new_bytes:
         state.append((f"{size(view.num_new_bytes)} new below", "accent"))

@@ -108,7 +108,9 @@ def _below_each_other(places: Places, width: int, top: int, bottom: int, needs: 
         names: list[PanelName] = ["distribution", "machine"]
         bottom = _row(places, bottom, width, min(12, left // 3), _fitting(names, width))
         left = bottom - top
-    says = ALL_SAYS + rule if left >= 22 else FEW_SAYS + rule if left >= least + FEW_SAYS else 0
+    says = FEW_SAYS + rule if left >= least + FEW_SAYS else 0
+    if left >= least + MIN_CHART + ALL_SAYS + rule:
+        says = ALL_SAYS + rule
     if left - says >= least + MIN_CHART:
         chart = min(12, max(MIN_CHART, (left - says) // 2))
         bottom = _row(places, bottom, width, chart, _fitting(["rewards", "curves"], width))

@@ -21,7 +21,7 @@ from halos_tui.formatting import (
     visible,
 )
 from halos_tui.run.view import HeaderView, ProgressView, StageView, StepView
-from halos_tui.tracking.eta import Estimate, describe
+from halos_tui.tracking.eta import OVERDUE, Estimate, describe
 from halos_tui.tracking.status import SeenStatus
 from halos_tui.widgets.canvas import Run
 from halos_tui.widgets.panel import GAP, Line, Panel, beside, joined
@@ -208,6 +208,8 @@ def _left(eta: Estimate | None, *, is_short: bool = False) -> str:
     if eta is None:
         return ""
     likely, _, spread = describe(eta).partition(" (")
+    if likely == OVERDUE:
+        return likely
     return f"{likely} left{f' ({spread}' if spread and not is_short else ''}"
 
 

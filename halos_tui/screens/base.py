@@ -22,7 +22,7 @@ from halos_tui.feed import Feed, FeedFailed, Updated
 from halos_tui.formatting import visible_lines
 from halos_tui.keymap import UserConfig, in_keys, keys_of
 from halos_tui.widgets.footer import Footer
-from halos_tui.widgets.painted import Painted
+from halos_tui.widgets.painted import FRAMED, Painted
 
 View = TypeVar("View")
 
@@ -128,7 +128,12 @@ class HalosScreen(Screen[None]):
         self.set_class(self.halos.options.is_ascii, "-ascii")
         self.set_class(len(self.TITLES) == 1, "-single")
         for panel, title in self.TITLES.items():
-            cast("Painted", self.query_one(f"#{panel}")).frame(title)
+            framed = self.query_one(f"#{panel}")
+            if isinstance(framed, Painted):
+                framed.frame(title)
+            else:
+                framed.add_class(FRAMED)
+                framed.border_title = Content(title)
         self.call_after_refresh(self._write_border_keys)
 
     def _write_border_keys(self) -> None:
@@ -197,6 +202,10 @@ class HalosScreen(Screen[None]):
             self._offered = offered
             self.refresh_bindings()
             self._write_border_keys()
+
+    def key(self, action: str) -> str:
+        """Returns the key of an action of this screen, as it is shown."""
+        return format_key(keys_of(self.NAME, self.halos.config.keys)[action].split(",")[0])
 
     def in_keys(self, text: str) -> str:
         """Writes the commands of a text as the keys that do the same on this screen."""

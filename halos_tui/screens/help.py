@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from typing import ClassVar
 
 from rich.text import Text
@@ -16,11 +17,11 @@ from textual.widgets import Input, Static
 from halos_tui.actions import Action, ScreenName
 from halos_tui.formatting import visible_lines
 from halos_tui.keymap import config_path
-from halos_tui.screens.base import HalosScreen
+from halos_tui.screens.base import HalosScreen, is_boxed
 from halos_tui.widgets.footer import Footer
 
-EDGES = 4
-"""The text's edges and its scroll bar take so many columns."""
+EDGES, BOX = 4, 2
+"""The text's edges and its scroll bar take so many columns, and a box around it so many more."""
 
 
 class HelpScreen(HalosScreen):
@@ -28,8 +29,10 @@ class HelpScreen(HalosScreen):
 
     NAME: ClassVar[ScreenName] = "help"
     BINDINGS: ClassVar[list[BindingType]]
+    TITLES: ClassVar[Mapping[str, str]] = {"scroll": "keys"}
     DEFAULT_CSS = """
     HelpScreen {
+        #title { height: 1; text-style: bold; padding: 0 1; }
         #scroll { height: 1fr; padding: 0 1; }
         #search { height: 1; border: none; padding: 0 1; display: none; }
     }
@@ -40,6 +43,7 @@ class HelpScreen(HalosScreen):
         self._about = about
 
     def compose(self) -> ComposeResult:
+        yield Static(f"{self._about.NAME.replace('_', ' ')}: all keys", id="title", markup=False)
         yield Input(placeholder="a key, or a word", id="search")
         with VerticalScroll(id="scroll"):
             yield Static("", id="text", markup=False)
@@ -87,7 +91,7 @@ class HelpScreen(HalosScreen):
             for action in actions
             if wanted.casefold() in f"{self._key(action)} {_line(action)}".casefold()
         ]
-        text = Text(f"{self._about.NAME.replace('_', ' ')}\n\n", style="bold")
+        text = Text(style="bold")
         for action, why_not in sorted(found, key=lambda one: bool(one[1])):
             style = "not bold dim" if why_not else "not bold"
             text.append(f"{self._key(action):>{width}}  ", style=style if why_not else "bold")
@@ -106,7 +110,8 @@ class HelpScreen(HalosScreen):
 
     def _wrapped(self, text: str, indent: int) -> str:
         """Breaks a text that begins at the indent, and goes on there in each line."""
-        room = max(20, self.size.width - EDGES - indent)
+        edges = EDGES + (BOX if is_boxed(self.size) else 0)
+        room = max(20, self.size.width - edges - indent)
         return f"\n{' ' * indent}".join(textwrap.wrap(text, room)) + "\n"
 
     def _key(self, action: Action) -> str:

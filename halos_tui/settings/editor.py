@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from halos_backend.config.load import PATH_KEYS, PROGRAM_KEYS
@@ -279,6 +279,8 @@ class SettingsEditor(Container):
         if self._form is None:
             return
         view = await in_background(self._form.copy().view)
+        if self.is_editing and self.rows.row is not None:
+            view = replace(view, typed=self.rows.row.path)
         self.rows.show(view)
         self._show_details()
         self._place_field()

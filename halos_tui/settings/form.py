@@ -56,7 +56,8 @@ class FormView:
     """This is the form at one moment. `now` has the values to compare with, by path; `often` are
     the paths of what people change most. `from_round` is the round from which the edits hold, where
     they change a run. `differs` are the settings that are not as the form began, `notes` say beside
-    a setting what it was, by path.
+    a setting what it was, by path. `typed` is the setting whose value is being typed: what is wrong
+    with it is no problem before it is entered.
     """
 
     rows: tuple[Row, ...]
@@ -70,6 +71,7 @@ class FormView:
     differs: frozenset[str] = frozenset()
     notes: Mapping[str, str] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    typed: str = ""
 
     @cached_property
     def problems(self) -> Mapping[str, str]:
@@ -77,6 +79,8 @@ class FormView:
         found: dict[str, list[str]] = {}
         for place, reason in self.checked.problems:
             path = self._row_of(place)
+            if path and path == self.typed:
+                continue
             found.setdefault(path, []).append(
                 reason if place in ("", path) else f"{place}: {reason}"
             )

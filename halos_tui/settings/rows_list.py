@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from halos_tui.formatting import visible
 from halos_tui.settings.form import FormView
 from halos_tui.settings.rows import UNSET, Row, find_rows
-from halos_tui.widgets.panel import Line
+from halos_tui.widgets.panel import Line, key_of
 from halos_tui.widgets.virtual_list import VirtualList
 
 MARK = 2
@@ -80,7 +80,7 @@ class SettingsRows(VirtualList[FormView, str | Row]):
 
     def if_empty(self, shown: FormView) -> list[Line]:
         del shown
-        return [[("  no setting fits the search; escape takes it away", "muted")]]
+        return [[(f"  no setting fits the search; {key_of(self, 'back')} takes it away", "muted")]]
 
     def action_table(self, by: int) -> None:
         """Moves to the first setting of the table after, or before."""

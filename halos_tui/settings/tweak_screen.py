@@ -85,7 +85,9 @@ class TweakScreen(FormActions):
             return super().why_not(action)
         if self.form is None:
             return why_not_tweak(self._tweak.state, self.run_dir)
-        return why_not_resume(self._tweak.state) if action == "apply_and_resume" else ""
+        if action != "apply_and_resume":
+            return ""
+        return why_not_resume(self._tweak.state, apply_key=self.key("apply"))
 
     def action_apply(self) -> None:
         self._confirm(and_resume=False)
@@ -244,10 +246,11 @@ def _what_matters(state: RunState) -> tuple[object, ...]:
     return state.run, state.status, state.num_rounds, len(state.changes), stages
 
 
-def why_not_resume(state: RunState) -> str:
+def why_not_resume(state: RunState, *, apply_key: str = "") -> str:
     if state.status in ("paused", "failed"):
         return ""
-    return f"the run is {state.status}, so there is nothing to go on with: ctrl+s applies"
+    instead = f": {apply_key} applies" if apply_key else ""
+    return f"the run is {state.status}, so there is nothing to go on with{instead}"
 
 
 class ApplyDialog(ChoiceDialog[bool]):

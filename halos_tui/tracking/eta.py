@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from halos_backend.events import STAGES, Stage
@@ -36,17 +36,21 @@ SCORING_STAGES: tuple[Stage, ...] = ("sample", "label")
 """These stages belong to the round that scores the result."""
 NUM_ROUNDS_BACK = 8
 """So many rounds count; older ones ran under other conditions."""
+LEAST_S = 0.5
+"""Less than this is rounded to nothing."""
+OVERDUE = "longer than expected"
 
 
 @dataclass(frozen=True)
 class Estimate:
     """Gives seconds: the likely value, its standard deviation, and `is_open` where a part is
-    unknown.
+    unknown; `is_overdue` where that is because something takes longer than it ever should.
     """
 
     mean_s: float
     sd_s: float
     is_open: bool = False
+    is_overdue: bool = False
 
     @property
     def low_s(self) -> float:
@@ -61,11 +65,12 @@ class Estimate:
     def then(self, other: Estimate | None) -> Estimate:
         """Adds another estimate, which comes after; None is something of which nothing is known."""
         if other is None:
-            return Estimate(self.mean_s, self.sd_s, is_open=True)
+            return replace(self, is_open=True)
         return Estimate(
             self.mean_s + other.mean_s,
             math.hypot(self.sd_s, other.sd_s),
             is_open=self.is_open or other.is_open,
+            is_overdue=self.is_overdue or other.is_overdue,
         )
 
 
@@ -90,9 +95,11 @@ class Forecast:
 
 
 def describe(estimate: Estimate | None) -> str:
-    """Writes `about 4m (3m-6m)`, or `at least 4m` where a part of it is unknown."""
+    """Writes `about 4m (3m-6m)`, or `at least 4m` where a part of it is unknown, or OVERDUE."""
     if estimate is None:
         return ABSENT
+    if estimate.mean_s < LEAST_S and (estimate.is_overdue or not estimate.is_open):
+        return OVERDUE if estimate.is_overdue else "less than 1s"
     likely = rough_duration(estimate.mean_s)
     if estimate.is_open:
         return f"at least {likely}"
@@ -141,22 +148,28 @@ def stage_left(work: Work, times: Sequence[float]) -> Estimate | None:
     if len(known) < 2:
         return known[0] if known else None
     sooner, later = sorted(known, key=lambda estimate: estimate.mean_s)
-    return Estimate(later.mean_s, math.hypot(later.sd_s, (later.mean_s - sooner.mean_s) / 2))
+    is_overdue = later.mean_s < LEAST_S and (sooner.is_overdue or later.is_overdue)
+    return Estimate(
+        later.mean_s,
+        math.hypot(later.sd_s, (later.mean_s - sooner.mean_s) / 2),
+        is_open=is_overdue,
+        is_overdue=is_overdue,
+    )
 
 
 def from_marks(work: Work) -> Estimate | None:
-    """Estimates what is left at the rate so far.
+    """Estimates what is left at the rate so far; once all units are done that is not known.
 
     The spread is that of the rates between the marks, for as many pieces as are still to come.
     """
     marks = work.marks
-    if len(marks) < 2 or work.total <= 0:
+    if len(marks) < 2 or marks[-1][1] >= work.total:
         return None
     (first_t, first_done), (last_t, last_done) = marks[0], marks[-1]
     elapsed, done = last_t - first_t, last_done - first_done
     if elapsed <= 0 or done <= 0:
         return None
-    mean = max(0, work.total - last_done) * elapsed / done
+    mean = (work.total - last_done) * elapsed / done
     rates = [
         (after - before) / (end - start)
         for (start, before), (end, after) in pairwise(marks)
@@ -164,7 +177,7 @@ def from_marks(work: Work) -> Estimate | None:
     ]
     if len(rates) < 2 and last_done < LITTLE_DONE * work.total:
         return None
-    if len(rates) < 2 or mean == 0:
+    if len(rates) < 2:
         return Estimate(mean, GUESSED_SPREAD * mean)
     num_to_come = mean / (elapsed / len(rates))
     spread = statistics.stdev(rates) * elapsed / done
@@ -175,7 +188,11 @@ def from_marks(work: Work) -> Estimate | None:
 def from_times(times: Sequence[float], *, elapsed_s: float = 0.0) -> Estimate | None:
     """Estimates what is left of something that took so long before."""
     total = _repeated(times, 1)
-    return None if total is None else Estimate(max(0.0, total.mean_s - elapsed_s), total.sd_s)
+    if total is None:
+        return None
+    is_overdue = elapsed_s > total.mean_s
+    left_s = max(0.0, total.mean_s - elapsed_s)
+    return Estimate(left_s, total.sd_s, is_open=is_overdue, is_overdue=is_overdue)
 
 
 def stage_times(state: RunState, stage: Stage) -> list[float]:

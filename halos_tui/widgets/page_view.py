@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from halos_tui.formatting import plural
 from halos_tui.text_layout import Page
-from halos_tui.widgets.panel import Line, Paced
+from halos_tui.widgets.panel import Line, Paced, key_of
 from halos_tui.widgets.virtual_list import Moving
 
 
@@ -43,7 +43,8 @@ class PageView(Paced[Page], Moving):
             yield self._more(below + 1)
 
     def _more(self, below: int) -> Sequence[tuple[str, str]]:
-        return [(f"{plural(below, 'line')} below; J and K scroll", "muted")]
+        keys = " and ".join(key_of(self, name) for name in ("read_on", "read_back"))
+        return [(f"{plural(below, 'line')} below; {keys} scroll", "muted")]
 
     @property
     def num_rows(self) -> int:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from time import monotonic
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar, cast
 
 from rich.cells import cell_len, set_cell_size
 from textual.timer import Timer
+from textual.widget import Widget
 
 from halos_tui.formatting import visible, without_last_figure
 from halos_tui.widgets.canvas import ASCII, Canvas, Cell, Row, Run
@@ -132,6 +133,17 @@ def merged(rows: Sequence[Sequence[Row]], widths: Sequence[int], *, gap: int) ->
             row += [*cells, *[blank] * (width - len(cells))]
         made.append(tuple(row))
     return made
+
+
+class Keys(Protocol):
+    """This is a screen that knows the keys of its actions."""
+
+    def key(self, action: str) -> str: ...
+
+
+def key_of(widget: Widget, action: str) -> str:
+    """Returns the key of an action of the screen that a widget is on, as it is shown."""
+    return cast("Keys", widget.screen).key(action)
 
 
 class TextLines(Panel[tuple[Line, ...]]):

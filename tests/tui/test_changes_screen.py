@@ -82,6 +82,19 @@ def test_the_newest_change_is_shown_with_the_rounds_around_it(
     assert row.strip("│ ").split()[3:9] == ["2", "train.lr", "5e-06", "->", "1e-06", "alice@box"]
 
 
+def test_columns_that_no_change_needs_are_not_there(run: MadeRun) -> None:
+    """All changes hold, so that none has a word about its fate; who made them is not cut."""
+    steered(run)
+
+    shown = shown_at(run, "round 2 -> round 3", " age round", size=(80, 40))
+
+    heading, first, second = shown.splitlines()[2:5]
+    assert heading.split() == ["when", "age", "round", "change", "by"]
+    assert heading.index("change") == heading.index("round") + len("round ")
+    by = heading.index("by")
+    assert [row[by:].strip() for row in (first, second)] == ["bob@box", "alice@box"]
+
+
 def test_history_and_page_stand_beside_each_other_where_there_is_room(run: MadeRun) -> None:
     steered(run)
 

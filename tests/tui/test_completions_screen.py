@@ -127,6 +127,17 @@ def test_the_newest_round_is_listed_and_its_first_completion_is_a_page(run: Made
     assert places == sorted(places)
 
 
+def test_rewards_have_their_points_below_each_other(run: MadeRun) -> None:
+    labelled(run, 1)
+
+    shown = shown_at(run, "hello there you", "two")
+
+    lines = shown.splitlines()
+    start = next(i for i, line in enumerate(lines) if "reward tokens" in line) + 1
+    rewards = [line[:8] for line in lines[start : start + 3]]
+    assert rewards == ["    0.25", "    0.75", "    1.00"]
+
+
 def test_a_round_may_be_asked_for(run: MadeRun) -> None:
     labelled(run, 1, 2)
 
@@ -598,7 +609,7 @@ def test_a_completion_that_is_too_long_says_how_much_is_left_out(run: MadeRun) -
             with Watchdog() as dog:
                 await until_shown(pilot, "xxxx", "policy 3")
                 await pilot.press("enter", "end")
-                await until_shown(pilot, "900,000 more characters are not shown; w writes")
+                await until_shown(pilot, "900,000 more characters are not shown; a file has")
             return dog.blocks
 
     drive_unblocked(look)

@@ -110,6 +110,18 @@ def test_a_stage_that_takes_longer_than_ever_has_nothing_left_by_its_history() -
     assert (left.mean_s, left.low_s) == (0.0, 0.0)
 
 
+def test_what_took_longer_than_ever_is_overdue_and_what_follows_is_a_least() -> None:
+    late = stage_left(Work(elapsed_s=30.0, marks=((0.0, 0), (1.0, 999)), total=1000), [10.0, 10.0])
+
+    assert late is not None
+    assert describe(late) == "longer than expected"
+    assert describe(late.then(Estimate(25.0, 1.0))) == "at least 25s"
+
+
+def test_work_that_is_done_to_its_last_unit_is_not_said_to_end_at_once() -> None:
+    assert from_marks(Work(elapsed_s=9.0, marks=((0.0, 0), (9.0, 20)), total=20)) is None
+
+
 def test_of_two_sources_the_later_is_believed_and_their_distance_is_doubt() -> None:
     work = Work(elapsed_s=5.0, marks=((0.0, 0), (10.0, 30), (20.0, 60)), total=72)
 
@@ -213,6 +225,9 @@ def test_a_round_of_other_size_counts_in_proportion() -> None:
         (Estimate(240.0, 1.0), "about 4m"),
         (Estimate(40.0, 20.0, is_open=True), "at least 40s"),
         (Estimate(3.0, 9.0), "about 3s (0s-15s)"),
+        (Estimate(0.3, 0.0), "less than 1s"),
+        (Estimate(0.0, 2.0, is_open=True, is_overdue=True), "longer than expected"),
+        (Estimate(25.0, 2.0, is_open=True, is_overdue=True), "at least 25s"),
     ],
 )
 def test_estimates_in_words(estimate: Estimate | None, text: str) -> None:

@@ -244,6 +244,15 @@ def test_names_cannot_steer_the_terminal() -> None:
     assert text.isprintable()
 
 
+def test_an_axis_of_few_points_ends_at_the_last() -> None:
+    few = draw_chart([Series("reward", range(1, 8), [0.5] * 7)], PLAIN, 40, 10)
+    more = draw_chart([Series("reward", range(1, 31), [0.5] * 30)], PLAIN, 40, 10)
+
+    assert few.x_axis is not None and more.x_axis is not None
+    assert (few.x_axis.scale.low, few.x_axis.scale.high) == (1, 7)
+    assert more.x_axis.scale.high == 30
+
+
 def test_the_axis_does_not_move_with_every_point() -> None:
     before = draw_chart([Series("loss", range(22), [0.5] * 22)], PLAIN, 40, 10)
     after = draw_chart([Series("loss", range(25), [0.5] * 25)], PLAIN, 40, 10)

@@ -255,7 +255,7 @@ def test_a_long_search_shows_how_far_it_is_and_is_stopped_with_escape(run: MadeR
             await until_shown(pilot, "xxxx")
             with Watchdog() as dog:
                 await pilot.press("slash", *"nowhere", "enter")
-                await until_shown(pilot, "searching", "escape stops")
+                await until_shown(pilot, "searching", "esc stops")
                 await until(pilot, lambda: "searching 0.0%" not in screen_text(app))
                 await pilot.press("down", "up")
                 await pilot.press("escape")

@@ -22,6 +22,7 @@ from halos_tui.keymap import DONE_BY, in_keys
 from halos_tui.runs.screen import RunsScreen
 from tests.support.app_fixtures import drive, opened, run_screen, until_shown, until_told
 from tests.support.made_run import STARTED_T, MadeRun
+from tests.support.shell_fixtures import shell
 
 APP, BACKEND = (Path(package.__path__[0]) for package in (halos_tui, halos_backend))
 COMMAND_LINE_FOLDERS = {"cli", "headless"}
@@ -197,5 +198,40 @@ def test_a_refusal_names_a_key(tmp_path: Path) -> None:
             await until_shown(pilot, "lost")
             await pilot.press("e")
             await until_told(pilot, "not completed; t (Tweak: loop.num_rounds=N) changes where")
+
+    drive(look())
+
+
+REMAPPABLE = re.compile(
+    r"\b(?!X )(ctrl\+\w|[a-zA-Z] (?:writes|copies|applies|scrolls?)|[A-Z] and [A-Z])\b"
+)
+"""A key in a text of a screen's own; those of dialogs and of fields cannot be moved."""
+ON_SCREENS = ("completions", "logs", "metrics", "changes", "settings", "new_run", "widgets")
+
+
+def test_texts_of_screens_name_no_key_that_a_person_may_have_moved() -> None:
+    named = [
+        (path.name, text)
+        for folder in ON_SCREENS
+        for path in sorted((APP / folder).rglob("*.py"))
+        for text in texts(path)
+        if REMAPPABLE.search(text) and " " in text
+    ]
+
+    assert named == []
+
+
+def test_a_screen_names_its_keys_as_they_are_mapped(tmp_path: Path, config_folder: Path) -> None:
+    config_folder.mkdir(parents=True)
+    (config_folder / "config.toml").write_text('[keys]\nread_on = "f7"\nread_back = "f8"\n')
+    run = MadeRun(tmp_path / "runs")
+    for round in (1, 2):
+        run.whole_round(round)
+
+    async def look() -> None:
+        async with shell(tmp_path / "runs", run=run.dir, size=(80, 16)) as (_, pilot):
+            await until_shown(pilot, "round prompts")
+            await pilot.press("h")
+            await until_shown(pilot, "lines below; f7 and f8 scroll")
 
     drive(look())

@@ -19,7 +19,8 @@ from textual.widgets import Input
 
 from halos_tui.new_run import starts
 from halos_tui.new_run.draft import Draft
-from halos_tui.new_run.screen import NewRunScreen, OfferList
+from halos_tui.new_run.offer_list import OfferList
+from halos_tui.new_run.screen import NewRunScreen
 from halos_tui.run.screen import RunScreen
 from halos_tui.settings.editor import SettingsEditor
 from tests.support.answering import wait_for_guardians

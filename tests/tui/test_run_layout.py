@@ -57,7 +57,7 @@ def test_a_small_terminal_has_what_one_needs_to_know() -> None:
 
     assert set(places) == {"header", "stage", "rounds", "says", "rewards", "curves", "events"}
     assert places["rounds"].height >= 6  # with a title and a heading
-    assert places["says"].height == 4
+    assert places["says"].height == 5  # with its title: then, now, best and worst
     assert places["events"].height == 2
 
 

@@ -69,6 +69,18 @@ def test_help_shows_every_action_of_its_screen(tmp_path: Path) -> None:
     drive(look())
 
 
+def test_help_has_a_frame_where_panels_have_boxes(tmp_path: Path) -> None:
+    async def look() -> None:
+        async with shell(tmp_path, size=(100, 40)) as (_, pilot):
+            await pilot.press("question_mark")
+            shown = await until_shown(pilot, "runs: all keys", "Set up and start")
+            first, top, *_ = shown.splitlines()
+            assert first.strip() == "runs: all keys"
+            assert top.startswith("╭─ keys ─") and top.endswith("╮")
+
+    drive(look())
+
+
 def test_help_scrolls_where_it_does_not_fit(tmp_path: Path) -> None:
     async def look() -> None:
         async with shell(tmp_path, size=(60, 12)) as (_, pilot):

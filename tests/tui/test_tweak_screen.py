@@ -235,15 +235,18 @@ def test_ascii_draws_nothing_else(run: MadeRun) -> None:
 # --- typing ---------------------------------------------------------------------------------
 
 
-def test_a_value_is_judged_as_one_types(run: MadeRun) -> None:
+def test_a_value_is_judged_as_one_types_and_refused_once_it_is_entered(run: MadeRun) -> None:
     async def act(app: OneScreenApp, pilot: Pilot[int]) -> None:
         await go_to(pilot, "train.lr")
         await type_over(pilot, "1e")
-        await until_shown(pilot, "! train.lr: takes a number above 0, not '1e'")
+        await until(pilot, lambda: (view := rows(app).shown) and view.checked.problems)
+        assert rows(app).shown.problems == {}  # type: ignore[union-attr]
+        assert "! train.lr" not in screen_text(app)
         await pilot.press("minus", "5")
         await until_shown(pilot, "> the peak learning rate is 2 times that before")
-        assert "! train.lr" not in screen_text(app)
         await until_shown(pilot, "$ halos-tui set a-run train.lr=1e-5")
+        await pilot.press("backspace", "backspace", "enter")
+        await until_shown(pilot, "! train.lr: takes a number above 0, not '1e'")
 
     on_tweak(run, act)
 

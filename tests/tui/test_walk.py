@@ -161,7 +161,7 @@ def walks() -> Iterator[Any]:
             yield pytest.param(state, size, id=name, marks=[] if is_short else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("state", "size"), walks())
+@pytest.mark.parametrize(("state", "size"), [*walks()])
 def test_no_screen_cuts_a_figure_or_a_key_and_none_has_an_empty_panel(
     state: Callable[[Path], RunDir], size: tuple[int, int], tmp_path: Path
 ) -> None:

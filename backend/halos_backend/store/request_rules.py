@@ -6,10 +6,10 @@ one. What the changed settings of a request say is left to `config.changes`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import assert_never
+from typing import Any, Protocol, assert_never
 
 from halos_backend.store.requests import (
     SOONEST_FIRST,
@@ -92,23 +92,81 @@ def refusal(
     assert_never(request)
 
 
-def standing_of(state: RunState) -> Standing:
+class StageLike(Protocol):
+    """Is a stage as far as its status goes."""
+
+    @property
+    def status(self) -> str: ...
+
+
+class RoundLike(Protocol):
+    """Is a round as far as what can be asked of its run depends on it."""
+
+    @property
+    def round(self) -> int: ...
+    @property
+    def stages(self) -> Mapping[Any, StageLike]: ...
+    @property
+    def closing(self) -> object: ...
+    @property
+    def finished_t(self) -> float | None: ...
+    @property
+    def checkpoint(self) -> str | None: ...
+    @property
+    def unscored(self) -> str | None: ...
+
+
+class StateLike(Protocol):
+    """Is a run's state, or as much of it as a list of many runs decodes."""
+
+    @property
+    def status(self) -> RunStatus: ...
+    @property
+    def reason(self) -> str | None: ...
+    @property
+    def failure(self) -> str | None: ...
+    @property
+    def pause_at(self) -> At | None: ...
+    @property
+    def abort_when(self) -> When | None: ...
+    @property
+    def rounds(self) -> Sequence[RoundLike]: ...
+    @property
+    def pruned(self) -> Collection[str]: ...
+
+
+def standing_of(state: StateLike) -> Standing:
     """Returns what `refusal` needs of a state."""
-    first = state.rounds[0].stages.get("sample") if state.rounds else None
-    closing = state.closing
+    rounds = state.rounds
+    last = rounds[-1] if rounds else None
+    num_rounds = sum(round.closing is None for round in rounds)
+    first = rounds[0].stages.get("sample") if rounds else None
+    is_at_hand = last is not None and last.finished_t is None
+    gone = set(state.pruned)
     return Standing(
         status=state.status,
         reason=state.reason,
         failure=state.failure,
         pause_at=state.pause_at,
         abort_when=state.abort_when,
-        stage=state.active[0][1] if state.active else "",
-        is_unscored=closing is not None and bool(closing.unscored),
-        num_rounds=state.num_rounds,
-        round_at_hand=state.round_at_hand,
-        has_samples=len(state.rounds) > 1 or (first is not None and first.status == "finished"),
-        has_checkpoint=bool(state.checkpoints),
+        stage=_running_stage(rounds[-2:]),
+        is_unscored=last is not None and last.closing is not None and bool(last.unscored),
+        num_rounds=num_rounds,
+        round_at_hand=last.round if last is not None and is_at_hand else num_rounds + 1,
+        has_samples=len(rounds) > 1 or (first is not None and first.status == "finished"),
+        has_checkpoint=any(each.checkpoint and each.checkpoint not in gone for each in rounds),
     )
+
+
+def _running_stage(rounds: Sequence[RoundLike]) -> str:
+    """Returns the first stage that runs, "" where none does."""
+    running = (
+        name
+        for round in rounds
+        for name, stage in round.stages.items()
+        if stage.status == "running"
+    )
+    return next(running, "")
 
 
 def round_to_change(state: RunState | Standing, from_round: int | None) -> int:

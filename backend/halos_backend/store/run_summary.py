@@ -172,7 +172,7 @@ def summarize_run(run_dir: RunDir, *, journal_bytes: int) -> RunSummary:
         reason=state.reason,
         obstacle=state.obstacle,
         settings_json=bytes(state.settings),
-        standing=_standing(state, num_begun=len(begun)),
+        standing=standing_of(state),
     )
 
 
@@ -248,32 +248,6 @@ def _whole_snapshot(run_dir: RunDir, journal_bytes: int) -> _State | None:
         return None
     is_plain = state.run and state.schema_version <= SCHEMA_VERSION and not state.changes
     return state if is_plain else None
-
-
-def _standing(state: _State, *, num_begun: int) -> Standing:
-    last = state.rounds[-1] if state.rounds else None
-    running = [
-        name
-        for round in state.rounds[-2:]
-        for name, stage in round.stages.items()
-        if stage.status == "running"
-    ]
-    first = state.rounds[0].stages.get("sample") if state.rounds else None
-    return Standing(
-        status=state.status,
-        reason=state.reason,
-        failure=state.failure,
-        pause_at=state.pause_at,
-        abort_when=state.abort_when,
-        stage=running[0] if running else "",
-        is_unscored=last is not None and last.closing is not None and bool(last.unscored),
-        num_rounds=num_begun,
-        round_at_hand=last.round if last is not None and last.finished_t is None else num_begun + 1,
-        has_samples=len(state.rounds) > 1 or (first is not None and first.status == "finished"),
-        has_checkpoint=any(
-            round.checkpoint and round.checkpoint not in state.pruned for round in state.rounds
-        ),
-    )
 
 
 def _first_to_last(rewards: Sequence[Reward]) -> RewardChange | None:
