@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"halos_backend": ROOT / "backend", "halos_tui": ROOT}
 SMALL = 60
-MOST_MODULES = 368
+MOST_MODULES = 369
 MOST_IMPORTS = 0.09
 """Limits the share of lines that import; a project of thousands of small files has more."""
 REASON = re.compile(r"\b(because|so that|stands? alone)\b")
