@@ -95,6 +95,12 @@ def load_config(path: Path | None = None) -> UserConfig:
     return UserConfig(keys, theme, mouse, tuple(problems))
 
 
+def shown_key(key: str, *, is_ascii: bool = False) -> str:
+    """Writes a key as people know it: ⏎, ctrl+s; with `is_ascii` a symbol's name: enter."""
+    shown = format_key(key)
+    return key if is_ascii and not shown.isascii() else shown
+
+
 def keys_of(screen: ScreenName, keys: Mapping[str, str]) -> dict[str, str]:
     """Returns the key of each action id on one screen, as remapped."""
     return {action.id: keys.get(action.id, action.keys) for action in actions_of(screen)}

@@ -12,7 +12,6 @@ from halos_backend.store.run_dir import RunDir
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.keys import format_key
 from textual.screen import Screen
 from textual.widgets import Static
 
@@ -20,7 +19,7 @@ from halos_tui.actions import Action, ScreenName, actions_of, bindings_of
 from halos_tui.app_options import AppOptions
 from halos_tui.feed import Feed, FeedFailed, Updated
 from halos_tui.formatting import visible_lines
-from halos_tui.keymap import UserConfig, in_keys, keys_of
+from halos_tui.keymap import UserConfig, in_keys, keys_of, shown_key
 from halos_tui.widgets.footer import Footer
 from halos_tui.widgets.painted import FRAMED, Painted
 
@@ -139,10 +138,9 @@ class HalosScreen(Screen[None]):
     def _write_border_keys(self) -> None:
         """Writes keys as they are mapped; only a box has room for them."""
         actions = {action.id: action for action in actions_of(self.NAME)}
-        keys = keys_of(self.NAME, self.halos.config.keys)
         for panel, names in self.BORDER_KEYS.items():
             texts = [
-                f"{format_key(keys[name].split(',')[0])} {actions[name].title.lower()}"
+                f"{self.key(name)} {actions[name].title.lower()}"
                 for name in names
                 if self.check_action(name, ())
             ]
@@ -205,7 +203,8 @@ class HalosScreen(Screen[None]):
 
     def key(self, action: str) -> str:
         """Returns the key of an action of this screen, as it is shown."""
-        return format_key(keys_of(self.NAME, self.halos.config.keys)[action].split(",")[0])
+        first = keys_of(self.NAME, self.halos.config.keys)[action].split(",")[0]
+        return shown_key(first, is_ascii=self.halos.options.is_ascii)
 
     def in_keys(self, text: str) -> str:
         """Writes the commands of a text as the keys that do the same on this screen."""

@@ -11,12 +11,11 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
-from textual.keys import format_key
 from textual.widgets import Input, Static
 
 from halos_tui.actions import Action, ScreenName
 from halos_tui.formatting import visible_lines
-from halos_tui.keymap import config_path
+from halos_tui.keymap import config_path, shown_key
 from halos_tui.screens.base import HalosScreen, is_boxed
 from halos_tui.widgets.footer import Footer
 
@@ -116,7 +115,7 @@ class HelpScreen(HalosScreen):
 
     def _key(self, action: Action) -> str:
         keys = self.halos.config.keys.get(action.id, action.keys).split(",")
-        return " ".join(format_key(key) for key in keys)
+        return " ".join(shown_key(key, is_ascii=self.halos.options.is_ascii) for key in keys)
 
 
 def _line(action: Action) -> str:

@@ -109,6 +109,8 @@ class Footer(Panel[tuple[Hint, ...]]):
             binding = active.binding
             if binding.show and active.enabled and binding.action not in found:
                 key = self.app.get_key_display(binding)
+                if self.is_ascii and not key.isascii():
+                    key = binding.key
                 found[binding.action] = Hint(key, "", binding.key, binding.action in ALWAYS)
         hints = {
             action.id: found[action.id]._replace(

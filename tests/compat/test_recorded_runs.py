@@ -84,7 +84,7 @@ def test_the_journal_is_written_as_it_was_recorded(place: Place) -> None:
 @pytest.mark.parametrize(
     ("verb", "shown"),
     [
-        (("list",), r"recorded +paused +2/4 +- +0\.1125"),
+        (("list",), r"recorded +paused +2/4 +- +0\.113"),
         (("status", RUN), r"paused: by its owner, after round 2[^$]*round 2 of 4, 8 of 20 prompts"),
         (("completions", RUN, "--round", "1", "--limit", "1"), "CHOSEN\n    g w e e v n a q"),
         (("logs", RUN), "train of round 2, attempt 1"),
@@ -140,7 +140,7 @@ def test_every_screen_opens_the_recorded_run(place: Place, monkeypatch: pytest.M
     screens = {
         "c": ("round 2 of 2", "1 of 24", "rejected", "a n x a a"),
         "m": ("label.reward_mean", "0.113", "train.kl_initial", "0.000374"),
-        "h": ("1 of 3 changes", "train.loss.beta 0.1 -> 0.3", "set by owner@box", "reward +0.0125"),
+        "h": ("1 of 3 changes", "train.loss.beta 0.1 -> 0.3", "set by owner@box", "reward +0.012"),
         "l": ("train of round 2", "nothing was printed"),
     }
 

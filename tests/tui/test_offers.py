@@ -25,6 +25,7 @@ from halos_tui.completions.screen import CompletionsScreen
 from halos_tui.control.offers import SeenRun, why_not
 from halos_tui.logs.screen import LogsScreen
 from halos_tui.metrics.screen import MetricsScreen
+from halos_tui.runs.screen import RunsScreen
 from halos_tui.screens.help import HelpScreen
 from halos_tui.widgets.footer import Footer, Hint, rows_of
 from tests.support.answering import Answering
@@ -397,5 +398,19 @@ def test_a_screen_about_a_part_hides_what_does_nothing_there(
             assert not app._notifications
             await pilot.press(key)
             await until_told(pilot, why)
+
+    drive(look())
+
+
+def test_in_ascii_a_key_has_its_name_where_others_have_a_symbol(run: MadeRun) -> None:
+    completed(run)
+
+    async def look() -> None:
+        root = run.dir.path.parent
+        async with opened(RunsScreen, root=root, size=(120, 40), is_ascii=True) as (_, pilot):
+            shown = await until_shown(pilot, "a-run", "enter Open", "enter open")
+            assert "u23ce" not in shown
+            await pilot.press("question_mark")
+            await until_shown(pilot, "enter  Open: Open the run at the cursor")
 
     drive(look())
