@@ -43,7 +43,9 @@ SETTINGS = {
 ROUNDS_BEFORE_CHANGE, ROUNDS_BEFORE_PICTURES = 2, 4
 DEADLINE_S = 1800.0
 PERSON, MACHINE = "alice", "pc"
-EMPTY = re.compile(r"\b(nothing (is|was|fits)|no values? (yet|above)|no round has|it is empty)\b")
+EMPTY = re.compile(
+    r"\b(nothing (is(?! lost)|was|fits)|no values? (yet|above)|no round has|it is empty)\b"
+)
 PATH = re.compile(r"(?<![\w./~-])/\w[\w.-]*/[\w./-]+")
 CHANGED, NEW_LR = "train.lr", "2.5e-6"
 CONTROL_R = "\x12"

@@ -14,6 +14,7 @@ from textual import on
 from textual.app import App, ComposeResult
 from textual.events import MouseScrollDown, MouseScrollUp
 from textual.pilot import Pilot
+from textual.screen import Screen
 
 from halos_tui.changes.entries import Entry
 from halos_tui.changes.screen import ChangeList
@@ -116,6 +117,13 @@ KINDS = (
 of_each_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
 
 
+class ListScreen(Screen[None]):
+    """A list's headings name keys of the screen that it is on."""
+
+    def key(self, action: str) -> str:
+        return f"<{action}>"
+
+
 class ListApp(App[None]):
     """It has one list, and counts how often a row of it is chosen."""
 
@@ -123,6 +131,9 @@ class ListApp(App[None]):
         super().__init__()
         self._kind = kind
         self.num_chosen = 0
+
+    def get_default_screen(self) -> ListScreen:
+        return ListScreen()
 
     def compose(self) -> ComposeResult:
         yield self._kind.make()
