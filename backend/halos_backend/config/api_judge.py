@@ -102,8 +102,8 @@ class Comparing(Table):
     opponents: Literal["one", "all"] = "one"
     """`one`: each completion meets the group's first. `all`: each meets every other."""
     max_matches: PositiveInt | None = None
-    """Matches of a group at most, where opponents = 'all': those of whole turns of a tournament, in
-    which each completion meets another one in each; absent is no limit."""
+    """Matches of a group at most, where opponents = 'all': the first of a tournament, in whose
+    turns each completion meets one other; absent is no limit."""
     both_orders: bool = True
     """Ask in both orders. Where the answers disagree, the match is a tie and counts as a flip."""
 
